@@ -1,0 +1,4 @@
+//! Data sets, splits, decoding, augmentation, loading. Knows no model.
+
+pub mod types;
+pub use types::*;

@@ -1,0 +1,114 @@
+//! What a data set is to the rest of medft.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// One of `n` classes; softmax and cross-entropy.
+    MultiClass(usize),
+    /// `n` independent labels; sigmoid and binary cross-entropy.
+    MultiLabel(usize),
+}
+
+impl Task {
+    /// Number of logits.
+    pub fn outputs(self) -> usize {
+        match self {
+            Self::MultiClass(n) | Self::MultiLabel(n) => n,
+        }
+    }
+}
+
+/// The facts of a data set that the protocol fixes (PROTOCOL section 1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatasetInfo {
+    /// Word used in studies: `ddsm`, `isic2019`, …
+    pub name: &'static str,
+    /// As printed in tables.
+    pub title: &'static str,
+    /// Folder below the data directory.
+    pub folder: &'static str,
+    pub task: Task,
+    /// 1 (grey, Pillow mode L) or 3 (RGB).
+    pub channels: usize,
+    /// Per channel, of pixel values in 0..1.
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+    /// Class or label names, in order.
+    pub classes: Vec<String>,
+    /// Key of the metric that selects and is reported: `roc_auc`, `recall`, `quadratic_kappa`, `accuracy`.
+    pub target: &'static str,
+    /// Warm-up the authors' code sets for this set: epochs or iterations (PROTOCOL 6.3).
+    pub warmup: crate::study::protocol::Warmup,
+}
+
+/// The truth of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    Class(u32),
+    /// 0 or 1 for each label.
+    Labels(Vec<u8>),
+}
+
+/// Where the pixels of one image are.
+#[derive(Debug, Clone)]
+pub enum Pixels {
+    /// A file, relative to the data set's folder.
+    File(PathBuf),
+    /// Already decoded, `height × width × channels`, as in an npz file.
+    Array(Arc<ImageArray>),
+}
+
+/// 8-bit pixels, row-major, channels last (H, W, C).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageArray {
+    pub width: usize,
+    pub height: usize,
+    /// 1 or 3.
+    pub channels: usize,
+    pub data: Vec<u8>,
+}
+
+/// One image with its truth.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Unique within the data set; stable across machines (file name or CSV id).
+    pub id: String,
+    /// What must not be separated by a grouped split: patient, lesion or exam; `None` where unknown.
+    pub group: Option<String>,
+    pub pixels: Pixels,
+    pub label: Label,
+}
+
+/// A data set read from disk: samples in file order and three lists of indices into them, in the protocol's order.
+/// The lists may overlap where the protocol makes them (CheXpert's label slices).
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub info: DatasetInfo,
+    /// The data set's own folder.
+    pub root: PathBuf,
+    pub samples: Vec<Sample>,
+    pub train: Vec<u32>,
+    pub val: Vec<u32>,
+    pub test: Vec<u32>,
+}
+
+/// A reader of one data set in its real layout: one file each in `data/`, one line in `data::registry`.
+pub trait Source: Sync + Send {
+    /// The facts, under a protocol (DDSM's task changes its classes, for instance).
+    fn info(&self, p: &crate::study::Protocol) -> DatasetInfo;
+
+    /// Reads label files below `root` (the data set's own folder) and forms the splits; opens no image.
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
+    fn load(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset>;
+
+    /// Files (relative to the folder) that `load` reads besides images.
+    fn label_files(&self, p: &crate::study::Protocol) -> Vec<PathBuf>;
+
+    /// Writes a phantom data set in the real layout; same bytes on every machine. `images` is the total number.
+    fn synth(&self, root: &Path, images: usize) -> anyhow::Result<()>;
+}

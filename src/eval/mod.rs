@@ -1,0 +1,1 @@
+//! Metrics, intervals, tests: pure functions. Imports no other room.

@@ -1,0 +1,21 @@
+//! medft reproduces one paper (arXiv 2505.19779) end to end.
+//!
+//! Read the rooms in the order in which data flows: [`study`] says what is to be run, [`manifest`] proves that the
+//! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
+//! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
+//! `commands` tells the story of each verb; nothing imports it.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod cli;
+pub mod commands;
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod fsio;
+pub mod manifest;
+pub mod model;
+pub mod report;
+pub mod results;
+pub mod rng;
+pub mod study;
+pub mod train;

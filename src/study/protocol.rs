@@ -1,0 +1,214 @@
+//! The protocol: every choice that changes a number, as a named switch.
+//!
+//! The numbers in brackets are the quirks of the authors' code (Q1 … Q50, listed with their reasons in
+//! `docs/PROTOCOL.md`). `Protocol::faithful()` is what the published code does, `Protocol::corrected()` what a reader of
+//! the paper would expect. A study names a preset and may override single switches; the whole struct is part of the run id.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! switch {
+    ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident),+ $(,)? }) => {
+        $(#[$m])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$vm])* $v),+ }
+    };
+}
+
+switch!(/// Which of the two published recipes a protocol started from; printed in every table.
+    Preset { Faithful, Corrected });
+switch!(/// [Q1] Which weights the headline test number comes from. Both are always evaluated and stored.
+    TestWeights { Best, Last });
+switch!(/// [Q2] What stands behind "multi-head attention": the ImageNet-supervised DeiT-B of the code, or one random block.
+    MhaBody { DeitBase, OneBlock });
+switch!(/// [Q6] Which APTOS label file is the data set.
+    AptosCsv { Train1, TrainFull });
+switch!(/// [Q9] The DDSM task.
+    DdsmTask { NormalVsLesion, ThreeClass, CancerVsRest });
+switch!(/// [Q10] How train.csv of CheXpert is cut.
+    ChexpertSplit { LabelSlices, PatientBorders });
+switch!(/// [Q11] What CheXpert is tested on.
+    ChexpertTest { TrainCsv, OfficialValid });
+switch!(/// [Q12] "No Finding" when all 14 labels are 0 after U-Zeroes.
+    ChexpertNoFinding { SetWhenAllZero, AsInFile });
+switch!(/// [Q13] Which validation images choose the epoch.
+    ValidationSet { ShuffledDropLast, All });
+switch!(/// [Q14] The resolution of the selection metric.
+    SelectionRounding { ThreeDecimals, Exact });
+switch!(/// [Q16] The value an epoch must exceed to be selected at all.
+    SelectionStart { Zero, MinusInfinity });
+switch!(/// [Q17] How a three-channel stem reads a one-channel image.
+    GreyStem { RedKernel, SummedKernels });
+switch!(/// [Q19] Whose mean and standard deviation normalise the input.
+    Normalisation { Dataset, Backbone });
+switch!(/// [Q29] CoCa's tokens for the MHA head.
+    CocaTokens { Pooled, Patches });
+switch!(/// [Q31] DINOv2's tokens for the MHA head: before or after the final norm.
+    Dinov2Tokens { Unnormed, Normed });
+switch!(/// [Q32] What the linear head reads: each family's own pooled vector, or the mean of the tokens.
+    Readout { Family, MeanTokens });
+switch!(/// [Q35] DINOv2's position-table rule: torch.hub's scale factor (g+0.1)/37, or Hugging Face's plain size.
+    PositionRule { Hub, Size });
+switch!(/// [Q39] The training augmentation. `Paper`: crop, both flips, jitter. `NoVerticalFlipNoJitter`: anatomically
+    /// plausible views only. `None`: validation transform, so frozen features can be cached.
+    Augment { Paper, NoVerticalFlipNoJitter, None });
+switch!(/// [Q40] How an image becomes a square.
+    Aspect { Squash, ShortSide });
+switch!(/// [Q41] What the random 80/10/10 split of ISIC keeps together.
+    IsicSplit { ByImage, ByLesion });
+switch!(/// [Q43] Whether a `val_ids.json` beside the data is obeyed.
+    ValIdsFile { ReadIfPresent, Ignore });
+switch!(/// [Q44] Whether `x.png` beside a listed `x.jpg` replaces it.
+    PngTwin { Prefer, Off });
+switch!(/// [Q46] The classes a macro average runs over.
+    MacroClasses { PresentInTruthOrPrediction, All });
+switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (authors), or applied and scaled by 1/257 (sane).
+    ImageLoading { Authors, Sane });
+switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always.
+    Precision { F32, Bf16, F16 });
+
+/// How the learning rate rises; afterwards it is constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Warmup {
+    /// 5 epochs for DDSM and APTOS, 1000 iterations for ISIC and CheXpert (PROTOCOL 6.3).
+    PerDataset,
+    Epochs(u32),
+    Iterations(u32),
+    None,
+}
+
+/// Every choice that changes a number. Field order is the canonical order of the run id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    pub preset: Preset,
+    // data
+    pub aptos_csv: AptosCsv,
+    pub ddsm_task: DdsmTask,
+    pub chexpert_split: ChexpertSplit,
+    pub chexpert_test: ChexpertTest,
+    pub chexpert_no_finding: ChexpertNoFinding,
+    pub isic_split: IsicSplit,
+    pub val_ids_file: ValIdsFile,
+    pub png_twin: PngTwin,
+    pub image_loading: ImageLoading,
+    // transform
+    /// Both sides after the first resize, in pixels (256 in the paper).
+    pub resize: u32,
+    /// Side of the centre crop and of the network input, in pixels (224 in the paper).
+    pub crop: u32,
+    pub aspect: Aspect,
+    pub augment: Augment,
+    /// [Q20] Area range of RandomResizedCrop.
+    pub crop_scale: [f64; 2],
+    pub normalisation: Normalisation,
+    // model
+    pub grey_stem: GreyStem,
+    pub mha_body: MhaBody,
+    pub coca_tokens: CocaTokens,
+    pub dinov2_tokens: Dinov2Tokens,
+    pub readout: Readout,
+    pub position_rule: PositionRule,
+    // optimisation
+    pub epochs: u32,
+    pub batch: u32,
+    pub lr: f64,
+    pub weight_decay: f64,
+    /// [Q23] Factor on the learning rate per block from the top; 1.0 is none.
+    pub layer_decay: f64,
+    /// Global gradient-norm clip; 0 is none.
+    pub clip: f64,
+    pub warmup: Warmup,
+    /// [Q22] One increment too many at the end of the warm-up.
+    pub warmup_overshoot: bool,
+    pub precision: Precision,
+    // evaluation
+    /// [Q26] Round validation logits of the linear head to float16 before metrics.
+    pub val_logits_f16: bool,
+    pub validation_set: ValidationSet,
+    pub selection_rounding: SelectionRounding,
+    pub selection_start: SelectionStart,
+    /// [Q15] Validate once more after the last epoch.
+    pub extra_validation: bool,
+    pub test_weights: TestWeights,
+    pub macro_classes: MacroClasses,
+    /// Metric that selects the epoch; `None` is the data set's target metric.
+    pub selection_metric: Option<String>,
+    /// Gradient checkpointing: recompute block activations in the backward pass (same gradients, less memory).
+    pub checkpointing: bool,
+}
+
+impl Protocol {
+    /// What the published code does (torch ≤ 2.5 semantics, float32 throughout).
+    pub fn faithful() -> Self {
+        Self {
+            preset: Preset::Faithful,
+            aptos_csv: AptosCsv::Train1,
+            ddsm_task: DdsmTask::NormalVsLesion,
+            chexpert_split: ChexpertSplit::LabelSlices,
+            chexpert_test: ChexpertTest::TrainCsv,
+            chexpert_no_finding: ChexpertNoFinding::SetWhenAllZero,
+            isic_split: IsicSplit::ByImage,
+            val_ids_file: ValIdsFile::ReadIfPresent,
+            png_twin: PngTwin::Prefer,
+            image_loading: ImageLoading::Authors,
+            resize: 256,
+            crop: 224,
+            aspect: Aspect::Squash,
+            augment: Augment::Paper,
+            crop_scale: [0.8, 1.2],
+            normalisation: Normalisation::Dataset,
+            grey_stem: GreyStem::RedKernel,
+            mha_body: MhaBody::DeitBase,
+            coca_tokens: CocaTokens::Pooled,
+            dinov2_tokens: Dinov2Tokens::Unnormed,
+            readout: Readout::Family,
+            position_rule: PositionRule::Hub,
+            epochs: 100,
+            batch: 64,
+            lr: 1e-4,
+            weight_decay: 1e-5,
+            layer_decay: 1.0,
+            clip: 1.0,
+            warmup: Warmup::PerDataset,
+            warmup_overshoot: true,
+            precision: Precision::F32,
+            val_logits_f16: false,
+            validation_set: ValidationSet::ShuffledDropLast,
+            selection_rounding: SelectionRounding::ThreeDecimals,
+            selection_start: SelectionStart::Zero,
+            extra_validation: true,
+            test_weights: TestWeights::Best,
+            macro_classes: MacroClasses::PresentInTruthOrPrediction,
+            selection_metric: None,
+            checkpointing: false,
+        }
+    }
+
+    /// What a reader of the paper would expect. Differs from [`Protocol::faithful`] only where named here.
+    pub fn corrected() -> Self {
+        Self {
+            preset: Preset::Corrected,
+            aptos_csv: AptosCsv::TrainFull,
+            chexpert_split: ChexpertSplit::PatientBorders,
+            chexpert_no_finding: ChexpertNoFinding::AsInFile,
+            isic_split: IsicSplit::ByLesion,
+            val_ids_file: ValIdsFile::Ignore,
+            png_twin: PngTwin::Off,
+            image_loading: ImageLoading::Sane,
+            crop_scale: [0.8, 1.0],
+            grey_stem: GreyStem::SummedKernels,
+            mha_body: MhaBody::OneBlock,
+            coca_tokens: CocaTokens::Patches,
+            dinov2_tokens: Dinov2Tokens::Normed,
+            warmup_overshoot: false,
+            validation_set: ValidationSet::All,
+            selection_rounding: SelectionRounding::Exact,
+            selection_start: SelectionStart::MinusInfinity,
+            extra_validation: false,
+            macro_classes: MacroClasses::All,
+            ..Self::faithful()
+        }
+    }
+}

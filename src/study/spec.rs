@@ -1,0 +1,68 @@
+//! One run of the matrix, without any path in it.
+
+use super::protocol::Protocol;
+use serde::{Deserialize, Serialize};
+
+/// Whether the backbone's parameters train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Freeze {
+    Frozen,
+    Unfrozen,
+}
+
+/// The paper's two classifiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadKind {
+    /// One fully connected layer on the pooled feature.
+    Linear,
+    /// "Multi-head attention": projected tokens through a DeiT body (PROTOCOL section 4).
+    Mha,
+}
+
+/// The published sizes, or small seeded-random models of the same code for the demo and the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    Full,
+    Tiny,
+}
+
+/// One cell of the matrix with one seed. Serialisable; holds no path, device or thread count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    pub dataset: String,
+    pub backbone: String,
+    pub scale: Scale,
+    pub freeze: Freeze,
+    pub head: HeadKind,
+    pub seed: u64,
+    pub protocol: Protocol,
+}
+
+macro_rules! words {
+    ($t:ty { $($v:path => $s:literal),+ }) => {
+        impl $t {
+            /// The word used in studies, file names and tables.
+            pub fn as_str(self) -> &'static str {
+                match self { $($v => $s),+ }
+            }
+        }
+        impl std::fmt::Display for $t {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+        impl std::str::FromStr for $t {
+            type Err = String;
+            fn from_str(s: &str) -> Result<Self, String> {
+                match s { $($s => Ok($v),)+ _ => Err([$($s),+].join(" or ")) }
+            }
+        }
+    };
+}
+words!(Freeze { Freeze::Frozen => "frozen", Freeze::Unfrozen => "unfrozen" });
+words!(HeadKind { HeadKind::Linear => "linear", HeadKind::Mha => "mha" });
+words!(Scale { Scale::Full => "full", Scale::Tiny => "tiny" });
