@@ -4,3 +4,9 @@
 
 #[path = "parity/common.rs"]
 mod common;
+#[path = "parity/dinov2.rs"]
+mod dinov2;
+#[path = "parity/mha.rs"]
+mod mha;
+#[path = "parity/model.rs"]
+mod model;

@@ -152,9 +152,9 @@ fn forward<T: Real>(x: Dims, q: View<T>, k: View<T>, v: View<T>) -> (Vec<T>, Vec
 fn backward<T: Real>(x: Dims, [q, k, v]: [View<T>; 3], stats: &[(T, T)], dout: &[T], [dq, dk, dv]: [View<T>; 3]) {
     let width = x.h * x.d;
     let dptr = Ptr(dout.as_ptr().cast_mut());
-    (0..x.b * x.h)
-        .into_par_iter()
-        .for_each_init(|| (Vec::<T>::new(), Vec::<T>::new()), |(p, dp), task| {
+    (0..x.b * x.h).into_par_iter().for_each_init(
+        || (Vec::<T>::new(), Vec::<T>::new()),
+        |(p, dp), task| {
             let (b, h) = (task / x.h, task % x.h);
             p.resize(x.n * x.m, T::default());
             dp.resize(x.n * x.m, T::default());
@@ -173,9 +173,19 @@ fn backward<T: Real>(x: Dims, [q, k, v]: [View<T>; 3], stats: &[(T, T)], dout: &
                 let (pm, ds) = (Mat::new(p.as_ptr(), x.m, 1), Mat::new(dp.as_ptr(), x.m, 1));
                 cpu::gemm((x.m, x.d, x.n), dv.head(b, h), dv.row, pm.t(), go, one, false, false);
                 cpu::gemm((x.n, x.d, x.m), dq.head(b, h), dq.row, ds, km, x.scale(), false, false);
-                cpu::gemm((x.m, x.d, x.n), dk.head(b, h), dk.row, ds.t(), qm, x.scale(), false, false);
+                cpu::gemm(
+                    (x.m, x.d, x.n),
+                    dk.head(b, h),
+                    dk.row,
+                    ds.t(),
+                    qm,
+                    x.scale(),
+                    false,
+                    false,
+                );
             }
-        });
+        },
+    );
 }
 
 /// Row maxima and reciprocal sums, kept as `f64` so that one field serves both element types without loss.

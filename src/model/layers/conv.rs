@@ -54,7 +54,9 @@ pub fn conv2d_tokens(
         })?
     } else {
         // Composed from ops whose gradients are right on every device.
-        let xp = x.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)?;
+        let xp = x
+            .pad_with_zeros(2, padding, padding)?
+            .pad_with_zeros(3, padding, padding)?;
         let index = |n: usize, i: usize| -> Result<Tensor> {
             Tensor::from_vec(
                 (0..n).map(|o| (o * stride + i) as u32).collect::<Vec<_>>(),

@@ -59,7 +59,8 @@ fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Result<Tenso
         gelu,
         pre: OnceLock::new(),
     };
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+    x.contiguous()?
+        .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }
 
 struct LinearOp {
@@ -124,7 +125,12 @@ impl CustomOp3 for LinearOp {
         let (out, inp) = l2.shape().dims2()?;
         let mut dims = l1.dims().to_vec();
         if dims.last() != Some(&inp) || !(l3.dims() == [out] || l3.dims() == [0]) {
-            bail!("linear: x {:?}, weight {:?}, bias {:?}", l1.dims(), l2.dims(), l3.dims());
+            bail!(
+                "linear: x {:?}, weight {:?}, bias {:?}",
+                l1.dims(),
+                l2.dims(),
+                l3.dims()
+            );
         }
         let rows = l1.shape().elem_count() / inp.max(1);
         if let Some(d) = dims.last_mut() {

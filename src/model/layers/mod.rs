@@ -2,12 +2,12 @@
 
 mod act;
 mod attention;
-pub mod cpu;
 mod conv;
+pub mod cpu;
 mod linear;
 mod norm;
-mod resize;
 mod residual;
+mod resize;
 #[cfg(test)]
 mod tests;
 

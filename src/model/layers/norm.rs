@@ -55,8 +55,7 @@ impl RmsNorm {
                 .apply_op2(&self.weight.contiguous()?, RmsNormOp { eps: self.eps });
         }
         let ms = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(ms + self.eps)?.sqrt()?)?
-            .broadcast_mul(&self.weight)
+        x.broadcast_div(&(ms + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)
     }
 }
 

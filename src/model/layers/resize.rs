@@ -43,7 +43,11 @@ pub fn resize_table(
     };
     debug_assert!(table.dtype() == DType::F32 || table.dtype() == DType::F64);
     let y = mat(gh, oh, sy, table.device())?.matmul(&table.reshape((gh, gw * d))?)?;
-    let y = y.reshape((oh, gw, d))?.transpose(0, 1)?.contiguous()?.reshape((gw, oh * d))?;
+    let y = y
+        .reshape((oh, gw, d))?
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((gw, oh * d))?;
     let y = mat(gw, ow, sx, table.device())?.matmul(&y)?;
     y.reshape((ow, oh, d))?
         .transpose(0, 1)?

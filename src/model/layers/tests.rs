@@ -77,7 +77,9 @@ fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor
 
 #[test]
 fn linear_with_and_without_bias() {
-    check("linear", &[&[2, 5, 7], &[6, 7], &[6]], |x| linear(&x[0], &x[1], Some(&x[2])));
+    check("linear", &[&[2, 5, 7], &[6, 7], &[6]], |x| {
+        linear(&x[0], &x[1], Some(&x[2]))
+    });
     check("linear", &[&[3, 7], &[6, 7]], |x| linear(&x[0], &x[1], None));
     check("linear+gelu", &[&[2, 5, 7], &[6, 7], &[6]], |x| {
         Linear::new(x[1].clone(), Some(x[2].clone())).forward_gelu(&x[0])
@@ -132,9 +134,19 @@ fn convolutions_also_on_rectangles() {
 #[test]
 fn conv2d_agrees_with_candle() {
     let (x, w) = (random(&[2, 3, 12, 12], 1), random(&[5, 3, 3, 3], 2));
-    let a = conv2d_tokens(&x, &w, None, 2, 1).unwrap().permute((0, 3, 1, 2)).unwrap();
+    let a = conv2d_tokens(&x, &w, None, 2, 1)
+        .unwrap()
+        .permute((0, 3, 1, 2))
+        .unwrap();
     let b = x.conv2d(&w, 1, 2, 1, 1).unwrap();
-    let d = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+    let d = (a - b)
+        .unwrap()
+        .abs()
+        .unwrap()
+        .max_all()
+        .unwrap()
+        .to_scalar::<f64>()
+        .unwrap();
     assert!(d < 1e-12, "{d:e}");
 }
 
