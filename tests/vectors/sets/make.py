@@ -48,12 +48,13 @@ def save(name: str, members: dict, version=None, compression=zipfile.ZIP_DEFLATE
             z.writestr(info, out.getvalue())
 
 
-def toy(label_dtype="<u1", order="C", image_dtype="|u1", width=1, classes=2) -> dict:
-    """4/2/3 images of 3 x 2 grey pixels counting up from 0, labels 0, 1, 0, 1, ..."""
+def toy(label_dtype="<u1", order="C", image_dtype="|u1", width=1, classes=2, inner=()) -> dict:
+    """4/2/3 images of 3 x 2 pixels counting up from 0, labels 0, 1, 0, 1, ..."""
+    per_image = int(np.prod((3, 2, *inner)))
     members, at = {}, 0
     for split, n in (("train", 4), ("val", 2), ("test", 3)):
-        pixels = np.arange(at, at + n * 6).reshape(n, 3, 2)
-        at += n * 6
+        pixels = np.arange(at, at + n * per_image).reshape(n, 3, 2, *inner)
+        at += n * per_image
         members[f"{split}_images"] = np.asarray(pixels, dtype=image_dtype, order=order)
         members[f"{split}_labels"] = (np.arange(n * width).reshape(n, width) % classes).astype(label_dtype)
     return members
@@ -93,6 +94,9 @@ def main():
     save("v2_i8.npz", toy("<i8"), version=(2, 0))
     save("v3_i4_big_endian.npz", toy(">i4"), version=(3, 0))
     save("bool_labels.npz", toy("|b1"))
+    save("labels14.npz", toy(width=14, classes=3))
+    save("labels14_bits.npz", toy(width=14))
+    save("rgb.npz", toy(inner=(3,), classes=5))
     save("fortran.npz", toy(order="F"))
     save("float_labels.npz", toy("<f4"))
     save("u2_images.npz", toy(image_dtype="<u2"))
