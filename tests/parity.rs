@@ -10,3 +10,5 @@ mod dinov2;
 mod mha;
 #[path = "parity/model.rs"]
 mod model;
+#[path = "parity/train.rs"]
+mod train;

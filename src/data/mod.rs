@@ -9,6 +9,7 @@ pub mod isic2019;
 pub mod leaks;
 pub mod medmnist;
 pub mod npz;
+pub mod phantom;
 pub mod registry;
 pub mod split;
 pub mod types;
