@@ -8,10 +8,10 @@ use super::protocol::*;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// The metrics an epoch may be selected by: the keys under which `eval` reports them.
-/// `roc_auc` is the binary area, the one-vs-one macro mean or the mean over labels (PROTOCOL 7.2, 7.3); `map` is for
-/// multi-label sets, the kappas are for single-label ones.
-pub const METRICS: [&str; 8] = [
+/// The metrics an epoch may be selected by: keys of `eval`'s metrics. `roc_auc` is the binary area, the one-vs-one macro mean
+/// or the mean over labels (PROTOCOL 7.2, 7.3); `mAP` is for multi-label sets, the kappas, `balanced_accuracy` and
+/// `roc_auc_ovr` (mean of one-vs-rest areas) are for the others, which the caller checks when it knows the data set.
+pub const METRICS: [&str; 10] = [
     "roc_auc",
     "recall",
     "quadratic_kappa",
@@ -19,7 +19,9 @@ pub const METRICS: [&str; 8] = [
     "precision",
     "f1",
     "cohen_kappa",
-    "map",
+    "balanced_accuracy",
+    "roc_auc_ovr",
+    "mAP",
 ];
 
 /// The values a switch takes.
