@@ -4,3 +4,5 @@
 
 #[path = "parity/common.rs"]
 mod common;
+#[path = "parity/metrics.rs"]
+mod metrics;
