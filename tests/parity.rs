@@ -12,3 +12,5 @@ mod mha;
 mod model;
 #[path = "parity/train.rs"]
 mod train;
+#[path = "parity/metrics.rs"]
+mod metrics;
