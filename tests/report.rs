@@ -4,7 +4,8 @@
 
 use medft::error::BadInput;
 use medft::report::{
-    self, BackboneFacts, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput, Verdict,
+    self, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput, Verdict,
 };
 use medft::results::{
     Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, RunRecord, RunState, Selected, Spec, Store, Truth,
@@ -324,6 +325,55 @@ fn contradictions_of_the_trainer_are_refused_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_write_that_fails_leaves_a_partial_run_with_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    let run_dir = store.begin(&s).unwrap();
+    fsio::write_atomic(&store.checkpoint_dir(&s.id).join("state"), b"weights").unwrap();
+    fs::create_dir_all(run_dir.join("metrics.json/in the way")).unwrap();
+    let e = store.finish(&s.id, &output(&s, "roc_auc", 0.9)).unwrap_err();
+    assert!(
+        e.downcast_ref::<BadInput>()
+            .is_some_and(|e| e.at.contains("metrics.json")),
+        "{e}"
+    );
+    assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: true });
+    fs::remove_dir_all(run_dir.join("metrics.json")).unwrap();
+    store.finish(&s.id, &output(&s, "roc_auc", 0.9)).unwrap();
+    assert_eq!(store.state(&s.id), RunState::Done);
+}
+
+/// Ten thousand file operations with fsync: `cargo test --release --test report -- --ignored`.
+#[test]
+#[ignore = "slow: writes 1,120 runs"]
+fn a_thousand_runs_are_listed_in_under_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let start = std::time::Instant::now();
+    for seed in 0..1120 {
+        let s = spec("ddsm", "dinov2-b", Freeze::Frozen, HeadKind::Linear, seed);
+        store.begin(&s).unwrap();
+        let mut out = output(&s, "roc_auc", 0.9);
+        let epoch = out.epochs[0].clone();
+        out.epochs = (1..=100)
+            .map(|n| Epoch {
+                epoch: n,
+                ..epoch.clone()
+            })
+            .collect();
+        store.finish(&s.id, &out).unwrap();
+    }
+    println!("written in {:.1} s", start.elapsed().as_secs_f64());
+    let start = std::time::Instant::now();
+    let listing = store.all().unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("listed in {seconds:.2} s");
+    assert_eq!(frame(&listing.done).unwrap().height(), 1120);
+    assert!(seconds < 1.0, "{seconds}");
+}
+
+#[test]
 fn a_results_folder_that_cannot_be_written_is_bad_input_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("results");
@@ -361,6 +411,7 @@ impl Study {
             study: "test".into(),
             title: "A study".into(),
             description: "Made for a test.".into(),
+            expected: String::new(),
             demo: false,
             protocol: ProtocolNote::new("faithful", &preset, &used),
             datasets: datasets
@@ -370,7 +421,8 @@ impl Study {
                     title: (*title).into(),
                     metric: "roc_auc".into(),
                     metric_title: "ROC-AUC".into(),
-                    margin: 0.01,
+                    margin: Some(0.01),
+                    margin_reason: "Chosen for the test.".into(),
                 })
                 .collect(),
             backbones: backbones
@@ -385,8 +437,9 @@ impl Study {
             planned: Vec::new(),
             runs: frame(&[]).unwrap(),
             published: Vec::new(),
-            published_source: "a figure".into(),
-            margin_reason: "chosen for the test".into(),
+            context: Vec::new(),
+            sources: Vec::new(),
+            caveats: Vec::new(),
             alpha: 0.05,
             templates: None,
         };
@@ -590,9 +643,12 @@ fn point(backbone: &str, value: f64) -> PublishedPoint {
         dataset: "ddsm".into(),
         backbone: backbone.into(),
         metric: "roc_auc".into(),
-        params_millions: 86.0,
+        freeze: None,
+        head: None,
+        params_millions: Some(86.0),
         value,
         uncertainty: 0.0001,
+        shared_offset: 0.0,
         note: None,
     }
 }
@@ -608,7 +664,7 @@ fn every_verdict_is_given_where_it_belongs() {
     s.cell("ddsm", "dinov2-b", 3, &[Err("no GPU with enough memory"); 3]);
     s.input.published = vec![
         PublishedPoint {
-            note: Some("absent from the authors' code".into()),
+            note: Some("Absent from the authors' code.".into()),
             ..point("vmamba-s", 0.7)
         },
         point("dinov2-b", 0.94),
@@ -622,7 +678,7 @@ fn every_verdict_is_given_where_it_belongs() {
     );
     assert!(matches!(verdicts[2], Verdict::Inconclusive(why) if why.contains("one seed")));
     assert_eq!(verdicts[3], &Verdict::NotRun("no GPU with enough memory".into()));
-    assert_eq!(verdicts[4], &Verdict::NotRun("absent from the authors' code".into()));
+    assert_eq!(verdicts[4], &Verdict::NotRun("not planned in this study".into()));
     let n = out.verdicts;
     assert_eq!((n.reproduced, n.differs, n.inconclusive, n.not_run), (1, 0, 2, 2));
 
@@ -634,6 +690,77 @@ fn every_verdict_is_given_where_it_belongs() {
         page.contains("| DINOv2-B | 0.960 ± 0.00010 | frozen, MHA | 0.905 ± 0.007 (2) | -0.0550 |"),
         "{page}"
     );
+}
+
+#[test]
+fn a_verdict_needs_the_same_metric_a_margin_and_a_value_read_finely_enough() {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.9399), Ok(0.9401)]);
+    s.cell("ddsm", "dinov2-b", 3, &[Ok(0.9399), Ok(0.9401)]);
+    let known = PublishedPoint {
+        freeze: Some(Freeze::Frozen),
+        head: Some(HeadKind::Linear),
+        ..point("dinov2-b", 0.94)
+    };
+    let mut verdict = |p: &PublishedPoint, margin: Option<f64>| {
+        s.input.published = vec![p.clone()];
+        s.input.datasets[0].margin = margin;
+        let all = s.render("r").comparisons;
+        assert_eq!(all.len(), 1, "a value of one regime is compared with that regime only");
+        all[0].verdict.clone()
+    };
+    assert_eq!(verdict(&known, Some(0.01)), Verdict::Reproduced);
+    let why = |v: Verdict| match v {
+        Verdict::Inconclusive(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(verdict(&known, None)).contains("no margin"));
+    let other = PublishedPoint {
+        metric: "accuracy".into(),
+        ..known.clone()
+    };
+    assert!(why(verdict(&other, Some(0.01))).contains("another metric (accuracy)"));
+    let coarse = PublishedPoint {
+        shared_offset: 0.02,
+        ..known.clone()
+    };
+    assert!(why(verdict(&coarse, Some(0.01))).contains("uncertainty of the reading"));
+    let absent = PublishedPoint {
+        head: Some(HeadKind::Mha),
+        ..known
+    };
+    assert_eq!(
+        verdict(&absent, Some(0.01)),
+        Verdict::NotRun("not planned in this study".into())
+    );
+}
+
+#[test]
+fn values_of_other_experiments_are_context_without_a_verdict() {
+    let mut s = small_study();
+    s.input.expected = "A table.".into();
+    s.input.sources = vec!["Somebody: *A benchmark*, table 3.".into()];
+    s.input.caveats = vec!["None of the models is one of ours.".into()];
+    s.input.context = vec![ContextValue {
+        dataset: "ddsm".into(),
+        label: "ResNet-18 (28)".into(),
+        metric: "roc_auc_ovr".into(),
+        value: 0.717,
+        sd: None,
+        source: "Somebody 2023".into(),
+    }];
+    let out = s.render("r");
+    assert_eq!(out.verdicts, report::VerdictCounts::default());
+    let page = s.read("r/compare.md");
+    for line in [
+        "This study has no published value to compare with.",
+        "- Somebody: \\*A benchmark\\*, table 3.",
+        "- None of the models is one of ours.",
+        "| DDSM | ResNet-18 (28) | roc\\_auc\\_ovr | 0.717 | Somebody 2023 |",
+    ] {
+        assert!(page.contains(line), "no line {line} in\n{page}");
+    }
+    assert!(s.read("r/README.md").contains("Expected: A table."));
 }
 
 #[test]
@@ -791,7 +918,7 @@ fn large_study() -> Study {
                 dataset: d.into(),
                 ..point(b, value)
             });
-            s.input.published.last_mut().unwrap().params_millions = rows[i].3;
+            s.input.published.last_mut().unwrap().params_millions = Some(rows[i].3);
         }
     }
     s

@@ -5,8 +5,8 @@
 //! made against the worst value within that reading.
 
 use super::cells::{Cells, Score};
-use super::input::{PublishedPoint, ReportInput, regime_title};
-use super::stats::equivalence;
+use super::input::{ContextValue, PublishedPoint, ReportInput, regime_title};
+use super::stats::{Answer, tost};
 use super::table::{PLACES, fixed};
 use crate::study::{Freeze, HeadKind};
 use anyhow::Result;
@@ -54,8 +54,9 @@ pub struct Comparison {
     /// `None` where the study plans no regime of this backbone on this data set.
     pub regime: Option<(Freeze, HeadKind)>,
     pub published: f64,
+    /// Of the reading, offsets included.
     pub uncertainty: f64,
-    pub margin: f64,
+    pub margin: Option<f64>,
     pub n: usize,
     pub mean: Option<f64>,
     pub sd: Option<f64>,
@@ -92,37 +93,31 @@ impl VerdictCounts {
     }
 }
 
-/// Compares every published value with ours in each planned regime, in the order of the data sets and backbones of the study.
+/// Compares every published value with ours in each planned regime that it can be of, in the order of the data sets and
+/// backbones of the study.
 pub fn compare(input: &ReportInput, cells: &Cells) -> Vec<Comparison> {
     let place = |p: &PublishedPoint| {
-        let dataset = input
-            .datasets
-            .iter()
-            .position(|d| d.name == p.dataset)
-            .unwrap_or(usize::MAX);
-        let backbone = input
-            .backbones
-            .iter()
-            .position(|b| b.name == p.backbone)
-            .unwrap_or(usize::MAX);
-        (dataset, backbone)
+        let dataset = input.datasets.iter().position(|d| d.name == p.dataset);
+        let backbone = input.backbones.iter().position(|b| b.name == p.backbone);
+        (dataset.unwrap_or(usize::MAX), backbone.unwrap_or(usize::MAX))
     };
     let mut published: Vec<&PublishedPoint> = input.published.iter().collect();
     published.sort_by_key(|p| place(p));
     let mut all = Vec::new();
     for p in published {
-        let regimes = cells.regimes(&p.dataset);
-        if !cells.plans(&p.dataset, &p.backbone) {
-            let why = p.note.clone().unwrap_or_else(|| "not planned in this study".to_owned());
-            all.push(judge(input, p, None, None, why));
+        let mut regimes = cells.regimes(&p.dataset);
+        regimes.retain(|(f, h)| p.freeze.is_none_or(|x| x == *f) && p.head.is_none_or(|x| x == *h));
+        if regimes.is_empty() || !cells.plans(&p.dataset, &p.backbone) {
+            all.push(judge(input, p, None, None));
             continue;
         }
         for (freeze, head) in regimes {
-            let score = cells.get(&p.dataset, &p.backbone, freeze, head);
-            let why = score
-                .and_then(Score::gap)
-                .unwrap_or_else(|| "not planned in this study".to_owned());
-            all.push(judge(input, p, Some((freeze, head)), score, why));
+            all.push(judge(
+                input,
+                p,
+                Some((freeze, head)),
+                cells.get(&p.dataset, &p.backbone, freeze, head),
+            ));
         }
     }
     all
@@ -133,61 +128,68 @@ fn judge(
     p: &PublishedPoint,
     regime: Option<(Freeze, HeadKind)>,
     score: Option<&Score>,
-    why_missing: String,
 ) -> Comparison {
     let facts = input.dataset(&p.dataset);
-    let margin = facts.map_or(0.0, |d| d.margin);
+    let margin = facts.and_then(|d| d.margin);
     let values = score.map_or(&[][..], |s| &s.values);
     let mean = score.and_then(Score::mean);
-    // The published value is somewhere within its reading; what holds within the narrower margin holds for all of it.
-    let test = equivalence(values, p.value, margin - p.uncertainty, input.alpha);
-    let beyond = equivalence(values, p.value, margin + p.uncertainty, input.alpha);
+    let uncertainty = p.uncertainty + p.shared_offset;
+    let same_metric = facts.is_some_and(|d| d.metric == p.metric);
+    let test = margin
+        .filter(|_| same_metric)
+        .and_then(|m| tost(values, p.value, uncertainty, m, input.alpha));
     let verdict = if mean.is_none() {
-        Verdict::NotRun(why_missing)
-    } else if facts.is_some_and(|d| d.metric != p.metric) {
+        let gap = score.and_then(Score::gap);
+        Verdict::NotRun(gap.unwrap_or_else(|| "not planned in this study".to_owned()))
+    } else if !same_metric {
         Verdict::Inconclusive(format!("the published value is another metric ({})", p.metric))
     } else if values.len() < 2 {
         Verdict::Inconclusive("one seed: no spread to test against".to_owned())
-    } else if margin <= p.uncertainty {
-        Verdict::Inconclusive("the margin is not larger than the uncertainty of the reading".to_owned())
-    } else if test.is_some_and(|e| e.p_equivalent < input.alpha) {
-        Verdict::Reproduced
-    } else if beyond.is_some_and(|e| e.p_different < input.alpha) {
-        Verdict::Differs
     } else {
-        Verdict::Inconclusive(format!("{} seeds spread across the margin", values.len()))
+        match (margin, test.map(|t| t.answer)) {
+            (_, Some(Answer::Equivalent)) => Verdict::Reproduced,
+            (_, Some(Answer::Different)) => Verdict::Differs,
+            (None, _) => Verdict::Inconclusive("no margin is stated for this metric".to_owned()),
+            (Some(m), _) if m <= uncertainty => {
+                Verdict::Inconclusive("the margin is not larger than the uncertainty of the reading".to_owned())
+            }
+            _ => Verdict::Inconclusive(format!("the interval over {} seeds crosses the margin", values.len())),
+        }
     };
     Comparison {
         dataset: p.dataset.clone(),
         backbone: p.backbone.clone(),
         regime,
         published: p.value,
-        uncertainty: p.uncertainty,
+        uncertainty,
         margin,
         n: values.len(),
         mean,
         sd: score.and_then(Score::sd),
         difference: mean.map(|m| m - p.value),
-        interval: test.map(|e| (e.low, e.high)),
-        p: test.map(|e| e.p_equivalent),
+        interval: test.map(|t| (t.low - p.value, t.high - p.value)),
+        p: test.map(|t| t.p),
         verdict,
     }
 }
 
 /// What `compare.md.tera` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Page {
+pub(super) struct Page<'a> {
     warning: Option<&'static str>,
     title: String,
     protocol: String,
-    source: String,
-    margin_reason: String,
+    sources: &'a [String],
+    caveats: &'a [String],
     level: String,
     alpha: f64,
     values: usize,
+    /// Whether some source does not say which regime its values are.
+    regime_unknown: bool,
     counts: VerdictCounts,
     sections: Vec<Section>,
     notes: Vec<String>,
+    context: Vec<ContextLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,8 +197,18 @@ struct Section {
     title: String,
     metric: String,
     margin: String,
+    reason: String,
     counts: VerdictCounts,
     lines: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct ContextLine {
+    dataset: String,
+    label: String,
+    metric: String,
+    value: String,
+    source: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,14 +223,15 @@ struct Line {
     why: String,
 }
 
-pub(super) fn page(input: &ReportInput, all: &[Comparison]) -> Page {
+pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison]) -> Page<'a> {
     let mut sections = Vec::new();
     for chunk in all.chunk_by(|a, b| a.dataset == b.dataset) {
         let facts = input.dataset(&chunk[0].dataset);
         sections.push(Section {
             title: facts.map_or_else(|| chunk[0].dataset.clone(), |d| d.title.clone()),
             metric: facts.map_or_else(String::new, |d| d.metric_title.clone()),
-            margin: format!("{}", chunk[0].margin),
+            margin: chunk[0].margin.map_or_else(|| "none".to_owned(), |m| m.to_string()),
+            reason: facts.map_or_else(String::new, |d| d.margin_reason.clone()),
             counts: VerdictCounts::of(chunk),
             lines: chunk.iter().map(|c| line(input, c)).collect(),
         });
@@ -236,14 +249,31 @@ pub(super) fn page(input: &ReportInput, all: &[Comparison]) -> Page {
         warning: input.warning(),
         title: input.title.clone(),
         protocol: input.protocol.sentence(),
-        source: input.published_source.clone(),
-        margin_reason: input.margin_reason.clone(),
+        sources: &input.sources,
+        caveats: &input.caveats,
         level: fixed(100.0 * (1.0 - 2.0 * input.alpha), 0),
         alpha: input.alpha,
         values: input.published.len(),
+        regime_unknown: input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none()),
         counts: VerdictCounts::of(all),
         sections,
         notes,
+        context: input.context.iter().map(|c| context_line(input, c)).collect(),
+    }
+}
+
+fn context_line(input: &ReportInput, c: &ContextValue) -> ContextLine {
+    ContextLine {
+        dataset: input
+            .dataset(&c.dataset)
+            .map_or_else(|| c.dataset.clone(), |d| d.title.clone()),
+        label: c.label.clone(),
+        metric: c.metric.clone(),
+        value: match c.sd {
+            Some(sd) => format!("{} ± {}", fixed(c.value, PLACES), fixed(sd, PLACES)),
+            None => fixed(c.value, PLACES),
+        },
+        source: c.source.clone(),
     }
 }
 
@@ -298,7 +328,7 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
             c.regime.map_or_else(String::new, |(_, h)| h.to_string()),
             c.published.to_string(),
             c.uncertainty.to_string(),
-            c.margin.to_string(),
+            number(c.margin),
             c.n.to_string(),
             number(c.mean),
             number(c.sd),

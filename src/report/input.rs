@@ -16,8 +16,10 @@ pub struct DatasetFacts {
     pub metric: String,
     /// As printed.
     pub metric_title: String,
-    /// Largest difference to a published value that still counts as the same value.
-    pub margin: f64,
+    /// Largest difference to a published value that still counts as none; `None` where no verdict can be given.
+    pub margin: Option<f64>,
+    /// Why this margin, in words.
+    pub margin_reason: String,
 }
 
 /// A backbone as the report names it.
@@ -110,22 +112,42 @@ impl ProtocolNote {
     }
 }
 
-/// A value of the paper, read off its figure.
+/// A published value of one of our backbones, to be compared with ours.
 #[derive(Debug, Clone)]
 pub struct PublishedPoint {
     /// The word in studies.
     pub dataset: String,
     /// The word in studies.
     pub backbone: String,
+    /// `None` where the source does not say; the value is then compared with every regime.
+    pub freeze: Option<Freeze>,
+    pub head: Option<HeadKind>,
     /// Key of the metric, as in the records.
     pub metric: String,
-    /// Position on the figure's axis, in millions.
-    pub params_millions: f64,
+    /// As the source counts them; where the figure puts the point.
+    pub params_millions: Option<f64>,
     pub value: f64,
     /// Hard half-width of the reading.
     pub uncertainty: f64,
-    /// What a reader must know, for instance that the model is absent from the authors' code.
+    /// By how much all values of the data set may be off together; counts as uncertainty.
+    pub shared_offset: f64,
+    /// What a reader must know of this backbone, for instance that it is absent from the authors' code: a sentence.
     pub note: Option<String>,
+}
+
+/// A published value that is shown beside ours without a verdict: another model or another experiment.
+#[derive(Debug, Clone)]
+pub struct ContextValue {
+    /// The word in studies.
+    pub dataset: String,
+    /// The model, as printed.
+    pub label: String,
+    /// As printed.
+    pub metric: String,
+    pub value: f64,
+    pub sd: Option<f64>,
+    /// Short citation.
+    pub source: String,
 }
 
 /// All that [`super::render`] reads.
@@ -135,6 +157,8 @@ pub struct ReportInput {
     pub study: String,
     pub title: String,
     pub description: String,
+    /// What the study is expected to give, in words; may be empty.
+    pub expected: String,
     /// Puts [`super::DEMO_WARNING`] first everywhere and leaves published values out of the figure.
     pub demo: bool,
     pub protocol: ProtocolNote,
@@ -147,10 +171,11 @@ pub struct ReportInput {
     pub runs: DataFrame,
     /// Empty where no published value is comparable.
     pub published: Vec<PublishedPoint>,
-    /// Where the published values come from, in words.
-    pub published_source: String,
-    /// Why the margins are what they are, in words.
-    pub margin_reason: String,
+    pub context: Vec<ContextValue>,
+    /// Where published values and context come from and how they were obtained: a sentence each.
+    pub sources: Vec<String>,
+    /// What a reader must know of them: a sentence each.
+    pub caveats: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
     /// A folder whose templates replace the built-in ones of the same name.

@@ -8,8 +8,6 @@ pub mod cells;
 pub mod compare;
 pub mod figure;
 pub mod input;
-mod labels;
-mod scene;
 mod stats;
 mod summary;
 pub mod table;
@@ -17,7 +15,9 @@ mod templates;
 
 pub use cells::{Cells, Score};
 pub use compare::{Comparison, Verdict, VerdictCounts};
-pub use input::{BackboneFacts, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput};
+pub use input::{
+    BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+};
 
 use crate::fsio;
 use anyhow::{Context, Result};

@@ -15,7 +15,7 @@ pub use crate::study::protocol::TestWeights as WhichWeights;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The whole run id; the folder carries its first [`super::store::FOLDER_DIGITS`] characters.
+    /// The whole run id; the folder carries its first [`super::FOLDER_DIGITS`] characters.
     pub id: String,
     pub run: RunSpec,
     /// Root hash of the data manifest.

@@ -65,13 +65,13 @@ const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 const LINE_PER_EM: f64 = 1.164;
 const CAP_PER_EM: f64 = 0.729;
 /// PNG pixels painted per pixel kept, and SVG coordinates per canvas unit (plotters rounds to whole ones).
-const PNG_SCALE: u32 = 3;
+const PNG_SCALE: u32 = 4;
 const SVG_SCALE: u32 = 8;
 
 fn font() -> Result<()> {
     static FONT_LOADED: OnceLock<bool> = OnceLock::new();
     let loaded = FONT_LOADED.get_or_init(|| {
-        let bytes = include_bytes!("../../templates/fonts/DejaVuSans.ttf");
+        let bytes = include_bytes!("../../../templates/fonts/DejaVuSans.ttf");
         register_font(FONT, FontStyle::Normal, bytes).is_ok()
     });
     ensure!(loaded, "the built-in font cannot be read");
@@ -159,27 +159,25 @@ impl Scene {
     fn paint<DB: DrawingBackend>(&self, root: &DrawingArea<DB, Shift>, scale: f64, kind: Kind) -> Result<()> {
         let fail = |e: DrawingAreaErrorKind<DB::ErrorType>| anyhow!("plotters: {e}");
         let at = |p: &Point| ((p.0 * scale).round() as i32, (p.1 * scale).round() as i32);
-        let stroke = |width: f64, c: Rgb| ShapeStyle {
-            color: colour(c).into(),
-            filled: false,
-            stroke_width: ((width * scale).round() as u32).max(1),
+        let line = |points: &[Point], width: f64, c: Rgb| match kind {
+            Kind::Svg => root.draw(&PathElement::new(
+                points.iter().map(at).collect::<Vec<_>>(),
+                stroke(width * scale, c),
+            )),
+            // The bitmap backend draws the slanted edges of a wide path lopsided: give it filled shapes instead.
+            Kind::Png => stroked(points, width)
+                .into_iter()
+                .try_for_each(|p| root.draw(&Polygon::new(p.iter().map(at).collect::<Vec<_>>(), colour(c).filled()))),
         };
         root.fill(&WHITE).map_err(fail)?;
         for shape in &self.shapes {
             match shape {
-                Shape::Line { points, width, colour } => root.draw(&PathElement::new(
-                    points.iter().map(at).collect::<Vec<_>>(),
-                    stroke(*width, *colour),
-                )),
+                Shape::Line { points, width, colour } => line(points, *width, *colour),
                 Shape::Polygon { points, fill, outline } => {
-                    let mut path: Vec<_> = points.iter().map(at).collect();
-                    let filled = Polygon::new(path.clone(), colour(*fill).filled());
+                    let filled = Polygon::new(points.iter().map(at).collect::<Vec<_>>(), colour(*fill).filled());
                     root.draw(&filled).and_then(|()| match outline {
                         // The first edge again, so that the corner where the path closes is joined like the others.
-                        Some((width, colour)) => {
-                            path.extend_from_within(..2);
-                            root.draw(&PathElement::new(path, stroke(*width, *colour)))
-                        }
+                        Some((width, colour)) => line(&[points, &points[..2]].concat(), *width, *colour),
                         None => Ok(()),
                     })
                 }
@@ -219,6 +217,42 @@ impl Scene {
 
 fn colour(c: Rgb) -> RGBColor {
     RGBColor(c.0, c.1, c.2)
+}
+
+fn stroke(width: f64, c: Rgb) -> ShapeStyle {
+    ShapeStyle {
+        color: colour(c).into(),
+        filled: false,
+        stroke_width: (width.round() as u32).max(1),
+    }
+}
+
+/// A path of this width as filled shapes: a rectangle a segment, a disc a corner.
+fn stroked(points: &[Point], width: f64) -> Vec<Vec<Point>> {
+    let half = width / 2.0;
+    let mut shapes = Vec::new();
+    for (a, b) in points.iter().zip(points.iter().skip(1)) {
+        let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+        let length = (dx * dx + dy * dy).sqrt();
+        if length > 0.0 {
+            let (nx, ny) = (-dy / length * half, dx / length * half);
+            shapes.push(vec![
+                (a.0 + nx, a.1 + ny),
+                (b.0 + nx, b.1 + ny),
+                (b.0 - nx, b.1 - ny),
+                (a.0 - nx, a.1 - ny),
+            ]);
+        }
+    }
+    for p in points.iter().skip(1).take(points.len().saturating_sub(2)) {
+        let angle = |k: u32| f64::from(k) / 12.0 * 2.0 * std::f64::consts::PI;
+        shapes.push(
+            (0..12)
+                .map(|k| (p.0 + half * libm::cos(angle(k)), p.1 + half * libm::sin(angle(k))))
+                .collect(),
+        );
+    }
+    shapes
 }
 
 /// Mean of every `k` × `k` block, rounded.

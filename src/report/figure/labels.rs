@@ -51,11 +51,14 @@ pub struct Anchor {
     pub height: f64,
 }
 
+/// A segment.
+pub type Line = ((f64, f64), (f64, f64));
+
 /// A placed label and, when it is not beside its marker, the line that leads to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placed {
     pub rect: Rect,
-    pub leader: Option<((f64, f64), (f64, f64))>,
+    pub leader: Option<Line>,
 }
 
 /// Distances from the marker that are tried; from the second on with a leader line.
@@ -67,14 +70,7 @@ const REACH: [f64; 7] = [2.0, 14.0, 26.0, 40.0, 56.0, 76.0, 100.0];
 /// drawn over something. The result is in the order of the anchors and depends on nothing else.
 pub fn place(anchors: &[Anchor], obstacles: &[Rect], frame: &Rect) -> Vec<Option<Placed>> {
     let mut placed: Vec<Option<Placed>> = vec![None; anchors.len()];
-    let mut free: Vec<Vec<Placed>> = anchors
-        .iter()
-        .map(|a| {
-            candidates(a)
-                .filter(|c| frame.holds(&c.rect) && !obstacles.iter().any(|o| o.meets(&c.rect)))
-                .collect()
-        })
-        .collect();
+    let mut free: Vec<Vec<Placed>> = anchors.iter().map(|a| candidates(a, obstacles, frame)).collect();
     let mut waiting: Vec<usize> = (0..anchors.len()).collect();
     while let Some(next) = waiting.iter().copied().min_by_key(|&i| (free[i].len(), i)) {
         waiting.retain(|&i| i != next);
@@ -82,8 +78,7 @@ pub fn place(anchors: &[Anchor], obstacles: &[Rect], frame: &Rect) -> Vec<Option
         placed[next] = Some(best);
         for &i in &waiting {
             free[i].retain(|c| {
-                let crosses =
-                    |line: Option<((f64, f64), (f64, f64))>, rect: &Rect| line.is_some_and(|(a, b)| rect.cut_by(a, b));
+                let crosses = |line: Option<Line>, rect: &Rect| line.is_some_and(|(a, b)| rect.cut_by(a, b));
                 !c.rect.meets(&best.rect) && !crosses(c.leader, &best.rect) && !crosses(best.leader, &c.rect)
             });
         }
@@ -91,37 +86,59 @@ pub fn place(anchors: &[Anchor], obstacles: &[Rect], frame: &Rect) -> Vec<Option
     placed
 }
 
-/// Nearest first; on a ring right, left, above, below, then the corners.
-fn candidates(a: &Anchor) -> impl Iterator<Item = Placed> + '_ {
-    const SIDES: [(f64, f64); 8] = [
-        (1.0, 0.0),
-        (-1.0, 0.0),
-        (0.0, -1.0),
-        (0.0, 1.0),
-        (1.0, -1.0),
-        (1.0, 1.0),
-        (-1.0, -1.0),
-        (-1.0, 1.0),
-    ];
-    REACH.into_iter().enumerate().flat_map(move |(ring, reach)| {
-        SIDES.into_iter().map(move |(sx, sy)| {
-            let gap = a.radius + reach;
-            // On the corners the distance is shared between the two directions.
-            let gap = if sx != 0.0 && sy != 0.0 { gap * 0.7 } else { gap };
-            let (x, y) = (a.x + sx * (gap + a.width / 2.0), a.y + sy * (gap + a.height / 2.0));
-            let rect = Rect::around(x, y, a.width, a.height);
-            let near = (a.x.clamp(rect.x0, rect.x1), a.y.clamp(rect.y0, rect.y1));
-            let length = ((near.0 - a.x).powi(2) + (near.1 - a.y).powi(2)).sqrt().max(1.0);
-            let start = (
-                a.x + (near.0 - a.x) / length * a.radius,
-                a.y + (near.1 - a.y) / length * a.radius,
-            );
-            Placed {
-                rect,
-                leader: (ring > 0).then_some((start, near)),
+/// The free places of one label, best first: near, and with a leader line that runs over few markers.
+fn candidates(a: &Anchor, obstacles: &[Rect], frame: &Rect) -> Vec<Placed> {
+    let mut free: Vec<(usize, Placed)> = Vec::new();
+    for (ring, reach) in REACH.into_iter().enumerate() {
+        for side in SIDES {
+            let rect = beside(a, reach, side);
+            if !frame.holds(&rect) || obstacles.iter().any(|o| o.meets(&rect)) {
+                continue;
             }
-        })
-    })
+            let line = leader(a, &rect);
+            let own = |o: &Rect| o.x0 <= a.x && a.x <= o.x1 && o.y0 <= a.y && a.y <= o.y1;
+            let crossed = obstacles
+                .iter()
+                .filter(|o| ring > 0 && !own(o) && o.cut_by(line.0, line.1))
+                .count();
+            free.push((
+                ring + 2 * crossed,
+                Placed {
+                    rect,
+                    leader: (ring > 0).then_some(line),
+                },
+            ));
+        }
+    }
+    free.sort_by_key(|(cost, _)| *cost);
+    free.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Right, left, above, below, then the corners.
+const SIDES: [(f64, f64); 8] = [
+    (1.0, 0.0),
+    (-1.0, 0.0),
+    (0.0, -1.0),
+    (0.0, 1.0),
+    (1.0, -1.0),
+    (1.0, 1.0),
+    (-1.0, -1.0),
+    (-1.0, 1.0),
+];
+
+fn beside(a: &Anchor, reach: f64, (sx, sy): (f64, f64)) -> Rect {
+    // On the corners the distance is shared between the two directions.
+    let gap = (a.radius + reach) * if sx != 0.0 && sy != 0.0 { 0.7 } else { 1.0 };
+    let (x, y) = (a.x + sx * (gap + a.width / 2.0), a.y + sy * (gap + a.height / 2.0));
+    Rect::around(x, y, a.width, a.height)
+}
+
+/// From the edge of the marker to the nearest point of the label.
+fn leader(a: &Anchor, label: &Rect) -> Line {
+    let near = (a.x.clamp(label.x0, label.x1), a.y.clamp(label.y0, label.y1));
+    let (dx, dy) = (near.0 - a.x, near.1 - a.y);
+    let length = (dx * dx + dy * dy).sqrt().max(1.0);
+    ((a.x + dx / length * a.radius, a.y + dy / length * a.radius), near)
 }
 
 #[cfg(test)]
