@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Options};
 use super::checkpoint::Checkpoint;
-use super::head::{DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
+use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
 use super::params::{Builder, Params};
 use super::registry;
 use super::vit::default_linear;
@@ -48,21 +48,45 @@ impl Classifier {
         pretrained: &Pretrained,
         device: &Device,
     ) -> Result<Self> {
-        let p = &spec.protocol;
         let entry = registry::find(&spec.backbone)?;
         let fresh = Builder::seeded(spec.seed, device);
-        let trainable = spec.freeze == Freeze::Unfrozen;
         let source = match &pretrained.backbone {
             Some(f) => fresh.with_checkpoint(registry::open(entry, f)?),
             // The pretrained weights of a tiny model do not change with the run's seed, as real ones do not.
             None if spec.scale == Scale::Tiny => fresh.with_seed(0),
             None => anyhow::bail!("{} has no weights file", entry.name),
         };
+        let body = match spec.head {
+            HeadKind::Linear => (TINY_BODY, fresh.clone()),
+            HeadKind::Mha => body(spec.scale, &spec.protocol, pretrained, &fresh)?,
+        };
+        Self::assemble(spec, (channels, outputs), &fresh, &source, &body)
+    }
+
+    /// A model of the spec's scale with seeded random values everywhere, for measurements.
+    pub fn random(spec: &RunSpec, channels: usize, outputs: usize, device: &Device) -> Result<Self> {
+        let fresh = Builder::seeded(spec.seed, device);
+        let config = match spec.scale {
+            Scale::Full => DEIT_BASE,
+            Scale::Tiny => TINY_BODY,
+        };
+        Self::assemble(spec, (channels, outputs), &fresh, &fresh, &(config, fresh.clone()))
+    }
+
+    fn assemble(
+        spec: &RunSpec,
+        (channels, outputs): (usize, usize),
+        fresh: &Builder,
+        source: &Builder,
+        (config, body): &(BodyConfig, Builder),
+    ) -> Result<Self> {
+        let p = &spec.protocol;
+        let entry = registry::find(&spec.backbone)?;
         let scope = match spec.head {
             HeadKind::Linear => "backbone",
             HeadKind::Mha => "foundation_model.backbone",
         };
-        let b = source.scope(scope).trainable(trainable);
+        let b = source.scope(scope).trainable(spec.freeze == Freeze::Unfrozen);
         let backbone = (entry.build)(spec.scale, p.crop as usize, Options::new(p, channels), &b)?;
         source.finish_source()?;
         let head = match spec.head {
@@ -74,8 +98,7 @@ impl Classifier {
                 Head::Linear(default_linear(dim, outputs, &fresh.pp("fc"))?)
             }
             HeadKind::Mha => {
-                let (config, body) = body(spec.scale, p, pretrained, &fresh)?;
-                let head = MhaHead::new(backbone.token_dim(), outputs, config, &fresh, &body)?;
+                let head = MhaHead::new(backbone.token_dim(), outputs, *config, fresh, body)?;
                 body.finish_source()?;
                 Head::Mha(Box::new(head))
             }
@@ -113,15 +136,10 @@ impl Classifier {
 }
 
 /// The MHA body's shape and where its values come from.
-fn body(
-    scale: Scale,
-    p: &Protocol,
-    pretrained: &Pretrained,
-    fresh: &Builder,
-) -> Result<(super::head::BodyConfig, Builder)> {
+fn body(scale: Scale, p: &Protocol, pretrained: &Pretrained, fresh: &Builder) -> Result<(BodyConfig, Builder)> {
     Ok(match (scale, p.mha_body) {
         (Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, fresh.with_seed(0)),
-        (Scale::Tiny, MhaBody::OneBlock) => (super::head::BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
+        (Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
         (Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, fresh.clone()),
         (Scale::Full, MhaBody::DeitBase) => {
             let f = pretrained

@@ -1,7 +1,7 @@
 //! MAE's encoder (He et al. 2022; facebookresearch/mae), a plain ViT. PROTOCOL 3.3.
 
 use super::backbone::{Backbone, Features, Observer, Options};
-use super::layers::{LayerNorm, patch_embed};
+use super::layers::{LayerNorm, patch_embed, recompute};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, prepend};
 use anyhow::Result;
@@ -38,6 +38,7 @@ impl Config {
 /// An MAE encoder: pooled = mean of the patch tokens after the final norm, tokens = those.
 pub struct Mae {
     config: Config,
+    options: Options,
     patch_weight: Tensor,
     patch_bias: Tensor,
     cls_token: Tensor,
@@ -75,6 +76,7 @@ impl Mae {
             .collect::<Result<_>>()?;
         Ok(Self {
             config: c,
+            options,
             patch_weight,
             patch_bias,
             cls_token,
@@ -91,7 +93,8 @@ impl Backbone for Mae {
         let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
         seen("embed", &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x)?;
+            let b = block.clone();
+            x = recompute(self.options.checkpointing, &x, move |x| b.forward(x))?;
             seen(&format!("block.{i}"), &x);
         }
         let x = self.norm.forward(&x)?;

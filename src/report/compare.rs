@@ -6,8 +6,8 @@
 
 use super::cells::{Cells, Score};
 use super::input::{ContextValue, PublishedPoint, ReportInput, regime_title};
-use super::stats::{Answer, tost};
 use super::table::{PLACES, fixed};
+use crate::eval::{Equivalence, tost};
 use crate::study::{Freeze, HeadKind};
 use anyhow::Result;
 use serde::Serialize;
@@ -137,7 +137,7 @@ fn judge(
     let same_metric = facts.is_some_and(|d| d.metric == p.metric);
     let test = margin
         .filter(|_| same_metric)
-        .and_then(|m| tost(values, p.value, uncertainty, m, input.alpha));
+        .and_then(|m| tost(values, p.value, uncertainty, m, input.alpha).ok());
     let verdict = if mean.is_none() {
         let gap = score.and_then(Score::gap);
         Verdict::NotRun(gap.unwrap_or_else(|| "not planned in this study".to_owned()))
@@ -146,9 +146,9 @@ fn judge(
     } else if values.len() < 2 {
         Verdict::Inconclusive("one seed: no spread to test against".to_owned())
     } else {
-        match (margin, test.map(|t| t.answer)) {
-            (_, Some(Answer::Equivalent)) => Verdict::Reproduced,
-            (_, Some(Answer::Different)) => Verdict::Differs,
+        match (margin, test.as_ref().map(|t| t.answer)) {
+            (_, Some(Equivalence::Equivalent)) => Verdict::Reproduced,
+            (_, Some(Equivalence::Different)) => Verdict::Differs,
             (None, _) => Verdict::Inconclusive("no margin is stated for this metric".to_owned()),
             (Some(m), _) if m <= uncertainty => {
                 Verdict::Inconclusive("the margin is not larger than the uncertainty of the reading".to_owned())
@@ -167,8 +167,8 @@ fn judge(
         mean,
         sd: score.and_then(Score::sd),
         difference: mean.map(|m| m - p.value),
-        interval: test.map(|t| (t.low - p.value, t.high - p.value)),
-        p: test.map(|t| t.p),
+        interval: test.as_ref().map(|t| (t.interval.low - p.value, t.interval.high - p.value)),
+        p: test.as_ref().map(|t| t.p),
         verdict,
     }
 }

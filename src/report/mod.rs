@@ -8,7 +8,6 @@ pub mod cells;
 pub mod compare;
 pub mod figure;
 pub mod input;
-mod stats;
 mod summary;
 pub mod table;
 mod templates;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The locked dependencies that can change a number.
-const KEY_CRATES: [&str; 9] = [
+const KEY_CRATES: [&str; 8] = [
     "candle-core",
     "candle-nn",
     "gemm",
@@ -15,7 +15,6 @@ const KEY_CRATES: [&str; 9] = [
     "polars",
     "rand_mt",
     "safetensors",
-    "statrs",
 ];
 
 /// `provenance.json`.

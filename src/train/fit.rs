@@ -11,6 +11,7 @@ use crate::data::Label;
 use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
+use crate::model::layers::backward;
 use crate::rng::{Purpose, Stream};
 use crate::study::Freeze;
 use crate::study::protocol::{Augment, Precision, ValidationSet};
@@ -194,7 +195,7 @@ impl<'a> Fit<'a> {
                 let reason = format!("the loss is {value} at step {step} (learning rate {lr:.3e})");
                 return Ok(Stop::NotANumber { step, reason });
             }
-            let report = self.optim.step(&loss.backward()?, lr)?;
+            let report = self.optim.step(&backward(&loss)?, lr)?;
             if !report.grad_norm.is_finite() {
                 let reason = format!("the gradient norm is {} at step {step} (loss {value:.4})", report.grad_norm);
                 return Ok(Stop::NotANumber { step, reason });

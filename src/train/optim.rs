@@ -2,10 +2,10 @@
 //!
 //! The moments are plain vectors in the order of the parameters, so a checkpoint can hold them and every sum has one order.
 
+use crate::model::layers::Gradients;
 use crate::model::layers::cpu::{Real as _, lane_sum, simd_fn};
 use crate::model::params::Params;
 use anyhow::{Result, bail};
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -87,11 +87,11 @@ impl AdamW {
     ///
     /// # Errors
     /// Where a gradient is not on the CPU in float32 and contiguous memory.
-    pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<StepReport> {
+    pub fn step(&mut self, grads: &Gradients, lr: f64) -> Result<StepReport> {
         let found: Vec<Option<Tensor>> = self
             .slots
             .iter()
-            .map(|s| grads.get(s.var.as_tensor()).map(Tensor::contiguous).transpose())
+            .map(|s| grads.get(s.var.as_tensor())?.map(|g| g.contiguous()).transpose())
             .collect::<candle_core::Result<_>>()?;
         let norms: Vec<f64> = found
             .par_iter()

@@ -6,6 +6,7 @@ mod conv;
 pub mod cpu;
 mod linear;
 mod norm;
+mod recompute;
 mod residual;
 mod resize;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub use attention::{attention, attention_packed};
 pub use conv::{conv2d_tokens, patch_embed};
 pub use linear::{Linear, linear};
 pub use norm::{LayerNorm, RmsNorm};
+pub use recompute::{Gradients, backward, recompute};
 pub use residual::add_scaled;
 pub use resize::{bicubic_matrix, resize_table};
