@@ -24,7 +24,10 @@ pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File
     };
     let run = || -> io::Result<()> {
         fs::create_dir_all(dir)?;
-        let mut tmp = tempfile::Builder::new().prefix(".medft-").suffix(".tmp").tempfile_in(dir)?;
+        let mut tmp = tempfile::Builder::new()
+            .prefix(".medft-")
+            .suffix(".tmp")
+            .tempfile_in(dir)?;
         let mut w = BufWriter::with_capacity(1 << 16, tmp.as_file_mut());
         fill(&mut w)?;
         w.flush()?;
@@ -75,7 +78,9 @@ pub fn sha256_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String>
     let mut h = Sha256::new();
     let mut buf = vec![0u8; 1 << 20];
     loop {
-        let n = f.read(&mut buf).with_context(|| format!("cannot read {}", path.display()))?;
+        let n = f
+            .read(&mut buf)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         if n == 0 {
             return Ok(hex(&h.finalize()));
         }
@@ -115,7 +120,10 @@ mod tests {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         })
         .unwrap_err();
-        assert!(e.to_string().contains("b.txt") && e.to_string().contains("Free some space"), "{e}");
+        assert!(
+            e.to_string().contains("b.txt") && e.to_string().contains("Free some space"),
+            "{e}"
+        );
         assert_eq!(fs::read(&p).unwrap(), b"old");
         assert_eq!(fs::read_dir(p.parent().unwrap()).unwrap().count(), 1);
     }
