@@ -2,8 +2,9 @@
 //!
 //! Two passes with an 8-bit result between them, width first; weights are integers with 22 fractional bits. The result of
 //! one axis is a sum of products of small integers, so any order of summation gives Pillow's bits, and the loops are laid
-//! out for vectors: the horizontal pass keeps a pixel's channels (or eight grey rows) in the lanes of one register, the
-//! vertical pass runs along whole rows. The cost is proportional to the pixels that are asked for: a window of the result
+//! out for vectors: the horizontal pass multiplies eight grey pixels of a row or one RGB column of
+//! eight rows at a time, the vertical pass runs along whole
+//! rows. The cost is proportional to the pixels that are asked for: a window of the result
 //! (the centre crop that always follows in the protocol) leaves the rest uncomputed.
 
 use super::geometry::Window;
@@ -30,62 +31,50 @@ pub fn resized_crop(img: &ImageArray, from: Window, width: usize, height: usize)
     scale(img, from, width, height, Window::whole(width, height))
 }
 
-/// The weights of one axis, for the outputs of a window. Every output has the same number of taps (zeros fill up), so
-/// that the inner loops have one trip count.
+/// The weights of one axis, for the outputs of a window.
 struct Axis {
-    taps: usize,
-    /// First input of each output.
-    starts: Vec<usize>,
-    /// `taps` weights for each output.
+    /// Inputs of each output: the first, and how many.
+    spans: Vec<(usize, usize)>,
+    /// Weights of one output: the largest span, rounded up to the unit of the loop that reads them; zeros fill up.
+    stride: usize,
     weights: Vec<i32>,
 }
 
 impl Axis {
     /// PROTOCOL section 2, "PIL bilinear resize"; `first` and `count` choose outputs.
-    fn new(input: usize, output: usize, first: usize, count: usize) -> Self {
+    fn new(input: usize, output: usize, first: usize, count: usize, unit: usize) -> Self {
         let scale = input as f64 / output as f64;
         let filter = scale.max(1.0);
-        let mut spans = Vec::with_capacity(count);
-        let mut taps = 0;
-        for x in first..first + count {
-            let centre = (x as f64 + 0.5) * scale;
-            // `as usize` truncates and turns negative values into 0, which is the lower bound here.
-            let from = (centre - filter + 0.5) as usize;
-            let to = ((centre + filter + 0.5) as usize).min(input);
-            taps = taps.max(to - from);
-            spans.push((centre, from, to));
-        }
-        let mut starts = Vec::with_capacity(count);
-        let mut weights = vec![0; count * taps];
-        let mut row = Vec::with_capacity(taps);
-        for ((centre, from, to), weights) in spans.into_iter().zip(weights.chunks_exact_mut(taps)) {
-            let triangle = |k: usize| 1.0 - ((k as f64 - centre + 0.5) * (1.0 / filter)).abs();
+        let centre = |x: usize| (x as f64 + 0.5) * scale;
+        let spans: Vec<_> = (first..first + count)
+            .map(|x| {
+                // `as usize` truncates and turns negative values into 0, which is the lower bound here.
+                let from = (centre(x) - filter + 0.5) as usize;
+                let to = ((centre(x) + filter + 0.5) as usize).min(input);
+                (from, to - from)
+            })
+            .collect();
+        let stride = spans.iter().map(|s| s.1).max().unwrap_or(1).next_multiple_of(unit);
+        let mut weights = vec![0; count * stride];
+        let mut row = Vec::with_capacity(stride);
+        for ((x, &(from, n)), weights) in (first..).zip(&spans).zip(weights.chunks_exact_mut(stride)) {
+            let triangle = |k: usize| 1.0 - ((k as f64 - centre(x) + 0.5) * (1.0 / filter)).abs();
             row.clear();
-            row.extend((from..to).map(|k| triangle(k).max(0.0)));
+            row.extend((from..from + n).map(|k| triangle(k).max(0.0)));
             let sum: f64 = row.iter().sum();
-            // At the right border the zeros go before the weights, so that no tap reads beyond the image.
-            let start = from.min(input - taps);
-            for (slot, w) in weights[from - start..].iter_mut().zip(&row) {
+            for (slot, w) in weights.iter_mut().zip(&row) {
                 let w = if sum == 0.0 { *w } else { w / sum };
                 *slot = (0.5 + w * f64::from(1u32 << PRECISION_BITS)) as i32;
             }
-            starts.push(start);
         }
-        Self { taps, starts, weights }
+        Self { spans, stride, weights }
     }
 
     /// The inputs that any output reads.
     fn reads(&self) -> std::ops::Range<usize> {
-        let from = self.starts.first().copied().unwrap_or(0);
-        let to = self.starts.last().map_or(0, |s| s + self.taps);
+        let from = self.spans.first().map_or(0, |s| s.0);
+        let to = self.spans.last().map_or(0, |s| s.0 + s.1);
         from..to
-    }
-
-    fn of(&self, output: usize) -> (usize, &[i32]) {
-        (
-            self.starts[output],
-            &self.weights[output * self.taps..(output + 1) * self.taps],
-        )
     }
 }
 
@@ -96,7 +85,7 @@ fn scale(img: &ImageArray, from: Window, width: usize, height: usize, window: Wi
         "{window:?} is not inside {width} × {height}"
     );
     let channels = img.channels;
-    let vertical = (height != from.height).then(|| Axis::new(from.height, height, window.top, window.height));
+    let vertical = (height != from.height).then(|| Axis::new(from.height, height, window.top, window.height, 1));
     // The rows of the source that the second pass will read.
     let rows = vertical
         .as_ref()
@@ -113,10 +102,10 @@ fn scale(img: &ImageArray, from: Window, width: usize, height: usize, window: Wi
             out.copy_from_slice(&source.row(y)[window.left * channels..][..run]);
         }
     } else {
-        let axis = Axis::new(from.width, width, window.left, window.width);
+        let axis = |unit| Axis::new(from.width, width, window.left, window.width, unit);
         match channels {
-            1 => grey_rows(&source, from.width, &axis, &mut middle),
-            _ => rgb_rows(&source, from.width, &axis, &mut middle),
+            1 => grey_rows(&source, from.width, &axis(GREY_UNIT), &mut middle),
+            _ => rgb_rows(&source, &axis(1), &mut middle),
         }
     }
     let data = match vertical {
@@ -155,57 +144,93 @@ fn to_u8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// One output: `L` neighbouring bytes, `STEP` bytes between taps.
+/// Neighbouring taps that the grey loop multiplies at once.
+const GREY_UNIT: usize = 8;
+/// Rows that the RGB loop works on at once, and the bytes of one column of them (four a pixel).
+const RGB_ROWS: usize = 8;
+const RGB_LANES: usize = RGB_ROWS * 4;
+/// Outputs of the RGB loop whose inputs are laid out together; keeps the columns in the first-level cache.
+const RGB_TILE: usize = 32;
+
+/// Spreads RGB pixels over slot `row` of each column; the fourth byte is whatever came along and is never used.
 #[inline(always)]
-fn taps<const L: usize, const STEP: usize>(px: &[u8], weights: &[i32]) -> [u8; L] {
-    let mut acc = [HALF; L];
-    for (w, px) in weights.iter().zip(px.windows(L).step_by(STEP)) {
+fn spread(rgb: &[u8], columns: &mut [[u8; RGB_LANES]], row: usize) {
+    let at = row * 4..row * 4 + 4;
+    let (groups, rest) = rgb.as_chunks::<12>();
+    let (slots, tail) = columns.split_at_mut(groups.len() * 4);
+    for (slots, px) in slots.as_chunks_mut::<4>().0.iter_mut().zip(groups) {
+        let [a, b, c] = std::array::from_fn(|i| u32::from_le_bytes(px.as_chunks().0[i]));
+        for (slot, v) in slots.iter_mut().zip([a, a >> 24 | b << 8, b >> 16 | c << 16, c >> 8]) {
+            slot[at.clone()].copy_from_slice(&v.to_le_bytes());
+        }
+    }
+    for (slot, &[r, g, b]) in tail.iter_mut().zip(rest.as_chunks::<3>().0) {
+        slot[at.clone()].copy_from_slice(&[r, g, b, 0]);
+    }
+}
+
+/// One RGB output of eight rows.
+#[inline(always)]
+fn rgb_output(weights: &[i32], columns: &[[u8; RGB_LANES]]) -> [u8; RGB_LANES] {
+    let mut acc = [HALF; RGB_LANES];
+    for (i, px) in columns.iter().enumerate() {
+        // The second way out keeps the compiler from making vectors along the taps instead of along the lanes.
+        let Some(w) = weights.get(i) else { break };
         for (a, &p) in acc.iter_mut().zip(px) {
             *a += w * i32::from(p);
         }
     }
-    acc.map(to_u8)
+    let mut px = [0; RGB_LANES];
+    for (p, a) in px.iter_mut().zip(acc) {
+        *p = to_u8(a);
+    }
+    // Hides that every fourth byte is unused; the compiler would leave its lane out and stay scalar.
+    std::hint::black_box(px)
 }
 
 wide! {
-    /// Horizontal pass for RGB: a register holds the three channels of a pixel and one byte too many.
-    fn rgb_rows(source: &Rows<'_>, width: usize, axis: &Axis, out: &mut [u8]) {
-        let mut line = vec![0u8; width * 3 + 1];
-        for (y, out) in out.chunks_exact_mut(axis.starts.len() * 3).enumerate() {
-            line[..width * 3].copy_from_slice(&source.row(y)[..width * 3]);
-            let weights = axis.weights.chunks_exact(axis.taps);
-            for ((out, &start), weights) in out.as_chunks_mut::<3>().0.iter_mut().zip(&axis.starts).zip(weights) {
-                let [r, g, b, _] = taps::<4, 3>(&line[start * 3..(start + axis.taps) * 3 + 1], weights);
-                *out = [r, g, b];
+    /// Horizontal pass for RGB.
+    fn rgb_rows(source: &Rows<'_>, axis: &Axis, out: &mut [u8]) {
+        let run = axis.spans.len() * 3;
+        let mut columns = Vec::new();
+        for (block, out) in out.chunks_mut(run * RGB_ROWS).enumerate() {
+            let rows = out.len() / run;
+            let tiles = axis.spans.chunks(RGB_TILE).zip(axis.weights.chunks(RGB_TILE * axis.stride));
+            for (tile, (spans, weights)) in tiles.enumerate() {
+                let from = spans[0].0;
+                let to = spans[spans.len() - 1];
+                columns.resize((to.0 + to.1) - from, [0; RGB_LANES]);
+                for row in 0..rows {
+                    let px = &source.row(block * RGB_ROWS + row)[from * 3..][..columns.len() * 3];
+                    spread(px, &mut columns, row);
+                }
+                let weights = weights.chunks_exact(axis.stride);
+                for (i, (&(start, n), weights)) in spans.iter().zip(weights).enumerate() {
+                    let px = rgb_output(weights, &columns[start - from..][..n]);
+                    let x = (tile * RGB_TILE + i) * 3;
+                    for (row, px) in px.as_chunks::<4>().0.iter().enumerate().take(rows) {
+                        out[row * run + x..][..3].copy_from_slice(&px[..3]);
+                    }
+                }
             }
         }
     }
 
-    /// Horizontal pass for grey: eight rows are interleaved, so that a register holds one column of them.
+    /// Horizontal pass for grey.
     fn grey_rows(source: &Rows<'_>, width: usize, axis: &Axis, out: &mut [u8]) {
-        const ROWS: usize = 8;
-        let run = axis.starts.len();
-        let mut line = vec![[0u8; ROWS]; width];
-        for (block, out) in out.chunks_mut(run * ROWS).enumerate() {
-            let rows = out.len() / run;
-            for r in 0..ROWS {
-                // A short last block repeats its last row and throws the result away.
-                let row = source.row(block * ROWS + r.min(rows - 1));
-                for (slot, &p) in line.iter_mut().zip(&row[..width]) {
-                    slot[r] = p;
-                }
-            }
-            let weights = axis.weights.chunks_exact(axis.taps);
-            for (x, (&start, weights)) in axis.starts.iter().zip(weights).enumerate() {
-                let mut acc = [HALF; ROWS];
-                for (w, px) in weights.iter().zip(&line[start..start + axis.taps]) {
-                    for (a, &p) in acc.iter_mut().zip(px) {
+        let mut line = vec![0u8; width + axis.stride];
+        for (y, out) in out.chunks_exact_mut(axis.spans.len()).enumerate() {
+            line[..width].copy_from_slice(&source.row(y)[..width]);
+            let weights = axis.weights.chunks_exact(axis.stride);
+            for ((out, &(start, _)), weights) in out.iter_mut().zip(&axis.spans).zip(weights) {
+                let px = line[start..start + axis.stride].as_chunks::<GREY_UNIT>().0;
+                let mut acc = [0; GREY_UNIT];
+                for (w, px) in weights.as_chunks::<GREY_UNIT>().0.iter().zip(px) {
+                    for ((a, w), &p) in acc.iter_mut().zip(w).zip(px) {
                         *a += w * i32::from(p);
                     }
                 }
-                for (r, a) in acc.into_iter().enumerate().take(rows) {
-                    out[r * run + x] = to_u8(a);
-                }
+                *out = to_u8(HALF + acc.iter().sum::<i32>());
             }
         }
     }
@@ -215,8 +240,9 @@ wide! {
         // Accumulators of one block stay in registers while the taps go by.
         const BLOCK: usize = 32;
         for (y, out) in out.chunks_exact_mut(run).enumerate() {
-            let (start, weights) = axis.of(y);
-            let rows = &middle[(start - first) * run..][..axis.taps * run];
+            let (start, n) = axis.spans[y];
+            let weights = &axis.weights[y * axis.stride..][..n];
+            let rows = &middle[(start - first) * run..][..n * run];
             let whole = run / BLOCK * BLOCK;
             for x in (0..whole).step_by(BLOCK) {
                 let mut acc = [HALF; BLOCK];
