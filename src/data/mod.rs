@@ -1,5 +1,8 @@
 //! Data sets, splits, decoding, augmentation, loading. Knows no model.
 
+pub mod decode;
+mod exif;
+mod jpeg;
 pub mod pil;
 mod simd;
 pub mod types;
