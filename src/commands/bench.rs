@@ -156,7 +156,8 @@ fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
                     spent += start.elapsed().as_secs_f64();
                 }
                 _ => {
-                    let img = crate::data::decode::decode(&file, 3, p.image_loading, path)?;
+                    let img = crate::data::decode::decode(&file, 3, p.image_loading)
+                        .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
                     let small = t.prepare(&img);
                     if a.what == BenchWhat::Decode {
                         spent += start.elapsed().as_secs_f64();

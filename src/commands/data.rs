@@ -35,15 +35,15 @@ fn list(c: &Context) -> Result<u8> {
     let mut json = Vec::new();
     for m in c.catalogue.sets() {
         let folder = c.global.data_dir.join(&m.folder);
-        let here = match (folder.is_dir(), c.catalogue.list(&m.name).is_some() || list_path(&c.global.data_dir, &m.name).is_file()) {
+        let here = match (folder.is_dir(), c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file()) {
             (false, _) => "not here",
             (true, true) => "here, locked",
             (true, false) => "here, not locked",
         };
-        let licence = m.licence.text();
-        rows.push(vec![m.name.clone(), m.title.clone(), here.to_owned(), licence.clone()]);
+        let licence = m.licence.images.clone().unwrap_or_else(|| "unknown".to_owned());
+        rows.push(vec![m.set.clone(), m.title.clone(), here.to_owned(), licence.clone()]);
         json.push(serde_json::json!({
-            "set": m.name, "title": m.title, "folder": folder, "state": here, "licence": licence,
+            "set": m.set, "title": m.title, "folder": folder, "state": here, "licence": licence,
             "get": m.how_to_get(), "manifest": m,
         }));
     }
@@ -54,7 +54,7 @@ fn list(c: &Context) -> Result<u8> {
     println!("{}", ui::table(&["set", "title", "state", "licence"], &rows));
     if c.global.verbose > 0 {
         for m in c.catalogue.sets() {
-            println!("\n{}: {}\n{}", m.name, m.how_to_get(), m.citation.text());
+            println!("\n{}: {}\n{}", m.set, m.how_to_get(), m.citation.text);
         }
     }
     Ok(OK)

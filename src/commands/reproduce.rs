@@ -1,7 +1,8 @@
 //! `medft reproduce`: verify data → verify weights → run what is missing → report → compare.
 
 use super::plan::Plan;
-use super::{Context, INCOMPLETE, INTERRUPTED, OK, inputs, report, run};
+use super::run::fit_all;
+use super::{Context, INCOMPLETE, INTERRUPTED, OK, inputs, report};
 use crate::cli::StudyArgs;
 use crate::study::Scale;
 use anyhow::Result;
@@ -27,7 +28,7 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         }
         return Ok(INCOMPLETE);
     }
-    let tally = run::fit_all(c, &plan)?;
+    let tally = fit_all(c, &plan)?;
     let plan = if tally.done + tally.failed > 0 {
         Plan::make(c, study, runs)?
     } else {

@@ -84,7 +84,7 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
         let Some(inputs) = &e.inputs else { continue };
         let key = image_key(&e.spec, &inputs.data_root)?;
         if loaded.as_ref().is_none_or(|l| l.key != key) {
-            loaded = None;
+            drop(loaded.take());
             loaded = Some(load(c, plan, &e.spec, key)?);
         }
         let Some(l) = &loaded else { continue };

@@ -4,7 +4,7 @@ use super::backbone::{Backbone, Options};
 use super::checkpoint::{Checkpoint, Rule};
 use super::classifier::WeightsFile;
 use super::params::Builder;
-use super::{dinov2, mae};
+use super::dinov2;
 use crate::error::BadInput;
 use crate::study::Scale;
 use anyhow::Result;

@@ -47,7 +47,7 @@ impl Verdict {
 }
 
 /// One published value beside one of ours.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub dataset: String,
     pub backbone: String,
