@@ -107,7 +107,7 @@ fn sha256sum_reads_our_lists() {
         assert_eq!(String::from_utf8_lossy(&said).matches(": OK").count(), ODD_NAMES.len());
         fs::write(root.join("plain.jpg"), "other").unwrap();
         assert!(
-            !shell(&root, &format!("sha256sum -c --quiet '{}'", out.display()))
+            !shell(&root, &format!("sha256sum -c --status '{}'", out.display()))
                 .unwrap()
                 .0
         );
@@ -406,6 +406,28 @@ fn sets_that_share_a_folder_do_not_see_each_other() {
         r.text(9)
     );
     assert_eq!(verify_real("retinamnist", dir.path()).state, SetState::Missing);
+}
+
+#[test]
+fn a_users_own_list_goes_before_the_committed_one_but_not_before_the_publishers_hashes() {
+    let dir = temp();
+    write(dir.path(), "medmnist/breastmnist_64.npz", "not it");
+    let r = verify_real("breastmnist", dir.path());
+    let f = r.files.as_ref().unwrap();
+    assert_eq!(f.list, "data-manifests/breastmnist.sha256");
+    assert_eq!(
+        (names(&f.missing), names(&f.extra)),
+        (vec!["breastmnist.npz".into()], vec!["breastmnist_64.npz".into()])
+    );
+    assert!(r.remedy.contains("medft data lock breastmnist"));
+    lock_set(Catalogue::embedded(), "breastmnist", dir.path(), &quiet).unwrap();
+    let r = verify_real("breastmnist", dir.path());
+    assert!(r.files.as_ref().unwrap().ok && r.state == SetState::Differs);
+    assert!(
+        r.text(9).contains("md5 742edef2a1fd1524b2efff4bd7ba9364"),
+        "{}",
+        r.text(9)
+    );
 }
 
 #[test]
