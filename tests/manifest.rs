@@ -107,7 +107,7 @@ fn sha256sum_reads_our_lists() {
         assert_eq!(String::from_utf8_lossy(&said).matches(": OK").count(), ODD_NAMES.len());
         fs::write(root.join("plain.jpg"), "other").unwrap();
         assert!(
-            !shell(&root, &format!("sha256sum -c --quiet '{}'", out.display()))
+            !shell(&root, &format!("sha256sum -c --status '{}'", out.display()))
                 .unwrap()
                 .0
         );
@@ -409,6 +409,28 @@ fn sets_that_share_a_folder_do_not_see_each_other() {
 }
 
 #[test]
+fn a_users_own_list_goes_before_the_committed_one_but_not_before_the_publishers_hashes() {
+    let dir = temp();
+    write(dir.path(), "medmnist/breastmnist_64.npz", "not it");
+    let r = verify_real("breastmnist", dir.path());
+    let f = r.files.as_ref().unwrap();
+    assert_eq!(f.list, "data-manifests/breastmnist.sha256");
+    assert_eq!(
+        (names(&f.missing), names(&f.extra)),
+        (vec!["breastmnist.npz".into()], vec!["breastmnist_64.npz".into()])
+    );
+    assert!(r.remedy.contains("medft data lock breastmnist"));
+    lock_set(Catalogue::embedded(), "breastmnist", dir.path(), &quiet).unwrap();
+    let r = verify_real("breastmnist", dir.path());
+    assert!(r.files.as_ref().unwrap().ok && r.state == SetState::Differs);
+    assert!(
+        r.text(9).contains("md5 742edef2a1fd1524b2efff4bd7ba9364"),
+        "{}",
+        r.text(9)
+    );
+}
+
+#[test]
 fn a_stand_in_is_held_against_its_own_list() {
     let dir = temp();
     write(dir.path(), "data/DDSM/ddsm_raw/x.jpg", "image");
@@ -466,8 +488,11 @@ fn real_medmnist_files_are_the_published_ones_but_for_the_reordered_copy() {
     let Some(from) = common::real("data/medmnist") else {
         return;
     };
+    // Nothing is written beside the real files: the data directory is a temporary one with a link in it.
+    let linked = temp();
+    std::os::unix::fs::symlink(&from, linked.path().join("medmnist")).unwrap();
     for set in ["retinamnist", "breastmnist"] {
-        let r = verify_real(set, from.parent().unwrap());
+        let r = verify_real(set, linked.path());
         assert_eq!(r.state, SetState::Verified, "{}", r.text(9));
     }
     let dir = temp();
@@ -727,7 +752,6 @@ fn speed_of_hashing() {
     let piece: Vec<u8> = (0..1u32 << 20)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    let big = dir.path().join("big/file");
     write(dir.path(), "big/file", piece.repeat(mb));
     let count = mb * 8;
     for i in 0..count {
@@ -753,13 +777,15 @@ fn speed_of_hashing() {
     let cores = std::thread::available_parallelism().unwrap().get();
     for folder in ["big", "many"] {
         let root = dir.path().join(folder);
+        // Verifying, not locking: that ends with an fsync, which would wait for the disk to take the test's own files.
+        let (_, list, _) = locked(&root);
         let ours = |pool: Option<&rayon::ThreadPool>| {
             median(&|| {
-                let go = || lock(&target(&root, None), &dir.path().join("list"), &quiet).unwrap();
-                match pool {
-                    Some(p) => p.install(go),
-                    None => go(),
+                let r = match pool {
+                    Some(p) => p.install(|| checked(&root, &list)),
+                    None => checked(&root, &list),
                 };
+                assert!(r.ok);
             })
         };
         let sum = run(format!("find {folder} -type f -print0 | xargs -0 sha256sum > sums"));

@@ -1,14 +1,17 @@
 //! The two questions that commands ask about a data set: is it the right one ([`verify_set`]), and write down what it
 //! is ([`lock_set`]).
 //!
-//! A list is looked for among the committed ones first, then at `<data-dir>/<set>.sha256`, where [`lock_set`] puts it:
-//! published knowledge goes before a user's. List and side file lie beside the set's folder, never in it.
+//! The list of real data is the user's own at `<data-dir>/<set>.sha256`, where [`lock_set`] puts it, else the committed
+//! one: a user who locks another copy (a MedMNIST set at 64 pixels) means that one, and its label files are held against
+//! the publisher's hashes in any case. A generated stand-in is held against the committed list first, so that its bytes
+//! are checked to be the same on every machine. Lists and side files lie beside the set's folder, never in it.
 
 use super::catalogue::Catalogue;
 use super::hash::{OnProgress, Sha};
 use super::labels::{LabelCheck, check_labels};
 use super::list::HashList;
-use super::verify::{LockReport, Mode, Target, VerifyReport, lock, verify};
+use super::report::{LockReport, VerifyReport};
+use super::verify::{Mode, Target, lock, verify};
 use crate::error::BadInput;
 use anyhow::Result;
 use serde::Serialize;
@@ -79,7 +82,7 @@ pub fn verify_set(
     let m = all.set(set)?;
     let root = data_dir.join(&m.folder);
     let own_list = list_path(data_dir, set);
-    let (list, list_name) = find_list(all, set, kind, &own_list)?;
+    let list = find_list(all, set, kind, &own_list)?;
     let mut report = SetReport {
         set: set.into(),
         title: m.title.clone(),
@@ -104,7 +107,7 @@ pub fn verify_set(
     if kind == Kind::Real {
         report.labels = check_labels(m, &root);
     }
-    let Some(list) = list else {
+    let Some((list, list_name)) = list else {
         report.state = SetState::NotLocked;
         report.remedy = format!(
             "Check that {} is complete, then run `medft data lock {set}`.",
@@ -144,20 +147,25 @@ fn find_list<'a>(
     set: &str,
     kind: Kind,
     own_list: &Path,
-) -> Result<(Option<Cow<'a, HashList>>, String)> {
-    let (committed, name) = match kind {
-        Kind::Real => (all.list(set), format!("data-manifests/{set}.sha256")),
-        Kind::Phantom => (all.phantom(set), format!("data-manifests/phantom/{set}.sha256")),
+) -> Result<Option<(Cow<'a, HashList>, String)>> {
+    let own = || -> Result<_> {
+        let list = if own_list.is_file() {
+            Some(Cow::Owned(HashList::read(own_list)?))
+        } else {
+            None
+        };
+        Ok(list.map(|l| (l, own_list.display().to_string())))
     };
-    if let Some(list) = committed {
-        return Ok((Some(Cow::Borrowed(list)), name));
-    }
-    let own = if own_list.is_file() {
-        Some(Cow::Owned(HashList::read(own_list)?))
-    } else {
-        None
+    let committed = |list: Option<&'a HashList>, folder: &str| {
+        list.map(|l| (Cow::Borrowed(l), format!("data-manifests/{folder}{set}.sha256")))
     };
-    Ok((own, own_list.display().to_string()))
+    Ok(match kind {
+        Kind::Real => own()?.or_else(|| committed(all.list(set), "")),
+        Kind::Phantom => match committed(all.phantom(set), "phantom/") {
+            Some(found) => Some(found),
+            None => own()?,
+        },
+    })
 }
 
 /// Hashes the set below `data_dir` and writes `<data-dir>/<set>.sha256`.

@@ -90,8 +90,12 @@ impl StatFile {
         }
     }
 
-    /// Writes the side file atomically. Records end with NUL, which no path holds.
+    /// Writes the side file atomically, unless its folder is marked read-only: then nothing is written, not even by a
+    /// user whom the mark does not bind. Records end with NUL, which no path holds.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        if is_marked_read_only(path) {
+            return Ok(());
+        }
         let mut out = format!("{HEADER}\0").into_bytes();
         for (key, (sha, s)) in &self.entries {
             out.extend(format!("{sha} {} {} {} {} ", s.size, s.mtime, s.ctime, s.inode).as_bytes());
@@ -100,6 +104,13 @@ impl StatFile {
         }
         crate::fsio::write_atomic(path, &out)
     }
+}
+
+/// Whether the folder of `path` has no write permission for anybody.
+pub fn is_marked_read_only(path: &Path) -> bool {
+    path.parent()
+        .and_then(|d| d.metadata().ok())
+        .is_some_and(|m| m.permissions().readonly())
 }
 
 #[cfg(test)]
@@ -125,6 +136,16 @@ mod tests {
         assert_eq!(back.get(b"other", &stat), None);
         std::fs::write(&p, b"medft-stat 1\0nonsense\0").unwrap();
         assert!(StatFile::load(&p).entries.is_empty());
+
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        let mode = |m| std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(m)).unwrap();
+        mode(0o555);
+        s.save(&shared.join("s")).unwrap();
+        assert!(!shared.join("s").exists());
+        mode(0o755);
+        s.save(&shared.join("s")).unwrap();
+        assert!(shared.join("s").exists());
     }
 
     #[test]
