@@ -130,7 +130,7 @@ fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
         None => {
             keep = tempfile::tempdir()?;
             let source = crate::data::registry::find("isic2019")?;
-            source.synth(keep.path(), crate::data::phantom::default_images("isic2019"))?;
+            source.synth(keep.path(), crate::data::registry::phantom_images("isic2019"))?;
             keep.path()
         }
     };
@@ -142,7 +142,7 @@ fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
     }
     let p = Protocol::faithful();
     let t = crate::data::transform::Transform::new(&p, &[0.5; 3], &[0.25; 3])?;
-    let mut out = vec![0f32; t.output_len(3)];
+    let mut out = vec![0f32; t.len()];
     let (mut seconds, mut bytes) = (Vec::new(), 0.0);
     for round in 0..=a.steps {
         let (mut spent, mut total) = (0.0, 0u64);

@@ -3,7 +3,7 @@
 use super::inputs::verify;
 use super::{Context, INCOMPLETE, OK, ui};
 use crate::cli::DataVerb;
-use crate::data::{phantom, registry};
+use crate::data::registry;
 use crate::error::BadInput;
 use crate::manifest::{Kind, Mode, SetState, list_path, lock_phantom, lock_set};
 use crate::study::Protocol;
@@ -142,7 +142,7 @@ fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std
             )
             .into());
         }
-        source.synth(&folder, images.unwrap_or_else(|| phantom::default_images(name)))?;
+        source.synth(&folder, images.unwrap_or_else(|| registry::phantom_images(name)))?;
         println!("{name}: {}", folder.display());
         if let Some(lists) = lists {
             let r = lock_phantom(c.catalogue, name, &dir, lists)?;

@@ -18,7 +18,6 @@ const SEEDED: &str = "medft tiny model, weights drawn from seed 0";
 
 /// Reports on all inputs of a list of runs; each data set and weights file is looked at once.
 pub struct Inventory {
-    pub kind: Kind,
     pub data_dir: PathBuf,
     pub sets: BTreeMap<String, SetReport>,
     pub weights: BTreeMap<String, WeightsReport>,
@@ -59,7 +58,7 @@ impl Inventory {
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
         let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
-            kind,
+
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
@@ -156,7 +155,7 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         if report.state == crate::manifest::SetState::Missing {
             let folder = dir.join(source.info(&r.protocol).folder);
             eprintln!("writing phantom {}", folder.display());
-            source.synth(&folder, crate::data::phantom::default_images(&r.dataset))?;
+            source.synth(&folder, registry::phantom_images(&r.dataset))?;
         }
     }
     Ok(())

@@ -146,8 +146,7 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
     let data = source.load(&root, &spec.protocol)?;
-    let cache = c.global.results_dir.join(".cache").join("images");
-    let images = Images::prepare(&data, &spec.protocol, &cache, c.workers(), &|_, _| {})?;
+    let images = Images::prepare(&data, &spec.protocol, c.workers(), &|_, _| {})?;
     Ok(Loaded { key, data, images })
 }
 
@@ -177,7 +176,6 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
         images: &l.images,
         pretrained: &inputs.pretrained,
         device,
-        workers: c.workers(),
         checkpoint_dir: &checkpoint_dir,
         feature_cache: Some(FeatureCache {
             dir: train::features::default_dir(&c.global.results_dir),

@@ -169,21 +169,16 @@ impl<'a> Fit<'a> {
                 epoch,
             },
         };
-        let mut images = if self.train_table.is_some() {
-            None
-        } else {
-            let indices: Vec<u32> = left.iter().map(|&i| job.data.train[i as usize]).collect();
-            Some(job.images.batches(job.data, &indices, mode, batch, true, job.workers)?)
-        };
+        let indices: Vec<u32> = left.iter().map(|&i| job.data.train[i as usize]).collect();
+        let mut images = job.images.batches(job.data, &indices, mode, batch, true);
         let mut lr = self.schedule.lr(self.position.steps);
         for rows in left.chunks_exact(batch) {
-            let features = match (&self.train_table, &mut images) {
-                (Some(t), _) => t.batch(rows, job.device)?,
-                (None, Some(it)) => {
-                    let Some(b) = it.next() else { bail!("the loader ended early") };
+            let features = match &self.train_table {
+                Some(t) => t.batch(rows, job.device)?,
+                None => {
+                    let Some(b) = images.next() else { bail!("the loader ended early") };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
-                (None, None) => unreachable!("one of the two was made above"),
             };
             let labels = self.labels(rows.iter().map(|&i| job.data.train[i as usize]));
             let target = Target::new(job.data.info.task, &labels, job.device)?;
@@ -274,21 +269,15 @@ impl<'a> Fit<'a> {
         let batch = job.spec.protocol.batch as usize;
         let mut logits = Vec::with_capacity(rows.len() * job.data.info.task.outputs());
         let (mut loss_sum, mut batches) = (0.0, 0);
-        let mut images = match table {
-            Some(_) => None,
-            None => {
-                let indices: Vec<u32> = rows.iter().map(|&i| list[i as usize]).collect();
-                Some(job.images.batches(job.data, &indices, Mode::Val, batch, false, job.workers)?)
-            }
-        };
+        let indices: Vec<u32> = rows.iter().map(|&i| list[i as usize]).collect();
+        let mut images = job.images.batches(job.data, &indices, Mode::Val, batch, false);
         for (i, rows) in rows.chunks(batch).enumerate() {
-            let features = match (table, &mut images) {
-                (Some(t), _) => t.batch(rows, job.device)?,
-                (None, Some(it)) => {
-                    let Some(b) = it.next() else { bail!("the loader ended early") };
+            let features = match table {
+                Some(t) => t.batch(rows, job.device)?,
+                None => {
+                    let Some(b) = images.next() else { bail!("the loader ended early") };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
-                (None, None) => unreachable!("one of the two was made above"),
             };
             let y = self.model.classify(&features)?.detach();
             let labels = self.labels(rows.iter().map(|&r| list[r as usize]));

@@ -27,8 +27,6 @@ pub struct Job<'a> {
     pub images: &'a Images,
     pub pretrained: &'a Pretrained,
     pub device: &'a Device,
-    /// Threads that decode and augment; never changes a result.
-    pub workers: usize,
     /// Where checkpoints of this run live.
     pub checkpoint_dir: &'a Path,
     /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
