@@ -8,6 +8,7 @@ pub mod head;
 pub mod layers;
 pub mod mae;
 pub mod params;
+pub mod pickle;
 pub mod registry;
 pub mod vit;
 
