@@ -1,5 +1,6 @@
 //! What a backbone offers to the two heads.
 
+use super::vit::Act;
 use crate::study::Protocol;
 use crate::study::protocol::{CocaTokens, Dinov2Tokens, GreyStem, PositionRule};
 use candle_core::{Result, Tensor};
@@ -40,8 +41,11 @@ pub struct Options {
     pub channels: usize,
     pub grey_stem: GreyStem,
     pub position_rule: PositionRule,
+    /// [Q31] DINOv2's and CLIP's patches before or after the final norm.
     pub dinov2_tokens: Dinov2Tokens,
     pub coca_tokens: CocaTokens,
+    /// CLIP's activation, which belongs to the weights: erf GELU (LAION) or QuickGELU (OpenAI).
+    pub clip_act: Act,
     /// Recompute block activations in the backward pass.
     pub checkpointing: bool,
 }
@@ -54,6 +58,7 @@ impl Options {
             position_rule: p.position_rule,
             dinov2_tokens: p.dinov2_tokens,
             coca_tokens: p.coca_tokens,
+            clip_act: Act::GeluErf,
             checkpointing: p.checkpointing,
         }
     }

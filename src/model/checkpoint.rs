@@ -4,6 +4,7 @@
 //! implementation). Tensors are read when they are asked for, so a large file is mapped, not copied twice.
 
 use super::params::bad_tensor;
+use super::pickle::PickleFile;
 use crate::error::BadInput;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -64,6 +65,7 @@ pub const fn unused(from: &'static str, why: &'static str) -> Rule {
 enum Store {
     Memory(BTreeMap<String, Tensor>),
     Safetensors(candle_core::safetensors::MmapedSafetensors),
+    Pickle(PickleFile),
 }
 
 impl Store {
@@ -75,6 +77,7 @@ impl Store {
                 v.sort();
                 v
             }
+            Self::Pickle(p) => p.names().map(str::to_owned).collect(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Store {
         Ok(match self {
             Self::Memory(m) => m.get(name).context("no such tensor")?.dims().to_vec(),
             Self::Safetensors(s) => s.get(name)?.shape().to_vec(),
+            Self::Pickle(p) => p.shape(name).context("no such tensor")?.to_vec(),
         })
     }
 
@@ -89,6 +93,7 @@ impl Store {
         let t = match self {
             Self::Memory(m) => m.get(name).context("no such tensor")?.to_device(device)?,
             Self::Safetensors(s) => s.load(name, device)?,
+            Self::Pickle(p) => p.load(name, device)?,
         };
         Ok(t.to_dtype(DType::F32)?)
     }
@@ -115,15 +120,19 @@ impl Checkpoint {
     /// A file in any format medft reads, chosen by its extension.
     ///
     /// # Errors
-    /// As [`Checkpoint::open_safetensors`]; [`BadInput`] for another extension.
+    /// As [`Checkpoint::open_safetensors`] and [`PickleFile::open`]; [`BadInput`] for another extension.
     pub fn open(path: &Path, rules: &[Rule]) -> Result<Self> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("safetensors") => Self::open_safetensors(path, rules),
+            Some("pth" | "pt" | "bin") => {
+                let file = PickleFile::open(path)?;
+                Self::new(path.display().to_string(), Store::Pickle(file), rules)
+            }
             e => Err(BadInput::new(
                 path.display(),
-                "a .safetensors file",
+                "a .safetensors, .pth, .pt or .bin file",
                 e.unwrap_or("no extension"),
-                "Use the published safetensors file.",
+                "Use the published file under its published name.",
             )
             .into()),
         }
@@ -216,6 +225,20 @@ impl Checkpoint {
                 "no such tensor (missing)",
             ));
         };
+        // Shapes are compared before a value is read: a wrong file costs no memory.
+        let found = self.joined(&parts)?;
+        let fits = match parts[0].1 {
+            How::Reshape => found.iter().product::<usize>() == dims.iter().product::<usize>(),
+            _ => found == dims,
+        };
+        if !fits {
+            let names: Vec<String> = parts.into_iter().map(|p| p.0).collect();
+            return Err(bad_tensor(
+                &self.at,
+                format!("tensor {name} of shape {dims:?}"),
+                format!("{} of shape {found:?}", names.join(" + ")),
+            ));
+        }
         let mut pieces = Vec::with_capacity(parts.len());
         for (n, how) in &parts {
             let t = self
@@ -224,40 +247,44 @@ impl Checkpoint {
                 .with_context(|| format!("{}: tensor {n}", self.at))?;
             pieces.push(match how {
                 How::Transpose => t.t()?.contiguous()?,
-                How::Reshape if t.elem_count() == dims.iter().product::<usize>() => t.reshape(dims)?,
+                How::Reshape => t.reshape(dims)?,
                 _ => t,
             });
         }
-        let t = if pieces.len() == 1 {
+        Ok(if pieces.len() == 1 {
             pieces.remove(0)
         } else {
             Tensor::cat(&pieces, 0)?
-        };
-        if t.dims() != dims {
-            let names: Vec<String> = parts.into_iter().map(|p| p.0).collect();
-            return Err(bad_tensor(
-                &self.at,
-                format!("tensor {name} of shape {dims:?}"),
-                format!("{} of shape {:?}", names.join(" + "), t.dims()),
-            ));
+        })
+    }
+
+    /// The shape of a tensor made of `parts`, after joining and transposing.
+    fn joined(&self, parts: &[(String, How)]) -> Result<Vec<usize>> {
+        let (first, how) = &parts[0];
+        let mut s = self.store.shape(first)?;
+        if matches!(how, How::Transpose) {
+            s.reverse();
         }
-        Ok(t)
+        for (n, _) in &parts[1..] {
+            let next = self.store.shape(n)?;
+            if s.is_empty() || next.len() != s.len() || next[1..] != s[1..] {
+                return Err(bad_tensor(
+                    &self.at,
+                    format!("{n} to continue {first} of shape {s:?}"),
+                    format!("shape {next:?}"),
+                ));
+            }
+            s[0] += next[0];
+        }
+        Ok(s)
     }
 
     /// Canonical names with their shapes (after joining and transposing), in order.
     pub fn shapes(&self) -> Result<Vec<(String, Vec<usize>)>> {
-        let mut v = Vec::new();
-        for (to, parts) in &self.wanted {
-            let mut s = self.store.shape(&parts[0].0)?;
-            if matches!(parts[0].1, How::Transpose) {
-                s.reverse();
-            }
-            for (n, _) in &parts[1..] {
-                s[0] += self.store.shape(n)?[0];
-            }
-            v.push((to.clone(), s));
-        }
-        Ok(v)
+        self.wanted
+            .iter()
+            .map(|(to, parts)| Ok((to.clone(), self.joined(parts)?)))
+            .collect()
     }
 
     /// Checks that every tensor was taken.

@@ -60,7 +60,8 @@ impl Classifier {
             HeadKind::Linear => (TINY_BODY, fresh.clone()),
             HeadKind::Mha => body(spec.scale, &spec.protocol, pretrained, &fresh)?,
         };
-        Self::assemble(spec, (channels, outputs), &fresh, &source, &body)
+        let options = registry::options(entry, pretrained.backbone.as_ref(), &spec.protocol, channels);
+        Self::assemble(spec, (options, outputs), &fresh, &source, &body)
     }
 
     /// A model of the spec's scale with seeded random values everywhere, for measurements.
@@ -70,12 +71,13 @@ impl Classifier {
             Scale::Full => DEIT_BASE,
             Scale::Tiny => TINY_BODY,
         };
-        Self::assemble(spec, (channels, outputs), &fresh, &fresh, &(config, fresh.clone()))
+        let options = Options::new(&spec.protocol, channels);
+        Self::assemble(spec, (options, outputs), &fresh, &fresh, &(config, fresh.clone()))
     }
 
     fn assemble(
         spec: &RunSpec,
-        (channels, outputs): (usize, usize),
+        (options, outputs): (Options, usize),
         fresh: &Builder,
         source: &Builder,
         (config, body): &(BodyConfig, Builder),
@@ -87,7 +89,7 @@ impl Classifier {
             HeadKind::Mha => "foundation_model.backbone",
         };
         let b = source.scope(scope).trainable(spec.freeze == Freeze::Unfrozen);
-        let backbone = (entry.build)(spec.scale, p.crop as usize, Options::new(p, channels), &b)?;
+        let backbone = (entry.build)(spec.scale, p.crop as usize, options, &b)?;
         source.finish_source()?;
         let head = match spec.head {
             HeadKind::Linear => {

@@ -8,7 +8,7 @@ use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::GreyStem;
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,6 +58,8 @@ impl Params {
 enum Source {
     Seed(u64),
     Checkpoint(RefCell<Checkpoint>),
+    /// Shapes without values.
+    Shapes,
 }
 
 /// Draws named tensors for a model and records them.
@@ -82,6 +84,11 @@ impl Builder {
     /// Values from a checkpoint; a missing, extra or mis-shaped tensor is an error that names it.
     pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device) -> Self {
         Self::new(Source::Checkpoint(RefCell::new(checkpoint)), device)
+    }
+
+    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory.
+    pub fn shapes() -> Self {
+        Self::new(Source::Shapes, &Device::Cpu).trainable(false)
     }
 
     fn new(source: Source, device: &Device) -> Self {
@@ -148,6 +155,18 @@ impl Builder {
         self.record(name, value)
     }
 
+    /// A parameter of the given shape in the checkpoint that the model keeps in another form, which is what trains.
+    pub fn adapted(
+        &self,
+        dims: impl Into<Vec<usize>>,
+        name: &str,
+        init: Init,
+        adapt: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        let value = self.value(&dims.into(), name, init)?;
+        self.record(name, adapt(value)?)
+    }
+
     /// A stem kernel (D, 3, k, k), reduced to one input channel where `channels` is 1 (PROTOCOL 3.1, Q17).
     pub fn stem(&self, [d, k]: [usize; 2], channels: usize, rule: GreyStem, name: &str, init: Init) -> Result<Tensor> {
         let w = self.value(&[d, 3, k, k], name, init)?;
@@ -164,6 +183,7 @@ impl Builder {
         let name = format!("{}{name}", self.path);
         match &*self.source {
             Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
+            Source::Shapes => Ok(Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(dims)?),
             Source::Seed(seed) => {
                 let n = dims.iter().product();
                 let values = draw(*seed, &format!("{}{name}", self.scope), n, init);
@@ -199,7 +219,7 @@ impl Builder {
     pub fn finish_source(&self) -> Result<()> {
         match &*self.source {
             Source::Checkpoint(c) => c.borrow().finish(),
-            Source::Seed(_) => Ok(()),
+            Source::Seed(_) | Source::Shapes => Ok(()),
         }
     }
 

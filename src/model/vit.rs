@@ -2,6 +2,7 @@
 
 use super::layers::{LayerNorm, Linear, add_scaled, attention_packed, quick_gelu};
 use super::params::{Builder, Init};
+use crate::error::BadInput;
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -143,6 +144,40 @@ pub fn default_linear(input: usize, output: usize, b: &Builder) -> Result<Linear
         b.param([output, input], "weight", Init::Uniform(bound))?,
         Some(b.param([output], "bias", Init::Uniform(bound))?),
     ))
+}
+
+/// How many patches lie side by side in `side` pixels.
+///
+/// # Errors
+/// [`BadInput`] where the patches do not fill the side.
+pub fn patches_across(side: usize, patch: usize) -> Result<usize> {
+    if side == 0 || !side.is_multiple_of(patch) {
+        return Err(BadInput::new(
+            "crop",
+            format!("a multiple of the patch side, {patch} px"),
+            format!("{side} px"),
+            "Correct the crop in the study.",
+        )
+        .into());
+    }
+    Ok(side / patch)
+}
+
+/// As [`patches_across`], for encoders whose position table is used as it is: the grid must be the published one.
+///
+/// # Errors
+/// [`BadInput`] where it is not.
+pub fn same_grid(side: usize, patch: usize, grid: usize) -> Result<()> {
+    if side != patch * grid {
+        return Err(BadInput::new(
+            "crop",
+            format!("{} px, the side this encoder's position table is for", patch * grid),
+            format!("{side} px"),
+            "Correct the crop in the study, or choose a backbone that resizes its table (DINOv2, MAE, SAM2).",
+        )
+        .into());
+    }
+    Ok(())
 }
 
 /// Prepends a class token (1, 1, D) to (B, N, D).

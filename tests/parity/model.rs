@@ -187,6 +187,19 @@ pub fn no_gradient(case: &str, store: &GradStore, params: &Params, listed: &serd
     }
 }
 
+/// Sends a gradient back from the pooled vector and checks that exactly the listed parameters get none.
+pub fn all_gradients(case: &str, model: &dyn Backbone, params: &Params, input: &Tensor, listed: &serde_json::Value) {
+    let store = model
+        .forward(input)
+        .unwrap()
+        .pooled
+        .sum_all()
+        .unwrap()
+        .backward()
+        .unwrap();
+    no_gradient(case, &store, params, listed);
+}
+
 /// A fixture family's description.
 pub fn family(rel: &str) -> serde_json::Value {
     json(rel)
