@@ -4,3 +4,5 @@
 
 #[path = "parity/common.rs"]
 mod common;
+#[path = "parity/preprocess.rs"]
+mod preprocess;

@@ -5,5 +5,6 @@ mod exif;
 mod jpeg;
 pub mod pil;
 mod simd;
+pub mod transform;
 pub mod types;
 pub use types::*;
