@@ -185,7 +185,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn folder() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/images")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/pillow")
     }
 
     /// Name and bytes of every image, with what Pillow makes of it.

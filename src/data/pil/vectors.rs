@@ -1,5 +1,5 @@
 //! The operations against Pillow's own results: a small image through every operation (`pil_ops.json`), and every one of the
-//! 2²⁴ colours through the colour operations (`pil_all_colours.json`, hashes).
+//! 2²⁴ colours through the colour operations (`pillow/all_colours.json`, hashes).
 
 use super::*;
 use crate::data::ImageArray;
@@ -78,7 +78,7 @@ fn every_operation_of_the_study_vectors() {
 
 #[test]
 fn all_colours_through_all_colour_operations() {
-    let all = vectors("pil_all_colours.json");
+    let all = vectors("pillow/all_colours.json");
     let base = ImageArray {
         width: 4096,
         height: 4096,
@@ -105,7 +105,7 @@ fn all_colours_through_all_colour_operations() {
 /// The two orders of the passes, against the versions of Pillow that have them.
 #[test]
 fn resize_order_of_old_and_new_pillow() {
-    let all = vectors("pil_resize_order.json");
+    let all = vectors("pillow/resize_order.json");
     let mut differ = 0;
     for case in all["cases"].as_array().unwrap() {
         let n = |key: &str| case[key].as_u64().unwrap() as usize;
