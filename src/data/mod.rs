@@ -1,8 +1,10 @@
 //! Data sets, splits, decoding, augmentation, loading. Knows no model.
 
+pub mod cache;
 pub mod decode;
 mod exif;
 mod jpeg;
+pub mod loader;
 pub mod pil;
 mod simd;
 pub mod transform;
