@@ -339,7 +339,7 @@ fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use crate::data::loader::tests::{files, set};
@@ -373,8 +373,8 @@ mod tests {
         }
     }
 
-    /// Shard files with their modification times.
-    fn shards(dir: &Path) -> Vec<(PathBuf, SystemTime)> {
+    /// Shard files with their inode numbers: a file that is written again is another one. (Modification times are too coarse.)
+    fn shards(dir: &Path) -> Vec<(PathBuf, u64)> {
         let mut found = Vec::new();
         let mut folders = vec![dir.to_path_buf()];
         while let Some(f) = folders.pop() {
@@ -382,7 +382,7 @@ mod tests {
                 if e.path().is_dir() {
                     folders.push(e.path());
                 } else {
-                    found.push((e.path(), e.metadata().unwrap().modified().unwrap()));
+                    found.push((e.path(), std::os::unix::fs::MetadataExt::ino(&e.metadata().unwrap())));
                 }
             }
         }
@@ -390,7 +390,7 @@ mod tests {
         found
     }
 
-    fn rewritten(before: &[(PathBuf, SystemTime)], after: &[(PathBuf, SystemTime)]) -> Vec<usize> {
+    fn rewritten(before: &[(PathBuf, u64)], after: &[(PathBuf, u64)]) -> Vec<usize> {
         assert_eq!(before.len(), after.len());
         (0..after.len()).filter(|&i| before[i] != after[i]).collect()
     }
@@ -489,6 +489,28 @@ mod tests {
         let e = open(&in_the_way, &data, &Mutex::default()).err().unwrap();
         let e = e.downcast::<BadInput>().unwrap();
         assert!(e.at.contains("cache") && !e.remedy.is_empty(), "{e}");
+    }
+
+    /// Needs a file system with room for one or two shards of 7 KB, but not three, in `MEDFT_FULL_DISK`
+    /// (`mount -t tmpfs -o size=20k tmpfs …`).
+    #[test]
+    fn a_full_disk_keeps_what_is_complete() {
+        let Some(dir) = std::env::var_os("MEDFT_FULL_DISK").map(PathBuf::from) else {
+            println!("skipped: MEDFT_FULL_DISK names no small file system");
+            return;
+        };
+        let root = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 8);
+        let heard = Mutex::default();
+        let e = open(&dir, &data, &heard).err().unwrap().downcast::<BadInput>().unwrap();
+        assert!(e.remedy.contains("Free some space") && e.at.contains(".px"), "{e}");
+        let kept = shards(&dir);
+        assert!((1..3).contains(&kept.len()), "{kept:?}");
+        assert!(open(&dir, &data, &heard).is_err());
+        assert_eq!(rewritten(&kept, &shards(&dir)), [0usize; 0]);
+        // Where there is room, the same call goes through.
+        let roomy = tempfile::tempdir().unwrap();
+        assert_complete(&open(roomy.path(), &data, &heard).unwrap(), &data);
     }
 
     #[test]

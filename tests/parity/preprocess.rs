@@ -1,12 +1,13 @@
 //! The image path against Pillow and torchvision: fixture folder `preprocess`.
 
-use super::common::{fixtures, json};
+use super::common::{fixtures, json, real};
 use medft::data::transform::{Jitter, Transform, View};
 use medft::data::{ImageArray, decode, pil};
 use medft::study::Protocol;
 use medft::study::protocol::{Aspect, ImageLoading, ResizeOrder};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 const AUTHORS: ImageLoading = ImageLoading::Authors;
 
@@ -304,6 +305,35 @@ fn preprocess_augment_chains() {
         assert!(
             config["stats"].as_object().unwrap().keys().any(same),
             "{key}: normalised values"
+        );
+    }
+}
+
+/// Real photographs and mammograms, file by file the pixels that Pillow decodes.
+#[test]
+fn preprocess_real_files() {
+    let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/pillow/real.json");
+    let expected: Value = serde_json::from_slice(&std::fs::read(vectors).unwrap()).unwrap();
+    for (folder, expected) in expected["folders"].as_object().unwrap() {
+        let Some(dir) = real(folder) else { continue };
+        let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files.len() as u64, expected["files"].as_u64().unwrap(), "{folder}");
+        let (mut rgb, mut grey) = (Sha256::new(), Sha256::new());
+        for file in files {
+            let bytes = std::fs::read(&file).unwrap();
+            rgb.update(decode::decode(&bytes, 3, AUTHORS).unwrap().data);
+            grey.update(decode::decode(&bytes, 1, AUTHORS).unwrap().data);
+        }
+        assert_eq!(
+            medft::fsio::hex(&rgb.finalize()),
+            expected["rgb"].as_str().unwrap(),
+            "{folder}"
+        );
+        assert_eq!(
+            medft::fsio::hex(&grey.finalize()),
+            expected["l"].as_str().unwrap(),
+            "{folder}"
         );
     }
 }
