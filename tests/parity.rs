@@ -26,3 +26,5 @@ mod params;
 mod real;
 #[path = "parity/train.rs"]
 mod train;
+#[path = "parity/preprocess.rs"]
+mod preprocess;

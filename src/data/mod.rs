@@ -4,6 +4,7 @@ pub mod aptos2019;
 pub mod chexpert;
 pub mod csv;
 pub mod ddsm;
+pub mod cache;
 pub mod decode;
 mod exif;
 pub mod files;

@@ -182,11 +182,13 @@ fn sequential(frame: &mut Frame, header: &Header, tables: &Tables, bits: &mut Bi
 /// Fills a zeroed block; tells whether only the first coefficient was coded.
 #[inline(always)]
 fn sequential_block(
-    bits: &mut Bits<'_>,
+    shared: &mut Bits<'_>,
     (dc, ac): (&Huffman, &Huffman),
     predictor: &mut i32,
     block: &mut [i16; 64],
 ) -> Result<bool, Fault> {
+    let mut local = *shared;
+    let bits = &mut local;
     bits.fill();
     *predictor = predictor.wrapping_add(dc_difference(bits, dc)?);
     block[0] = *predictor as i16;
@@ -215,6 +217,7 @@ fn sequential_block(
         flat = false;
         k += 1;
     }
+    *shared = local;
     Ok(flat)
 }
 
@@ -329,7 +332,7 @@ fn refine_band(
     let one = 1i16 << header.low;
     let refine = |bits: &mut Bits<'_>, c: &mut i16| {
         if bits.bit() && *c & one == 0 {
-            *c += if *c >= 0 { one } else { -one };
+            *c = c.wrapping_add(if *c >= 0 { one } else { -one });
         }
     };
     let mut k = header.first;
