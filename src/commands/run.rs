@@ -5,7 +5,7 @@ use super::plan::{Entry, Plan, State};
 use super::ui::{Unit, bar, duration, terminal};
 use super::{Context, INCOMPLETE, INTERRUPTED, OK};
 use crate::cli::StudyArgs;
-use crate::data::loader::Images;
+use crate::data::loader::{Images, Options};
 use crate::data::{Dataset, Label, registry};
 use crate::model;
 use crate::results::{
@@ -146,7 +146,14 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
     let data = source.load(&root, &spec.protocol)?;
-    let images = Images::prepare(&data, &spec.protocol, c.workers(), &|_, _| {})?;
+    let cache = c.global.results_dir.join(".cache").join("images");
+    let bar = bar(0, Unit::Items);
+    bar.set_prefix(format!("{} images", spec.dataset));
+    let images = Images::prepare(&data, &spec.protocol, &Options::cached(c.workers(), &cache), &|done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
     Ok(Loaded { key, data, images })
 }
 

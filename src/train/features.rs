@@ -124,7 +124,7 @@ fn compute(
 ) -> Result<Vec<usize>> {
     let mut dims = Vec::new();
     let mut done = 0;
-    for b in job.images.batches(job.data, indices, Mode::Val, batch, false) {
+    for b in job.images.batches(indices, Mode::Val, batch, false) {
         let b = b?;
         done += b.indices.len();
         let f = model.features(&b.tensor(job.device)?)?.to_device(&Device::Cpu)?;

@@ -169,8 +169,10 @@ impl<'a> Fit<'a> {
                 epoch,
             },
         };
-        let indices: Vec<u32> = left.iter().map(|&i| job.data.train[i as usize]).collect();
-        let mut images = job.images.batches(job.data, &indices, mode, batch, true);
+        // The loader works ahead, so it is only asked for what is read from it.
+        let wanted = if self.train_table.is_some() { &[][..] } else { left };
+        let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
+        let mut images = job.images.batches(&indices, mode, batch, true);
         let mut lr = self.schedule.lr(self.position.steps);
         for rows in left.chunks_exact(batch) {
             let features = match &self.train_table {
@@ -269,8 +271,9 @@ impl<'a> Fit<'a> {
         let batch = job.spec.protocol.batch as usize;
         let mut logits = Vec::with_capacity(rows.len() * job.data.info.task.outputs());
         let (mut loss_sum, mut batches) = (0.0, 0);
-        let indices: Vec<u32> = rows.iter().map(|&i| list[i as usize]).collect();
-        let mut images = job.images.batches(job.data, &indices, Mode::Val, batch, false);
+        let wanted = if table.is_some() { &[][..] } else { rows };
+        let indices: Vec<u32> = wanted.iter().map(|&i| list[i as usize]).collect();
+        let mut images = job.images.batches(&indices, Mode::Val, batch, false);
         for (i, rows) in rows.chunks(batch).enumerate() {
             let features = match table {
                 Some(t) => t.batch(rows, job.device)?,
