@@ -14,17 +14,17 @@ mod common;
 mod dinov2;
 #[path = "parity/mae.rs"]
 mod mae;
+#[path = "parity/metrics.rs"]
+mod metrics;
 #[path = "parity/mha.rs"]
 mod mha;
 #[path = "parity/model.rs"]
 mod model;
-#[path = "parity/metrics.rs"]
-mod metrics;
 #[path = "parity/params.rs"]
 mod params;
+#[path = "parity/preprocess.rs"]
+mod preprocess;
 #[path = "parity/real.rs"]
 mod real;
 #[path = "parity/train.rs"]
 mod train;
-#[path = "parity/preprocess.rs"]
-mod preprocess;

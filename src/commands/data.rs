@@ -35,7 +35,10 @@ fn list(c: &Context) -> Result<u8> {
     let mut json = Vec::new();
     for m in c.catalogue.sets() {
         let folder = c.global.data_dir.join(&m.folder);
-        let here = match (folder.is_dir(), c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file()) {
+        let here = match (
+            folder.is_dir(),
+            c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file(),
+        ) {
             (false, _) => "not here",
             (true, true) => "here, locked",
             (true, false) => "here, not locked",
@@ -107,7 +110,13 @@ fn lock(c: &Context, sets: &[String]) -> Result<u8> {
         let r = lock_set(c.catalogue, set, &c.global.data_dir, &on)?;
         bar.finish_and_clear();
         if !c.global.json {
-            println!("{}: {} files, root {}, list {}", r.set, r.files, r.root, r.list.display());
+            println!(
+                "{}: {} files, root {}, list {}",
+                r.set,
+                r.files,
+                r.root,
+                r.list.display()
+            );
         }
         reports.push(r);
     }

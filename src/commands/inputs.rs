@@ -58,7 +58,6 @@ impl Inventory {
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
         let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
-
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),

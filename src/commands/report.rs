@@ -32,7 +32,10 @@ pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
-        print!("{}", crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?);
+        print!(
+            "{}",
+            crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?
+        );
     }
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
@@ -50,7 +53,10 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
     let study = &plan.study;
     let listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
-        eprintln!("warning: {}: {why}; it is left out", plan.store.folder().join(name).display());
+        eprintln!(
+            "warning: {}: {why}; it is left out",
+            plan.store.folder().join(name).display()
+        );
     }
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study

@@ -149,10 +149,15 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
     let cache = c.global.results_dir.join(".cache").join("images");
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
-    let images = Images::prepare(&data, &spec.protocol, &Options::cached(c.workers(), &cache), &|done, of| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    })?;
+    let images = Images::prepare(
+        &data,
+        &spec.protocol,
+        &Options::cached(c.workers(), &cache),
+        &|done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        },
+    )?;
     bar.finish_and_clear();
     Ok(Loaded { key, data, images })
 }
@@ -192,19 +197,26 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
     let start = Instant::now();
     let steps = bar(0, Unit::Items);
     steps.set_prefix(id.short().to_owned());
-    let outcome = CandleTrainer.fit(&job, &mut |p| match p {
-        Progress::Step { step, steps: n, loss, epoch, .. } => {
-            steps.set_length(n);
-            steps.set_position(step);
-            steps.set_message(format!("epoch {epoch} loss {loss:.4}"));
-        }
-        Progress::Images { done, of } => {
-            steps.set_length(of as u64);
-            steps.set_position(done as u64);
-            steps.set_message("images");
-        }
-    })
-    .with_context(|| format!("run {} ({})", id.short(), e.spec))?;
+    let outcome = CandleTrainer
+        .fit(&job, &mut |p| match p {
+            Progress::Step {
+                step,
+                steps: n,
+                loss,
+                epoch,
+                ..
+            } => {
+                steps.set_length(n);
+                steps.set_position(step);
+                steps.set_message(format!("epoch {epoch} loss {loss:.4}"));
+            }
+            Progress::Images { done, of } => {
+                steps.set_length(of as u64);
+                steps.set_position(done as u64);
+                steps.set_message("images");
+            }
+        })
+        .with_context(|| format!("run {} ({})", id.short(), e.spec))?;
     steps.finish_and_clear();
     match outcome {
         Outcome::Interrupted => Ok(Ended::Interrupted),
@@ -218,7 +230,9 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
             provenance.phases.clone_from(&f.timing.phases);
             provenance.epoch_seconds.clone_from(&f.timing.epoch_seconds);
             provenance.resumed_after.clone_from(&f.timing.resumed_after);
-            let record = plan.store.finish(id.full(), &output(&e.spec, &l.data, *f, provenance)?)?;
+            let record = plan
+                .store
+                .finish(id.full(), &output(&e.spec, &l.data, *f, provenance)?)?;
             Ok(Ended::Done(format!(
                 "done {} {}: {} {:.4} in {}",
                 id.short(),

@@ -55,7 +55,8 @@ fn list(c: &Context) -> Result<u8> {
                 if i == 0 { r.backbone.clone() } else { String::new() },
                 pin.name.clone(),
                 pin.layout.clone(),
-                pin.size.map_or_else(|| "?".into(), |s| format!("{:.0} MB", s as f64 / 1e6)),
+                pin.size
+                    .map_or_else(|| "?".into(), |s| format!("{:.0} MB", s as f64 / 1e6)),
                 pin.sha256.as_ref().map_or("unknown".into(), |h| h[..12].to_owned()),
                 pin.licence.clone().unwrap_or_else(|| "unknown".into()),
                 state.to_owned(),

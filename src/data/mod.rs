@@ -1,10 +1,10 @@
 //! Data sets, splits, decoding, augmentation, loading. Knows no model.
 
 pub mod aptos2019;
+pub mod cache;
 pub mod chexpert;
 pub mod csv;
 pub mod ddsm;
-pub mod cache;
 pub mod decode;
 mod exif;
 pub mod files;

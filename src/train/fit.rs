@@ -178,7 +178,9 @@ impl<'a> Fit<'a> {
             let features = match &self.train_table {
                 Some(t) => t.batch(rows, job.device)?,
                 None => {
-                    let Some(b) = images.next() else { bail!("the loader ended early") };
+                    let Some(b) = images.next() else {
+                        bail!("the loader ended early")
+                    };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
             };
@@ -194,7 +196,10 @@ impl<'a> Fit<'a> {
             }
             let report = self.optim.step(&backward(&loss)?, lr)?;
             if !report.grad_norm.is_finite() {
-                let reason = format!("the gradient norm is {} at step {step} (loss {value:.4})", report.grad_norm);
+                let reason = format!(
+                    "the gradient norm is {} at step {step} (loss {value:.4})",
+                    report.grad_norm
+                );
                 return Ok(Stop::NotANumber { step, reason });
             }
             self.position.steps = step;
@@ -278,7 +283,9 @@ impl<'a> Fit<'a> {
             let features = match table {
                 Some(t) => t.batch(rows, job.device)?,
                 None => {
-                    let Some(b) = images.next() else { bail!("the loader ended early") };
+                    let Some(b) = images.next() else {
+                        bail!("the loader ended early")
+                    };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
             };
@@ -297,7 +304,9 @@ impl<'a> Fit<'a> {
     }
 
     fn labels(&self, indices: impl Iterator<Item = u32>) -> Vec<Label> {
-        indices.map(|i| self.job.data.samples[i as usize].label.clone()).collect()
+        indices
+            .map(|i| self.job.data.samples[i as usize].label.clone())
+            .collect()
     }
 
     fn test(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Tested> {
@@ -380,5 +389,6 @@ fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {
 
 /// Names of metrics and values for a log line.
 pub fn brief(val: &BTreeMap<String, f64>, metric: &str) -> String {
-    val.get(metric).map_or_else(|| format!("{metric} –"), |v| format!("{metric} {v:.4}"))
+    val.get(metric)
+        .map_or_else(|| format!("{metric} –"), |v| format!("{metric} {v:.4}"))
 }

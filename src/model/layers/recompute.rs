@@ -47,7 +47,11 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
 }
 
 /// `f(x)`; where `on`, its activations are recomputed in the backward pass. `f` must be a pure function of `x` and parameters.
-pub fn recompute(on: bool, x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Result<Tensor> {
+pub fn recompute(
+    on: bool,
+    x: &Tensor,
+    f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
     if !on || !x.track_op() {
         return f(x);
     }

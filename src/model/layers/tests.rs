@@ -182,7 +182,15 @@ fn recomputed_blocks_give_the_same_bits() {
         }
         let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
         vars.iter()
-            .map(|v| g.get(v.as_tensor()).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap())
+            .map(|v| {
+                g.get(v.as_tensor())
+                    .unwrap()
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1()
+                    .unwrap()
+            })
             .collect()
     };
     let (plain, again) = (grads(false), grads(true));
