@@ -89,10 +89,7 @@ fn parse(frame: &mut Frame, header: &[u8]) -> Result<Header, Fault> {
 fn note_progress(frame: &mut Frame, header: &Header) -> Result<(), Fault> {
     for &(i, ..) in &header.parts {
         for slot in &mut frame.components[i].missing[header.first..=header.last] {
-            let expected = match *slot {
-                None => 0,
-                Some(low) => low,
-            };
+            let expected = slot.unwrap_or_default();
             if slot.is_some() != (header.high > 0)
                 || header.high != expected
                 || header.high > 0 && header.low + 1 != header.high

@@ -115,7 +115,7 @@ fn resize_order_of_old_and_new_pillow() {
             height,
             channels,
             data: (0..(width * height * channels) as u64)
-                .map(|i| (i * 2_654_435_761 >> 13) as u8)
+                .map(|i| ((i * 2_654_435_761) >> 13) as u8)
                 .collect(),
         };
         for (order, key) in [(WidthFirst, "pillow_12"), (Pillow13, "pillow_13")] {

@@ -95,7 +95,7 @@ simd_fn! {
         }
         let inv = T::of(1.0) / lane_sum(s.len(), |i| s[i]);
         for v in s.iter_mut() {
-            *v = *v * inv;
+            *v *= inv;
         }
         (max, inv)
     }

@@ -6,7 +6,7 @@
 
 use candle_core::{CpuStorage, Layout, Result, WithDType};
 use rayon::prelude::*;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Range, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub};
 
 /// The element types of the kernels: `f32` for training, `f64` so that finite differences can check gradients.
 pub trait Real:
@@ -22,6 +22,7 @@ pub trait Real:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + MulAssign
 {
     fn of(x: f64) -> Self;
     fn exp_(self) -> Self;
@@ -77,7 +78,7 @@ impl Real for f32 {
         p = p * z + 3.984_255e-3;
         p = p * z + 5.150_598_7e-2;
         p = p * z + 0.206_988_85;
-        p = p * z + 1.128_379_1;
+        p = p * z + std::f32::consts::FRAC_2_SQRT_PI;
         let mut q = 1.019_461_5e-3_f32;
         q = q * z + 1.494_574_7e-2;
         q = q * z + 0.117_913_56;

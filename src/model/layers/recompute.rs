@@ -59,7 +59,9 @@ pub fn recompute(
     x.contiguous()?.apply_op2(&y, Block(Arc::new(f)))
 }
 
-struct Block(Arc<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>);
+type Function = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
+
+struct Block(Arc<Function>);
 
 impl CustomOp2 for Block {
     fn name(&self) -> &'static str {
