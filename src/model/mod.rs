@@ -14,6 +14,8 @@ pub mod mae;
 pub mod params;
 pub mod pickle;
 pub mod registry;
+#[cfg(test)]
+mod tests;
 pub mod vit;
 
 pub use backbone::{Backbone, Features, Options};

@@ -68,7 +68,7 @@ switch!(/// [Q19] Whose mean and standard deviation normalise the input.
     Normalisation { Dataset, Backbone });
 switch!(/// [Q29] CoCa's tokens for the MHA head.
     CocaTokens { Pooled, Patches });
-switch!(/// [Q31] DINOv2's tokens for the MHA head: before or after the final norm.
+switch!(/// [Q31] DINOv2's and CLIP's tokens for the MHA head: before or after the final norm.
     Dinov2Tokens { Unnormed, Normed });
 switch!(/// [Q32] What the linear head reads: each family's own pooled vector, or the mean of the tokens.
     Readout { Family, MeanTokens });

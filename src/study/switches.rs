@@ -88,7 +88,7 @@ static SWITCHES: [Switch; 39] = {
     switch("grey_stem", &[17], Words(GreyStem::words), "For grey images the code keeps the red kernel alone, about a third of the response; the sum equals a grey image copied to three channels."),
     switch("mha_body", &[2], Words(MhaBody::words), "\"Multi-head attention\" in the code is a whole DeiT-B with ImageNet labels behind it (85 M parameters); the correction is one block from random weights."),
     switch("coca_tokens", &[29], Words(CocaTokens::words), "CoCa's tokens for the MHA head: pooler outputs, which have no place in the image, or the patches before the pooler."),
-    switch("dinov2_tokens", &[31], Words(Dinov2Tokens::words), "DINOv2's tokens for the MHA head: before the final norm, or after it as the linear head sees them."),
+    switch("dinov2_tokens", &[31], Words(Dinov2Tokens::words), "DINOv2's and CLIP's tokens for the MHA head: before the final norm, or after it as the linear head sees them."),
     switch("readout", &[32], Words(Readout::words), "What the linear head reads: each family's own vector (CLS, mean, contrastive, pyramid level), or the mean of the tokens for all. Not changed by `corrected`."),
     switch("position_rule", &[35], Words(PositionRule::words), "How DINOv2's 37×37 position table becomes 16×16: by the factor 16.1/37 as torch.hub does, or by plain size as Hugging Face does. Not changed by `corrected`."),
     switch("epochs", &[], Count(1, 100_000), "Passes over the training set; there is no early stopping."),

@@ -3,6 +3,7 @@
 //! A test per backbone, so that one can be run alone (`cargo test --release --test parity real_mae_h`); a lock keeps two of
 //! them from holding their weights at the same time.
 
+use super::common::fixtures;
 use super::model::*;
 use candle_core::{Device, Tensor};
 use medft::model::backbone::Options;
@@ -86,6 +87,11 @@ fn real(name: &str) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let fact = facts::find(name).unwrap();
     let entry = registry::find(name).unwrap();
+    if std::env::var_os("MEDFT_FIXTURES").is_some() && !fixtures().join(format!("real/{}.json", fact.upstream)).exists()
+    {
+        println!("skipped: {name} is not in this fixture set");
+        return;
+    }
     let j = family(&format!("real/{}.json", fact.upstream));
     let rules = entry.layouts[0].1;
     let c = Checkpoint::from_tensors(name, weights(&j), rules).unwrap();
@@ -156,6 +162,58 @@ reals! {
     real_coca_b "coca-b"
     real_coca_l "coca-l"
     real_clip_b "clip-b"
+}
+
+/// The largest encoders, read from files and run at batch 8: the most memory the process ever held.
+///
+/// Writes 2.7 GB and measures the whole process, so it runs alone and on demand:
+/// `cargo test --release --test parity memory_of_the_largest -- --ignored --nocapture`.
+#[test]
+#[ignore = "writes 2.7 GB; run it alone"]
+fn memory_of_the_largest_encoders() {
+    let gib = |key: &str| -> f64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_048_576.0
+    };
+    for name in ["aimv2-h", "mae-h"] {
+        let (fact, entry) = (facts::find(name).unwrap(), registry::find(name).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights.safetensors");
+        let all: std::collections::HashMap<_, _> = weights(&family(&format!("real/{}.json", fact.upstream)))
+            .into_iter()
+            .collect();
+        candle_core::safetensors::save(&all, &path).unwrap();
+        drop(all);
+        for (trainable, checkpointing) in [(false, false), (true, true)] {
+            // Starts the high-water mark anew.
+            std::fs::write("/proc/self/clear_refs", "5").unwrap();
+            let before = gib("VmRSS");
+            let file = medft::model::WeightsFile {
+                path: path.clone(),
+                layout: entry.layouts[0].0.to_owned(),
+            };
+            let b = Builder::from_checkpoint(registry::open(entry, &file).unwrap(), &Device::Cpu).trainable(trainable);
+            let options = Options {
+                checkpointing,
+                ..Options::new(&Protocol::faithful(), 3)
+            };
+            let m = (entry.build)(Scale::Full, 224, options, &b).unwrap();
+            b.finish_source().unwrap();
+            drop(b);
+            let loaded = gib("VmHWM");
+            std::fs::write("/proc/self/clear_refs", "5").unwrap();
+            let x = hashed("memory", "input", &[8, 3, 224, 224], 0.0, 1.5);
+            let f = m.forward(&x).unwrap();
+            let forward = gib("VmHWM");
+            println!(
+                "{name}, trainable {trainable}, checkpointing {checkpointing}: {before:.2} GiB before, at most {loaded:.2} \
+                 while loading, {forward:.2} in the forward pass of 8 images"
+            );
+            assert_eq!(f.pooled.dims(), [8, fact.feature]);
+            assert!(loaded.max(forward) < 6e9 / 1_073_741_824.0, "{name}");
+        }
+    }
 }
 
 #[test]
