@@ -78,6 +78,9 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
     let mut reports = Vec::new();
     for set in &names {
         let r = verify(c, set, kind, &dir, mode)?;
+        if r.state == SetState::Verified && kind == Kind::Real {
+            read_labels(c, set)?;
+        }
         if all && !phantom && r.state == SetState::Missing {
             continue;
         }
@@ -101,6 +104,8 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
 fn lock(c: &Context, sets: &[String]) -> Result<u8> {
     let mut reports = Vec::new();
     for set in sets {
+        // A set whose labels cannot be read is not worth a list.
+        read_labels(c, set)?;
         let bar = ui::bar(0, ui::Unit::Bytes);
         bar.set_prefix(set.clone());
         let on = |p: crate::manifest::Progress| {
@@ -124,6 +129,24 @@ fn lock(c: &Context, sets: &[String]) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&reports)?);
     }
     Ok(OK)
+}
+
+/// Reads the label files of a real set and forms its splits.
+fn read_labels(c: &Context, set: &str) -> Result<()> {
+    let source = registry::find(set)?;
+    let p = Protocol::faithful();
+    let root = c.global.data_dir.join(source.info(&p).folder);
+    if root.is_dir() {
+        let d = source.load(&root, &p)?;
+        eprintln!(
+            "{set}: {} images; train {}, val {}, test {}",
+            d.samples.len(),
+            d.train.len(),
+            d.val.len(),
+            d.test.len()
+        );
+    }
+    Ok(())
 }
 
 fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
