@@ -24,5 +24,7 @@ mod metrics;
 mod params;
 #[path = "parity/real.rs"]
 mod real;
+#[path = "parity/sam2.rs"]
+mod sam2;
 #[path = "parity/train.rs"]
 mod train;

@@ -9,11 +9,13 @@ pub mod coca;
 pub mod dinov2;
 pub mod facts;
 pub mod head;
+pub mod hiera;
 pub mod layers;
 pub mod mae;
 pub mod params;
 pub mod pickle;
 pub mod registry;
+pub mod sam2;
 #[cfg(test)]
 mod tests;
 pub mod vit;
