@@ -28,3 +28,5 @@ mod real;
 mod sam2;
 #[path = "parity/train.rs"]
 mod train;
+#[path = "parity/vmamba.rs"]
+mod vmamba;

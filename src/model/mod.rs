@@ -19,6 +19,7 @@ pub mod sam2;
 #[cfg(test)]
 mod tests;
 pub mod vit;
+pub mod vmamba;
 
 pub use backbone::{Backbone, Features, Options};
 pub use classifier::{Classifier, Pretrained, WeightsFile};

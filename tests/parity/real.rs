@@ -166,6 +166,8 @@ reals! {
     real_mae_b "mae-b"
     real_mae_l "mae-l"
     real_mae_h "mae-h"
+    real_vmamba_s "vmamba-s"
+    real_vmamba_b "vmamba-b"
     real_coca_b "coca-b"
     real_coca_l "coca-l"
     real_clip_b "clip-b"
