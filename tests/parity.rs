@@ -26,5 +26,9 @@ mod params;
 mod preprocess;
 #[path = "parity/real.rs"]
 mod real;
+#[path = "parity/sam2.rs"]
+mod sam2;
 #[path = "parity/train.rs"]
 mod train;
+#[path = "parity/vmamba.rs"]
+mod vmamba;

@@ -4,7 +4,7 @@ use super::*;
 use crate::rng::{Purpose, Stream};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-fn random(dims: &[usize], key: u32) -> Tensor {
+pub(super) fn random(dims: &[usize], key: u32) -> Tensor {
     let mut s = Stream::new(7, Purpose::Test, key, 0);
     let n = dims.iter().product();
     let v: Vec<f64> = (0..n).map(|_| s.normal()).collect();
@@ -12,7 +12,7 @@ fn random(dims: &[usize], key: u32) -> Tensor {
 }
 
 /// Checks d(Σ f·w)/dx for every input against central differences, f64, relative to the largest gradient.
-fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+pub(super) fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let vars: Vec<Var> = shapes
         .iter()
         .enumerate()
