@@ -1,1 +1,195 @@
-//! (in progress)
+//! The words a user types. What they do is in `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
+/// (arXiv 2505.19779) end to end.
+#[derive(Debug, Parser)]
+#[command(name = "medft", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Folder of the data sets, one below it each
+    #[arg(long, global = true, env = "MEDFT_DATA_DIR", default_value = "data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Folder of the pretrained weights (the Hugging Face cache is searched too)
+    #[arg(long, global = true, env = "MEDFT_WEIGHTS_DIR", default_value = "weights", value_name = "DIR")]
+    pub weights_dir: PathBuf,
+    /// Folder of run records
+    #[arg(long, global = true, env = "MEDFT_RESULTS_DIR", default_value = "results", value_name = "DIR")]
+    pub results_dir: PathBuf,
+    /// Folder of rendered reports
+    #[arg(long, global = true, env = "MEDFT_REPORTS_DIR", default_value = "reports", value_name = "DIR")]
+    pub reports_dir: PathBuf,
+    /// Folder of studies; those in the binary serve where a file is missing
+    #[arg(long, global = true, env = "MEDFT_EXPERIMENTS_DIR", default_value = "experiments", value_name = "DIR")]
+    pub experiments_dir: PathBuf,
+    /// auto, cpu or cuda:N
+    #[arg(long, global = true, env = "MEDFT_DEVICE", default_value = "auto", value_name = "DEVICE")]
+    pub device: DeviceWord,
+    /// Threads that decode and augment (default: all cores); never changes a result
+    #[arg(long, global = true, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Machine-readable output on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr; twice: every epoch
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// A device as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceWord {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceWord {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            s => s
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "auto, cpu or cuda:N".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Data sets: list, verify, lock, synth
+    #[command(subcommand)]
+    Data(DataVerb),
+    /// Pretrained weights: list, verify
+    #[command(subcommand)]
+    Weights(WeightsVerb),
+    /// Say for every run of a study whether it is done, can start, or what blocks it
+    Plan(StudyArgs),
+    /// Run what is missing of a study
+    Run(StudyArgs),
+    /// Render tables, figure and comparison from the records of a study
+    Report(StudyArgs),
+    /// Hold a study against the published values; exit code 1 where one differs
+    Compare(StudyArgs),
+    /// verify → run → report → compare
+    Reproduce(StudyArgs),
+    /// Measure this machine
+    Bench(BenchArgs),
+    /// Say what medft finds on this machine
+    Doctor,
+    /// Print a completion script
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A study and the part of it that is meant.
+#[derive(Debug, Clone, Args)]
+pub struct StudyArgs {
+    /// demo, paper, paper-corrected, medmnist, or the path of a study file
+    pub study: String,
+    /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// What each data set is, where it comes from, and whether it is here
+    List,
+    /// Hold the files of a data set against its list
+    Verify {
+        /// Data sets (default: all that are here)
+        sets: Vec<String>,
+        /// Trust files whose size, times and inode have not changed since they were hashed
+        #[arg(long, conflicts_with = "full")]
+        since_lock: bool,
+        /// Hash every file (the default)
+        #[arg(long)]
+        full: bool,
+        /// The generated stand-ins instead of the real sets
+        #[arg(long)]
+        phantom: bool,
+    },
+    /// Hash a data set you brought and write its list
+    Lock {
+        #[arg(required = true)]
+        sets: Vec<String>,
+    },
+    /// Write phantom data sets in the real layouts below <data-dir>/phantom
+    Synth {
+        /// Data sets (default: the four of the paper)
+        sets: Vec<String>,
+        /// Images a set (default: the number whose files are pinned)
+        #[arg(long)]
+        images: Option<usize>,
+        /// Write the lists of the phantoms below this folder (for maintainers)
+        #[arg(long, value_name = "DIR")]
+        write_lists: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WeightsVerb {
+    /// Each backbone's weights: source, licence, pin, and whether they are here
+    List,
+    /// Hash the weights that are here and hold them against their pins
+    Verify {
+        /// Backbones (default: all)
+        backbones: Vec<String>,
+        /// Hash again what has not changed since it was hashed
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// Decode and resize images
+    Decode,
+    /// Augment prepared images
+    Augment,
+    /// Forward pass without a graph
+    Forward,
+    /// Full fine-tuning step: forward, backward, clipping, AdamW
+    Train,
+    /// SHA-256 of files
+    Hash,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    pub what: BenchWhat,
+    #[arg(long, default_value = "dinov2-s")]
+    pub backbone: String,
+    #[arg(long, default_value_t = 16)]
+    pub batch: usize,
+    #[arg(long, default_value_t = 5)]
+    pub steps: usize,
+    /// Side of the input in pixels
+    #[arg(long, default_value_t = 224)]
+    pub size: usize,
+    /// linear or mha
+    #[arg(long, default_value = "linear")]
+    pub head: crate::study::HeadKind,
+    /// Images to decode, augment or hash (default: phantoms made for the purpose)
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+}

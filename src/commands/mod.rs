@@ -1,1 +1,116 @@
-//! (in progress)
+//! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
+
+mod bench;
+mod data;
+mod doctor;
+mod inputs;
+mod plan;
+mod report;
+mod reproduce;
+mod run;
+mod ui;
+mod weights;
+
+use crate::cli::{Cli, DeviceWord, Global, StudyArgs, Verb};
+use crate::error::BadInput;
+use crate::manifest::Catalogue;
+use crate::study::{Filter, Known, RunSpec, Study};
+use anyhow::Result;
+use candle_core::Device;
+
+/// Done, and everything as expected.
+pub const OK: u8 = 0;
+/// Done, but something differs or is missing.
+pub const INCOMPLETE: u8 = 1;
+/// Stopped by SIGINT after a checkpoint.
+pub const INTERRUPTED: u8 = 130;
+
+/// What every verb needs.
+pub struct Context {
+    pub global: Global,
+    pub catalogue: &'static Catalogue,
+}
+
+/// Runs a verb and returns the exit code.
+///
+/// # Errors
+/// For wrong use and broken input (exit code 2).
+pub fn run(cli: Cli) -> Result<u8> {
+    let c = Context {
+        global: cli.global,
+        catalogue: Catalogue::embedded(),
+    };
+    match cli.verb {
+        Verb::Data(v) => data::run(&c, v),
+        Verb::Weights(v) => weights::run(&c, v),
+        Verb::Plan(a) => plan::run(&c, &a),
+        Verb::Run(a) => run::run(&c, &a),
+        Verb::Report(a) => report::run(&c, &a),
+        Verb::Compare(a) => report::compare(&c, &a),
+        Verb::Reproduce(a) => reproduce::run(&c, &a),
+        Verb::Bench(a) => bench::run(&c, &a),
+        Verb::Doctor => doctor::run(&c),
+        Verb::Completions { shell } => {
+            let mut command = <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "medft", &mut std::io::stdout());
+            Ok(OK)
+        }
+    }
+}
+
+impl Context {
+    /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
+    pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
+        let datasets = crate::data::registry::names();
+        let backbones = crate::model::registry::names();
+        let known = Known {
+            datasets: &datasets,
+            backbones: &backbones,
+        };
+        let study = Study::resolve(&a.study, &self.global.experiments_dir, &known)?;
+        let filter = Filter::parse(&a.only, &study)?;
+        let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
+        // Images are prepared once a data set and features once a backbone: keep what shares them together.
+        let place = |list: &[String], x: &str| list.iter().position(|y| y == x);
+        runs.sort_by_key(|r| {
+            (
+                place(&study.datasets, &r.dataset),
+                place(&study.backbones, &r.backbone),
+                r.freeze,
+                r.head,
+                r.seed,
+            )
+        });
+        Ok((study, runs))
+    }
+
+    /// The device to compute on.
+    ///
+    /// # Errors
+    /// [`BadInput`] where a GPU was asked for and there is none.
+    pub fn device(&self) -> Result<Device> {
+        match self.global.device {
+            DeviceWord::Cpu => Ok(Device::Cpu),
+            DeviceWord::Auto => Ok(if cfg!(feature = "cuda") {
+                Device::new_cuda(0).unwrap_or(Device::Cpu)
+            } else {
+                Device::Cpu
+            }),
+            DeviceWord::Cuda(n) => Device::new_cuda(n).map_err(|e| {
+                BadInput::new(
+                    format!("--device cuda:{n}"),
+                    "a CUDA device and a binary built with it",
+                    e.to_string().lines().next().unwrap_or("none").to_owned(),
+                    "Use --device cpu, or build with `--features cuda` on a machine with a driver.",
+                )
+                .into()
+            }),
+        }
+    }
+
+    /// Threads that decode and augment.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.global.workers.unwrap_or_else(cores).max(1)
+    }
+}

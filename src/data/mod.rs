@@ -1,12 +1,25 @@
 //! Data sets, splits, decoding, augmentation, loading. Knows no model.
 
+pub mod aptos2019;
 pub mod cache;
+pub mod chexpert;
+pub mod csv;
+pub mod ddsm;
 pub mod decode;
 mod exif;
+pub mod files;
+pub mod isic2019;
 mod jpeg;
+pub mod leaks;
 pub mod loader;
+pub mod medmnist;
+pub mod npz;
+pub mod phantom;
 pub mod pil;
+pub mod registry;
 mod simd;
+pub mod split;
 pub mod transform;
 pub mod types;
+pub use leaks::{Leaks, Overlap, leaks};
 pub use types::*;

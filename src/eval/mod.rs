@@ -1,1 +1,45 @@
 //! Metrics, intervals, tests: pure functions. Imports no other room.
+//!
+//! Three layers. *Metrics* ([`multiclass`], [`multilabel`]) turn probabilities and labels into the numbers the authors'
+//! code reports, under its names (PROTOCOL 7.2, 7.3). *Selection* ([`select`]) replays which epoch that code would have
+//! kept (PROTOCOL 7.1). *Inference* says how far a number may be trusted: over seeds ([`Sample`], [`tost`], [`welch`]),
+//! over test images ([`Resamples`], [`delong`]) and over many comparisons ([`holm`]).
+//!
+//! Counts stay integers until the last division, so a metric is the same for any order of the images, and a bootstrap
+//! replicate is the same for any number of threads. Randomness comes in as a closure; NaN means *undefined*, never
+//! *zero*.
+
+mod agreement;
+mod auc;
+mod calibration;
+mod confusion;
+mod delong;
+mod error;
+mod interval;
+mod labels;
+mod metrics;
+mod passes;
+mod resample;
+mod sample;
+mod scores;
+mod select;
+mod statistic;
+mod student;
+#[cfg(test)]
+mod vectors;
+
+pub use agreement::{holm, kendall_tau_b, rmse};
+pub use auc::{AucRule, RocPoint, average_precision, label_aucs, roc_auc, roc_auc_ovo, roc_auc_ovr, roc_curve};
+pub use calibration::{Calibration, CalibrationBin, calibration, top_label};
+pub use confusion::Confusion;
+pub use delong::{Delong, DelongTest, delong};
+pub use error::EvalError;
+pub use interval::{Equivalence, Interval, PairedBootstrap, Percentile, equivalence, paired_bootstrap, percentile};
+pub use labels::LabelCounts;
+pub use metrics::{MULTICLASS_METRICS, MULTILABEL_METRICS, Metrics, multiclass, multilabel};
+pub use resample::{Block, LANES, Resamples};
+pub use sample::{Sample, Tost, TwoSample, paired_t, tost, welch};
+pub use scores::{argmax, round_f32, round3, sigmoid, softmax};
+pub use select::select;
+pub use statistic::{Statistic, multiclass_statistic, multilabel_statistic};
+pub use student::{normal_quantile, normal_two_sided, t_quantile, t_upper_tail};

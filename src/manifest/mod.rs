@@ -1,1 +1,36 @@
-//! (in progress)
+//! Proves that the inputs are the right ones: manifests of data sets, lists of their files, pins of weights.
+//!
+//! What medft knows of its inputs stands in `data-manifests/` and is compiled in ([`Catalogue`]). Commands ask two
+//! questions: [`verify_set`] whether a data set in the user's data directory is what a list says (and [`lock_set`]
+//! writes that list), [`verify_weights`] which file serves a backbone and whether it is the published one. Both answer with
+//! a report that serialises, names every file that is wrong, says what to do, and yields the hash that enters run ids
+//! only where everything fits ([`SetReport::require`], [`WeightsReport::require`]).
+//!
+//! Knows no model and no reader of data: numbers to be checked against the expected counts are passed in
+//! ([`check_counts`]).
+
+pub mod catalogue;
+pub mod dataset;
+mod embedded;
+pub mod hash;
+mod judge;
+pub mod labels;
+pub mod list;
+pub mod pin;
+pub mod report;
+pub mod set;
+mod stat;
+pub mod verify;
+mod walk;
+pub mod weights;
+
+pub use catalogue::Catalogue;
+pub use dataset::DataManifest;
+pub use hash::{OnProgress, Progress, Sha, hash_file, quiet};
+pub use labels::{CountCheck, FoundCounts, LabelCheck, LabelOutcome, check_counts, check_labels};
+pub use list::{HashList, RelPath};
+pub use pin::{Format, WeightsManifest};
+pub use report::{Changed, LockReport, Moved, Unreadable, VerifyReport};
+pub use set::{Kind, SetReport, SetState, list_path, lock_phantom, lock_set, verify_set};
+pub use verify::{Mode, Target, lock, verify};
+pub use weights::{Check, Places, Weights, WeightsReport, WeightsState, hub_cache, verify_weights};

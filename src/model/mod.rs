@@ -1,1 +1,20 @@
-//! (in progress)
+//! Backbones, heads and what they are made of. Knows no data set and no study beyond the protocol switches.
+
+pub mod aimv2;
+pub mod backbone;
+pub mod checkpoint;
+pub mod classifier;
+pub mod clip;
+pub mod coca;
+pub mod dinov2;
+pub mod facts;
+pub mod head;
+pub mod layers;
+pub mod mae;
+pub mod params;
+pub mod pickle;
+pub mod registry;
+pub mod vit;
+
+pub use backbone::{Backbone, Features, Options};
+pub use classifier::{Classifier, Pretrained, WeightsFile};

@@ -1,1 +1,21 @@
-//! (in progress)
+//! The only room that writes run records: one folder a run, atomic, self-hashed, finished by a marker written last.
+//!
+//! A number counts only when its run folder is whole: `DONE` is there, every file has the hash that `DONE` names, and
+//! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
+//! and figures see the records only through [`frame()`]. The files are described in `results/README.md`.
+
+mod frame;
+mod predictions;
+mod provenance;
+mod record;
+mod store;
+mod types;
+
+pub use frame::frame;
+pub use predictions::{Predictions, Truth};
+pub use provenance::{Provenance, crate_versions, utc_now};
+pub use record::{Content, read_record, record_bytes, write_record};
+pub use store::{FOLDER_DIGITS, Listing, RunState, Store};
+pub use types::{
+    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RunOutput, RunRecord, Selected, Spec, WhichWeights,
+};

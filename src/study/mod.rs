@@ -1,7 +1,25 @@
 //! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other room.
+//!
+//! Read in this order: [`protocol`] and [`spec`] are the words, [`switches`] says what each word means, [`file`](mod@file)
+//! turns a study file into runs, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
+//! the results are compared with.
 
+pub mod file;
+pub mod filter;
+pub mod id;
+mod located;
 pub mod protocol;
+pub mod published;
 pub mod spec;
+pub mod switches;
+pub mod tolerance;
+mod words;
 
-pub use protocol::Protocol;
+pub use file::{Known, ReportOptions, Study};
+pub use filter::Filter;
+pub use id::{Inputs, PROTOCOL_REVISION, RunId};
+pub use protocol::{Preset, Protocol};
+pub use published::{AuthorsCode, BackboneNote, Published, PublishedValue};
 pub use spec::{Freeze, HeadKind, RunSpec, Scale};
+pub use switches::{METRICS, Switch};
+pub use tolerance::{Tolerance, Tolerances};

@@ -1,8 +1,9 @@
 //! The protocol: every choice that changes a number, as a named switch.
 //!
 //! The numbers in brackets are the quirks of the authors' code (Q1 … Q50, listed with their reasons in
-//! `docs/PROTOCOL.md`). `Protocol::faithful()` is what the published code does, `Protocol::corrected()` what a reader of
-//! the paper would expect. A study names a preset and may override single switches; the whole struct is part of the run id.
+//! `docs/PROTOCOL.md`, whose section numbers the comments cite as "PROTOCOL 6.3"). `Protocol::faithful()` is what the
+//! published code does, `Protocol::corrected()` what a reader of the paper would expect. A study names a preset and may
+//! override single switches; the whole struct is part of the run id. [`super::switches`] holds the words and the reasons.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,31 @@ macro_rules! switch {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum $name { $($(#[$vm])* $v),+ }
+
+        impl $name {
+            /// Every value, in order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$v),+];
+
+            /// The words a study may use, in the order of [`Self::ALL`].
+            pub fn words() -> Vec<String> {
+                Self::ALL.iter().map(word).collect()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&word(self))
+            }
+        }
     };
+}
+
+/// The word serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
+fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(s)) => s,
+        other => unreachable!("a switch serialises to a word, not to {other:?}"),
+    }
 }
 
 switch!(/// Which of the two published recipes a protocol started from; printed in every table.
@@ -81,7 +106,7 @@ pub enum Warmup {
     None,
 }
 
-/// Every choice that changes a number. Field order is the canonical order of the run id.
+/// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
@@ -141,6 +166,16 @@ pub struct Protocol {
     pub selection_metric: Option<String>,
     /// Gradient checkpointing: recompute block activations in the backward pass (same gradients, less memory).
     pub checkpointing: bool,
+}
+
+impl Preset {
+    /// The protocol of this name, with nothing overridden.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Faithful => Protocol::faithful(),
+            Self::Corrected => Protocol::corrected(),
+        }
+    }
 }
 
 impl Protocol {

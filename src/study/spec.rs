@@ -42,9 +42,32 @@ pub struct RunSpec {
     pub protocol: Protocol,
 }
 
+/// One line for people: `ddsm dinov2-b frozen linear seed 0 (faithful)`.
+impl std::fmt::Display for RunSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            dataset,
+            backbone,
+            freeze,
+            head,
+            seed,
+            protocol,
+            ..
+        } = self;
+        write!(
+            f,
+            "{dataset} {backbone} {freeze} {head} seed {seed} ({})",
+            protocol.preset
+        )
+    }
+}
+
 macro_rules! words {
     ($t:ty { $($v:path => $s:literal),+ }) => {
         impl $t {
+            /// Every value, in order of declaration.
+            pub const ALL: &[Self] = &[$($v),+];
+
             /// The word used in studies, file names and tables.
             pub fn as_str(self) -> &'static str {
                 match self { $($v => $s),+ }

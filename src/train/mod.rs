@@ -1,1 +1,169 @@
-//! (in progress)
+//! Fitting: the loop, the optimiser, the schedule, checkpoints, selection. Knows nothing of tables or result files.
+
+pub mod evaluate;
+pub mod features;
+pub mod fit;
+pub mod loss;
+pub mod optim;
+pub mod schedule;
+pub mod scripted;
+pub mod state;
+
+use crate::data::Dataset;
+use crate::data::loader::Images;
+use crate::model::Pretrained;
+use crate::study::RunSpec;
+use anyhow::Result;
+use candle_core::Device;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One run to fit.
+pub struct Job<'a> {
+    pub spec: &'a RunSpec,
+    pub data: &'a Dataset,
+    /// The data set's images, prepared by the protocol's transform.
+    pub images: &'a Images,
+    pub pretrained: &'a Pretrained,
+    pub device: &'a Device,
+    /// Where checkpoints of this run live.
+    pub checkpoint_dir: &'a Path,
+    /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
+    pub feature_cache: Option<FeatureCache>,
+}
+
+/// A folder for frozen features and what their key covers besides the spec.
+#[derive(Debug, Clone)]
+pub struct FeatureCache {
+    pub dir: PathBuf,
+    /// Root hash of the data and hashes of the weights.
+    pub inputs: String,
+}
+
+/// What one epoch measured.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct EpochStats {
+    /// 1 for the first; an extra validation (Q15) has the next number.
+    pub epoch: u32,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Mean over batches; NaN where nothing was trained.
+    #[serde(with = "nan")]
+    pub train_loss: f64,
+    #[serde(with = "nan")]
+    pub val_loss: f64,
+    #[serde(with = "nan_map")]
+    pub val: BTreeMap<String, f64>,
+}
+
+/// Test logits (n, outputs), row-major, and their metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tested {
+    pub logits: Vec<f32>,
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A finished fit.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    pub epochs: Vec<EpochStats>,
+    /// The epoch the protocol's own rule selects; `None` is the initial weights.
+    pub selected: Option<u32>,
+    /// What the faithful and the corrected rule select from the same stored metrics.
+    pub selected_faithful: Option<u32>,
+    pub selected_corrected: Option<u32>,
+    pub best: Tested,
+    pub last: Tested,
+    pub backbone_params: u64,
+    pub trainable_params: u64,
+    pub total_params: u64,
+    pub timing: Timing,
+}
+
+/// Where the seconds went; kept over resumptions.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Timing {
+    pub phases: BTreeMap<String, f64>,
+    pub epoch_seconds: Vec<f64>,
+    pub resumed_after: Vec<u32>,
+}
+
+impl Timing {
+    /// Adds the seconds of `f` to a phase.
+    pub fn time<T>(&mut self, phase: &str, f: impl FnOnce() -> T) -> T {
+        let start = std::time::Instant::now();
+        let out = f();
+        *self.phases.entry(phase.to_owned()).or_default() += start.elapsed().as_secs_f64();
+        out
+    }
+}
+
+/// How a fit ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Done(Box<Fitted>),
+    /// The loss stopped being a number: where, and what was seen.
+    Failed { epoch: u32, step: u64, reason: String },
+    /// Stopped on request after a checkpoint.
+    Interrupted,
+}
+
+/// What a progress bar hears.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Progress {
+    /// Features or predictions of frozen or test images.
+    Images { done: usize, of: usize },
+    /// A training step.
+    Step {
+        epoch: u32,
+        epochs: u32,
+        step: u64,
+        steps: u64,
+        loss: f64,
+    },
+}
+
+/// Fits runs; the real one uses candle, the scripted one lets scheduling, crash and report tests run in milliseconds.
+pub trait Trainer {
+    /// # Errors
+    /// For inputs that cannot be read or do not fit; nothing computed before is lost.
+    fn fit(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome>;
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Asks running fits to stop after the current step, with a checkpoint.
+pub fn request_stop() {
+    STOP.store(true, Ordering::SeqCst);
+}
+
+/// Whether a stop was asked for.
+pub fn stop_requested() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// NaN ↔ null in JSON.
+mod nan {
+    use serde::{Deserialize, Deserializer, Serializer};
+    pub fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+        if x.is_finite() { s.serialize_f64(*x) } else { s.serialize_none() }
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
+    }
+}
+
+/// As `nan`, for a map of metrics.
+mod nan_map {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+    pub fn serialize<S: Serializer>(m: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
+        let m: BTreeMap<&str, Option<f64>> = m.iter().map(|(k, v)| (k.as_str(), v.is_finite().then_some(*v))).collect();
+        m.serialize(s)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
+        let m = BTreeMap::<String, Option<f64>>::deserialize(d)?;
+        Ok(m.into_iter().map(|(k, v)| (k, v.unwrap_or(f64::NAN))).collect())
+    }
+}

@@ -1,0 +1,41 @@
+//! `medft doctor`: what medft finds on this machine.
+
+use super::{Context, OK, ui};
+use crate::results::crate_versions;
+use anyhow::Result;
+
+pub fn run(c: &Context) -> Result<u8> {
+    let device = match c.device() {
+        Ok(candle_core::Device::Cpu) => "cpu".to_owned(),
+        Ok(d) => format!("{:?}", d.location()),
+        Err(e) => e.to_string(),
+    };
+    let vector = match crate::model::layers::cpu::vector_level() {
+        4 => "AVX-512",
+        3 => "AVX2",
+        _ => "baseline (slow)",
+    };
+    let here = |p: &std::path::Path| format!("{} ({})", p.display(), if p.is_dir() { "there" } else { "not there" });
+    let rows: Vec<(&str, String)> = vec![
+        ("medft", format!("{} at {}", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit"))),
+        ("device", device),
+        ("CUDA in this binary", if cfg!(feature = "cuda") { "yes" } else { "no" }.to_owned()),
+        ("vector instructions", vector.to_owned()),
+        ("compute threads", rayon::current_num_threads().to_string()),
+        ("loader threads", c.workers().to_string()),
+        ("data", here(&c.global.data_dir)),
+        ("weights", here(&c.global.weights_dir)),
+        ("hub cache", crate::manifest::hub_cache(|k| std::env::var_os(k)).map_or_else(|| "none".into(), |p| here(&p))),
+        ("results", here(&c.global.results_dir)),
+        ("crates", crate_versions().iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ")),
+    ];
+    if c.global.json {
+        let map: serde_json::Map<String, serde_json::Value> =
+            rows.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
+        println!("{}", serde_json::to_string_pretty(&map)?);
+    } else {
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
+        println!("{}", ui::table(&["what", "found"], &rows));
+    }
+    Ok(OK)
+}

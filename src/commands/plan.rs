@@ -1,0 +1,201 @@
+//! `medft plan`: for every run, whether it is done, can start, or what blocks it.
+
+use super::inputs::{Inventory, RunInputs};
+use super::{Context, INCOMPLETE, OK, ui};
+use crate::cli::StudyArgs;
+use crate::results::{RunState, Store};
+use crate::study::{RunId, RunSpec, Study};
+use anyhow::Result;
+use serde::Serialize;
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state", content = "why")]
+pub enum State {
+    Done,
+    /// Started before; goes on from its checkpoint where it has one.
+    Resume,
+    Fresh,
+    /// Done before with inputs or a protocol that have changed since; will run anew.
+    Stale(String),
+    /// Ended without a result.
+    Failed(String),
+    /// An input is missing or wrong.
+    Blocked(String),
+}
+
+/// A run with its id (where its inputs are known) and state.
+pub struct Entry {
+    pub spec: RunSpec,
+    pub id: Option<RunId>,
+    pub inputs: Option<RunInputs>,
+    pub state: State,
+}
+
+/// Everything `run`, `report` and the gap notes need to know.
+pub struct Plan {
+    pub study: Study,
+    pub inventory: Inventory,
+    pub store: Store,
+    pub entries: Vec<Entry>,
+}
+
+impl Plan {
+    /// Looks at inputs and records; changes nothing.
+    pub fn make(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
+        let inventory = Inventory::take(c, study.scale, &runs)?;
+        let store = Store::new(&c.global.results_dir, &study.name);
+        let listing = store.all()?;
+        let entries = runs
+            .into_iter()
+            .map(|spec| match inventory.of(&spec) {
+                Err(e) => Entry {
+                    spec,
+                    id: None,
+                    inputs: None,
+                    state: State::Blocked(e.to_string()),
+                },
+                Ok(inputs) => {
+                    let id = RunId::new(&spec, &inputs.ids);
+                    let state = match store.state(id.full()) {
+                        RunState::Done => State::Done,
+                        RunState::Partial { .. } => State::Resume,
+                        RunState::Failed(why) => State::Failed(why),
+                        RunState::Broken(why) => State::Stale(format!("its record is not usable: {why}")),
+                        RunState::Absent => match listing.done.iter().find(|r| r.spec.run == spec) {
+                            Some(r) if r.spec.data_sha256 != inputs.data_root => State::Stale("the data changed".into()),
+                            Some(r) if r.spec.weights != inputs.weights => State::Stale("the weights changed".into()),
+                            Some(_) => State::Stale("the meaning of the protocol changed".into()),
+                            None => State::Fresh,
+                        },
+                    };
+                    Entry {
+                        spec,
+                        id: Some(id),
+                        inputs: Some(inputs),
+                        state,
+                    }
+                }
+            })
+            .collect();
+        Ok(Self {
+            study,
+            inventory,
+            store,
+            entries,
+        })
+    }
+
+    /// How many runs are in each state, in a fixed order.
+    pub fn counts(&self) -> [(&'static str, usize); 6] {
+        let n = |f: fn(&State) -> bool| self.entries.iter().filter(|e| f(&e.state)).count();
+        [
+            ("done", n(|s| *s == State::Done)),
+            ("resume", n(|s| *s == State::Resume)),
+            ("fresh", n(|s| *s == State::Fresh)),
+            ("stale", n(|s| matches!(s, State::Stale(_)))),
+            ("failed", n(|s| matches!(s, State::Failed(_)))),
+            ("blocked", n(|s| matches!(s, State::Blocked(_)))),
+        ]
+    }
+
+    /// One line with the counts.
+    pub fn summary(&self) -> String {
+        let counts = self.counts();
+        let parts: Vec<String> = counts.iter().filter(|c| c.1 > 0).map(|(w, n)| format!("{n} {w}")).collect();
+        format!("{}: {} runs: {}", self.study.name, self.entries.len(), parts.join(", "))
+    }
+
+    /// The table of what is missing, why, and how to get it; empty where nothing is.
+    pub fn missing(&self) -> Option<String> {
+        let mut rows = Vec::new();
+        let used = |f: &dyn Fn(&RunSpec) -> bool| self.entries.iter().filter(|e| f(&e.spec)).count().to_string();
+        for (set, r) in &self.inventory.sets {
+            if let Err(e) = r.require() {
+                rows.push(vec!["data".into(), set.clone(), used(&|s| s.dataset == *set), e.found, first(&e.remedy)]);
+            }
+        }
+        for (word, r) in &self.inventory.weights {
+            if let Err(e) = r.require() {
+                let runs = if word == "deit-b" {
+                    used(&|s| s.head == crate::study::HeadKind::Mha)
+                } else {
+                    used(&|s| s.backbone == *word)
+                };
+                rows.push(vec!["weights".into(), word.clone(), runs, e.found, first(&e.remedy)]);
+            }
+        }
+        (!rows.is_empty()).then(|| ui::table(&["what", "name", "runs", "found", "how to get it"], &rows))
+    }
+}
+
+fn first(s: &str) -> String {
+    s.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    id: Option<&'a str>,
+    #[serde(flatten)]
+    state: &'a State,
+    dataset: &'a str,
+    backbone: &'a str,
+    freeze: &'static str,
+    head: &'static str,
+    seed: u64,
+}
+
+/// Prints the plan; exit code 1 where something blocks a run.
+pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
+    let (study, runs) = c.study(a)?;
+    let plan = Plan::make(c, study, runs)?;
+    let lines: Vec<Line> = plan
+        .entries
+        .iter()
+        .map(|e| Line {
+            id: e.id.as_ref().map(RunId::full),
+            state: &e.state,
+            dataset: &e.spec.dataset,
+            backbone: &e.spec.backbone,
+            freeze: e.spec.freeze.as_str(),
+            head: e.spec.head.as_str(),
+            seed: e.spec.seed,
+        })
+        .collect();
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+    } else {
+        let rows: Vec<Vec<String>> = plan
+            .entries
+            .iter()
+            .map(|e| {
+                let (word, why) = match &e.state {
+                    State::Done => ("done", String::new()),
+                    State::Resume => ("resume", String::new()),
+                    State::Fresh => ("fresh", String::new()),
+                    State::Stale(w) => ("stale", w.clone()),
+                    State::Failed(w) => ("failed", w.clone()),
+                    State::Blocked(w) => ("blocked", first(w)),
+                };
+                vec![
+                    e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
+                    e.spec.dataset.clone(),
+                    e.spec.backbone.clone(),
+                    e.spec.freeze.to_string(),
+                    e.spec.head.to_string(),
+                    e.spec.seed.to_string(),
+                    word.to_owned(),
+                    why,
+                ]
+            })
+            .collect();
+        let head = ["run", "data set", "backbone", "backbone is", "head", "seed", "state", "why"];
+        println!("{}", ui::table(&head, &rows));
+        println!("\n{}", plan.summary());
+        if let Some(t) = plan.missing() {
+            println!("\n{t}");
+        }
+    }
+    let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
+    Ok(if blocked { INCOMPLETE } else { OK })
+}

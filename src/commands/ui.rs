@@ -1,0 +1,63 @@
+//! Progress bars on a terminal, lines elsewhere, tables on stdout.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Whether people watch stderr.
+pub fn terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// A bar on a terminal; hidden elsewhere.
+pub fn bar(len: u64, unit: Unit) -> ProgressBar {
+    let target = if terminal() {
+        ProgressDrawTarget::stderr_with_hz(5)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(len), target);
+    let template = match unit {
+        Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}",
+        Unit::Items => "{prefix} {wide_bar} {pos}/{len} ETA {eta} {msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    Bytes,
+    Items,
+}
+
+/// A plain text table: columns padded to their widest cell, readable without colour.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for r in rows {
+        for (w, c) in widths.iter_mut().zip(r) {
+            *w = (*w).max(c.chars().count());
+        }
+    }
+    let line = |cells: &[String]| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
+    let mut out = vec![line(&head), line(&rule)];
+    out.extend(rows.iter().map(|r| line(r)));
+    out.join("\n")
+}
+
+/// Seconds as people say them.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..=119 => format!("{seconds:.1} s"),
+        120..=7199 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s / 60 % 60),
+    }
+}

@@ -1,0 +1,82 @@
+//! `medft weights`: what is known of each backbone's weights, and whether the files here are they.
+
+use super::{Context, INCOMPLETE, OK, ui};
+use crate::cli::WeightsVerb;
+use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
+use anyhow::Result;
+
+pub fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
+    match v {
+        WeightsVerb::List => list(c),
+        WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
+    }
+}
+
+fn reports(c: &Context, names: &[String], check: Check) -> Result<Vec<WeightsReport>> {
+    let places = Places::new(&c.global.weights_dir);
+    names
+        .iter()
+        .map(|name| {
+            let bar = ui::bar(0, ui::Unit::Bytes);
+            bar.set_prefix(name.clone());
+            let on = |p: crate::manifest::Progress| {
+                bar.set_length(p.bytes_total);
+                bar.set_position(p.bytes_done);
+            };
+            let r = verify_weights(c.catalogue, name, &places, check, &on);
+            bar.finish_and_clear();
+            r
+        })
+        .collect()
+}
+
+fn all(c: &Context) -> Vec<String> {
+    c.catalogue.backbones().iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn list(c: &Context) -> Result<u8> {
+    let reports = reports(c, &all(c), Check::NoRead)?;
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+        return Ok(OK);
+    }
+    let mut rows = Vec::new();
+    for r in &reports {
+        for (i, pin) in c.catalogue.pins(&r.backbone)?.iter().enumerate() {
+            let state = match (&r.pin, &r.state) {
+                (Some(p), s) if p.name == pin.name => match s {
+                    WeightsState::Present => "here, verified",
+                    _ => "here, not verified",
+                },
+                (None, WeightsState::WrongHash) if i == 0 => "here, wrong",
+                _ => "not here",
+            };
+            rows.push(vec![
+                if i == 0 { r.backbone.clone() } else { String::new() },
+                pin.name.clone(),
+                pin.layout.clone(),
+                pin.size.map_or_else(|| "?".into(), |s| format!("{:.0} MB", s as f64 / 1e6)),
+                pin.sha256.as_ref().map_or("unknown".into(), |h| h[..12].to_owned()),
+                pin.licence.clone().unwrap_or_else(|| "unknown".into()),
+                state.to_owned(),
+            ]);
+        }
+    }
+    let head = ["backbone", "pin", "layout", "size", "sha256", "licence", "state"];
+    println!("{}", ui::table(&head, &rows));
+    Ok(OK)
+}
+
+fn verify(c: &Context, names: &[String], full: bool) -> Result<u8> {
+    let names = if names.is_empty() { all(c) } else { names.to_vec() };
+    let reports = reports(c, &names, if full { Check::Full } else { Check::Cached })?;
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+    } else {
+        for r in &reports {
+            println!("{}", r.text());
+        }
+    }
+    let good = reports.iter().all(|r| r.require().is_ok());
+    Ok(if good { OK } else { INCOMPLETE })
+}

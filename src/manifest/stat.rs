@@ -1,0 +1,171 @@
+//! What was known of a file when it was last hashed, so that an unchanged one need not be hashed again.
+//!
+//! An entry holds size, times of modification and of status change, inode and hash. It is believed only where all four
+//! still agree, and it is a convenience: a missing, old or torn file of them means hashing again, never an error, and a
+//! full check does not read it at all. A file touched within two seconds before it was hashed is not entered: a later
+//! change in the same tick of the file system's clock would go unseen (git's "racy" entries).
+
+use super::hash::Sha;
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const HEADER: &str = "medft-stat 1";
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Size and identity of a file at one moment; times in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    pub size: u64,
+    pub mtime: i128,
+    pub ctime: i128,
+    pub inode: u64,
+}
+
+impl Stat {
+    pub fn of(m: &Metadata) -> Self {
+        let nanos = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
+        Self {
+            size: m.len(),
+            mtime: nanos(m.mtime(), m.mtime_nsec()),
+            ctime: nanos(m.ctime(), m.ctime_nsec()),
+            inode: m.ino(),
+        }
+    }
+
+    /// Whether the file had come to rest when hashing began.
+    fn settled(&self, began: SystemTime) -> bool {
+        let limit = began
+            .checked_sub(SETTLE)
+            .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        limit.is_some_and(|l| self.mtime.max(self.ctime) < l.as_nanos() as i128)
+    }
+}
+
+/// The side file: keys are paths, relative to whatever its owner says.
+#[derive(Debug, Default)]
+pub struct StatFile {
+    entries: BTreeMap<Vec<u8>, (Sha, Stat)>,
+}
+
+impl StatFile {
+    /// Reads a side file; an absent or unreadable one is empty.
+    pub fn load(path: &Path) -> Self {
+        let read = || {
+            let bytes = std::fs::read(path).ok()?;
+            let mut entries = BTreeMap::new();
+            let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
+            for record in body.split(|&b| b == 0).filter(|r| !r.is_empty()) {
+                let mut fields = record.splitn(6, |&b| b == b' ');
+                let mut next = || fields.next().and_then(|f| std::str::from_utf8(f).ok());
+                let sha = Sha::parse(next()?)?;
+                let stat = Stat {
+                    size: next()?.parse().ok()?,
+                    mtime: next()?.parse().ok()?,
+                    ctime: next()?.parse().ok()?,
+                    inode: next()?.parse().ok()?,
+                };
+                entries.insert(fields.next()?.to_vec(), (sha, stat));
+            }
+            Some(entries)
+        };
+        Self {
+            entries: read().unwrap_or_default(),
+        }
+    }
+
+    /// The hash of a file that has not changed since it was entered.
+    pub fn get(&self, key: &[u8], now: &Stat) -> Option<Sha> {
+        self.entries.get(key).filter(|(_, then)| then == now).map(|e| e.0)
+    }
+
+    /// Enters a file hashed after `began`, unless it was touched just before.
+    pub fn put(&mut self, key: &[u8], stat: Stat, sha: Sha, began: SystemTime) {
+        if stat.settled(began) {
+            self.entries.insert(key.to_vec(), (sha, stat));
+        } else {
+            self.entries.remove(key);
+        }
+    }
+
+    /// Writes the side file atomically, unless its folder is marked read-only: then nothing is written, not even by a
+    /// user whom the mark does not bind. Records end with NUL, which no path holds.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        if is_marked_read_only(path) {
+            return Ok(());
+        }
+        let mut out = format!("{HEADER}\0").into_bytes();
+        for (key, (sha, s)) in &self.entries {
+            out.extend(format!("{sha} {} {} {} {} ", s.size, s.mtime, s.ctime, s.inode).as_bytes());
+            out.extend(key);
+            out.push(0);
+        }
+        crate::fsio::write_atomic(path, &out)
+    }
+}
+
+/// Whether the folder of `path` has no write permission for anybody.
+pub fn is_marked_read_only(path: &Path) -> bool {
+    path.parent()
+        .and_then(|d| d.metadata().ok())
+        .is_some_and(|m| m.permissions().readonly())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_back_and_rubbish_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let p = dir.path().join("s");
+        let stat = Stat {
+            size: 3,
+            mtime: 5,
+            ctime: 7,
+            inode: 9,
+        };
+        let mut s = StatFile::default();
+        s.put(b"a b\n\xff", stat, Sha::of(b"abc"), SystemTime::now());
+        s.save(&p).unwrap();
+        let back = StatFile::load(&p);
+        assert_eq!(back.get(b"a b\n\xff", &stat), Some(Sha::of(b"abc")));
+        assert_eq!(back.get(b"a b\n\xff", &Stat { ctime: 8, ..stat }), None);
+        assert_eq!(back.get(b"other", &stat), None);
+        std::fs::write(&p, b"medft-stat 1\0nonsense\0").unwrap();
+        assert!(StatFile::load(&p).entries.is_empty());
+
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        let mode = |m| std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(m)).unwrap();
+        mode(0o555);
+        s.save(&shared.join("s")).unwrap();
+        assert!(!shared.join("s").exists());
+        mode(0o755);
+        s.save(&shared.join("s")).unwrap();
+        assert!(shared.join("s").exists());
+    }
+
+    #[test]
+    fn a_file_touched_just_now_is_not_believed() {
+        let now = SystemTime::now();
+        let nanos = now.duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
+        let mut s = StatFile::default();
+        let fresh = Stat {
+            size: 1,
+            mtime: nanos - 1_000_000_000,
+            ctime: 0,
+            inode: 1,
+        };
+        s.put(b"f", fresh, Sha::of(b"f"), now);
+        assert_eq!(s.get(b"f", &fresh), None);
+        let rested = Stat {
+            mtime: nanos - 3_000_000_000,
+            ..fresh
+        };
+        s.put(b"f", rested, Sha::of(b"f"), now);
+        assert!(s.get(b"f", &rested).is_some());
+    }
+}

@@ -1,0 +1,291 @@
+//! Locking a set (writing its list) and verifying it against a list.
+//!
+//! A verification names every file that is missing, extra, changed or unreadable, and says where it can what happened:
+//! two files swapped, a file renamed, a file with another's content. Nothing is taken for granted from the side file of
+//! sizes and times unless [`Mode::SinceLock`] asks for it, and then only for files whose recorded hash is the list's.
+
+use super::hash::{OnProgress, Sha, hash_many};
+use super::list::{HashList, RelPath};
+use super::report::{Changed, LockReport, Moved, Unreadable, VerifyReport};
+use super::stat::{Stat, StatFile};
+use super::walk::{Found, Walk, one, walk};
+use crate::error::BadInput;
+use anyhow::Result;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+/// How far a verification may trust what it wrote down before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Hash every file; neither read nor write the side file.
+    Full,
+    /// Skip files whose size, times and inode are those of the last time they were hashed, and note what was hashed now.
+    SinceLock,
+}
+
+/// The set that is meant: its word, its folder, and its files where it shares the folder.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub set: &'a str,
+    pub root: &'a Path,
+    pub only: Option<&'a [String]>,
+    /// Where sizes and times are kept for [`Mode::SinceLock`]; `None` keeps none.
+    pub stat_file: Option<&'a Path>,
+}
+
+/// Hashes every file of the set and writes the list to `out`.
+///
+/// # Errors
+/// [`BadInput`] when there is no file, when something in the folder is no readable file, when a file changes meanwhile,
+/// when `out` lies in the folder (the list would list itself), or when it cannot be written.
+pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
+    let (start, began) = (Instant::now(), SystemTime::now());
+    refuse_inside(target, out)?;
+    let found = walk(target.root, target.only)?;
+    if let Some(o) = found.odd.first() {
+        let remedy = "Remove or repair it, then lock the set again.";
+        return Err(BadInput::new(o.path.below(target.root).display(), "a readable file", &o.why, remedy).into());
+    }
+    if found.files.is_empty() {
+        let remedy = format!("Put the files of {} into the folder, then lock it again.", target.set);
+        return Err(BadInput::new(target.root.display(), "the files of a data set", "none", remedy).into());
+    }
+    let jobs: Vec<_> = found.files.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
+    let mut list = HashList::default();
+    let mut stats = StatFile::default();
+    for (f, sha) in found.files.iter().zip(hash_many(&jobs, on)) {
+        let now = std::fs::metadata(&f.file).map(|m| Stat::of(&m));
+        let sha = sha.and_then(|s| now.map(|n| (s, n)));
+        let complain = |found: String| {
+            let remedy = "Wait until nothing writes into the folder, then lock the set again.";
+            BadInput::new(
+                f.file.display(),
+                "a readable file that stays the same while it is hashed",
+                found,
+                remedy,
+            )
+        };
+        match sha {
+            Ok((sha, now)) if now == f.stat => {
+                stats.put(f.path.as_bytes(), f.stat, sha, began);
+                list.entries.insert(f.path.clone(), sha);
+            }
+            Ok(_) => return Err(complain("a file that changed".into()).into()),
+            Err(e) => return Err(complain(e.to_string()).into()),
+        }
+    }
+    list.write(out)?;
+    keep(&stats, target);
+    Ok(LockReport {
+        set: target.set.into(),
+        folder: target.root.into(),
+        list: out.into(),
+        files: list.entries.len(),
+        bytes: found.files.iter().map(|f| f.stat.size).sum(),
+        root: list.root(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn refuse_inside(target: &Target, out: &Path) -> Result<(), BadInput> {
+    let dir = match out.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let inside = match (target.root.canonicalize(), dir.canonicalize()) {
+        (Ok(root), Ok(dir)) => dir.starts_with(root),
+        _ => false,
+    };
+    if inside && target.only.is_none() {
+        let found = format!("a place below {}", target.root.display());
+        return Err(BadInput::new(
+            out.display(),
+            "a place outside of the folder",
+            found,
+            "Write the list beside the folder.",
+        ));
+    }
+    Ok(())
+}
+
+/// The side file is a convenience: where it cannot be written (data on a read-only disk), the next check hashes again.
+fn keep(stats: &StatFile, target: &Target) {
+    if let Some(p) = target.stat_file {
+        let _ = stats.save(p);
+    }
+}
+
+/// Holds a list, called `list_name` in messages, against the folder.
+///
+/// # Errors
+/// [`BadInput`] when the folder is not there or the list is empty. Differences are in the report, not errors.
+pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on: OnProgress) -> Result<VerifyReport> {
+    let (start, began) = (Instant::now(), SystemTime::now());
+    if list.entries.is_empty() {
+        let remedy = format!("Write the list with `medft data lock {}`.", target.set);
+        return Err(BadInput::new(list_name, "a list of files", "no file in it", remedy).into());
+    }
+    let mut stats = match (mode, target.stat_file) {
+        (Mode::SinceLock, Some(p)) => StatFile::load(p),
+        _ => StatFile::default(),
+    };
+    let seen = Seen::new(target, list)?;
+    let unchanged = |f: &Found| {
+        list.entries
+            .get(&f.path)
+            .is_some_and(|e| stats.get(f.path.as_bytes(), &f.stat) == Some(*e))
+    };
+    // Extra files are hashed only where one of them may be a missing file under another name.
+    let todo: Vec<&Found> = seen
+        .files
+        .values()
+        .filter(|f| !unchanged(f) && (seen.any_missing || list.entries.contains_key(&f.path)))
+        .collect();
+    let jobs: Vec<_> = todo.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
+    let mut hashes: BTreeMap<&RelPath, Sha> = BTreeMap::new();
+    let mut unreadable = seen.odd;
+    for (f, sha) in todo.iter().zip(hash_many(&jobs, on)) {
+        match sha {
+            Ok(sha) => {
+                hashes.insert(&f.path, sha);
+                if list.entries.get(&f.path) == Some(&sha) {
+                    stats.put(f.path.as_bytes(), f.stat, sha, began);
+                }
+            }
+            Err(e) => unreadable.push(Unreadable {
+                path: f.path.clone(),
+                why: e.to_string(),
+            }),
+        }
+    }
+    if mode == Mode::SinceLock {
+        keep(&stats, target);
+    }
+    let bad: BTreeSet<&RelPath> = unreadable.iter().map(|u| &u.path).collect();
+    let missing: Vec<RelPath> = list
+        .entries
+        .keys()
+        .filter(|p| !seen.files.contains_key(p) && !bad.contains(p))
+        .cloned()
+        .collect();
+    let extra: Vec<RelPath> = seen
+        .files
+        .keys()
+        .filter(|p| !list.entries.contains_key(p))
+        .cloned()
+        .collect();
+    let changed = changes(list, &hashes);
+    let moved = moves(list, &hashes, &missing, &extra);
+    Ok(VerifyReport {
+        set: target.set.into(),
+        folder: target.root.into(),
+        list: list_name.into(),
+        mode,
+        ok: missing.is_empty() && extra.is_empty() && changed.is_empty() && unreadable.is_empty(),
+        root: list.root(),
+        files: seen.files.len(),
+        bytes: seen.files.values().map(|f| f.stat.size).sum(),
+        hashed: todo.len(),
+        unchanged_since_lock: seen.files.len()
+            - extra.len()
+            - todo.iter().filter(|f| list.entries.contains_key(&f.path)).count(),
+        missing,
+        extra,
+        changed,
+        moved,
+        unreadable,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// What lies in the folder, listed files that the walk leaves out included.
+struct Seen {
+    files: BTreeMap<RelPath, Found>,
+    odd: Vec<Unreadable>,
+    any_missing: bool,
+}
+
+impl Seen {
+    fn new(target: &Target, list: &HashList) -> Result<Self, BadInput> {
+        let Walk { files, odd } = walk(target.root, target.only)?;
+        let mut files: BTreeMap<_, _> = files.into_iter().map(|f| (f.path.clone(), f)).collect();
+        let mut odd: BTreeMap<_, _> = odd.into_iter().map(|o| (o.path, o.why)).collect();
+        let mut any_missing = false;
+        for path in list
+            .entries
+            .keys()
+            .filter(|p| !odd.contains_key(p))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            if files.contains_key(&path) {
+                continue;
+            }
+            // A list of other origin may name what the walk skips, `.DS_Store` for instance.
+            if path.below(target.root).symlink_metadata().is_err() {
+                any_missing = true;
+                continue;
+            }
+            let w = one(target.root, path);
+            files.extend(w.files.into_iter().map(|f| (f.path.clone(), f)));
+            odd.extend(w.odd.into_iter().map(|o| (o.path, o.why)));
+        }
+        let odd = odd.into_iter().map(|(path, why)| Unreadable { path, why }).collect();
+        Ok(Self {
+            files,
+            odd,
+            any_missing,
+        })
+    }
+}
+
+fn changes(list: &HashList, hashes: &BTreeMap<&RelPath, Sha>) -> Vec<Changed> {
+    let differing: BTreeMap<&RelPath, (Sha, Sha)> = hashes
+        .iter()
+        .filter_map(|(p, found)| list.entries.get(p).filter(|e| *e != found).map(|e| (*p, (*e, *found))))
+        .collect();
+    let wanted: BTreeSet<Sha> = differing.values().map(|d| d.1).collect();
+    let mut owners: BTreeMap<Sha, Vec<&RelPath>> = BTreeMap::new();
+    for (path, sha) in list.entries.iter().filter(|e| wanted.contains(e.1)) {
+        owners.entry(*sha).or_default().push(path);
+    }
+    differing
+        .iter()
+        .map(|(path, &(expected, found))| {
+            let owners = owners.get(&found).map_or(&[][..], Vec::as_slice);
+            let swap = owners
+                .iter()
+                .find(|o| differing.get(*o).is_some_and(|d| d.1 == expected));
+            Changed {
+                path: (*path).clone(),
+                expected,
+                found,
+                content_of: swap.or(owners.first()).map(|o| (*o).clone()),
+                swapped: swap.is_some(),
+            }
+        })
+        .collect()
+}
+
+/// Pairs missing files with extra files of the same content, each at most once, in path order.
+fn moves(list: &HashList, hashes: &BTreeMap<&RelPath, Sha>, missing: &[RelPath], extra: &[RelPath]) -> Vec<Moved> {
+    let mut places: BTreeMap<Sha, Vec<&RelPath>> = BTreeMap::new();
+    for path in extra.iter().rev() {
+        if let Some(sha) = hashes.get(path) {
+            places.entry(*sha).or_default().push(path);
+        }
+    }
+    missing
+        .iter()
+        .filter_map(|from| {
+            let to = places.get_mut(list.entries.get(from)?)?.pop()?;
+            Some(Moved {
+                from: from.clone(),
+                to: to.clone(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,319 @@
+//! Which file serves a backbone, and is it the published one.
+//!
+//! A file is looked for where the pin says, preferred pins first, and judged before anything parses it: size, then
+//! SHA-256. A wrong one is refused. Where the publisher states no SHA-256 the other checks that exist are made (MD5,
+//! leading digits) and the hash seen first is written to `<weights-dir>/weights.lock`; it holds from then on, and every
+//! report says so. Hashing 2.7 GB at every start would be felt, so a file that has not changed since it was hashed (size,
+//! times, inode) is believed unless [`Check::Full`] asks for all of it again.
+
+use super::catalogue::Catalogue;
+use super::hash::{OnProgress, Sha};
+use super::judge::{Judge, Verdict};
+use super::pin::WeightsManifest;
+use crate::error::BadInput;
+use anyhow::Result;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// How much of a file is read to judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing: size and earlier hashes only. For listings.
+    NoRead,
+    /// All of it, unless it has not changed since it was hashed.
+    Cached,
+    /// All of it.
+    Full,
+}
+
+/// Where weights may lie.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub weights_dir: PathBuf,
+    /// The cache of the Hugging Face hub.
+    pub hub: Option<PathBuf>,
+}
+
+impl Places {
+    /// A weights directory and the hub's cache of this machine.
+    pub fn new(weights_dir: &Path) -> Self {
+        Self {
+            weights_dir: weights_dir.into(),
+            hub: hub_cache(|k| std::env::var_os(k)),
+        }
+    }
+
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.weights_dir.join("weights.lock")
+    }
+
+    pub(super) fn stat_file(&self) -> PathBuf {
+        self.weights_dir.join(".medft-weights.stat")
+    }
+}
+
+/// Where the hub keeps its cache: `HF_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or
+/// `~/.cache/huggingface/hub`, as huggingface_hub decides it.
+pub fn hub_cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let var = |k: &str| env(k).filter(|v| !v.is_empty()).map(PathBuf::from);
+    var("HF_HUB_CACHE")
+        .or_else(|| var("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| var("HF_HOME").map(|p| p.join("hub")))
+        .or_else(|| var("XDG_CACHE_HOME").map(|p| p.join("huggingface/hub")))
+        .or_else(|| var("HOME").map(|p| p.join(".cache/huggingface/hub")))
+}
+
+/// What is there for a backbone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum WeightsState {
+    /// The published file, by its published SHA-256.
+    Present,
+    /// A file that is not proven to be the published one; usable where it was hashed.
+    PresentUnverified {
+        why: String,
+    },
+    /// Only files that are not the published ones.
+    WrongHash,
+    Missing,
+}
+
+/// A file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    pub pin: String,
+    pub path: PathBuf,
+    pub expected: String,
+    pub found: String,
+}
+
+/// All that is known of a backbone's weights on this machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct WeightsReport {
+    pub backbone: String,
+    #[serde(flatten)]
+    pub state: WeightsState,
+    /// The pin that the file was judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<WeightsManifest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The file's hash, where it was hashed; enters run ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha>,
+    pub rejected: Vec<Rejected>,
+    pub notes: Vec<String>,
+    /// How to get the preferred file.
+    pub get: String,
+}
+
+/// A file that may be parsed.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    pub pin: WeightsManifest,
+    pub path: PathBuf,
+    pub sha256: Sha,
+    /// What to tell the user where the file is not proven to be the published one.
+    pub note: Option<String>,
+}
+
+/// The files there are for a backbone, with the pin that each would be judged by, preferred first; nothing is read.
+///
+/// Per pin: `<weights-dir>/<folder>/<file>`, `<weights-dir>/<backbone>/<file>`, `<weights-dir>/<repository>/<file>`,
+/// `<weights-dir>/<file>`, then the hub's cache at the pinned revision. Many publishers call their file
+/// `model.safetensors`: a place that does not tell whose it is counts only where a known hash can decide.
+///
+/// # Errors
+/// [`BadInput`] for an unknown backbone.
+pub fn find<'a>(
+    all: &'a Catalogue,
+    backbone: &str,
+    places: &Places,
+) -> Result<Vec<(&'a WeightsManifest, PathBuf)>, BadInput> {
+    let mut found = Vec::new();
+    for pin in all.pins(backbone)? {
+        for path in candidates(all, pin, places) {
+            if path.is_file()
+                && !found
+                    .iter()
+                    .any(|(p, f): &(&WeightsManifest, _)| p.name == pin.name && *f == path)
+            {
+                found.push((pin, path));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn candidates(all: &Catalogue, pin: &WeightsManifest, places: &Places) -> Vec<PathBuf> {
+    let dir = &places.weights_dir;
+    let mut out = vec![
+        dir.join(pin.folder()).join(&pin.file),
+        dir.join(&pin.name).join(&pin.file),
+    ];
+    if pin.sha256.is_some() {
+        out.push(dir.join(&pin.backbone).join(&pin.file));
+        if let Some((_, name)) = pin.repo.as_ref().and_then(|r| r.split_once('/')) {
+            out.push(dir.join(name).join(&pin.file));
+        }
+    }
+    let bare = dir.join(&pin.file);
+    let size = std::fs::metadata(&bare).map(|m| m.len()).ok();
+    if all.is_unique(&pin.file) || (pin.sha256.is_some() && pin.size.is_some() && pin.size == size) {
+        out.push(bare);
+    }
+    if let (Some(hub), Some(repo)) = (&places.hub, &pin.repo) {
+        let cache = hf_hub::Cache::new(hub.clone());
+        if let Some(revision) = &pin.revision {
+            out.push(cache.model(repo.clone()).pointer_path(revision).join(&pin.file));
+        } else if let Some(reference) = &pin.reference {
+            let repo = hf_hub::Repo::with_revision(repo.clone(), hf_hub::RepoType::Model, reference.clone());
+            out.extend(cache.repo(repo).get(&pin.file));
+        }
+    }
+    out
+}
+
+/// Finds and judges the weights of a backbone; the first file that may be used decides.
+///
+/// # Errors
+/// [`BadInput`] for an unknown backbone or an unreadable `weights.lock`. A missing or refused file is in the report.
+pub fn verify_weights(
+    all: &Catalogue,
+    backbone: &str,
+    places: &Places,
+    check: Check,
+    on: OnProgress,
+) -> Result<WeightsReport> {
+    let preferred = all.pins(backbone)?[0];
+    let mut report = WeightsReport {
+        backbone: backbone.into(),
+        state: WeightsState::Missing,
+        pin: None,
+        path: None,
+        sha256: None,
+        rejected: Vec::new(),
+        notes: Vec::new(),
+        get: preferred.how_to_get(&places.weights_dir),
+    };
+    let mut judge = Judge::new(places, check)?;
+    for (pin, path) in find(all, backbone, places)? {
+        let (state, sha) = match judge.judge(pin, &path, on)? {
+            Verdict::Published(sha) => (WeightsState::Present, Some(sha)),
+            Verdict::AsFirstSeen(sha, why) => (WeightsState::PresentUnverified { why }, Some(sha)),
+            Verdict::NotRead => {
+                let why = "not hashed yet: run `medft weights verify`".to_owned();
+                (WeightsState::PresentUnverified { why }, None)
+            }
+            Verdict::Wrong { expected, found } => {
+                report.rejected.push(Rejected {
+                    pin: pin.name.clone(),
+                    path,
+                    expected,
+                    found,
+                });
+                report.state = WeightsState::WrongHash;
+                continue;
+            }
+        };
+        (report.state, report.sha256, report.path, report.pin) = (state, sha, Some(path), Some(pin.clone()));
+        report.get = pin.how_to_get(&places.weights_dir);
+        break;
+    }
+    judge.keep(&mut report.notes);
+    Ok(report)
+}
+
+impl WeightsReport {
+    /// The file, if it may be parsed.
+    ///
+    /// # Errors
+    /// [`BadInput`] naming file, expected, found and the way to get the right one.
+    pub fn require(&self) -> Result<Weights, BadInput> {
+        match (&self.pin, &self.path, self.sha256) {
+            (Some(pin), Some(path), Some(sha256)) => {
+                let note = match &self.state {
+                    WeightsState::PresentUnverified { why } => Some(why.clone()),
+                    _ => None,
+                };
+                return Ok(Weights {
+                    pin: pin.clone(),
+                    path: path.clone(),
+                    sha256,
+                    note,
+                });
+            }
+            (_, Some(path), _) => {
+                let remedy = "Run `medft weights verify`.";
+                return Err(BadInput::new(
+                    path.display(),
+                    "a hashed weight file",
+                    "one that was not hashed yet",
+                    remedy,
+                ));
+            }
+            _ => {}
+        }
+        let at = format!("weights of {}", self.backbone);
+        match self.rejected.first() {
+            Some(r) => {
+                let remedy = format!("Delete the file and fetch it again: {}", self.get);
+                Err(BadInput::new(r.path.display(), &r.expected, &r.found, remedy))
+            }
+            None => Err(BadInput::new(
+                at,
+                "a weight file",
+                "none",
+                format!("Get it: {}", self.get),
+            )),
+        }
+    }
+
+    /// The report in one to three lines.
+    pub fn text(&self) -> String {
+        let path = self.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+        let mut out = match &self.state {
+            WeightsState::Present => format!("{}: verified, {path}", self.backbone),
+            WeightsState::PresentUnverified { why } => format!("{}: present, {path}; {why}", self.backbone),
+            WeightsState::WrongHash => format!("{}: refused", self.backbone),
+            WeightsState::Missing => format!("{}: missing", self.backbone),
+        };
+        for r in &self.rejected {
+            out.push_str(&format!(
+                "\n  refused    {}  expected {}, found {}",
+                r.path.display(),
+                r.expected,
+                r.found
+            ));
+        }
+        for n in &self.notes {
+            out.push_str(&format!("\n  note       {n}"));
+        }
+        if self.path.is_none() {
+            out.push_str(&format!("\n  get it     {}", self.get));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hubs_cache_is_where_huggingface_hub_puts_it() {
+        let at = |vars: &[(&str, &str)]| {
+            hub_cache(|k| vars.iter().find(|v| v.0 == k).map(|v| v.1.into())).map(|p| p.display().to_string())
+        };
+        assert_eq!(at(&[]), None);
+        assert_eq!(at(&[("HOME", "/h")]).unwrap(), "/h/.cache/huggingface/hub");
+        assert_eq!(
+            at(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).unwrap(),
+            "/x/huggingface/hub"
+        );
+        assert_eq!(at(&[("HOME", "/h"), ("HF_HOME", "/f")]).unwrap(), "/f/hub");
+        assert_eq!(at(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/f")]).unwrap(), "/c");
+        assert_eq!(at(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/f")]).unwrap(), "/f/hub");
+    }
+}

@@ -1,0 +1,214 @@
+//! AIMv2's image encoder (Fini et al. 2024; apple/ml-aim). PROTOCOL 3.4.
+
+use super::backbone::{Backbone, Features, Observer, Options};
+use super::checkpoint::{How, Rule, part, same};
+use super::layers::{Linear, RmsNorm, attention_packed, patch_embed, recompute, silu_mul};
+use super::params::{Builder, Init};
+use super::vit::{patches_across, same_grid};
+use crate::study::Scale;
+use anyhow::Result;
+use candle_core::Tensor;
+
+/// Names of transformers' own `Aimv2VisionModel` to Apple's.
+pub const HF: &[Rule] = &[
+    same("embeddings.patch_embed.>", "preprocessor.patchifier.proj.>"),
+    same("embeddings.rms_norm.weight", "preprocessor.patchifier.norm.weight"),
+    // Published without a batch axis.
+    Rule {
+        from: "embeddings.position_embedding.weight",
+        to: "preprocessor.pos_embed",
+        how: How::Reshape,
+    },
+    part(
+        "encoder.layers.*.attention.q_proj.weight",
+        "trunk.blocks.*.attn.qkv.weight",
+        0,
+        3,
+    ),
+    part(
+        "encoder.layers.*.attention.k_proj.weight",
+        "trunk.blocks.*.attn.qkv.weight",
+        1,
+        3,
+    ),
+    part(
+        "encoder.layers.*.attention.v_proj.weight",
+        "trunk.blocks.*.attn.qkv.weight",
+        2,
+        3,
+    ),
+    same(
+        "encoder.layers.*.attention.out_proj.weight",
+        "trunk.blocks.*.attn.proj.weight",
+    ),
+    same("encoder.layers.*.ffn.gate_proj.weight", "trunk.blocks.*.mlp.fc1.weight"),
+    same("encoder.layers.*.ffn.up_proj.weight", "trunk.blocks.*.mlp.fc3.weight"),
+    same("encoder.layers.*.ffn.down_proj.weight", "trunk.blocks.*.mlp.fc2.weight"),
+    same("encoder.layers.*.rms_norm1.weight", "trunk.blocks.*.norm_1.weight"),
+    same("encoder.layers.*.rms_norm2.weight", "trunk.blocks.*.norm_2.weight"),
+    same("rms_norm.weight", "trunk.post_trunk_norm.weight"),
+];
+
+/// The layouts AIMv2 is published in: Apple's own classes, and transformers'.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("aimv2-apple", &[]), ("hf", HF)];
+
+/// A published or a tiny encoder for inputs of `side` pixels; sizes are (width, depth, heads, hidden width of the MLP).
+pub fn build(
+    scale: Scale,
+    side: usize,
+    published: (usize, usize, usize, usize),
+    tiny: (usize, usize, usize, usize),
+    options: Options,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
+    let config = match scale {
+        Scale::Full => Config::published(published),
+        Scale::Tiny => Config {
+            patch_size: 16,
+            grid: patches_across(side, 16)?,
+            ..Config::published(tiny)
+        },
+    };
+    same_grid(side, config.patch_size, config.grid)?;
+    Ok(Box::new(Aimv2::new(config, options, b)?))
+}
+
+/// The shape of an AIMv2 encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: usize,
+    /// Hidden width of the SwiGLU MLP.
+    pub mlp_hidden_dim: usize,
+    pub patch_size: usize,
+    /// Side of the position grid; the input must have it.
+    pub grid: usize,
+    pub rms_norm_eps: f64,
+}
+
+impl Config {
+    /// A published size for 224 px: (width, depth, heads, hidden width).
+    pub const fn published((embed_dim, depth, num_heads, mlp_hidden_dim): (usize, usize, usize, usize)) -> Self {
+        Self {
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_hidden_dim,
+            patch_size: 14,
+            grid: 16,
+            rms_norm_eps: 1e-5,
+        }
+    }
+}
+
+/// x + Attn(RMSNorm x), then x + SwiGLU(RMSNorm x); no biases.
+#[derive(Clone)]
+struct Block {
+    norm_1: RmsNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm_2: RmsNorm,
+    /// The gate.
+    fc1: Linear,
+    /// The values that are gated.
+    fc3: Linear,
+    fc2: Linear,
+    heads: usize,
+}
+
+impl Block {
+    fn new(c: &Config, b: &Builder) -> Result<Self> {
+        let (d, h) = (c.embed_dim, c.mlp_hidden_dim);
+        Ok(Self {
+            norm_1: rms_norm(d, c.rms_norm_eps, &b.pp("norm_1"))?,
+            qkv: unbiased(d, 3 * d, &b.pp("attn.qkv"))?,
+            proj: unbiased(d, d, &b.pp("attn.proj"))?,
+            norm_2: rms_norm(d, c.rms_norm_eps, &b.pp("norm_2"))?,
+            fc1: unbiased(d, h, &b.pp("mlp.fc1"))?,
+            fc2: unbiased(h, d, &b.pp("mlp.fc2"))?,
+            fc3: unbiased(d, h, &b.pp("mlp.fc3"))?,
+            heads: c.num_heads,
+        })
+    }
+
+    /// (B, N, D) → (B, N, D).
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let a = attention_packed(&self.qkv.forward(&self.norm_1.forward(x)?)?, self.heads)?;
+        let x = (x + self.proj.forward(&a)?)?;
+        let y = self.norm_2.forward(&x)?;
+        let y = silu_mul(&self.fc1.forward(&y)?, &self.fc3.forward(&y)?)?;
+        &x + self.fc2.forward(&y)?
+    }
+}
+
+/// An AIMv2 encoder: tokens = all patches after the final norm, pooled = their mean; there is no class token.
+pub struct Aimv2 {
+    config: Config,
+    patch_weight: Tensor,
+    patch_bias: Tensor,
+    patch_norm: RmsNorm,
+    pos_embed: Tensor,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    checkpointing: bool,
+}
+
+impl Aimv2 {
+    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+        let d = c.embed_dim;
+        let pre = b.pp("preprocessor");
+        let patch = pre.pp("patchifier.proj");
+        let bound = Init::Uniform(1.0 / ((3 * c.patch_size * c.patch_size) as f32).sqrt());
+        Ok(Self {
+            config: c,
+            pos_embed: pre.param([1, c.grid * c.grid, d], "pos_embed", Init::Normal { std: 0.02 })?,
+            patch_weight: patch.stem([d, c.patch_size], options.channels, options.grey_stem, "weight", bound)?,
+            patch_bias: patch.param([d], "bias", bound)?,
+            patch_norm: rms_norm(d, c.rms_norm_eps, &pre.pp("patchifier.norm"))?,
+            blocks: (0..c.depth)
+                .map(|i| Block::new(&c, &b.pp("trunk.blocks").pp(i)))
+                .collect::<Result<_>>()?,
+            norm: rms_norm(d, c.rms_norm_eps, &b.pp("trunk.post_trunk_norm"))?,
+            checkpointing: options.checkpointing,
+        })
+    }
+}
+
+fn rms_norm(d: usize, eps: f64, b: &Builder) -> Result<RmsNorm> {
+    Ok(RmsNorm::new(b.param([d], "weight", Init::Const(1.0))?, eps))
+}
+
+fn unbiased(input: usize, output: usize, b: &Builder) -> Result<Linear> {
+    let weight = b.param([output, input], "weight", Init::Normal { std: 0.02 })?;
+    Ok(Linear::new(weight, None))
+}
+
+impl Backbone for Aimv2 {
+    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+        let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
+        let x = self.patch_norm.forward(&x)?;
+        seen("patch_embed", &x);
+        let mut x = x.broadcast_add(&self.pos_embed)?;
+        seen("embed", &x);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let b = block.clone();
+            x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
+            seen(&format!("block.{i}"), &x);
+        }
+        let tokens = self.norm.forward(&x)?;
+        seen("norm", &tokens);
+        Ok(Features {
+            pooled: tokens.mean(1)?,
+            tokens,
+        })
+    }
+
+    fn feature_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn token_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+}

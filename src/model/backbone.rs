@@ -1,0 +1,65 @@
+//! What a backbone offers to the two heads.
+
+use super::vit::Act;
+use crate::study::Protocol;
+use crate::study::protocol::{CocaTokens, Dinov2Tokens, GreyStem, PositionRule};
+use candle_core::{Result, Tensor};
+
+/// What the heads read, as PROTOCOL sections 3 and 4 define it for each family.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// What the linear head sees: (B, D).
+    pub pooled: Tensor,
+    /// What the "multi-head attention" head sees: (B, N, F).
+    pub tokens: Tensor,
+}
+
+/// Hears intermediate tensors by name (`embed`, `block.3`, `norm`), for parity tests and diagnosis.
+pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor);
+
+/// An image encoder.
+pub trait Backbone: Send + Sync {
+    /// Images (B, C, H, W), normalised → [`Features`]; calls `seen` for intermediate results.
+    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> Result<Features>;
+
+    /// Images (B, C, H, W), normalised → [`Features`].
+    fn forward(&self, x: &Tensor) -> Result<Features> {
+        self.forward_observed(x, &mut |_, _| {})
+    }
+
+    /// D of the pooled vector.
+    fn feature_dim(&self) -> usize;
+
+    /// F of the tokens.
+    fn token_dim(&self) -> usize;
+}
+
+/// The protocol switches a backbone obeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Input channels: 1 or 3.
+    pub channels: usize,
+    pub grey_stem: GreyStem,
+    pub position_rule: PositionRule,
+    /// [Q31] DINOv2's and CLIP's patches before or after the final norm.
+    pub dinov2_tokens: Dinov2Tokens,
+    pub coca_tokens: CocaTokens,
+    /// CLIP's activation, which belongs to the weights: erf GELU (LAION) or QuickGELU (OpenAI).
+    pub clip_act: Act,
+    /// Recompute block activations in the backward pass.
+    pub checkpointing: bool,
+}
+
+impl Options {
+    pub fn new(p: &Protocol, channels: usize) -> Self {
+        Self {
+            channels,
+            grey_stem: p.grey_stem,
+            position_rule: p.position_rule,
+            dinov2_tokens: p.dinov2_tokens,
+            coca_tokens: p.coca_tokens,
+            clip_act: Act::GeluErf,
+            checkpointing: p.checkpointing,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! CLIP's image encoder (Radford et al. 2021; open_clip, Ilharco et al. 2021). PROTOCOL 3.7, its intended path.
+//!
+//! The authors' CLIP branch cannot run; what it was meant to read is: pooled = LayerNorm of the class token times `proj`, tokens
+//! = the patches of the last block. Whether those pass the final LayerNorm is the same question as for DINOv2 (Q31): the
+//! parent project's patch took them before it, stock open_clip returns them after it. The one switch decides both families.
+
+use super::backbone::{Backbone, Features, Observer, Options};
+use super::checkpoint::{How, Rule, part, same, unused};
+use super::layers::{LayerNorm, linear, patch_embed, recompute};
+use super::params::{Builder, Init};
+use super::vit::{Act, Block, BlockConfig, OPEN_CLIP, layer_norm, patches_across, prepend, same_grid};
+use crate::study::Scale;
+use crate::study::protocol::Dinov2Tokens;
+use anyhow::Result;
+use candle_core::Tensor;
+
+const TEXT: &str = "the text encoder";
+
+/// open_clip's and OpenAI's own names: the whole model, of which `visual.` is used.
+pub const WHOLE: &[Rule] = &[
+    same("visual.>", "visual.>"),
+    unused("transformer.resblocks.>", TEXT),
+    unused("positional_embedding", TEXT),
+    unused("token_embedding.weight", TEXT),
+    unused("ln_final.>", TEXT),
+    unused("text_projection", TEXT),
+    unused("logit_scale", "the contrastive loss"),
+    unused("input_resolution", "a number, not a weight"),
+    unused("context_length", "a number, not a weight"),
+    unused("vocab_size", "a number, not a weight"),
+];
+
+/// Names of transformers' `CLIPModel`.
+pub const HF: &[Rule] = &[
+    same("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+    same("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
+    same(
+        "vision_model.embeddings.position_embedding.weight",
+        "visual.positional_embedding",
+    ),
+    unused("vision_model.embeddings.position_ids", "0, 1, 2, …"),
+    // The misspelling is the published name.
+    same("vision_model.pre_layrnorm.>", "visual.ln_pre.>"),
+    part(
+        "vision_model.encoder.layers.*.self_attn.q_proj.>",
+        "visual.transformer.resblocks.*.attn.in_proj_>",
+        0,
+        3,
+    ),
+    part(
+        "vision_model.encoder.layers.*.self_attn.k_proj.>",
+        "visual.transformer.resblocks.*.attn.in_proj_>",
+        1,
+        3,
+    ),
+    part(
+        "vision_model.encoder.layers.*.self_attn.v_proj.>",
+        "visual.transformer.resblocks.*.attn.in_proj_>",
+        2,
+        3,
+    ),
+    same(
+        "vision_model.encoder.layers.*.self_attn.out_proj.>",
+        "visual.transformer.resblocks.*.attn.out_proj.>",
+    ),
+    same(
+        "vision_model.encoder.layers.*.layer_norm1.>",
+        "visual.transformer.resblocks.*.ln_1.>",
+    ),
+    same(
+        "vision_model.encoder.layers.*.layer_norm2.>",
+        "visual.transformer.resblocks.*.ln_2.>",
+    ),
+    same(
+        "vision_model.encoder.layers.*.mlp.fc1.>",
+        "visual.transformer.resblocks.*.mlp.c_fc.>",
+    ),
+    same(
+        "vision_model.encoder.layers.*.mlp.fc2.>",
+        "visual.transformer.resblocks.*.mlp.c_proj.>",
+    ),
+    same("vision_model.post_layernorm.>", "visual.ln_post.>"),
+    Rule {
+        from: "visual_projection.weight",
+        to: "visual.proj",
+        how: How::Transpose,
+    },
+    unused("text_model.>", TEXT),
+    unused("text_projection.weight", TEXT),
+    unused("logit_scale", "the contrastive loss"),
+];
+
+/// The layouts CLIP is published in, and whose weights each holds: the activation is not in the file.
+///
+/// `open_clip` is LAION's file (erf GELU; what the authors' code names), `hf` OpenAI's on Hugging Face (QuickGELU). `openai` and
+/// `hf-laion` are the other two combinations.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("open_clip", WHOLE), ("hf", HF), ("openai", WHOLE), ("hf-laion", HF)];
+
+/// The activation that the weights of a layout were trained with.
+pub fn activation(layout: &str) -> Act {
+    match layout {
+        "hf" | "openai" => Act::QuickGelu,
+        _ => Act::GeluErf,
+    }
+}
+
+/// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels; `tiny` is (width, depth, heads).
+pub fn build(
+    scale: Scale,
+    side: usize,
+    tiny: (usize, usize, usize),
+    options: Options,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
+    let config = match scale {
+        Scale::Full => B16,
+        Scale::Tiny => Config {
+            tower: TowerConfig::tiny(tiny, 16, side)?,
+            embed_dim: 24,
+        },
+    };
+    same_grid(side, config.tower.patch_size, config.tower.grid)?;
+    Ok(Box::new(Clip::new(config, options, b)?))
+}
+
+/// The transformer that CLIP and CoCa share in open_clip: patches without bias, LayerNorm before the blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct TowerConfig {
+    pub width: usize,
+    pub depth: usize,
+    pub heads: usize,
+    pub mlp_ratio: usize,
+    pub patch_size: usize,
+    /// Side of the position grid; the input must have it.
+    pub grid: usize,
+    pub layer_norm_eps: f64,
+}
+
+impl TowerConfig {
+    /// A published size for 224 px: (width, depth, heads).
+    pub const fn published((width, depth, heads): (usize, usize, usize), patch_size: usize) -> Self {
+        Self {
+            width,
+            depth,
+            heads,
+            mlp_ratio: 4,
+            patch_size,
+            grid: 224 / patch_size,
+            layer_norm_eps: 1e-5,
+        }
+    }
+
+    /// A small one for inputs of `side` pixels.
+    ///
+    /// # Errors
+    /// As [`patches_across`].
+    pub fn tiny(sizes: (usize, usize, usize), patch_size: usize, side: usize) -> Result<Self> {
+        Ok(Self {
+            grid: patches_across(side, patch_size)?,
+            ..Self::published(sizes, patch_size)
+        })
+    }
+}
+
+/// Images (B, C, H, W) → class token and patches (B, 1 + N, W) after the last block.
+pub struct Tower {
+    patch_weight: Tensor,
+    class_embedding: Tensor,
+    positional_embedding: Tensor,
+    ln_pre: LayerNorm,
+    blocks: Vec<Block>,
+    checkpointing: bool,
+}
+
+impl Tower {
+    /// `b` stands at `visual.`.
+    pub fn new(c: TowerConfig, act: Act, options: Options, b: &Builder) -> Result<Self> {
+        let d = c.width;
+        let small = Init::Normal {
+            std: 1.0 / (d as f32).sqrt(),
+        };
+        let bound = 1.0 / ((3 * c.patch_size * c.patch_size) as f32).sqrt();
+        let block = BlockConfig {
+            dim: d,
+            heads: c.heads,
+            hidden: d * c.mlp_ratio,
+            eps: c.layer_norm_eps,
+            act,
+            layer_scale: None,
+        };
+        Ok(Self {
+            class_embedding: b.param([d], "class_embedding", small)?,
+            positional_embedding: b.param([1 + c.grid * c.grid, d], "positional_embedding", small)?,
+            patch_weight: b.pp("conv1").stem(
+                [d, c.patch_size],
+                options.channels,
+                options.grey_stem,
+                "weight",
+                Init::Uniform(bound),
+            )?,
+            ln_pre: layer_norm(d, c.layer_norm_eps, &b.pp("ln_pre"))?,
+            blocks: (0..c.depth)
+                .map(|i| Block::new(block, &OPEN_CLIP, &b.pp("transformer.resblocks").pp(i)))
+                .collect::<Result<_>>()?,
+            checkpointing: options.checkpointing,
+        })
+    }
+
+    pub fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Tensor> {
+        let x = patch_embed(x, &self.patch_weight, None)?;
+        seen("patch_embed", &x);
+        let class = self.class_embedding.reshape((1, 1, ()))?;
+        let x = prepend(&class, &x)?.broadcast_add(&self.positional_embedding)?;
+        seen("embed", &x);
+        let mut x = self.ln_pre.forward(&x)?;
+        seen("ln_pre", &x);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let b = block.clone();
+            x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
+            seen(&format!("block.{i}"), &x);
+        }
+        Ok(x)
+    }
+}
+
+/// The shape of a CLIP image encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub tower: TowerConfig,
+    /// Width of the embedding that images and texts share.
+    pub embed_dim: usize,
+}
+
+/// ViT-B/16.
+pub const B16: Config = Config {
+    tower: TowerConfig::published((768, 12, 12), 16),
+    embed_dim: 512,
+};
+
+/// A CLIP image encoder: pooled = LayerNorm(class token) · proj, not normalised; tokens = the patches before that LayerNorm (or
+/// after it), never projected.
+pub struct Clip {
+    config: Config,
+    options: Options,
+    tower: Tower,
+    ln_post: LayerNorm,
+    proj: Tensor,
+}
+
+impl Clip {
+    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+        let b = b.pp("visual");
+        let d = c.tower.width;
+        let tower = Tower::new(c.tower, options.clip_act, options, &b)?;
+        let std = 1.0 / (d as f32).sqrt();
+        Ok(Self {
+            config: c,
+            options,
+            tower,
+            ln_post: layer_norm(d, c.tower.layer_norm_eps, &b.pp("ln_post"))?,
+            proj: b.param([d, c.embed_dim], "proj", Init::Normal { std })?,
+        })
+    }
+}
+
+impl Backbone for Clip {
+    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+        let x = self.tower.forward_observed(x, seen)?;
+        let patches = |x: &Tensor| x.narrow(1, 1, x.dim(1)? - 1)?.contiguous();
+        let class = |x: &Tensor| x.narrow(1, 0, 1)?.squeeze(1);
+        let (class, tokens) = match self.options.dinov2_tokens {
+            Dinov2Tokens::Unnormed => (self.ln_post.forward(&class(&x)?)?, patches(&x)?),
+            Dinov2Tokens::Normed => {
+                let y = self.ln_post.forward(&x)?;
+                seen("norm", &y);
+                (class(&y)?, patches(&y)?)
+            }
+        };
+        let pooled = linear(&class, &self.proj.t()?, None)?;
+        Ok(Features { pooled, tokens })
+    }
+
+    fn feature_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn token_dim(&self) -> usize {
+        self.config.tower.width
+    }
+}

@@ -1,0 +1,212 @@
+//! DINOv2 (Oquab et al. 2023; facebookresearch/dinov2 without registers). PROTOCOL 3.6.
+
+use super::backbone::{Backbone, Features, Observer, Options};
+use super::checkpoint::{Rule, part, same};
+use super::layers::{LayerNorm, patch_embed, recompute, resize_table};
+use super::params::{Builder, Init};
+use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, prepend};
+use crate::study::Scale;
+use crate::study::protocol::{Dinov2Tokens, PositionRule};
+use anyhow::Result;
+use candle_core::Tensor;
+
+/// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's.
+pub const HF: &[Rule] = &[
+    same("embeddings.cls_token", "cls_token"),
+    same("embeddings.mask_token", "mask_token"),
+    same("embeddings.position_embeddings", "pos_embed"),
+    same("embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
+    part(
+        "encoder.layer.*.attention.attention.query.>",
+        "blocks.*.attn.qkv.>",
+        0,
+        3,
+    ),
+    part("encoder.layer.*.attention.attention.key.>", "blocks.*.attn.qkv.>", 1, 3),
+    part(
+        "encoder.layer.*.attention.attention.value.>",
+        "blocks.*.attn.qkv.>",
+        2,
+        3,
+    ),
+    same("encoder.layer.*.attention.output.dense.>", "blocks.*.attn.proj.>"),
+    same("encoder.layer.*.layer_scale1.lambda1", "blocks.*.ls1.gamma"),
+    same("encoder.layer.*.layer_scale2.lambda1", "blocks.*.ls2.gamma"),
+    same("encoder.layer.*.mlp.fc1.>", "blocks.*.mlp.fc1.>"),
+    same("encoder.layer.*.mlp.fc2.>", "blocks.*.mlp.fc2.>"),
+    same("encoder.layer.*.norm1.>", "blocks.*.norm1.>"),
+    same("encoder.layer.*.norm2.>", "blocks.*.norm2.>"),
+    same("layernorm.>", "norm.>"),
+];
+
+/// The layouts DINOv2 is published in.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF)];
+
+/// A published or a tiny encoder; sizes are (width, depth, heads).
+pub fn build(
+    scale: Scale,
+    (d, n, h): (usize, usize, usize),
+    (td, tn, th): (usize, usize, usize),
+    options: Options,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
+    let config = match scale {
+        Scale::Full => Config::published(d, n, h),
+        Scale::Tiny => Config::tiny(td, tn, th),
+    };
+    Ok(Box::new(Dinov2::new(config, options, b)?))
+}
+
+/// The shape of a DINOv2 encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: usize,
+    pub mlp_ratio: usize,
+    pub patch_size: usize,
+    /// Side of the pretrained position grid (37 for 518 px).
+    pub grid: usize,
+    pub layer_norm_eps: f64,
+    /// Start value of LayerScale where nothing is loaded.
+    pub init_values: f32,
+    /// What the hub rule adds to the target grid before dividing (0.1).
+    pub interpolate_offset: f64,
+}
+
+impl Config {
+    /// A published size.
+    pub const fn published(embed_dim: usize, depth: usize, num_heads: usize) -> Self {
+        Self {
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4,
+            patch_size: 14,
+            grid: 37,
+            layer_norm_eps: 1e-6,
+            init_values: 1e-5,
+            interpolate_offset: 0.1,
+        }
+    }
+
+    /// A small model of the same code, for the demo: 16 px patches, a 5×5 grid that has to be resized.
+    pub const fn tiny(embed_dim: usize, depth: usize, num_heads: usize) -> Self {
+        Self {
+            patch_size: 16,
+            grid: 5,
+            init_values: 1.0,
+            ..Self::published(embed_dim, depth, num_heads)
+        }
+    }
+}
+
+/// A DINOv2 image encoder: pooled = CLS after the final norm, tokens = patches (before it, or after: Q31).
+pub struct Dinov2 {
+    config: Config,
+    options: Options,
+    patch_weight: Tensor,
+    patch_bias: Tensor,
+    cls_token: Tensor,
+    pos_embed: Tensor,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Dinov2 {
+    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+        let d = c.embed_dim;
+        let small = Init::Normal { std: 0.02 };
+        let cls_token = b.param([1, 1, d], "cls_token", small)?;
+        let pos_embed = b.param([1, 1 + c.grid * c.grid, d], "pos_embed", small)?;
+        // In the checkpoint and in the optimiser's groups, but never used: it gets no gradient (PROTOCOL 3.6).
+        b.param([1, d], "mask_token", Init::Const(0.0))?;
+        let patch = b.pp("patch_embed.proj");
+        let fan = (3 * c.patch_size * c.patch_size) as f32;
+        let bound = 1.0 / fan.sqrt();
+        let patch_weight = patch.stem(
+            [d, c.patch_size],
+            options.channels,
+            options.grey_stem,
+            "weight",
+            Init::Uniform(bound),
+        )?;
+        let patch_bias = patch.param([d], "bias", Init::Uniform(bound))?;
+        let block = BlockConfig {
+            dim: d,
+            heads: c.num_heads,
+            hidden: d * c.mlp_ratio,
+            eps: c.layer_norm_eps,
+            act: Act::GeluErf,
+            layer_scale: Some(c.init_values),
+        };
+        let blocks = (0..c.depth)
+            .map(|i| Block::new(block, &TIMM, &b.pp("blocks").pp(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            config: c,
+            options,
+            patch_weight,
+            patch_bias,
+            cls_token,
+            pos_embed,
+            blocks,
+            norm: layer_norm(d, c.layer_norm_eps, &b.pp("norm"))?,
+        })
+    }
+
+    /// The position table (1, 1 + gh·gw, D) for a grid of patches.
+    ///
+    /// Hub rule: sampling step grid/(g + 0.1), from the scale factor torch.hub passes; size rule: grid/g. Neither touches the
+    /// table where the grid is the pretrained one.
+    pub fn positions(&self, gh: usize, gw: usize) -> candle_core::Result<Tensor> {
+        let m = self.config.grid;
+        if (gh, gw) == (m, m) {
+            return Ok(self.pos_embed.clone());
+        }
+        let offset = match self.options.position_rule {
+            PositionRule::Hub => self.config.interpolate_offset,
+            PositionRule::Size => 0.0,
+        };
+        // torch turns the scale factor into a step in double precision, then samples in float32.
+        let step = |g: usize| 1.0 / ((g as f64 + offset) / m as f64);
+        let cls = self.pos_embed.narrow(1, 0, 1)?;
+        let patches = self.pos_embed.narrow(1, 1, m * m)?;
+        let patches = resize_table(&patches, (m, m), (gh, gw), (step(gh), step(gw)))?;
+        Tensor::cat(&[cls, patches], 1)
+    }
+}
+
+impl Backbone for Dinov2 {
+    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+        let (_, _, h, w) = x.dims4()?;
+        let p = self.config.patch_size;
+        let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
+        seen("patch_embed", &x);
+        let positions = self.positions(h / p, w / p)?;
+        seen("pos_embed", &positions);
+        let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&positions)?;
+        seen("embed", &x);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let b = block.clone();
+            x = recompute(self.options.checkpointing, &x, move |x| b.forward(x))?;
+            seen(&format!("block.{i}"), &x);
+        }
+        let n = x.dim(1)?;
+        let cls = self.norm.forward(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
+        let patches = x.narrow(1, 1, n - 1)?.contiguous()?;
+        let tokens = match self.options.dinov2_tokens {
+            Dinov2Tokens::Unnormed => patches,
+            Dinov2Tokens::Normed => self.norm.forward(&patches)?,
+        };
+        Ok(Features { pooled: cls, tokens })
+    }
+
+    fn feature_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn token_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+}

@@ -1,0 +1,237 @@
+//! Activations: GELU by erf, QuickGELU, SwiGLU's gate.
+
+use super::cpu::{Out, Real, par_rows, simd_fn, slice};
+use super::linear::with_cpu;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+
+simd_fn! {
+    fn gelu_to<T>(x: &[T], y: &mut [T]) {
+        let (half, one, r) = (T::of(0.5), T::of(1.0), T::of(std::f64::consts::FRAC_1_SQRT_2));
+        for (o, &v) in y.iter_mut().zip(x) {
+            *o = half * v * (one + (v * r).erf_());
+        }
+    }
+}
+
+simd_fn! {
+    fn gelu_grad_to<T>(x: &[T], g: &[T], y: &mut [T]) {
+        let (half, one, r) = (T::of(0.5), T::of(1.0), T::of(std::f64::consts::FRAC_1_SQRT_2));
+        let c = T::of(0.398_942_280_401_432_7);
+        for ((o, &v), &d) in y.iter_mut().zip(x).zip(g) {
+            let cdf = half * (one + (v * r).erf_());
+            let pdf = c * (-half * v * v).exp_();
+            *o = d * (cdf + v * pdf);
+        }
+    }
+}
+
+simd_fn! {
+    fn quick_to<T>(x: &[T], y: &mut [T]) {
+        let (one, a) = (T::of(1.0), T::of(1.702));
+        for (o, &v) in y.iter_mut().zip(x) {
+            *o = v / (one + (-a * v).exp_());
+        }
+    }
+}
+
+simd_fn! {
+    fn quick_grad_to<T>(x: &[T], g: &[T], y: &mut [T]) {
+        let (one, a) = (T::of(1.0), T::of(1.702));
+        for ((o, &v), &d) in y.iter_mut().zip(x).zip(g) {
+            let s = one / (one + (-a * v).exp_());
+            *o = d * (s + a * v * s * (one - s));
+        }
+    }
+}
+
+simd_fn! {
+    fn silu_mul_to<T>(x: &[T], z: &[T], y: &mut [T]) {
+        let one = T::of(1.0);
+        for ((o, &v), &w) in y.iter_mut().zip(x).zip(z) {
+            *o = v / (one + (-v).exp_()) * w;
+        }
+    }
+}
+
+simd_fn! {
+    fn silu_mul_grad_to<T>(x: &[T], z: &[T], g: &[T], dx: &mut [T], dz: &mut [T]) {
+        let one = T::of(1.0);
+        for i in 0..x.len().min(z.len()).min(g.len()).min(dx.len()).min(dz.len()) {
+            let s = one / (one + (-x[i]).exp_());
+            dx[i] = g[i] * z[i] * (s + x[i] * s * (one - s));
+            dz[i] = g[i] * x[i] * s;
+        }
+    }
+}
+
+/// Runs an elementwise kernel over equal pieces of inputs and one output.
+fn map1<T: Real>(x: &[T], f: impl Fn(&[T], &mut [T]) + Send + Sync) -> Vec<T> {
+    let mut y = Out::<T>::new(x.len());
+    let p = y.ptr();
+    par_rows(x.len(), 1, |r| {
+        // SAFETY: the ranges are disjoint and cover the buffer.
+        f(&x[r.clone()], unsafe { p.slice(r.start, r.len()) });
+    });
+    // SAFETY: every element was written above.
+    unsafe { y.finish() }
+}
+
+pub(super) fn gelu_rows<T: Real>(x: &[T]) -> Vec<T> {
+    map1(x, gelu_to::<T>)
+}
+
+/// `dy · gelu'(pre)`, same shape.
+pub(super) fn gelu_grad_times(pre: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    grad_times(pre, dy, Kind::Gelu)
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Gelu,
+    Quick,
+}
+
+fn grad_times(x: &Tensor, dy: &Tensor, kind: Kind) -> Result<Tensor> {
+    fn typed<T: Real>(x: &Tensor, dy: &Tensor, kind: Kind) -> Result<Tensor> {
+        let (xs, xl) = x.storage_and_layout();
+        let (gs, gl) = dy.storage_and_layout();
+        let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
+        let mut y = Out::<T>::new(xv.len());
+        let p = y.ptr();
+        par_rows(xv.len(), 1, |r| {
+            // SAFETY: the ranges are disjoint and cover the buffer.
+            let o = unsafe { p.slice(r.start, r.len()) };
+            match kind {
+                Kind::Gelu => gelu_grad_to(&xv[r.clone()], &gv[r], o),
+                Kind::Quick => quick_grad_to(&xv[r.clone()], &gv[r], o),
+            }
+        });
+        // SAFETY: every element was written above.
+        Tensor::from_vec(unsafe { y.finish() }, x.shape(), x.device())
+    }
+    match x.dtype() {
+        DType::F64 => typed::<f64>(x, dy, kind),
+        _ => typed::<f32>(x, dy, kind),
+    }
+}
+
+struct Activation(Kind);
+
+impl CustomOp1 for Activation {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Kind::Gelu => "gelu",
+            Kind::Quick => "quick_gelu",
+        }
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn typed<T: Real>(op: &Activation, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
+            let x = slice::<T>(op.name(), s, l)?;
+            Ok(T::to_cpu_storage_owned(match op.0 {
+                Kind::Gelu => map1(x, gelu_to::<T>),
+                Kind::Quick => map1(x, quick_to::<T>),
+            }))
+        }
+        let y = match s.dtype() {
+            DType::F32 => typed::<f32>(self, s, l)?,
+            DType::F64 => typed::<f64>(self, s, l)?,
+            t => bail!("{}: {t:?} is not supported on the CPU", self.name()),
+        };
+        Ok((y, l.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        grad_times(x, &dy.contiguous()?, self.0).map(Some)
+    }
+}
+
+/// GELU with the exact erf, any shape.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op1(Activation(Kind::Gelu))
+    } else {
+        x.gelu_erf()
+    }
+}
+
+/// `x · sigmoid(1.702 x)`, OpenAI CLIP's approximation, any shape.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op1(Activation(Kind::Quick))
+    } else {
+        x / ((x * -1.702)?.exp()? + 1.0)?
+    }
+}
+
+struct SiluMul;
+
+impl CustomOp2 for SiluMul {
+    fn name(&self) -> &'static str {
+        "silu_mul"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn typed<T: Real>(s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<CpuStorage> {
+            let (x, z) = (slice::<T>("silu_mul", s1, l1)?, slice::<T>("silu_mul", s2, l2)?);
+            let mut y = Out::<T>::new(x.len());
+            let p = y.ptr();
+            par_rows(x.len(), 1, |r| {
+                // SAFETY: the ranges are disjoint and cover the buffer.
+                silu_mul_to(&x[r.clone()], &z[r.clone()], unsafe { p.slice(r.start, r.len()) });
+            });
+            // SAFETY: every element was written above.
+            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+        }
+        if l1.dims() != l2.dims() {
+            bail!("silu_mul: {:?} and {:?}", l1.dims(), l2.dims());
+        }
+        let y = match s1.dtype() {
+            DType::F32 => typed::<f32>(s1, l1, s2, l2)?,
+            DType::F64 => typed::<f64>(s1, l1, s2, l2)?,
+            t => bail!("silu_mul: {t:?} is not supported on the CPU"),
+        };
+        Ok((y, l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, z: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        fn typed<T: Real>(x: &Tensor, z: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+            let ((xs, xl), (zs, zl), (gs, gl)) =
+                (x.storage_and_layout(), z.storage_and_layout(), dy.storage_and_layout());
+            let (xv, zv, gv) = (
+                with_cpu::<T>(&xs, xl)?,
+                with_cpu::<T>(&zs, zl)?,
+                with_cpu::<T>(&gs, gl)?,
+            );
+            let (mut dx, mut dz) = (Out::<T>::new(xv.len()), Out::<T>::new(xv.len()));
+            let (px, pz) = (dx.ptr(), dz.ptr());
+            par_rows(xv.len(), 1, |r| {
+                // SAFETY: the ranges are disjoint and cover both buffers.
+                let (ox, oz) = unsafe { (px.slice(r.start, r.len()), pz.slice(r.start, r.len())) };
+                silu_mul_grad_to(&xv[r.clone()], &zv[r.clone()], &gv[r], ox, oz);
+            });
+            // SAFETY: every element was written above.
+            let (dx, dz) = unsafe { (dx.finish(), dz.finish()) };
+            Ok((
+                Tensor::from_vec(dx, x.shape(), x.device())?,
+                Tensor::from_vec(dz, x.shape(), x.device())?,
+            ))
+        }
+        let dy = dy.contiguous()?;
+        let (dx, dz) = match x.dtype() {
+            DType::F64 => typed::<f64>(x, z, &dy)?,
+            _ => typed::<f32>(x, z, &dy)?,
+        };
+        Ok((Some(dx), Some(dz)))
+    }
+}
+
+/// `silu(x) ⊙ z`, equal shapes: the gate of SwiGLU.
+pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op2(&z.contiguous()?, SiluMul)
+    } else {
+        x.silu()? * z
+    }
+}

@@ -1,0 +1,257 @@
+//! Fully connected layers: `y = x Wᵀ + b`, with GELU as an option, in one differentiable op each.
+
+use super::act::{gelu_grad_times, gelu_rows};
+use super::cpu::{self, Mat, Out, Real, par_columns, slice};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use std::sync::OnceLock;
+
+/// A fully connected layer; weight (out, in), bias (out).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// `(…, in)` → `(…, out)`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// `(…, in)` → GELU (erf) of `(…, out)`.
+    pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
+        match (&self.bias, x.device().is_cpu()) {
+            (Some(b), true) => fused(x, &self.weight, b, true),
+            _ => super::gelu(&self.forward(x)?),
+        }
+    }
+}
+
+/// `x (…, in) · weightᵀ (in, out) + bias`; differentiable in all three.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return match bias {
+            Some(b) => fused(x, weight, b, false),
+            // Shape (0): the op sees "no bias", and no gradient is formed for it.
+            None => fused(x, weight, &Tensor::zeros(0, x.dtype(), x.device())?, false),
+        };
+    }
+    let (rows, dims) = (x.elem_count() / x.dim(candle_core::D::Minus1)?, x.dims().to_vec());
+    let y = x.reshape((rows, *dims.last().unwrap_or(&1)))?.matmul(&weight.t()?)?;
+    let y = match bias {
+        Some(b) => y.broadcast_add(b)?,
+        None => y,
+    };
+    let mut out = dims;
+    if let Some(l) = out.last_mut() {
+        *l = weight.dim(0)?;
+    }
+    y.reshape(out)
+}
+
+fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Result<Tensor> {
+    let op = LinearOp {
+        gelu,
+        pre: OnceLock::new(),
+    };
+    x.contiguous()?
+        .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+}
+
+struct LinearOp {
+    gelu: bool,
+    /// Values before GELU, kept for the backward pass.
+    pre: OnceLock<Tensor>,
+}
+
+impl LinearOp {
+    fn run<T: Real>(
+        &self,
+        s: [&CpuStorage; 3],
+        l: [&Layout; 3],
+        (rows, inp, out): (usize, usize, usize),
+    ) -> Result<Vec<T>> {
+        let (x, w, b) = (
+            slice::<T>("linear", s[0], l[0])?,
+            slice::<T>("linear", s[1], l[1])?,
+            slice::<T>("linear", s[2], l[2])?,
+        );
+        let mut y = Out::<T>::new(rows * out);
+        let p = y.ptr();
+        if !b.is_empty() {
+            // SAFETY: rows are disjoint pieces of the buffer.
+            cpu::par_rows(rows, out, |r| {
+                for i in r {
+                    unsafe { p.slice(i * out, out) }.copy_from_slice(b);
+                }
+            });
+        }
+        // SAFETY: shapes were checked in `cpu_fwd`; GEMM writes every element (and reads them only after the bias is there).
+        unsafe {
+            cpu::gemm(
+                (rows, out, inp),
+                p.0,
+                out,
+                Mat::new(x.as_ptr(), inp, 1),
+                Mat::new(w.as_ptr(), 1, inp),
+                T::of(1.0),
+                !b.is_empty(),
+                true,
+            );
+            Ok(y.finish())
+        }
+    }
+}
+
+impl CustomOp3 for LinearOp {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (out, inp) = l2.shape().dims2()?;
+        let mut dims = l1.dims().to_vec();
+        if dims.last() != Some(&inp) || !(l3.dims() == [out] || l3.dims() == [0]) {
+            bail!(
+                "linear: x {:?}, weight {:?}, bias {:?}",
+                l1.dims(),
+                l2.dims(),
+                l3.dims()
+            );
+        }
+        let rows = l1.shape().elem_count() / inp.max(1);
+        if let Some(d) = dims.last_mut() {
+            *d = out;
+        }
+        let shape = Shape::from(dims);
+        fn typed<T: Real>(
+            op: &LinearOp,
+            s: [&CpuStorage; 3],
+            l: [&Layout; 3],
+            d: (usize, usize, usize),
+            shape: &Shape,
+        ) -> Result<CpuStorage> {
+            let y = op.run::<T>(s, l, d)?;
+            if !op.gelu {
+                return Ok(T::to_cpu_storage_owned(y));
+            }
+            let z = gelu_rows(&y);
+            let _ = op
+                .pre
+                .set(Tensor::from_vec(y, shape.clone(), &candle_core::Device::Cpu)?);
+            Ok(T::to_cpu_storage_owned(z))
+        }
+        let (s, l, d) = ([s1, s2, s3], [l1, l2, l3], (rows, inp, out));
+        let y = match s1.dtype() {
+            DType::F32 => typed::<f32>(self, s, l, d, &shape)?,
+            DType::F64 => typed::<f64>(self, s, l, d, &shape)?,
+            t => bail!("linear: {t:?} is not supported on the CPU"),
+        };
+        Ok((y, shape))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let dy = match self.pre.get() {
+            Some(pre) => gelu_grad_times(pre, &dy)?,
+            None => dy,
+        };
+        match x.dtype() {
+            DType::F64 => linear_bwd::<f64>(x, w, b, &dy),
+            _ => linear_bwd::<f32>(x, w, b, &dy),
+        }
+    }
+}
+
+fn linear_bwd<T: Real>(
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    dy: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    let (out, inp) = w.dims2()?;
+    let rows = x.elem_count() / inp.max(1);
+    let (dys, dyl) = dy.storage_and_layout();
+    let dyv = with_cpu::<T>(&dys, dyl)?;
+    let dx = if x.track_op() {
+        let (ws, wl) = w.storage_and_layout();
+        let wv = with_cpu::<T>(&ws, wl)?;
+        let mut g = Out::<T>::new(rows * inp);
+        let p = g.ptr();
+        // SAFETY: dX (rows×in) = dY (rows×out) · W (out×in), all inside their buffers.
+        let g = unsafe {
+            cpu::gemm(
+                (rows, inp, out),
+                p.0,
+                inp,
+                Mat::new(dyv.as_ptr(), out, 1),
+                Mat::new(wv.as_ptr(), inp, 1),
+                T::of(1.0),
+                false,
+                true,
+            );
+            g.finish()
+        };
+        Some(Tensor::from_vec(g, x.shape(), x.device())?)
+    } else {
+        None
+    };
+    let dw = if w.track_op() {
+        let (xs, xl) = x.storage_and_layout();
+        let xv = with_cpu::<T>(&xs, xl)?;
+        let mut g = Out::<T>::new(out * inp);
+        let p = g.ptr();
+        // SAFETY: dW (out×in) = dYᵀ (out×rows) · X (rows×in), all inside their buffers.
+        let g = unsafe {
+            cpu::gemm(
+                (out, inp, rows),
+                p.0,
+                inp,
+                Mat::new(dyv.as_ptr(), 1, out),
+                Mat::new(xv.as_ptr(), inp, 1),
+                T::of(1.0),
+                false,
+                true,
+            );
+            g.finish()
+        };
+        Some(Tensor::from_vec(g, w.shape(), w.device())?)
+    } else {
+        None
+    };
+    let db = if b.elem_count() > 0 && b.track_op() {
+        let g = par_columns(rows, out, |r, acc| cpu::add_assign(acc, &dyv[r * out..(r + 1) * out]));
+        Some(Tensor::from_vec(g, b.shape(), b.device())?)
+    } else {
+        None
+    };
+    Ok((dx, dw, db))
+}
+
+/// The contiguous elements of a CPU tensor.
+pub(super) fn with_cpu<'a, T: Real>(s: &'a candle_core::Storage, l: &Layout) -> Result<&'a [T]> {
+    match s {
+        candle_core::Storage::Cpu(c) => slice::<T>("backward", c, l),
+        _ => bail!("a CPU tensor was expected"),
+    }
+}

@@ -1,0 +1,203 @@
+//! MAE's encoder (He et al. 2022; facebookresearch/mae), a plain ViT. PROTOCOL 3.3.
+
+use super::backbone::{Backbone, Features, Observer, Options};
+use super::checkpoint::{Rule, part, same, unused};
+use super::layers::{LayerNorm, patch_embed, recompute, resize_table};
+use super::params::{Builder, Init};
+use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, patches_across, prepend};
+use crate::study::Scale;
+use anyhow::Result;
+use candle_core::Tensor;
+
+/// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
+pub const HF: &[Rule] = &[
+    same("vit.embeddings.cls_token", "cls_token"),
+    same("vit.embeddings.position_embeddings", "pos_embed"),
+    same("vit.embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
+    part(
+        "vit.encoder.layer.*.attention.attention.query.>",
+        "blocks.*.attn.qkv.>",
+        0,
+        3,
+    ),
+    part(
+        "vit.encoder.layer.*.attention.attention.key.>",
+        "blocks.*.attn.qkv.>",
+        1,
+        3,
+    ),
+    part(
+        "vit.encoder.layer.*.attention.attention.value.>",
+        "blocks.*.attn.qkv.>",
+        2,
+        3,
+    ),
+    same("vit.encoder.layer.*.attention.output.dense.>", "blocks.*.attn.proj.>"),
+    same("vit.encoder.layer.*.intermediate.dense.>", "blocks.*.mlp.fc1.>"),
+    same("vit.encoder.layer.*.output.dense.>", "blocks.*.mlp.fc2.>"),
+    same("vit.encoder.layer.*.layernorm_before.>", "blocks.*.norm1.>"),
+    same("vit.encoder.layer.*.layernorm_after.>", "blocks.*.norm2.>"),
+    same("vit.layernorm.>", "norm.>"),
+    unused("decoder.>", "the decoder of the pre-training task"),
+];
+
+/// The layouts MAE is published in: facebookresearch/mae's `.pth` (under `model`), timm's copy of it, Hugging Face.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", &[]), ("hf", HF)];
+
+/// A published or a tiny encoder for inputs of `side` pixels; sizes are (width, depth, heads), with the patch side for the
+/// published ones.
+pub fn build(
+    scale: Scale,
+    side: usize,
+    (d, n, h, patch): (usize, usize, usize, usize),
+    (td, tn, th): (usize, usize, usize),
+    options: Options,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
+    let config = match scale {
+        Scale::Full => Config::published(d, n, h, patch),
+        Scale::Tiny => Config::tiny(td, tn, th),
+    };
+    let across = patches_across(side, config.patch_size)?;
+    let config = Config {
+        input_grid: Some((across, across)),
+        ..config
+    };
+    Ok(Box::new(Mae::new(config, options, b)?))
+}
+
+/// The shape of an MAE encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: usize,
+    pub mlp_ratio: usize,
+    pub patch_size: usize,
+    /// Side of the checkpoint's position grid.
+    pub grid: usize,
+    /// Rows and columns of patches in the input, where they differ from the checkpoint's grid: the table is then resized once
+    /// when it is loaded, and the resized table is the parameter.
+    pub input_grid: Option<(usize, usize)>,
+    pub layer_norm_eps: f64,
+}
+
+impl Config {
+    /// A published size, for 224 px.
+    pub const fn published(embed_dim: usize, depth: usize, num_heads: usize, patch_size: usize) -> Self {
+        Self {
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4,
+            patch_size,
+            grid: 224 / patch_size,
+            input_grid: None,
+            layer_norm_eps: 1e-6,
+        }
+    }
+
+    /// A small model of the same code, for the demo: 16 px patches on a 3×3 grid that has to be resized.
+    pub const fn tiny(embed_dim: usize, depth: usize, num_heads: usize) -> Self {
+        Self {
+            grid: 3,
+            ..Self::published(embed_dim, depth, num_heads, 16)
+        }
+    }
+}
+
+/// An MAE encoder: pooled = mean of the patch tokens after the final norm, tokens = those.
+pub struct Mae {
+    config: Config,
+    options: Options,
+    patch_weight: Tensor,
+    patch_bias: Tensor,
+    cls_token: Tensor,
+    pos_embed: Tensor,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Mae {
+    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+        let d = c.embed_dim;
+        let small = Init::Normal { std: 0.02 };
+        let cls_token = b.param([1, 1, d], "cls_token", small)?;
+        let input = c.input_grid.unwrap_or((c.grid, c.grid));
+        let pos_embed = b.adapted([1, 1 + c.grid * c.grid, d], "pos_embed", small, |table| {
+            positions(table, c.grid, input)
+        })?;
+        let patch = b.pp("patch_embed.proj");
+        let bound = 1.0 / ((3 * c.patch_size * c.patch_size) as f32).sqrt();
+        let patch_weight = patch.stem(
+            [d, c.patch_size],
+            options.channels,
+            options.grey_stem,
+            "weight",
+            Init::Uniform(bound),
+        )?;
+        let patch_bias = patch.param([d], "bias", Init::Uniform(bound))?;
+        let block = BlockConfig {
+            dim: d,
+            heads: c.num_heads,
+            hidden: d * c.mlp_ratio,
+            eps: c.layer_norm_eps,
+            act: Act::GeluErf,
+            layer_scale: None,
+        };
+        let blocks = (0..c.depth)
+            .map(|i| Block::new(block, &TIMM, &b.pp("blocks").pp(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            config: c,
+            options,
+            patch_weight,
+            patch_bias,
+            cls_token,
+            pos_embed,
+            blocks,
+            norm: layer_norm(d, c.layer_norm_eps, &b.pp("norm"))?,
+        })
+    }
+}
+
+/// A position table (1, 1 + grid², D) for another grid of patches: plain bicubic by size, the class token's row kept.
+fn positions(table: Tensor, grid: usize, (gh, gw): (usize, usize)) -> candle_core::Result<Tensor> {
+    if (gh, gw) == (grid, grid) {
+        return Ok(table);
+    }
+    let step = |g: usize| grid as f64 / g as f64;
+    let patches = table.narrow(1, 1, grid * grid)?;
+    let patches = resize_table(&patches, (grid, grid), (gh, gw), (step(gh), step(gw)))?;
+    Tensor::cat(&[table.narrow(1, 0, 1)?, patches], 1)
+}
+
+impl Backbone for Mae {
+    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+        let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
+        seen("patch_embed", &x);
+        seen("pos_embed", &self.pos_embed);
+        let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
+        seen("embed", &x);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let b = block.clone();
+            x = recompute(self.options.checkpointing, &x, move |x| b.forward(x))?;
+            seen(&format!("block.{i}"), &x);
+        }
+        let x = self.norm.forward(&x)?;
+        seen("norm", &x);
+        let tokens = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;
+        Ok(Features {
+            pooled: tokens.mean(1)?,
+            tokens,
+        })
+    }
+
+    fn feature_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn token_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+}

@@ -1,0 +1,253 @@
+//! Parameters: where their values come from, whether they train, and in which order they stand.
+//!
+//! A model is built through a [`Builder`]. It draws each tensor from a checkpoint or from a seeded stream and notes it in
+//! [`Params`], in the order of construction: the order every sum over parameters uses, so that no result hangs on a hash map.
+
+use super::checkpoint::Checkpoint;
+use crate::error::BadInput;
+use crate::rng::{Purpose, Stream};
+use crate::study::protocol::GreyStem;
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor, Var};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// How a parameter starts when no checkpoint gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    Const(f32),
+    /// Uniform on ±bound.
+    Uniform(f32),
+    Normal {
+        std: f32,
+    },
+}
+
+/// One tensor of a model.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Full name, as in the authors' state dict: `backbone.blocks.0.…`, `fc.weight`, `main_model.backbone.…`.
+    pub name: String,
+    pub tensor: Tensor,
+    /// `None` where frozen: such a tensor records no graph.
+    pub var: Option<Var>,
+}
+
+/// All tensors of a model, in order of construction.
+#[derive(Debug, Clone, Default)]
+pub struct Params(pub Vec<Param>);
+
+impl Params {
+    /// Parameters that train, with their variables.
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.0.iter().filter_map(|p| Some((p.name.as_str(), p.var.as_ref()?)))
+    }
+
+    /// Number of scalars, trainable or not.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|p| p.tensor.elem_count()).sum()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.0.iter().find(|p| p.name == name)
+    }
+}
+
+/// Where values come from.
+enum Source {
+    Seed(u64),
+    Checkpoint(RefCell<Checkpoint>),
+    /// Shapes without values.
+    Shapes,
+}
+
+/// Draws named tensors for a model and records them.
+#[derive(Clone)]
+pub struct Builder {
+    source: Rc<Source>,
+    params: Rc<RefCell<Params>>,
+    device: Device,
+    /// Prefix of names in the model (`backbone.`).
+    scope: String,
+    /// Prefix inside the checkpoint.
+    path: String,
+    trainable: bool,
+}
+
+impl Builder {
+    /// Seeded random values: each tensor has its own stream, keyed by the seed and its full name.
+    pub fn seeded(seed: u64, device: &Device) -> Self {
+        Self::new(Source::Seed(seed), device)
+    }
+
+    /// Values from a checkpoint; a missing, extra or mis-shaped tensor is an error that names it.
+    pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device) -> Self {
+        Self::new(Source::Checkpoint(RefCell::new(checkpoint)), device)
+    }
+
+    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory.
+    pub fn shapes() -> Self {
+        Self::new(Source::Shapes, &Device::Cpu).trainable(false)
+    }
+
+    fn new(source: Source, device: &Device) -> Self {
+        Self {
+            source: Rc::new(source),
+            params: Rc::default(),
+            device: device.clone(),
+            scope: String::new(),
+            path: String::new(),
+            trainable: true,
+        }
+    }
+
+    /// A builder with another source that records into the same parameters.
+    pub fn with_checkpoint(&self, checkpoint: Checkpoint) -> Self {
+        Self {
+            source: Rc::new(Source::Checkpoint(RefCell::new(checkpoint))),
+            path: String::new(),
+            ..self.clone()
+        }
+    }
+
+    /// A seeded builder that records into the same parameters.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self {
+            source: Rc::new(Source::Seed(seed)),
+            path: String::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The builder for a part of the model whose names carry `scope.` in front but whose checkpoint does not.
+    pub fn scope(&self, scope: &str) -> Self {
+        Self {
+            scope: format!("{}{scope}.", self.scope),
+            ..self.clone()
+        }
+    }
+
+    /// Whether parameters made from here on train.
+    pub fn trainable(&self, trainable: bool) -> Self {
+        Self {
+            trainable,
+            ..self.clone()
+        }
+    }
+
+    /// Descends one name component (or several, joined by dots).
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            path: format!("{}{name}.", self.path),
+            ..self.clone()
+        }
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A parameter of the given shape.
+    pub fn param(&self, dims: impl Into<Vec<usize>>, name: &str, init: Init) -> Result<Tensor> {
+        let dims = dims.into();
+        let value = self.value(&dims, name, init)?;
+        self.record(name, value)
+    }
+
+    /// A parameter of the given shape in the checkpoint that the model keeps in another form, which is what trains.
+    pub fn adapted(
+        &self,
+        dims: impl Into<Vec<usize>>,
+        name: &str,
+        init: Init,
+        adapt: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        let value = self.value(&dims.into(), name, init)?;
+        self.record(name, adapt(value)?)
+    }
+
+    /// A stem kernel (D, 3, k, k), reduced to one input channel where `channels` is 1 (PROTOCOL 3.1, Q17).
+    pub fn stem(&self, [d, k]: [usize; 2], channels: usize, rule: GreyStem, name: &str, init: Init) -> Result<Tensor> {
+        let w = self.value(&[d, 3, k, k], name, init)?;
+        let w = match (channels, rule) {
+            (3, _) => w,
+            (1, GreyStem::RedKernel) => w.narrow(1, 0, 1)?.contiguous()?,
+            (1, GreyStem::SummedKernels) => w.sum_keepdim(1)?,
+            _ => anyhow::bail!("a stem reads 1 or 3 channels, not {channels}"),
+        };
+        self.record(name, w)
+    }
+
+    fn value(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor> {
+        let name = format!("{}{name}", self.path);
+        match &*self.source {
+            Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
+            Source::Shapes => Ok(Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(dims)?),
+            Source::Seed(seed) => {
+                let n = dims.iter().product();
+                let values = draw(*seed, &format!("{}{name}", self.scope), n, init);
+                Ok(Tensor::from_vec(values, dims, &self.device)?)
+            }
+        }
+    }
+
+    fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
+        let name = format!("{}{}{name}", self.scope, self.path);
+        let var = if self.trainable {
+            Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
+        } else {
+            None
+        };
+        let tensor = var.as_ref().map_or_else(|| value.clone(), |v| v.as_tensor().clone());
+        let mut params = self.params.borrow_mut();
+        if params.get(&name).is_some() {
+            anyhow::bail!("parameter {name} is made twice");
+        }
+        params.0.push(Param {
+            name,
+            tensor: tensor.clone(),
+            var,
+        });
+        Ok(tensor)
+    }
+
+    /// Ends construction from this builder's source: the checkpoint must have no tensor left.
+    ///
+    /// # Errors
+    /// [`BadInput`] that names the extra tensors.
+    pub fn finish_source(&self) -> Result<()> {
+        match &*self.source {
+            Source::Checkpoint(c) => c.borrow().finish(),
+            Source::Seed(_) | Source::Shapes => Ok(()),
+        }
+    }
+
+    /// The parameters recorded so far, by all builders of this model.
+    pub fn params(&self) -> Params {
+        self.params.borrow().clone()
+    }
+}
+
+/// `n` values for a named tensor; independent of every other tensor.
+fn draw(seed: u64, name: &str, n: usize, init: Init) -> Vec<f32> {
+    let h = Sha256::digest(name.as_bytes());
+    let word = |i: usize| u32::from_le_bytes([h[i], h[i + 1], h[i + 2], h[i + 3]]);
+    let mut s = Stream::new(seed, Purpose::Init, word(0), word(4));
+    match init {
+        Init::Const(c) => vec![c; n],
+        Init::Uniform(b) => (0..n).map(|_| s.uniform_in(-1.0, 1.0) as f32 * b).collect(),
+        Init::Normal { std } => (0..n).map(|_| s.normal() as f32 * std).collect(),
+    }
+}
+
+/// Complains that a name occurs where it must not; used by checkpoint readers.
+pub(super) fn bad_tensor(at: &str, expected: impl Into<String>, found: impl Into<String>) -> anyhow::Error {
+    BadInput::new(
+        at,
+        expected,
+        found,
+        "Use the published file named in data-manifests/weights; a renamed or converted file needs its own name map.",
+    )
+    .into()
+}

@@ -1,0 +1,224 @@
+//! Runs to cells: for each data set, backbone and regime the values over seeds, or why they are missing.
+//!
+//! Polars joins the plan with the frame; the means are summed here, in seed order, so that they do not hang on how a
+//! library splits its work.
+
+use super::input::{PlannedRun, PlannedState, ReportInput};
+use crate::study::{Freeze, HeadKind};
+use anyhow::{Result, ensure};
+use polars::prelude::*;
+use std::collections::BTreeMap;
+
+/// (data set, backbone, freeze, head).
+pub type Key = (String, String, Freeze, HeadKind);
+
+/// One cell: what its runs gave.
+#[derive(Debug, Clone, Default)]
+pub struct Score {
+    /// Runs planned.
+    pub planned: usize,
+    /// Finite values in the order of their seeds.
+    pub values: Vec<f64>,
+    /// Seeds of `values`.
+    pub seeds: Vec<u64>,
+    /// Run ids of `values`.
+    pub runs: Vec<String>,
+    missing: Vec<(String, Vec<u64>)>,
+}
+
+impl Score {
+    /// Number of seeds with a finite value.
+    pub fn n(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Mean over seeds.
+    pub fn mean(&self) -> Option<f64> {
+        (self.n() > 0).then(|| self.values.iter().sum::<f64>() / self.n() as f64)
+    }
+
+    /// Sample standard deviation (n − 1) over seeds; `None` below two seeds.
+    pub fn sd(&self) -> Option<f64> {
+        let mean = self.mean().filter(|_| self.n() > 1)?;
+        let squares: f64 = self.values.iter().map(|v| (v - mean) * (v - mean)).sum();
+        Some((squares / (self.n() - 1) as f64).sqrt())
+    }
+
+    /// Why values are missing: the plain reason when nothing is there for one reason, else by seed.
+    pub fn gap(&self) -> Option<String> {
+        match self.missing.as_slice() {
+            [] => None,
+            [(reason, _)] if self.n() == 0 => Some(reason.clone()),
+            several => Some(
+                several
+                    .iter()
+                    .map(|(r, seeds)| format!("{}: {r}", name_seeds(seeds)))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
+        }
+    }
+
+    /// Each reason with the number of runs it keeps away.
+    pub fn reasons(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.len()))
+    }
+
+    fn miss(&mut self, reason: &str, seed: u64) {
+        match self.missing.iter_mut().find(|(r, _)| r == reason) {
+            Some((_, seeds)) => seeds.push(seed),
+            None => self.missing.push((reason.to_owned(), vec![seed])),
+        }
+    }
+}
+
+fn name_seeds(seeds: &[u64]) -> String {
+    let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    format!("seed{} {list}", if seeds.len() == 1 { "" } else { "s" })
+}
+
+/// All cells of a study.
+#[derive(Debug, Clone)]
+pub struct Cells {
+    cells: BTreeMap<Key, Score>,
+}
+
+impl Cells {
+    /// Joins the plan with the frame of runs.
+    ///
+    /// # Errors
+    /// When the frame lacks a column, has a run twice, or describes a planned run otherwise than the plan.
+    pub fn aggregate(input: &ReportInput) -> Result<Self> {
+        let found = lookup(input)?;
+        let mut order: Vec<usize> = (0..input.planned.len()).collect();
+        order.sort_by_key(|&i| {
+            let p = &input.planned[i];
+            (&p.dataset, &p.backbone, p.freeze, p.head, p.seed)
+        });
+        let mut cells = BTreeMap::<Key, Score>::new();
+        for i in order {
+            let p = &input.planned[i];
+            let score = cells
+                .entry((p.dataset.clone(), p.backbone.clone(), p.freeze, p.head))
+                .or_default();
+            score.planned += 1;
+            match (&p.state, found[i]) {
+                (PlannedState::Gap(reason), _) => score.miss(reason, p.seed),
+                (PlannedState::Done(_), Found::Nothing) => score.miss("the record of this run was not read", p.seed),
+                (PlannedState::Done(_), Found::NotANumber) => score.miss("the test metric is not a number", p.seed),
+                (PlannedState::Done(id), Found::Value(v)) => {
+                    score.values.push(v);
+                    score.seeds.push(p.seed);
+                    score.runs.push(id.clone());
+                }
+            }
+        }
+        Ok(Self { cells })
+    }
+
+    /// One cell; `None` where the study does not plan it.
+    pub fn get(&self, dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> Option<&Score> {
+        self.cells.get(&(dataset.to_owned(), backbone.to_owned(), freeze, head))
+    }
+
+    /// Every cell, sorted by its key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Score)> {
+        self.cells.iter()
+    }
+
+    /// The regimes that are planned for a data set: frozen before unfrozen, linear before MHA.
+    pub fn regimes(&self, dataset: &str) -> Vec<(Freeze, HeadKind)> {
+        let mut all: Vec<_> = self
+            .cells
+            .keys()
+            .filter(|k| k.0 == dataset)
+            .map(|k| (k.2, k.3))
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether any regime of a backbone is planned on a data set.
+    pub fn plans(&self, dataset: &str, backbone: &str) -> bool {
+        self.cells.keys().any(|k| k.0 == dataset && k.1 == backbone)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Found {
+    Nothing,
+    NotANumber,
+    Value(f64),
+}
+
+/// For every planned run what the frame says of its id.
+fn lookup(input: &ReportInput) -> Result<Vec<Found>> {
+    let ids: Vec<Option<&str>> = input
+        .planned
+        .iter()
+        .map(|p| match &p.state {
+            PlannedState::Done(id) => Some(id.as_str()),
+            PlannedState::Gap(_) => None,
+        })
+        .collect();
+    let rows: Vec<u32> = (0u32..).take(ids.len()).collect();
+    let plan = DataFrame::new(
+        ids.len(),
+        vec![Column::new("row".into(), rows), Column::new("id".into(), ids)],
+    )?;
+    let wanted = ["id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value"].map(col);
+    let joined = plan
+        .lazy()
+        .left_join(input.runs.clone().lazy().select(wanted), col("id"), col("id"))
+        .sort(["row"], SortMultipleOptions::default())
+        .collect()?;
+    ensure!(joined.height() == input.planned.len(), "the frame holds a run twice");
+    let text = |name: &str| -> Result<Vec<Option<String>>> {
+        Ok(joined
+            .column(name)?
+            .str()?
+            .iter()
+            .map(|s| s.map(str::to_owned))
+            .collect())
+    };
+    let words = ["dataset", "backbone", "freeze", "head", "metric"].map(text);
+    let [datasets, backbones, freezes, heads, metrics] = words;
+    let (datasets, backbones, freezes, heads, metrics) = (datasets?, backbones?, freezes?, heads?, metrics?);
+    let seeds: Vec<Option<u64>> = joined.column("seed")?.u64()?.iter().collect();
+    let values: Vec<Option<f64>> = joined.column("value")?.f64()?.iter().collect();
+
+    let mut found = Vec::with_capacity(values.len());
+    for (i, p) in input.planned.iter().enumerate() {
+        let Some(dataset) = &datasets[i] else {
+            found.push(Found::Nothing);
+            continue;
+        };
+        let same = dataset == &p.dataset
+            && backbones[i].as_deref() == Some(&p.backbone)
+            && freezes[i].as_deref() == Some(p.freeze.as_str())
+            && heads[i].as_deref() == Some(p.head.as_str())
+            && seeds[i] == Some(p.seed);
+        ensure!(same, "the record of {} is that of another run", describe(p));
+        let metric = metrics[i].as_deref().unwrap_or_default();
+        let expected = input.dataset(dataset).map_or(metric, |d| &d.metric);
+        ensure!(
+            metric == expected,
+            "the record of {} reports {metric} instead of {expected}",
+            describe(p)
+        );
+        found.push(
+            values[i]
+                .filter(|v| v.is_finite())
+                .map_or(Found::NotANumber, Found::Value),
+        );
+    }
+    Ok(found)
+}
+
+fn describe(p: &PlannedRun) -> String {
+    format!(
+        "{}, {}, {}, {}, seed {}",
+        p.dataset, p.backbone, p.freeze, p.head, p.seed
+    )
+}

@@ -1,0 +1,294 @@
+//! A drawing as a list of shapes, and its painting as PNG and SVG with plotters.
+//!
+//! Layout is decided before anything is painted, in canvas units, so that tests can ask where a label is and both formats show
+//! the same picture. PNG is painted larger and averaged down (plotters does not smooth the edges of polygons).
+//! Text is set in the DejaVu Sans that comes with medft: no font of the machine enters.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use image::ImageEncoder;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontTransform, register_font};
+use std::sync::OnceLock;
+
+pub type Point = (f64, f64);
+
+/// A colour, opaque.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rgb(pub u8, pub u8, pub u8);
+
+pub const WHITE_FILL: Rgb = Rgb(255, 255, 255);
+
+/// Where a text's anchor is along its line; across, it is always the middle of the capitals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    Start,
+    Middle,
+    End,
+}
+
+/// One shape, in canvas units.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    Line {
+        points: Vec<Point>,
+        width: f64,
+        colour: Rgb,
+    },
+    Polygon {
+        points: Vec<Point>,
+        fill: Rgb,
+        outline: Option<(f64, Rgb)>,
+    },
+    Text {
+        at: Point,
+        text: String,
+        size: f64,
+        colour: Rgb,
+        align: Align,
+        upright: bool,
+    },
+}
+
+/// A drawing on a white canvas.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scene {
+    pub width: u32,
+    pub height: u32,
+    pub shapes: Vec<Shape>,
+}
+
+/// The registered font; the name is a CSS list, so that an SVG falls back where DejaVu is not installed.
+const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
+/// (ascent − descent) / em and cap height / em of DejaVu Sans 2.37.
+const LINE_PER_EM: f64 = 1.164;
+const CAP_PER_EM: f64 = 0.729;
+/// PNG pixels painted per pixel kept, and SVG coordinates per canvas unit (plotters rounds to whole ones).
+const PNG_SCALE: u32 = 4;
+const SVG_SCALE: u32 = 8;
+
+fn font() -> Result<()> {
+    static FONT_LOADED: OnceLock<bool> = OnceLock::new();
+    let loaded = FONT_LOADED.get_or_init(|| {
+        let bytes = include_bytes!("../../../templates/fonts/DejaVuSans.ttf");
+        register_font(FONT, FontStyle::Normal, bytes).is_ok()
+    });
+    ensure!(loaded, "the built-in font cannot be read");
+    Ok(())
+}
+
+/// Width of a text, in canvas units, when its em is `size`.
+pub fn text_width(text: &str, size: f64) -> f64 {
+    // The library rounds to whole units: ask for a large size.
+    const ENLARGED: f64 = 1000.0;
+    let measured = font().ok().and_then(|()| {
+        let font: FontDesc = (FONT, ENLARGED * LINE_PER_EM).into();
+        font.box_size(text).ok()
+    });
+    measured.map_or(0.6 * size * text.chars().count() as f64, |(w, _)| {
+        f64::from(w) * size / ENLARGED
+    })
+}
+
+/// How plotters places text differs between its backends; measured from its sources (0.3.7).
+#[derive(Clone, Copy)]
+enum Kind {
+    Png,
+    Svg,
+}
+
+impl Kind {
+    /// The size to ask for to get letters with this em.
+    fn size(self, em: f64) -> f64 {
+        match self {
+            Self::Png => em * LINE_PER_EM,
+            Self::Svg => em * 1.24,
+        }
+    }
+
+    /// How far the middle of the capitals lies above the anchor of vertically centred text.
+    fn rise(self, em: f64) -> f64 {
+        match self {
+            // Baseline at size/2 below the top of a box of size/1.24, whose middle is the anchor.
+            Self::Png => {
+                let size = self.size(em);
+                CAP_PER_EM * em / 2.0 - (size / 2.0 - size / 1.24 / 2.0)
+            }
+            // Baseline half an x-height (0.547 em) below the anchor.
+            Self::Svg => CAP_PER_EM * em / 2.0 - 0.547 * em / 2.0,
+        }
+    }
+}
+
+impl Scene {
+    /// The drawing as an SVG file.
+    pub fn to_svg(&self) -> Result<String> {
+        font()?;
+        let (w, h) = (self.width * SVG_SCALE, self.height * SVG_SCALE);
+        let mut svg = String::new();
+        {
+            let root = SVGBackend::with_string(&mut svg, (w, h)).into_drawing_area();
+            self.paint(&root, f64::from(SVG_SCALE), Kind::Svg)?;
+        }
+        let (large, small) = (
+            format!("width=\"{w}\" height=\"{h}\""),
+            format!("width=\"{}\" height=\"{}\"", self.width, self.height),
+        );
+        ensure!(svg.contains(&large), "the SVG does not name its size");
+        Ok(svg.replacen(&large, &small, 1))
+    }
+
+    /// The drawing as a PNG file.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        font()?;
+        let (w, h) = (self.width * PNG_SCALE, self.height * PNG_SCALE);
+        let mut large = vec![255u8; (w * h * 3) as usize];
+        {
+            let root = BitMapBackend::with_buffer(&mut large, (w, h)).into_drawing_area();
+            self.paint(&root, f64::from(PNG_SCALE), Kind::Png)?;
+        }
+        let pixels = average(&large, self.width as usize, self.height as usize, PNG_SCALE as usize);
+        let mut bytes = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut bytes)
+            .write_image(&pixels, self.width, self.height, image::ExtendedColorType::Rgb8)
+            .context("cannot encode the PNG")?;
+        Ok(bytes)
+    }
+
+    fn paint<DB: DrawingBackend>(&self, root: &DrawingArea<DB, Shift>, scale: f64, kind: Kind) -> Result<()> {
+        let fail = |e: DrawingAreaErrorKind<DB::ErrorType>| anyhow!("plotters: {e}");
+        let at = |p: &Point| ((p.0 * scale).round() as i32, (p.1 * scale).round() as i32);
+        let line = |points: &[Point], width: f64, c: Rgb| match kind {
+            Kind::Svg => root.draw(&PathElement::new(
+                points.iter().map(at).collect::<Vec<_>>(),
+                stroke(width * scale, c),
+            )),
+            // The bitmap backend draws the slanted edges of a wide path lopsided: give it filled shapes instead.
+            Kind::Png => stroked(points, width)
+                .into_iter()
+                .try_for_each(|p| root.draw(&Polygon::new(p.iter().map(at).collect::<Vec<_>>(), colour(c).filled()))),
+        };
+        root.fill(&WHITE).map_err(fail)?;
+        for shape in &self.shapes {
+            match shape {
+                Shape::Line { points, width, colour } => line(points, *width, *colour),
+                Shape::Polygon { points, fill, outline } => {
+                    let filled = Polygon::new(points.iter().map(at).collect::<Vec<_>>(), colour(*fill).filled());
+                    root.draw(&filled).and_then(|()| match outline {
+                        // The first edge again, so that the corner where the path closes is joined like the others.
+                        Some((width, colour)) => line(&[points, &points[..2]].concat(), *width, *colour),
+                        None => Ok(()),
+                    })
+                }
+                Shape::Text {
+                    at: (x, y),
+                    text,
+                    size,
+                    colour: c,
+                    align,
+                    upright,
+                } => {
+                    let rise = kind.rise(*size);
+                    let p = if *upright { (x + rise, *y) } else { (*x, y + rise) };
+                    let h = match align {
+                        Align::Start => HPos::Left,
+                        Align::Middle => HPos::Center,
+                        Align::End => HPos::Right,
+                    };
+                    let turn = if *upright {
+                        FontTransform::Rotate270
+                    } else {
+                        FontTransform::None
+                    };
+                    let font: FontDesc = (FONT, kind.size(*size) * scale).into();
+                    let ink = colour(*c);
+                    let style = TextStyle::from(font.transform(turn))
+                        .color(&ink)
+                        .pos(Pos::new(h, VPos::Center));
+                    root.draw(&Text::new(text.clone(), at(&p), style))
+                }
+            }
+            .map_err(fail)?;
+        }
+        root.present().map_err(fail)
+    }
+}
+
+fn colour(c: Rgb) -> RGBColor {
+    RGBColor(c.0, c.1, c.2)
+}
+
+fn stroke(width: f64, c: Rgb) -> ShapeStyle {
+    ShapeStyle {
+        color: colour(c).into(),
+        filled: false,
+        stroke_width: (width.round() as u32).max(1),
+    }
+}
+
+/// A path of this width as filled shapes: a rectangle a segment, a disc a corner.
+fn stroked(points: &[Point], width: f64) -> Vec<Vec<Point>> {
+    let half = width / 2.0;
+    let mut shapes = Vec::new();
+    for (a, b) in points.iter().zip(points.iter().skip(1)) {
+        let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+        let length = (dx * dx + dy * dy).sqrt();
+        if length > 0.0 {
+            let (nx, ny) = (-dy / length * half, dx / length * half);
+            shapes.push(vec![
+                (a.0 + nx, a.1 + ny),
+                (b.0 + nx, b.1 + ny),
+                (b.0 - nx, b.1 - ny),
+                (a.0 - nx, a.1 - ny),
+            ]);
+        }
+    }
+    for p in points.iter().skip(1).take(points.len().saturating_sub(2)) {
+        let angle = |k: u32| f64::from(k) / 12.0 * 2.0 * std::f64::consts::PI;
+        shapes.push(
+            (0..12)
+                .map(|k| (p.0 + half * libm::cos(angle(k)), p.1 + half * libm::sin(angle(k))))
+                .collect(),
+        );
+    }
+    shapes
+}
+
+/// Mean of every `k` × `k` block, rounded.
+fn average(large: &[u8], width: usize, height: usize, k: usize) -> Vec<u8> {
+    let row = width * k * 3;
+    let half = (k * k / 2) as u32;
+    let mut small = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            for c in 0..3 {
+                let block = (0..k * k).map(|i| u32::from(large[(y * k + i / k) * row + (x * k + i % k) * 3 + c]));
+                small.push(((block.sum::<u32>() + half) / (k * k) as u32) as u8);
+            }
+        }
+    }
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averaging_rounds_to_the_nearest() {
+        let large = [0, 0, 0, 1, 0, 0, 1, 0, 255, 1, 0, 255];
+        assert_eq!(average(&large, 1, 1, 2), [1, 0, 128]);
+    }
+
+    /// Advance widths in DejaVuSans.ttf (units of 1/2048 em): D 1577, I 604, N 1532.
+    #[test]
+    fn text_is_measured_in_the_built_in_font() {
+        let expected = (1577.0 + 604.0 + 1532.0) / 2048.0 * 20.0;
+        assert!(
+            (text_width("DIN", 20.0) - expected).abs() < 0.05,
+            "{} {expected}",
+            text_width("DIN", 20.0)
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Per-image test predictions as parquet: what every metric can be computed from again.
+//!
+//! One row a set of weights and image, the best weights first, images in test order. Columns: `weights` ("best" or
+//! "last"), `id`, the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
+
+use crate::error::BadInput;
+use anyhow::{Result, anyhow, ensure};
+use polars::prelude::*;
+use std::io::Cursor;
+use std::path::Path;
+
+/// The truth of the test images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// One class an image.
+    Classes(Vec<u32>),
+    /// `labels` zeros or ones an image, row-major (images, labels).
+    Labels { labels: usize, values: Vec<u32> },
+}
+
+/// Logits of the test images under both sets of weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// Sample ids in test order.
+    pub ids: Vec<String>,
+    pub truth: Truth,
+    /// Logits an image.
+    pub outputs: usize,
+    /// Row-major (images, outputs), from the weights of the selected epoch.
+    pub best: Vec<f32>,
+    /// Row-major (images, outputs), from the weights after the last step.
+    pub last: Vec<f32>,
+}
+
+impl Predictions {
+    fn check(&self) -> Result<()> {
+        let n = self.ids.len();
+        let truths = match &self.truth {
+            Truth::Classes(c) => c.len(),
+            Truth::Labels { labels, values } => {
+                ensure!(*labels == self.outputs, "{labels} labels but {} outputs", self.outputs);
+                ensure!(
+                    values.len() == n * labels,
+                    "{} label values for {n} images × {labels} labels",
+                    values.len()
+                );
+                n
+            }
+        };
+        ensure!(truths == n, "{truths} truths for {n} images");
+        for (name, logits) in [("best", &self.best), ("last", &self.last)] {
+            ensure!(
+                logits.len() == n * self.outputs,
+                "{} {name} logits for {n} images × {} outputs",
+                logits.len(),
+                self.outputs
+            );
+        }
+        Ok(())
+    }
+
+    /// The parquet file, the same bytes for the same content.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let n = self.ids.len();
+        let twice = |column: &[u32]| [column, column].concat();
+        let weights: Vec<&str> = ["best", "last"]
+            .into_iter()
+            .flat_map(|w| std::iter::repeat_n(w, n))
+            .collect();
+        let ids: Vec<&str> = self.ids.iter().chain(&self.ids).map(String::as_str).collect();
+        let mut columns = vec![Column::new("weights".into(), weights), Column::new("id".into(), ids)];
+        match &self.truth {
+            Truth::Classes(c) => columns.push(Column::new("truth".into(), twice(c))),
+            Truth::Labels { labels, values } => {
+                for l in 0..*labels {
+                    let one: Vec<u32> = values.iter().skip(l).step_by(*labels).copied().collect();
+                    columns.push(Column::new(format!("truth_{l}").into(), twice(&one)));
+                }
+            }
+        }
+        for k in 0..self.outputs {
+            let one = |logits: &[f32]| {
+                logits
+                    .iter()
+                    .skip(k)
+                    .step_by(self.outputs)
+                    .copied()
+                    .collect::<Vec<f32>>()
+            };
+            columns.push(Column::new(
+                format!("logit_{k}").into(),
+                [one(&self.best), one(&self.last)].concat(),
+            ));
+        }
+        let mut frame = DataFrame::new(2 * n, columns)?;
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes)
+            .with_compression(ParquetCompression::Zstd(None))
+            .finish(&mut frame)
+            .map_err(|e| anyhow!("cannot encode the predictions as parquet: {e}"))?;
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of a parquet file back; `at` is named in errors.
+    ///
+    /// # Errors
+    /// [`BadInput`] when the bytes are no parquet file or hold other columns.
+    pub fn from_bytes(at: &Path, bytes: &[u8]) -> Result<Self> {
+        let bad = |found: String| {
+            BadInput::new(
+                at.display(),
+                "test predictions as medft writes them",
+                found,
+                "Move the run's folder away and run the study again.",
+            )
+        };
+        let frame = ParquetReader::new(Cursor::new(bytes))
+            .finish()
+            .map_err(|e| bad(format!("an unreadable file ({e})")))?;
+        Self::from_frame(&frame).map_err(|e| bad(format!("{e:#}")).into())
+    }
+
+    fn from_frame(frame: &DataFrame) -> Result<Self> {
+        let n = frame.height() / 2;
+        let half = |w: &str| std::iter::repeat_n(w.to_owned(), n);
+        ensure!(
+            text(frame, "weights")? == half("best").chain(half("last")).collect::<Vec<_>>(),
+            "`weights` is not best, then last"
+        );
+        let mut ids = text(frame, "id")?;
+        ensure!(ids[..n] == ids[n..], "best and last rows name other images");
+        ids.truncate(n);
+        let count = |prefix: &str| {
+            frame
+                .get_column_names()
+                .iter()
+                .filter(|c| c.starts_with(prefix))
+                .count()
+        };
+        let (labels, outputs) = (count("truth_"), count("logit_"));
+        let truth = if labels == 0 {
+            Truth::Classes(whole(frame, "truth")?[..n].to_vec())
+        } else {
+            let columns = (0..labels)
+                .map(|l| whole(frame, &format!("truth_{l}")))
+                .collect::<Result<Vec<_>>>()?;
+            Truth::Labels {
+                labels,
+                values: (0..n).flat_map(|i| columns.iter().map(move |c| c[i])).collect(),
+            }
+        };
+        let logits = (0..outputs)
+            .map(|k| {
+                let column = frame.column(&format!("logit_{k}"))?.f32()?;
+                Ok(column.iter().map(|x| x.unwrap_or(f32::NAN)).collect())
+            })
+            .collect::<Result<Vec<Vec<f32>>>>()?;
+        let rows = |from: usize| {
+            (from..from + n)
+                .flat_map(|i| logits.iter().map(move |c| c[i]))
+                .collect::<Vec<f32>>()
+        };
+        let predictions = Self {
+            ids,
+            truth,
+            outputs,
+            best: rows(0),
+            last: rows(n),
+        };
+        predictions.check()?;
+        Ok(predictions)
+    }
+}
+
+fn text(frame: &DataFrame, name: &str) -> Result<Vec<String>> {
+    let column = frame.column(name)?.str()?;
+    column
+        .iter()
+        .map(|s| {
+            s.map(str::to_owned)
+                .ok_or_else(|| anyhow!("`{name}` has an empty cell"))
+        })
+        .collect()
+}
+
+fn whole(frame: &DataFrame, name: &str) -> Result<Vec<u32>> {
+    let column = frame.column(name)?.u32()?;
+    column
+        .iter()
+        .map(|x| x.ok_or_else(|| anyhow!("`{name}` has an empty cell")))
+        .collect()
+}

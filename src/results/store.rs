@@ -1,0 +1,447 @@
+//! The folder of a study's runs: who is there, in which state, and the order in which files are written.
+//!
+//! ```text
+//! results/<study>/<first 16 characters of the run id>/
+//!     spec.json           before training
+//!     checkpoint/         the trainer's own, gone when the run is done
+//!     failed.json         instead of the rest, when the run ended without a result
+//!     epochs.json, predictions.parquet, provenance.json, metrics.json
+//!     DONE                last: the hash of every file above, as `sha256sum -c` reads it
+//! ```
+//!
+//! A run without `DONE` is never counted. A run whose files do not fit `DONE` or their own hash is reported as broken; when it
+//! is run again, the broken folder is set aside under `.broken/`, not deleted.
+
+use super::provenance::Provenance;
+use super::record::{read_record, write_record};
+use super::types::{Epochs, Failure, Metrics, PredictionFile, RunOutput, RunRecord, Spec, WhichWeights};
+use super::{Content, Epoch, Predictions};
+use crate::error::BadInput;
+use crate::fsio;
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// How many characters of the run id name the folder.
+pub const FOLDER_DIGITS: usize = 16;
+
+const SPEC: &str = "spec.json";
+const EPOCHS: &str = "epochs.json";
+const PREDICTIONS: &str = "predictions.parquet";
+const PROVENANCE: &str = "provenance.json";
+const METRICS: &str = "metrics.json";
+const FAILED: &str = "failed.json";
+const DONE: &str = "DONE";
+const CHECKPOINT: &str = "checkpoint";
+/// In the order of `sha256sum *`.
+const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
+
+/// What is in a run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunState {
+    /// No folder.
+    Absent,
+    /// Started and not finished.
+    Partial { checkpoint: bool },
+    /// Ended without a result, for this reason; a gap, not a result.
+    Failed(String),
+    /// Whole.
+    Done,
+    /// Torn or edited; never read.
+    Broken(String),
+}
+
+/// Every run folder of a study, each list sorted by run id or folder name.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub done: Vec<RunRecord>,
+    /// Folder name and record of runs that ended without a result.
+    pub failed: Vec<(String, Failure)>,
+    /// Folder names of runs that were started and not finished.
+    pub partial: Vec<String>,
+    /// Folder name and complaint of runs that cannot be read.
+    pub broken: Vec<(String, String)>,
+}
+
+/// The runs of one study below a results folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The store `results_root/study`; nothing is touched until a run begins.
+    pub fn new(results_root: &Path, study: &str) -> Self {
+        Self {
+            folder: results_root.join(study),
+        }
+    }
+
+    /// The study's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a run.
+    pub fn run_dir(&self, id: &str) -> PathBuf {
+        self.folder.join(folder_name(id))
+    }
+
+    /// Where the trainer keeps its checkpoint; removed when the run is done.
+    pub fn checkpoint_dir(&self, id: &str) -> PathBuf {
+        self.run_dir(id).join(CHECKPOINT)
+    }
+
+    /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size
+    /// (see [`Store::verify`]).
+    pub fn state(&self, id: &str) -> RunState {
+        match inspect(&self.run_dir(id)) {
+            Found::Absent => RunState::Absent,
+            Found::Partial { spec: Some(spec), .. } if spec.id != id => RunState::Broken(other_run(&spec.id)),
+            Found::Partial { checkpoint, .. } => RunState::Partial { checkpoint },
+            Found::Failed(f) => RunState::Failed(f.reason),
+            Found::Done(r) if r.id() != id => RunState::Broken(other_run(r.id())),
+            Found::Done(_) => RunState::Done,
+            Found::Broken(why) => RunState::Broken(why),
+        }
+    }
+
+    /// Opens the folder of a run that is about to be trained and writes `spec.json`; returns the folder. A partial run
+    /// keeps its checkpoint; a failed one starts afresh; a broken one is set aside.
+    ///
+    /// # Errors
+    /// [`BadInput`] when the results folder is not writable or the run is already done.
+    pub fn begin(&self, spec: &Spec) -> Result<PathBuf> {
+        let dir = self.run_dir(&spec.id);
+        match inspect(&dir) {
+            Found::Absent | Found::Partial { spec: None, .. } => {}
+            Found::Partial { spec: Some(old), .. } if old == *spec => return Ok(dir),
+            Found::Failed(_) => {
+                remove(&dir.join(FAILED))?;
+                remove(&dir.join(CHECKPOINT))?;
+            }
+            Found::Done(r) if r.spec == *spec => {
+                return Err(BadInput::new(
+                    dir.display(),
+                    "a run that is still to be made",
+                    "a finished one",
+                    "Keep it, or move the folder away to make it again.",
+                )
+                .into());
+            }
+            Found::Done(_) | Found::Partial { .. } | Found::Broken(_) => self.set_aside(&dir)?,
+        }
+        write_record(&dir.join(SPEC), spec)?;
+        Ok(dir)
+    }
+
+    fn set_aside(&self, dir: &Path) -> Result<()> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let aside = self.folder.join(".broken");
+        fs::create_dir_all(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
+        let free = (1..)
+            .map(|n: u32| aside.join(format!("{name}-{n}")))
+            .find(|p| !p.exists());
+        let target = free.context("no free name for a broken run")?;
+        fs::rename(dir, &target).with_context(|| format!("cannot move {} to {}", dir.display(), target.display()))
+    }
+
+    /// Writes everything a finished run leaves, `DONE` last, and then removes the checkpoint.
+    ///
+    /// # Errors
+    /// When the output contradicts itself, or a file cannot be written; the run is then still partial, with its checkpoint.
+    pub fn finish(&self, id: &str, output: &RunOutput) -> Result<RunRecord> {
+        let dir = self.run_dir(id);
+        let (spec, spec_hash) = read_record::<Spec>(&dir.join(SPEC))?;
+        ensure!(spec.id == id, "{}", other_run(&spec.id));
+        let value = check_output(output)?;
+        let bytes = output.predictions.to_bytes()?;
+        let metrics = Metrics {
+            target: output.target.clone(),
+            value,
+            headline: output.headline,
+            best: output.best.clone(),
+            last: output.last.clone(),
+            selected: output.selected,
+            model: output.model.clone(),
+            predictions: PredictionFile {
+                sha256: fsio::sha256_hex(&bytes),
+                bytes: bytes.len() as u64,
+                images: output.predictions.ids.len() as u64,
+            },
+        };
+        let provenance = Provenance {
+            seed: spec.run.seed,
+            data_sha256: spec.data_sha256.clone(),
+            weights: spec.weights.clone(),
+            ..output.provenance.clone()
+        };
+        fsio::write_atomic(&dir.join(PREDICTIONS), &bytes)?;
+        let hashes = BTreeMap::from([
+            (SPEC, spec_hash),
+            (PREDICTIONS, metrics.predictions.sha256.clone()),
+            (EPOCHS, write_record(&dir.join(EPOCHS), &Epochs(output.epochs.clone()))?),
+            (PROVENANCE, write_record(&dir.join(PROVENANCE), &provenance)?),
+            (METRICS, write_record(&dir.join(METRICS), &metrics)?),
+        ]);
+        let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
+        fsio::write_atomic(&dir.join(DONE), done.as_bytes())?;
+        remove(&dir.join(CHECKPOINT))?;
+        Ok(RunRecord {
+            spec,
+            metrics,
+            provenance,
+        })
+    }
+
+    /// Records that a run ended without a result. Its checkpoint is removed.
+    pub fn fail(&self, id: &str, failure: &Failure) -> Result<()> {
+        let dir = self.run_dir(id);
+        write_record(&dir.join(FAILED), failure)?;
+        remove(&dir.join(CHECKPOINT))
+    }
+
+    /// The record of a finished run.
+    ///
+    /// # Errors
+    /// [`BadInput`] when the run is not done, torn or edited.
+    pub fn load(&self, id: &str) -> Result<RunRecord> {
+        let dir = self.run_dir(id);
+        let record = load_dir(&dir)?;
+        ensure!(record.id() == id, "{}: {}", dir.display(), other_run(record.id()));
+        Ok(record)
+    }
+
+    /// The epochs of a finished run.
+    pub fn epochs(&self, id: &str) -> Result<Vec<Epoch>> {
+        let dir = self.run_dir(id);
+        let done = read_done(&dir)?;
+        Ok(checked::<Epochs>(&dir, EPOCHS, &done)?.0)
+    }
+
+    /// The test predictions of a finished run, checked against their hash.
+    pub fn predictions(&self, id: &str) -> Result<Predictions> {
+        let dir = self.run_dir(id);
+        let done = read_done(&dir)?;
+        let path = dir.join(PREDICTIONS);
+        let bytes = fsio::read(&path)?;
+        same_hash(&path, &done[PREDICTIONS], &fsio::sha256_hex(&bytes))?;
+        Predictions::from_bytes(&path, &bytes)
+    }
+
+    /// Checks every byte of a finished run, the predictions included.
+    ///
+    /// # Errors
+    /// [`BadInput`] naming the file that is torn or edited.
+    pub fn verify(&self, id: &str) -> Result<()> {
+        let record = self.load(id)?;
+        let path = self.run_dir(id).join(PREDICTIONS);
+        same_hash(
+            &path,
+            &record.metrics.predictions.sha256,
+            &fsio::sha256_file(&path, |_| {})?,
+        )
+    }
+
+    /// Every run folder of the study, read in parallel. An absent folder is an empty listing.
+    ///
+    /// # Errors
+    /// When the study's folder exists and cannot be listed.
+    pub fn all(&self) -> Result<Listing> {
+        let mut names = Vec::new();
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Listing::default()),
+            other => other.with_context(|| format!("cannot list {}", self.folder.display()))?,
+        };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot list {}", self.folder.display()))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') && entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let found: Vec<Found> = names.par_iter().map(|n| inspect(&self.folder.join(n))).collect();
+        let mut listing = Listing::default();
+        for (name, found) in names.into_iter().zip(found) {
+            match found {
+                Found::Absent => {}
+                Found::Partial { .. } => listing.partial.push(name),
+                Found::Failed(f) => listing.failed.push((name, f)),
+                Found::Done(r) => listing.done.push(*r),
+                Found::Broken(why) => listing.broken.push((name, why)),
+            }
+        }
+        listing.done.sort_by(|a, b| a.id().cmp(b.id()));
+        Ok(listing)
+    }
+}
+
+fn folder_name(id: &str) -> &str {
+    id.get(..FOLDER_DIGITS).unwrap_or(id)
+}
+
+fn other_run(id: &str) -> String {
+    format!("the folder holds another run ({id})")
+}
+
+enum Found {
+    Absent,
+    Partial { spec: Option<Spec>, checkpoint: bool },
+    Failed(Failure),
+    Done(Box<RunRecord>),
+    Broken(String),
+}
+
+fn inspect(dir: &Path) -> Found {
+    if !dir.exists() {
+        return Found::Absent;
+    }
+    let broken = |e: anyhow::Error| Found::Broken(format!("{e:#}"));
+    if dir.join(DONE).exists() {
+        return load_dir(dir).map_or_else(broken, |r| Found::Done(Box::new(r)));
+    }
+    if dir.join(FAILED).exists() {
+        return read_record(&dir.join(FAILED)).map_or_else(broken, |(f, _)| Found::Failed(f));
+    }
+    let checkpoint = fs::read_dir(dir.join(CHECKPOINT)).is_ok_and(|mut entries| entries.next().is_some());
+    if !dir.join(SPEC).exists() {
+        return Found::Partial { spec: None, checkpoint };
+    }
+    read_record(&dir.join(SPEC)).map_or_else(broken, |(spec, _)| Found::Partial {
+        spec: Some(spec),
+        checkpoint,
+    })
+}
+
+fn load_dir(dir: &Path) -> Result<RunRecord> {
+    let done = read_done(dir)?;
+    let spec: Spec = checked(dir, SPEC, &done)?;
+    let metrics: Metrics = checked(dir, METRICS, &done)?;
+    let provenance: Provenance = checked(dir, PROVENANCE, &done)?;
+    let epochs = dir.join(EPOCHS);
+    same_hash(&epochs, &done[EPOCHS], &fsio::sha256_file(&epochs, |_| {})?)?;
+    let folder = dir.file_name().unwrap_or_default().to_string_lossy();
+    ensure!(
+        folder == folder_name(&spec.id),
+        "{}: {}",
+        dir.display(),
+        other_run(&spec.id)
+    );
+    let predictions = dir.join(PREDICTIONS);
+    same_hash(&predictions, &done[PREDICTIONS], &metrics.predictions.sha256)?;
+    let size = fs::metadata(&predictions)
+        .with_context(|| format!("cannot read {}", predictions.display()))?
+        .len();
+    if size != metrics.predictions.bytes {
+        return Err(torn(
+            &predictions,
+            format!("{} bytes", metrics.predictions.bytes),
+            format!("{size} bytes"),
+        )
+        .into());
+    }
+    Ok(RunRecord {
+        spec,
+        metrics,
+        provenance,
+    })
+}
+
+/// `DONE` as file name → SHA-256, with exactly the files that a finished run has.
+fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let path = dir.join(DONE);
+    if !path.exists() {
+        return Err(BadInput::new(
+            dir.display(),
+            "a finished run",
+            "one without its DONE marker",
+            "Run the study again: it takes up unfinished runs.",
+        )
+        .into());
+    }
+    let text = fsio::read_to_string(&path)?;
+    let hashes: BTreeMap<String, String> = text
+        .lines()
+        .filter_map(|l| l.split_once("  "))
+        .map(|(h, f)| (f.to_owned(), h.to_owned()))
+        .collect();
+    let whole = text.lines().count() == FILES.len() && FILES.iter().all(|f| hashes.contains_key(*f));
+    if !whole {
+        return Err(torn(
+            &path,
+            format!("a hash for each of {}", FILES.join(", ")),
+            "other lines".to_owned(),
+        )
+        .into());
+    }
+    Ok(hashes)
+}
+
+fn checked<T: Content>(dir: &Path, file: &str, done: &BTreeMap<String, String>) -> Result<T> {
+    let path = dir.join(file);
+    let (content, hash) = read_record(&path)?;
+    same_hash(&path, &done[file], &hash)?;
+    Ok(content)
+}
+
+fn same_hash(path: &Path, expected: &str, found: &str) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(torn(
+        path,
+        format!("a file that hashes to {expected}, as DONE says"),
+        format!("one that hashes to {found}"),
+    )
+    .into())
+}
+
+fn torn(path: &Path, expected: String, found: String) -> BadInput {
+    let remedy = "The file was changed after the run: restore it from a copy, or move the run's folder away and run the study again.";
+    BadInput::new(path.display(), expected, found, remedy)
+}
+
+/// Removes a file or a folder if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let gone = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match gone {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Looks for contradictions in what the trainer hands over; returns the headline value.
+fn check_output(o: &RunOutput) -> Result<f64> {
+    ensure!(
+        o.best.keys().eq(o.last.keys()),
+        "best and last weights were not measured by the same metrics"
+    );
+    let headline = match o.headline {
+        WhichWeights::Best => &o.best,
+        WhichWeights::Last => &o.last,
+    };
+    let value = *headline
+        .get(&o.target)
+        .with_context(|| format!("the target metric {} was not measured", o.target))?;
+    ensure!(
+        o.epochs.windows(2).all(|w| w[0].epoch < w[1].epoch),
+        "epochs are not in order"
+    );
+    for chosen in [o.selected.faithful, o.selected.corrected].into_iter().flatten() {
+        ensure!(
+            o.epochs.iter().any(|e| e.epoch == chosen),
+            "epoch {chosen} was selected but is not recorded"
+        );
+    }
+    Ok(value)
+}

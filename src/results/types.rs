@@ -1,0 +1,162 @@
+//! What a run leaves behind. Plain structs; each of [`Spec`], [`Epochs`], [`Metrics`], [`Failure`] and
+//! [`super::Provenance`] is one JSON file of the run's folder.
+
+use super::predictions::Predictions;
+use super::provenance::Provenance;
+use super::record::{Content, number, numbers};
+use crate::study::RunSpec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which of the two stored sets of weights a number comes from.
+pub use crate::study::protocol::TestWeights as WhichWeights;
+
+/// `spec.json`: what was to be run, on exactly which inputs. Written before training starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The whole run id; the folder carries its first [`super::FOLDER_DIGITS`] characters.
+    pub id: String,
+    pub run: RunSpec,
+    /// Root hash of the data manifest.
+    pub data_sha256: String,
+    /// Name → SHA-256 of every weight file that enters (backbone, and the body of the MHA head where it has one).
+    pub weights: BTreeMap<String, String>,
+    /// Revision of the meaning of the protocol's switches.
+    pub protocol_revision: u32,
+}
+
+/// One entry of `epochs.json`. Times are in `provenance.json`, so that the same seed gives the same bytes here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// 1 for the first one. An extra validation after the last epoch (Q15) has the next number and no training loss.
+    pub epoch: u32,
+    /// Learning rate of the epoch's last step.
+    pub lr: f64,
+    /// Mean over the epoch's batches; NaN where nothing was trained.
+    #[serde(deserialize_with = "number")]
+    pub train_loss: f64,
+    #[serde(deserialize_with = "number")]
+    pub val_loss: f64,
+    /// Validation metrics, unrounded; NaN where a metric is not defined.
+    #[serde(deserialize_with = "numbers")]
+    pub val: BTreeMap<String, f64>,
+}
+
+/// `epochs.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epochs(pub Vec<Epoch>);
+
+/// The epoch that each selection rule picks from `epochs.json` (PROTOCOL 7.1); `None` is the untrained model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selected {
+    pub faithful: Option<u32>,
+    pub corrected: Option<u32>,
+}
+
+/// What the tables say about the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFacts {
+    /// As printed: `DINOv2`.
+    pub family: String,
+    /// Parameters of the backbone.
+    pub backbone_params: u64,
+    /// Parameters that were trained.
+    pub trainable_params: u64,
+    /// Parameters of backbone and head.
+    pub total_params: u64,
+}
+
+/// `predictions.parquet` as `metrics.json` knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictionFile {
+    pub sha256: String,
+    pub bytes: u64,
+    /// Test images; the file has a row a set of weights and image.
+    pub images: u64,
+}
+
+/// `metrics.json`: the numbers that tables and figures read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Name of the metric that counts for this data set.
+    pub target: String,
+    /// Its value on the test set with the headline weights.
+    #[serde(deserialize_with = "number")]
+    pub value: f64,
+    pub headline: WhichWeights,
+    /// All test metrics of the best weights, unrounded.
+    #[serde(deserialize_with = "numbers")]
+    pub best: BTreeMap<String, f64>,
+    /// All test metrics of the last weights, unrounded.
+    #[serde(deserialize_with = "numbers")]
+    pub last: BTreeMap<String, f64>,
+    pub selected: Selected,
+    pub model: ModelFacts,
+    pub predictions: PredictionFile,
+}
+
+/// `failed.json`: a run that ended without a result, for instance in a loss that is not a number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub epoch: u32,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// A sentence without its full stop.
+    pub reason: String,
+}
+
+/// Everything that the trainer hands over when a run is finished.
+#[derive(Debug, Clone)]
+pub struct RunOutput {
+    pub epochs: Vec<Epoch>,
+    /// Name of the metric that counts.
+    pub target: String,
+    pub headline: WhichWeights,
+    /// Test metrics of the best weights.
+    pub best: BTreeMap<String, f64>,
+    /// Test metrics of the last weights.
+    pub last: BTreeMap<String, f64>,
+    pub selected: Selected,
+    pub model: ModelFacts,
+    pub predictions: Predictions,
+    pub provenance: Provenance,
+}
+
+/// A finished run as read back. Epochs and predictions are larger and are read on demand from the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    pub spec: Spec,
+    pub metrics: Metrics,
+    pub provenance: Provenance,
+}
+
+impl RunRecord {
+    /// The whole run id.
+    pub fn id(&self) -> &str {
+        &self.spec.id
+    }
+}
+
+macro_rules! content {
+    ($($t:ty => $name:literal, $version:literal);+ $(;)?) => {
+        $(impl Content for $t {
+            const NAME: &'static str = $name;
+            const VERSION: u32 = $version;
+        })+
+    };
+}
+content! {
+    Spec => "spec", 1;
+    Epochs => "epochs", 1;
+    Metrics => "metrics", 1;
+    Provenance => "provenance", 1;
+    Failure => "failed", 1;
+}

@@ -1,0 +1,399 @@
+//! A study: a short TOML file that says which cells of the matrix are run, under which protocol, with which seeds.
+//!
+//! ```toml
+//! title = "…"                      # one line
+//! expected = "…"                   # the result this study is expected to give, or "unknown"
+//! preset = "faithful"              # or "corrected"
+//! datasets = ["ddsm"]
+//! backbones = ["dinov2-b"]
+//! freeze = ["frozen", "unfrozen"]
+//! heads = ["linear", "mha"]
+//! seeds = [0, 1, 2]
+//! # optional:
+//! description = "…"
+//! scale = "full"                   # or "tiny": small models of the same code from seeded random weights
+//! [protocol]                       # single switches that depart from the preset
+//! epochs = 50
+//! [report]
+//! demo = true                      # the report's first line says that its numbers mean nothing
+//! published = ["paper2025"]        # what the results are compared with
+//! ```
+//!
+//! Whatever is not understood is an error with file, line and the allowed values: a study that silently ran something else
+//! would be worse than none.
+
+use super::located::{Item, Section, Text};
+use super::protocol::{Preset, Protocol, Warmup};
+use super::published::Published;
+use super::spec::{Freeze, HeadKind, RunSpec, Scale};
+use super::switches::{METRICS, Switch, Values};
+use super::words::{did_you_mean, or_list};
+use crate::error::BadInput;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+/// The words that other rooms own and a study may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    pub datasets: &'a [&'a str],
+    pub backbones: &'a [&'a str],
+}
+
+/// What the report is told by the study.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReportOptions {
+    /// The numbers mean nothing and the first line says so. Always true for tiny models.
+    pub demo: bool,
+    /// Names of [`Published`] sets to compare with.
+    pub published: Vec<String>,
+}
+
+/// A study that has been read and found possible.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Study {
+    /// Name of the file without `.toml`; names the folders below `results/` and `reports/`.
+    pub name: String,
+    pub title: String,
+    /// More about it; may be empty.
+    pub description: String,
+    /// The result it is expected to give, in words.
+    pub expected: String,
+    pub scale: Scale,
+    pub datasets: Vec<String>,
+    pub backbones: Vec<String>,
+    pub freeze: Vec<Freeze>,
+    pub heads: Vec<HeadKind>,
+    pub seeds: Vec<u64>,
+    pub protocol: Protocol,
+    pub report: ReportOptions,
+}
+
+/// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
+const BUILT_IN: [(&str, &str); 4] = [
+    ("demo", include_str!("../../experiments/demo.toml")),
+    ("paper", include_str!("../../experiments/paper.toml")),
+    (
+        "paper-corrected",
+        include_str!("../../experiments/paper-corrected.toml"),
+    ),
+    ("medmnist", include_str!("../../experiments/medmnist.toml")),
+];
+
+const KEYS: [&str; 12] = [
+    "title",
+    "description",
+    "expected",
+    "preset",
+    "scale",
+    "datasets",
+    "backbones",
+    "freeze",
+    "heads",
+    "seeds",
+    "protocol",
+    "report",
+];
+
+/// Seeds stay exact in every reader of JSON.
+const MAX_SEED: u64 = (1 << 53) - 1;
+
+impl Study {
+    /// Reads a study file.
+    ///
+    /// # Errors
+    /// [`BadInput`] with file and line for anything that is not understood or cannot be run.
+    pub fn load(path: &Path, known: &Known) -> Result<Self, BadInput> {
+        let file = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|e| {
+            let remedy = format!(
+                "Name a study file or one of the built-in studies: {}.",
+                or_list(&built_in())
+            );
+            BadInput::new(&file, "a study file that can be read", e.to_string(), remedy)
+        })?;
+        let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("");
+        Self::parse(name, &file, &text, known)
+    }
+
+    /// The study of this name or path. A name is looked for as `<experiments_dir>/<name>.toml` and then among the built-in
+    /// studies; whatever ends in `.toml` or has a `/` in it is a path.
+    ///
+    /// # Errors
+    /// As [`Study::load`]; for an unknown name the known ones are listed.
+    pub fn resolve(name_or_path: &str, experiments_dir: &Path, known: &Known) -> Result<Self, BadInput> {
+        if name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']) {
+            return Self::load(Path::new(name_or_path), known);
+        }
+        let beside = experiments_dir.join(format!("{name_or_path}.toml"));
+        if beside.exists() {
+            return Self::load(&beside, known);
+        }
+        match BUILT_IN.iter().find(|b| b.0 == name_or_path) {
+            Some((name, text)) => Self::parse(name, &format!("experiments/{name}.toml (built in)"), text, known),
+            None => {
+                let expected = format!("a study: {}, or the path of a TOML file", built_in().join(", "));
+                let remedy = format!(
+                    "{} There is no {} either.",
+                    did_you_mean(name_or_path, &built_in()),
+                    beside.display()
+                );
+                Err(BadInput::new("study", expected, format!("`{name_or_path}`"), remedy))
+            }
+        }
+    }
+
+    /// Reads a study from `text`; `file` is what messages call it.
+    pub fn parse(name: &str, file: &str, text: &str, known: &Known) -> Result<Self, BadInput> {
+        check_name(name, file)?;
+        let text = Text { file, text };
+        let doc = text.parse()?;
+        let top = Section::top(text, &doc);
+        top.only(&KEYS)?;
+        let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
+            top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
+        };
+        let protocol = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
+        let scale = top.get("scale").map_or(Ok(Scale::Full), |i| i.choice(Scale::ALL))?;
+        let study = Self {
+            name: name.into(),
+            title: top.need("title")?.string()?,
+            description: top.string_or_empty("description")?,
+            expected: top.need("expected")?.string()?,
+            scale,
+            datasets: words(known.datasets, "datasets")?,
+            backbones: words(known.backbones, "backbones")?,
+            freeze: top.need("freeze")?.list(|i| i.choice(Freeze::ALL))?,
+            heads: top.need("heads")?.list(|i| i.choice(HeadKind::ALL))?,
+            seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
+            protocol,
+            report: read_report(&top, scale)?,
+        };
+        check_combinations(&study, &top)?;
+        Ok(study)
+    }
+
+    /// Every run of the study. Seeds vary slowest, then data sets, backbones, freeze modes, heads, each in the order of the
+    /// file: the whole table is there once with the first seed before any cell is run a second time.
+    pub fn runs(&self) -> Vec<RunSpec> {
+        let mut runs = Vec::with_capacity(self.cells() * self.seeds.len());
+        for &seed in &self.seeds {
+            for dataset in &self.datasets {
+                for backbone in &self.backbones {
+                    for &freeze in &self.freeze {
+                        for &head in &self.heads {
+                            runs.push(RunSpec {
+                                dataset: dataset.clone(),
+                                backbone: backbone.clone(),
+                                scale: self.scale,
+                                freeze,
+                                head,
+                                seed,
+                                protocol: self.protocol.clone(),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        runs
+    }
+
+    /// Number of table cells: runs without counting seeds.
+    pub fn cells(&self) -> usize {
+        self.datasets.len() * self.backbones.len() * self.freeze.len() * self.heads.len()
+    }
+}
+
+fn built_in() -> Vec<&'static str> {
+    BUILT_IN.iter().map(|b| b.0).collect()
+}
+
+/// The name becomes a folder on every system.
+fn check_name(name: &str, file: &str) -> Result<(), BadInput> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) {
+        return Ok(());
+    }
+    let expected = "a file name of letters, digits, `-`, `_` and `.`, since it names the results folder";
+    Err(BadInput::new(
+        file,
+        expected,
+        format!("`{name}`"),
+        "Rename the study file.",
+    ))
+}
+
+fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
+    let mut report = ReportOptions {
+        demo: scale == Scale::Tiny,
+        published: Vec::new(),
+    };
+    let Some(section) = top.get("report").map(|i| i.section()).transpose()? else {
+        return Ok(report);
+    };
+    section.only(&["demo", "published"])?;
+    if let Some(item) = section.get("demo") {
+        let demo = item.flag()?;
+        if !demo && scale == Scale::Tiny {
+            let expected =
+                "true, since models of scale \"tiny\" start from random weights and their numbers mean nothing";
+            return Err(item.bad(expected, "Remove the line, or set scale = \"full\"."));
+        }
+        report.demo = demo;
+    }
+    if let Some(item) = section.get("published") {
+        let one = |i: &Item| i.choice(&Published::names()).map(str::to_string);
+        report.published = if item.is_list() {
+            item.list(one)?
+        } else {
+            vec![one(&item)?]
+        };
+    }
+    Ok(report)
+}
+
+/// The preset with the switches of `[protocol]` set.
+fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
+    let Some(section) = top.get("protocol").map(|i| i.section()).transpose()? else {
+        return Ok(preset.protocol());
+    };
+    if let Some(item) = section.get("preset") {
+        return Err(item.bad("the preset at the top level", "Move the line above [protocol]."));
+    }
+    let fields: Vec<&str> = Protocol::switches().iter().map(|s| s.field).collect();
+    section.only(&fields)?;
+    let mut json = preset.protocol().to_json();
+    for item in section.items() {
+        let Some(switch) = Switch::find(&item.key) else {
+            continue;
+        };
+        json[switch.field] = read_switch(switch, &item)?;
+    }
+    serde_json::from_value(json).map_err(|e| {
+        let file = top.text.file;
+        BadInput::new(
+            file,
+            "a protocol",
+            e.to_string(),
+            "Report this: the switches' table is wrong.",
+        )
+    })
+}
+
+fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
+    Ok(match switch.values {
+        Values::Words(words) => {
+            let words = words();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            json!(item.choice(&words)?)
+        }
+        Values::Flag => json!(item.flag()?),
+        Values::Count(lo, hi) => json!(item.count(lo.into(), hi.into())?),
+        Values::Real(ok, what) => json!(item.real(ok, what)?),
+        Values::Pair(ok, what) => json!(item.pair(ok, what)?),
+        Values::Metric => json!(item.choice(&METRICS)?),
+        Values::Warmup if item.is_table() => {
+            let section = item.section()?;
+            section.only(&["epochs", "iterations"])?;
+            let items = section.items();
+            let [one] = items.as_slice() else {
+                return Err(item.bad(
+                    "either epochs or iterations",
+                    "Write `{ epochs = n }` or `{ iterations = n }`.",
+                ));
+            };
+            json!({ one.key.as_str(): one.count(1, 1_000_000_000)? })
+        }
+        Values::Warmup => match item.choice(&["per-dataset", "none"]) {
+            Ok(word) => json!(word),
+            Err(e) => {
+                return Err(BadInput {
+                    expected: switch.values.allowed(),
+                    ..e
+                });
+            }
+        },
+    })
+}
+
+/// What each value alone cannot say.
+fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
+    let spans = spans(top);
+    let p = &study.protocol;
+    // The line to blame is the first of these keys that the file has; a value from the preset has no line of its own.
+    let bad = |keys: &[&str], expected: String, found: String, remedy: &str| {
+        let key = keys.iter().find(|k| spans.contains_key(**k)).unwrap_or(&"preset");
+        Err(top.text.bad(&spans[*key], expected, found, remedy))
+    };
+    if p.crop > p.resize {
+        return bad(
+            &["crop", "resize"],
+            format!("a crop of at most {} pixels, the side after the resize", p.resize),
+            format!("{}", p.crop),
+            "Lower `crop` or raise `resize`.",
+        );
+    }
+    for backbone in &study.backbones {
+        let step = input_step(backbone, study.scale);
+        if !p.crop.is_multiple_of(step) {
+            return bad(
+                &["crop", "backbones"],
+                format!("a crop that is a multiple of {step}, the patch or the coarsest stride of {backbone}"),
+                format!("{}", p.crop),
+                "Change `crop` or leave the backbone out.",
+            );
+        }
+    }
+    let [low, high] = p.crop_scale;
+    if low > high || low > 1.0 {
+        return bad(
+            &["crop_scale"],
+            "a lower area of at most 1 and at most the upper one".into(),
+            format!("[{low}, {high}]"),
+            "A crop cannot be larger than its image.",
+        );
+    }
+    if let Warmup::Epochs(n) = p.warmup
+        && n > p.epochs
+    {
+        return bad(
+            &["warmup", "epochs"],
+            format!("a warm-up of at most {} epochs, the length of the training", p.epochs),
+            format!("{n}"),
+            "Shorten the warm-up or train longer.",
+        );
+    }
+    Ok(())
+}
+
+/// Where each key of the top level and of `[protocol]` stands.
+fn spans(top: &Section) -> BTreeMap<String, Range<usize>> {
+    let inner = top
+        .get("protocol")
+        .and_then(|i| i.section().ok())
+        .map(|s| s.items())
+        .unwrap_or_default();
+    top.items().into_iter().chain(inner).map(|i| (i.key, i.span)).collect()
+}
+
+/// The input side of a published backbone is a multiple of this: the patch size, or the coarsest stride where the map is
+/// halved from stage to stage (which tiny models of the family do as well; their patch sizes are their own).
+fn input_step(backbone: &str, scale: Scale) -> u32 {
+    const STEPS: [(&str, u32, bool); 9] = [
+        ("sam2-", 32, true),
+        ("vmamba-", 32, true),
+        ("dinov2-", 14, false),
+        ("aimv2-", 14, false),
+        ("mae-h", 14, false),
+        ("mae-", 16, false),
+        ("coca-l", 14, false),
+        ("coca-", 32, false),
+        ("clip-", 16, false),
+    ];
+    let step = STEPS.iter().find(|(prefix, ..)| backbone.starts_with(prefix));
+    step.filter(|s| scale == Scale::Full || s.2).map_or(1, |s| s.1)
+}

@@ -1,0 +1,94 @@
+//! `--only backbone=dinov2-*,dataset=ddsm,seed=0`: a part of a study's runs.
+//!
+//! Pairs of the same key are alternatives, different keys must all hold; several `--only` are read as one. `*` stands for
+//! any run of characters in names of backbones and data sets. A value that no run of the study has is an error: a filter
+//! that silently selects nothing looks like work already done.
+
+use super::file::Study;
+use super::spec::RunSpec;
+use super::words::{did_you_mean, glob, or_list};
+use crate::error::BadInput;
+
+const KEYS: [&str; 5] = ["backbone", "dataset", "head", "freeze", "seed"];
+
+/// Which runs of a study are meant. The default one keeps all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Alternatives for each of `KEYS`; none means all.
+    wanted: [Vec<String>; 5],
+}
+
+impl Filter {
+    /// Reads the values of all `--only` given, each `key=value[,key=value…]`, for this study.
+    ///
+    /// # Errors
+    /// [`BadInput`] listing the keys, or the values that the study has.
+    pub fn parse<S: AsRef<str>>(only: &[S], study: &Study) -> Result<Self, BadInput> {
+        let mut filter = Self::default();
+        for pair in only
+            .iter()
+            .flat_map(|s| s.as_ref().split(','))
+            .map(str::trim)
+            .filter(|p| !p.is_empty())
+        {
+            let Some((key, value)) = pair.split_once('=').map(|(k, v)| (k.trim(), v.trim())) else {
+                return Err(bad(
+                    format!("key=value with a key of {}", or_list(&KEYS)),
+                    pair,
+                    "Write both, with `=`.",
+                ));
+            };
+            let Some(k) = KEYS.iter().position(|&known| known == key) else {
+                return Err(bad(
+                    format!("a key of {}", or_list(&KEYS)),
+                    key,
+                    did_you_mean(key, &KEYS),
+                ));
+            };
+            let has = values(study, k);
+            if !has.iter().any(|v| matches(k, value, v)) {
+                let expected = format!("a {key} of the study {}: {}", study.name, or_list(&has));
+                return Err(bad(expected, value, did_you_mean(value, &has)));
+            }
+            filter.wanted[k].push(value.to_string());
+        }
+        Ok(filter)
+    }
+
+    /// Whether this run is meant.
+    pub fn matches(&self, run: &RunSpec) -> bool {
+        let seed = run.seed.to_string();
+        let have = [
+            &run.backbone,
+            &run.dataset,
+            run.head.as_str(),
+            run.freeze.as_str(),
+            seed.as_str(),
+        ];
+        (0..KEYS.len()).all(|k| self.wanted[k].is_empty() || self.wanted[k].iter().any(|w| matches(k, w, have[k])))
+    }
+
+    /// Whether every run is meant.
+    pub fn is_all(&self) -> bool {
+        self.wanted.iter().all(Vec::is_empty)
+    }
+}
+
+fn bad(expected: String, found: &str, remedy: impl Into<String>) -> BadInput {
+    BadInput::new("--only", expected, format!("`{found}`"), remedy)
+}
+
+/// Only names of backbones and data sets may hold `*`.
+fn matches(key: usize, wanted: &str, have: &str) -> bool {
+    if key < 2 { glob(wanted, have) } else { wanted == have }
+}
+
+fn values(study: &Study, key: usize) -> Vec<String> {
+    match key {
+        0 => study.backbones.clone(),
+        1 => study.datasets.clone(),
+        2 => study.heads.iter().map(ToString::to_string).collect(),
+        3 => study.freeze.iter().map(ToString::to_string).collect(),
+        _ => study.seeds.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,64 @@
+//! Logits to metrics, and which epoch a rule selects. PROTOCOL section 7.
+
+use super::EpochStats;
+use crate::data::{Label, Task};
+use crate::eval;
+use crate::study::Protocol;
+use crate::study::protocol::{MacroClasses, SelectionRounding, SelectionStart};
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// Metrics of logits (n, outputs) against their labels.
+pub fn metrics(task: Task, p: &Protocol, logits: &[f32], labels: &[Label]) -> Result<BTreeMap<String, f64>> {
+    match task {
+        Task::MultiClass(n) => {
+            let truth: Vec<u32> = labels
+                .iter()
+                .filter_map(|l| match l {
+                    Label::Class(c) => Some(*c),
+                    Label::Labels(_) => None,
+                })
+                .collect();
+            let all = p.macro_classes == MacroClasses::All;
+            Ok(eval::multiclass(&eval::softmax(logits, n)?, n, &truth, all)?)
+        }
+        Task::MultiLabel(n) => {
+            let truth: Vec<u8> = labels
+                .iter()
+                .flat_map(|l| match l {
+                    Label::Labels(b) => b.clone(),
+                    Label::Class(_) => Vec::new(),
+                })
+                .collect();
+            Ok(eval::multilabel(&eval::sigmoid(logits), n, &truth)?)
+        }
+    }
+}
+
+/// A rule of epoch selection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    pub rounding: bool,
+    pub start: f64,
+}
+
+impl Rule {
+    pub fn of(p: &Protocol) -> Self {
+        Self {
+            rounding: p.selection_rounding == SelectionRounding::ThreeDecimals,
+            start: match p.selection_start {
+                SelectionStart::Zero => 0.0,
+                SelectionStart::MinusInfinity => f64::NEG_INFINITY,
+            },
+        }
+    }
+
+    /// The number of the epoch this rule selects by a metric.
+    pub fn select(self, epochs: &[EpochStats], metric: &str) -> Option<u32> {
+        let values: Vec<f64> = epochs
+            .iter()
+            .map(|e| e.val.get(metric).copied().unwrap_or(f64::NAN))
+            .collect();
+        eval::select(&values, self.rounding, self.start).map(|i| epochs[i].epoch)
+    }
+}

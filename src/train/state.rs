@@ -1,0 +1,162 @@
+//! Checkpoints of a run: everything that the rest of the run depends on.
+//!
+//! One safetensors file a checkpoint: parameters, moments, best weights, and a JSON header with the position in the run.
+//! All random numbers are keyed by (seed, purpose, epoch, image), so the position is the whole state of the generators.
+//! The file's SHA-256 stands in its name; a torn one is skipped, and the one before it is used.
+
+use super::optim::AdamW;
+use super::{EpochStats, Timing};
+use crate::fsio;
+use anyhow::{Context, Result};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const KEPT: usize = 2;
+
+/// The position in a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Epochs finished, validation included.
+    pub epochs_done: u32,
+    /// Steps done in the epoch under way.
+    pub step_in_epoch: u64,
+    /// Optimiser steps since the start.
+    pub steps: u64,
+    /// Sum of the losses of the epoch under way.
+    pub loss_sum: f64,
+    pub epochs: Vec<EpochStats>,
+    /// Value and epoch of the best weights; `None` is the initial weights.
+    pub best: Option<(f64, u32)>,
+    pub timing: Timing,
+    /// Updates each parameter has had, in order.
+    updates: Vec<u64>,
+}
+
+/// Trainable parameters by value, in order.
+pub type Weights = Vec<Vec<f32>>;
+
+/// Writes a checkpoint and drops all but the last two.
+///
+/// # Errors
+/// [`crate::error::BadInput`] where the disk is full or the folder not writable; the last checkpoint is then untouched.
+pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, best: Option<&Weights>) -> Result<()> {
+    let mut position = position.clone();
+    position.updates = optim.slots.iter().map(|s| s.updates).collect();
+    let mut parts: Vec<(String, &[f32])> = Vec::new();
+    for (i, s) in optim.slots.iter().enumerate() {
+        parts.push((format!("m.{i:05}"), &s.m));
+        parts.push((format!("v.{i:05}"), &s.v));
+        parts.push((format!("p.{i:05}"), &weights[i]));
+        if let Some(b) = best {
+            parts.push((format!("best.{i:05}"), &b[i]));
+        }
+    }
+    let views = parts
+        .iter()
+        .map(|(n, x)| Ok((n.clone(), TensorView::new(Dtype::F32, vec![x.len()], as_bytes(x))?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    let meta = HashMap::from([("position".to_owned(), serde_json::to_string(&position)?)]);
+    let bytes = safetensors::serialize(views, Some(meta))?;
+    let name = format!(
+        "{:012}-{}.safetensors",
+        position.steps * 2 + u64::from(position.step_in_epoch == 0),
+        fsio::sha256_hex(&bytes)
+    );
+    fsio::write_atomic(&dir.join(name), &bytes)?;
+    for old in files(dir)?.iter().rev().skip(KEPT) {
+        fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    Ok(())
+}
+
+/// What a checkpoint holds.
+pub struct Restored {
+    pub position: Position,
+    pub weights: Weights,
+    pub best: Option<Weights>,
+}
+
+/// Reads the newest whole checkpoint into the optimiser's moments; `None` where there is none that fits.
+pub fn load(dir: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    for path in files(dir)?.into_iter().rev() {
+        if let Some(r) = read(&path, optim)? {
+            return Ok(Some(r));
+        }
+    }
+    Ok(None)
+}
+
+fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+    let bytes = fsio::read(path)?;
+    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    if stem.split_once('-').map(|s| s.1) != Some(fsio::sha256_hex(&bytes).as_str()) {
+        return Ok(None);
+    }
+    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    let file = safetensors::SafeTensors::deserialize(&bytes)?;
+    let Some(position) = meta.metadata().as_ref().and_then(|m| m.get("position")) else {
+        return Ok(None);
+    };
+    let position: Position = serde_json::from_str(position)?;
+    let get = |name: String, n: usize| -> Option<Vec<f32>> {
+        let v: Vec<f32> = file
+            .tensor(&name)
+            .ok()?
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        (v.len() == n).then_some(v)
+    };
+    if position.updates.len() != optim.slots.len() {
+        return Ok(None);
+    }
+    let (mut weights, mut best, mut moments) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, s) in optim.slots.iter().enumerate() {
+        let n = s.m.len();
+        let (Some(m), Some(v), Some(p)) = (
+            get(format!("m.{i:05}"), n),
+            get(format!("v.{i:05}"), n),
+            get(format!("p.{i:05}"), n),
+        ) else {
+            return Ok(None);
+        };
+        weights.push(p);
+        moments.push((m, v));
+        best.extend(get(format!("best.{i:05}"), n));
+    }
+    for ((s, (m, v)), u) in optim.slots.iter_mut().zip(moments).zip(&position.updates) {
+        (s.m, s.v, s.updates) = (m, v, *u);
+    }
+    let best = (best.len() == weights.len() && position.best.is_some()).then_some(best);
+    Ok(Some(Restored {
+        position,
+        weights,
+        best,
+    }))
+}
+
+/// Checkpoint files, oldest first.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = BTreeMap::new();
+    for e in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let p = e?.path();
+        if p.extension().is_some_and(|e| e == "safetensors") {
+            out.insert(p.file_name().unwrap_or_default().to_owned(), p);
+        }
+    }
+    Ok(out.into_values().collect())
+}
+
+/// Float32 values as little-endian bytes.
+pub fn as_bytes(x: &[f32]) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "checkpoints are written on little-endian machines") };
+    // SAFETY: any f32 is four valid bytes, and the length covers exactly the slice.
+    unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+}

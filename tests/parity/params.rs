@@ -1,0 +1,151 @@
+//! Names and shapes of every published layout against the listings made with the upstream classes, at full size and without
+//! their memory: tensors here are one broadcast zero each.
+
+use super::common::fixtures;
+use super::model::*;
+use candle_core::{DType, Device, Tensor};
+use medft::model::backbone::Options;
+use medft::model::checkpoint::Checkpoint;
+use medft::model::params::Builder;
+use medft::model::{facts, registry};
+use medft::study::{Protocol, Scale};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// Lists in a params JSON, and the layouts whose files have those names.
+const LISTS: &[(&str, &[&str])] = &[
+    (
+        "tensors",
+        &[
+            "hub",
+            "fb",
+            "timm",
+            "open_clip",
+            "openai",
+            "aimv2-apple",
+            "sam2-pt",
+            "vmamba",
+        ],
+    ),
+    ("hf_tensors", &["hf", "hf-laion"]),
+];
+
+fn listed(j: &Value) -> Shapes {
+    let list = j.as_array().unwrap();
+    let shapes: Shapes = list
+        .iter()
+        .map(|t| {
+            let dims = t["shape"].as_array().unwrap();
+            let dims = dims.iter().map(|d| d.as_u64().unwrap() as usize).collect();
+            (t["name"].as_str().unwrap().to_owned(), dims)
+        })
+        .collect();
+    assert_eq!(shapes.len(), list.len(), "names occur once");
+    shapes
+}
+
+/// The parameters of a backbone at its published size for 224 px.
+fn built(entry: &registry::Entry) -> Shapes {
+    let b = Builder::shapes();
+    (entry.build)(Scale::Full, 224, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+    let params = b.params();
+    params
+        .0
+        .iter()
+        .map(|p| (p.name.clone(), p.tensor.dims().to_vec()))
+        .collect()
+}
+
+/// Tensors of the given shapes that take no memory.
+fn hollow(shapes: &Shapes) -> BTreeMap<String, Tensor> {
+    let zero = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    let tensor = |dims: &Vec<usize>| zero.broadcast_as(dims.as_slice()).unwrap();
+    shapes.iter().map(|(n, d)| (n.clone(), tensor(d))).collect()
+}
+
+fn same_shapes(name: &str, got: &Shapes, want: &Shapes) {
+    for (n, d) in want {
+        assert_eq!(got.get(n), Some(d), "{name}: {n}");
+    }
+    for n in got.keys() {
+        assert!(want.contains_key(n), "{name}: {n} is not in the listing");
+    }
+}
+
+/// The listing of a variant, or `None` where this fixture set has none.
+fn listing(upstream: &str) -> Option<Value> {
+    let rel = format!("params/{upstream}.json");
+    fixtures().join(&rel).exists().then(|| family(&rel))
+}
+
+#[test]
+fn params_of_every_published_layout() {
+    let mut layouts = 0;
+    for fact in facts::ALL {
+        let (Ok(entry), Some(j)) = (registry::find(fact.name), listing(fact.upstream)) else {
+            println!("{}: not built or not listed", fact.name);
+            continue;
+        };
+        let canonical = built(entry);
+        for (list, words) in LISTS {
+            let Some(j) = j.get(list) else { continue };
+            let file = listed(j);
+            let mut used = 0;
+            for (layout, rules) in entry.layouts.iter().filter(|(l, _)| words.contains(l)) {
+                let name = format!("{} {layout}", fact.name);
+                let c = Checkpoint::from_tensors(&name, hollow(&file), rules).unwrap();
+                let mut got: Shapes = c.shapes().unwrap().into_iter().collect();
+                // A name map may add a batch axis; reading compares the number of elements then.
+                for (n, d) in &mut got {
+                    if let Some(want) = canonical.get(n) {
+                        if want.iter().product::<usize>() == d.iter().product::<usize>() && want.len() > d.len() {
+                            d.clone_from(want);
+                        }
+                    }
+                }
+                same_shapes(&name, &got, &canonical);
+                used += 1;
+            }
+            assert!(used > 0, "{}: no layout reads {list}", fact.name);
+            layouts += used;
+        }
+        println!(
+            "{}: {} parameters in {} layouts",
+            fact.name,
+            canonical.len(),
+            entry.layouts.len()
+        );
+    }
+    println!("params: {layouts} layouts agree name for name and shape for shape");
+    assert!(layouts > 0);
+}
+
+#[test]
+fn params_facts_are_the_upstream_counts() {
+    let summary = family("params/summary.json");
+    assert_eq!(summary.as_object().unwrap().len(), facts::ALL.len());
+    for f in facts::ALL {
+        let j = &summary[f.upstream];
+        let name = f.name;
+        let count = j["total_params_without_classifier_head"].as_u64();
+        assert_eq!(Some(f.parameters), count, "{name}");
+        assert_eq!(Some(f.gmacs_224), j["gmacs_224"].as_f64(), "{name}");
+        assert_eq!(f.scan_gflops_224, j["scan"].as_f64(), "{name}");
+        assert_eq!(f.feature, int(j, "/feature_dim"), "{name}");
+        assert_eq!(f.tokens.0, int(j, "/tokens_224"), "{name}");
+        let shape = &family(&format!("real/{}.json", f.upstream))["tokens_shape"];
+        assert_eq!(f.tokens, (int(shape, "/1"), int(shape, "/2")), "{name}");
+        let Ok(entry) = registry::find(name) else { continue };
+        let b = Builder::shapes();
+        let m = (entry.build)(Scale::Full, 224, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        assert_eq!((m.feature_dim(), m.token_dim()), (f.feature, f.tokens.1), "{name}");
+        let extra = (j["total_params"].as_u64().unwrap() - f.parameters) as usize;
+        let built = b.params().count();
+        assert!(
+            built == f.parameters as usize || built == f.parameters as usize + extra,
+            "{name}: {built}"
+        );
+    }
+}

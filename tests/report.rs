@@ -1,0 +1,970 @@
+//! Records and report, from the outside: values chosen by hand, means and deviations calculated by hand.
+//!
+//! The LaTeX test needs pdflatex with booktabs and threeparttable and says so when they are not there.
+
+use medft::error::BadInput;
+use medft::report::{
+    self, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput, Verdict,
+};
+use medft::results::{
+    Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, RunRecord, RunState, Selected, Spec, Store, Truth,
+    WhichWeights, frame,
+};
+use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use medft::{fsio, report::DEMO_WARNING};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+// ---------------------------------------------------------------------------------------------------------------- records
+
+fn spec(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind, seed: u64) -> Spec {
+    let run = RunSpec {
+        dataset: dataset.into(),
+        backbone: backbone.into(),
+        scale: Scale::Full,
+        freeze,
+        head,
+        seed,
+        protocol: Protocol::faithful(),
+    };
+    let id = fsio::sha256_hex(format!("{dataset} {backbone} {freeze} {head} {seed}").as_bytes());
+    Spec {
+        id,
+        run,
+        data_sha256: fsio::sha256_hex(b"data"),
+        weights: BTreeMap::from([(backbone.to_owned(), fsio::sha256_hex(b"weights"))]),
+        protocol_revision: 1,
+    }
+}
+
+fn output(spec: &Spec, metric: &str, value: f64) -> RunOutput {
+    let epoch = |n: u32, train_loss: f64| Epoch {
+        epoch: n,
+        lr: 1e-4,
+        train_loss,
+        val_loss: 0.5 / f64::from(n),
+        val: BTreeMap::from([(metric.to_owned(), 0.1 + 0.2), ("undefined".to_owned(), f64::NAN)]),
+    };
+    let mut provenance = Provenance::start(spec, "cpu", 2);
+    provenance.phases = BTreeMap::from([("train".into(), 3000.0), ("test".into(), 600.0)]);
+    provenance.commit = Some("0123abc".into());
+    provenance.dirty = Some(false);
+    RunOutput {
+        epochs: vec![epoch(1, 0.7), epoch(2, 0.6), epoch(3, f64::NAN)],
+        target: metric.into(),
+        headline: WhichWeights::Best,
+        best: BTreeMap::from([(metric.to_owned(), value), ("loss".to_owned(), 0.25)]),
+        last: BTreeMap::from([(metric.to_owned(), value - 0.01), ("loss".to_owned(), 0.3)]),
+        selected: Selected {
+            faithful: Some(2),
+            corrected: None,
+        },
+        model: ModelFacts {
+            family: "DINOv2".into(),
+            backbone_params: 86_580_480,
+            trainable_params: 1538,
+            total_params: 86_582_018,
+        },
+        predictions: Predictions {
+            ids: vec!["a.png".into(), "ü b.png".into(), "c.png".into()],
+            truth: Truth::Classes(vec![1, 0, 1]),
+            outputs: 2,
+            best: vec![0.25, -1.5, 3.0, f32::MIN_POSITIVE, 0.1, 0.2],
+            last: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        },
+        provenance,
+    }
+}
+
+fn finished(store: &Store, spec: &Spec, metric: &str, value: f64) -> RunRecord {
+    store.begin(spec).unwrap();
+    store.finish(&spec.id, &output(spec, metric, value)).unwrap()
+}
+
+fn one_spec() -> Spec {
+    spec("ddsm", "dinov2-b", Freeze::Frozen, HeadKind::Linear, 0)
+}
+
+fn broken(state: RunState) -> String {
+    match state {
+        RunState::Broken(why) => why,
+        other => panic!("expected a broken run, found {other:?}"),
+    }
+}
+
+#[test]
+fn a_run_goes_from_absent_to_done_and_is_read_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "paper");
+    let s = one_spec();
+    assert_eq!(store.state(&s.id), RunState::Absent);
+    let run_dir = store.begin(&s).unwrap();
+    assert_eq!(run_dir, dir.path().join("paper").join(&s.id[..16]));
+    assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: false });
+    fsio::write_atomic(&store.checkpoint_dir(&s.id).join("state.safetensors"), b"weights").unwrap();
+    assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: true });
+    store.begin(&s).unwrap();
+    assert_eq!(
+        store.state(&s.id),
+        RunState::Partial { checkpoint: true },
+        "begin keeps the checkpoint of its own run"
+    );
+    assert!(store.all().unwrap().done.is_empty());
+
+    let out = output(&s, "roc_auc", 0.9375);
+    let record = store.finish(&s.id, &out).unwrap();
+    assert_eq!(store.state(&s.id), RunState::Done);
+    assert!(!store.checkpoint_dir(&s.id).exists());
+    assert_eq!(store.load(&s.id).unwrap(), record);
+    assert_eq!(
+        (record.metrics.value, record.metrics.target.as_str()),
+        (0.9375, "roc_auc")
+    );
+    assert_eq!(record.provenance.data_sha256, s.data_sha256);
+    assert_eq!(store.predictions(&s.id).unwrap(), out.predictions);
+    let epochs = store.epochs(&s.id).unwrap();
+    assert_eq!(epochs[..2].iter().map(|e| e.train_loss).collect::<Vec<_>>(), [0.7, 0.6]);
+    assert!(epochs[2].train_loss.is_nan() && epochs[0].val["undefined"].is_nan());
+    assert_eq!(epochs[0].val["roc_auc"].to_bits(), (0.1f64 + 0.2).to_bits());
+    store.verify(&s.id).unwrap();
+    let listing = store.all().unwrap();
+    assert_eq!(listing.done, [record]);
+    assert!(listing.broken.is_empty() && listing.partial.is_empty() && listing.failed.is_empty());
+
+    let e = store.begin(&s).unwrap_err();
+    assert!(
+        e.downcast_ref::<BadInput>().is_some() && e.to_string().contains("finished"),
+        "{e}"
+    );
+    let check = Command::new("sha256sum")
+        .args(["-c", "--quiet", "DONE"])
+        .current_dir(&run_dir)
+        .status();
+    assert!(check.map_or(true, |s| s.success()), "sha256sum -c DONE");
+}
+
+#[test]
+fn multi_label_predictions_come_back() {
+    let p = Predictions {
+        ids: vec!["a".into(), "b".into()],
+        truth: Truth::Labels {
+            labels: 3,
+            values: vec![1, 0, 0, 0, 1, 1],
+        },
+        outputs: 3,
+        best: vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        last: vec![-0.0, -1.0, -2.0, -3.0, -4.0, f32::MAX],
+    };
+    let bytes = p.to_bytes().unwrap();
+    assert_eq!(bytes, p.to_bytes().unwrap());
+    assert_eq!(Predictions::from_bytes(Path::new("x"), &bytes).unwrap(), p);
+    let e = Predictions::from_bytes(Path::new("x.parquet"), &bytes[..bytes.len() / 2]).unwrap_err();
+    assert!(e.to_string().contains("x.parquet"), "{e}");
+}
+
+#[test]
+fn the_same_run_leaves_the_same_bytes_everywhere_but_in_its_provenance() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let s = one_spec();
+    for dir in [&a, &b] {
+        finished(&Store::new(dir.path(), "x"), &s, "roc_auc", 0.9);
+    }
+    for file in ["spec.json", "epochs.json", "metrics.json", "predictions.parquet"] {
+        let read = |d: &tempfile::TempDir| fs::read(Store::new(d.path(), "x").run_dir(&s.id).join(file)).unwrap();
+        assert_eq!(read(&a), read(&b), "{file}");
+    }
+}
+
+#[test]
+fn an_edited_record_is_named_and_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    finished(&store, &s, "roc_auc", 0.9375);
+    let path = store.run_dir(&s.id).join("metrics.json");
+    let text = fs::read_to_string(&path).unwrap();
+
+    fs::write(&path, text.replacen("0.9375", "0.9975", 2)).unwrap();
+    let why = broken(store.state(&s.id));
+    assert!(why.contains("metrics.json") && why.contains("edited"), "{why}");
+    let e = store.load(&s.id).unwrap_err();
+    assert!(e.downcast_ref::<BadInput>().is_some(), "{e}");
+    let listing = store.all().unwrap();
+    assert_eq!((listing.done.len(), listing.broken.len()), (0, 1));
+
+    // Re-indented, the record proves itself, but DONE knows the bytes.
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    fs::write(&path, value.to_string()).unwrap();
+    assert!(medft::results::read_record::<medft::results::Metrics>(&path).is_ok());
+    assert!(broken(store.state(&s.id)).contains("DONE"));
+    fs::write(&path, text).unwrap();
+    assert_eq!(store.state(&s.id), RunState::Done);
+}
+
+#[test]
+fn torn_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    finished(&store, &s, "roc_auc", 0.9375);
+    for file in [
+        "spec.json",
+        "epochs.json",
+        "metrics.json",
+        "provenance.json",
+        "predictions.parquet",
+        "DONE",
+    ] {
+        let path = store.run_dir(&s.id).join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let why = broken(store.state(&s.id));
+        assert!(why.contains(file), "{file}: {why}");
+        fs::remove_file(&path).unwrap();
+        if file == "DONE" {
+            assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: false });
+        } else {
+            assert!(broken(store.state(&s.id)).contains(file));
+        }
+        fs::write(&path, whole).unwrap();
+        assert_eq!(store.state(&s.id), RunState::Done);
+    }
+}
+
+#[test]
+fn predictions_of_the_same_size_but_other_bytes_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    finished(&store, &s, "roc_auc", 0.9375);
+    let path = store.run_dir(&s.id).join("predictions.parquet");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    for e in [store.verify(&s.id).unwrap_err(), store.predictions(&s.id).unwrap_err()] {
+        assert!(e.to_string().contains("predictions.parquet"), "{e}");
+    }
+}
+
+#[test]
+fn without_its_marker_a_run_does_not_count_and_a_broken_one_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    finished(&store, &s, "roc_auc", 0.9375);
+    fs::remove_file(store.run_dir(&s.id).join("DONE")).unwrap();
+    let listing = store.all().unwrap();
+    assert_eq!((listing.done.len(), listing.partial.len()), (0, 1));
+    assert!(store.load(&s.id).unwrap_err().to_string().contains("DONE"));
+    finished(&store, &s, "roc_auc", 0.9375);
+    assert_eq!(store.state(&s.id), RunState::Done);
+
+    let spec_file = store.run_dir(&s.id).join("spec.json");
+    fs::write(
+        &spec_file,
+        fs::read_to_string(&spec_file).unwrap().replace("ddsm", "ddsn"),
+    )
+    .unwrap();
+    assert!(broken(store.state(&s.id)).contains("spec.json"));
+    finished(&store, &s, "roc_auc", 0.9375);
+    assert_eq!(store.state(&s.id), RunState::Done);
+    let aside = dir.path().join("x/.broken").join(format!("{}-1", &s.id[..16]));
+    assert!(
+        fs::read_to_string(aside.join("spec.json")).unwrap().contains("ddsn"),
+        "the broken folder is kept"
+    );
+    assert_eq!(store.all().unwrap().done.len(), 1);
+}
+
+#[test]
+fn a_failed_run_is_a_gap_with_its_reason_until_it_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    store.begin(&s).unwrap();
+    store
+        .fail(
+            &s.id,
+            &Failure {
+                epoch: 3,
+                step: 120,
+                reason: "the loss is not a number".into(),
+            },
+        )
+        .unwrap();
+    assert_eq!(store.state(&s.id), RunState::Failed("the loss is not a number".into()));
+    let listing = store.all().unwrap();
+    assert_eq!((listing.done.len(), listing.failed[0].1.step), (0, 120));
+    store.begin(&s).unwrap();
+    assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: false });
+}
+
+#[test]
+fn contradictions_of_the_trainer_are_refused_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    store.begin(&s).unwrap();
+    fsio::write_atomic(&store.checkpoint_dir(&s.id).join("state"), b"weights").unwrap();
+    let good = output(&s, "roc_auc", 0.9);
+    let mut short = good.clone();
+    short.predictions.last.pop();
+    let mut unknown = good.clone();
+    unknown.target = "recall".into();
+    let mut unselected = good;
+    unselected.selected.faithful = Some(9);
+    for (out, word) in [(short, "logits"), (unknown, "recall"), (unselected, "epoch 9")] {
+        let e = store.finish(&s.id, &out).unwrap_err();
+        assert!(e.to_string().contains(word), "{e}");
+        assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: true });
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_a_partial_run_with_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let s = one_spec();
+    let run_dir = store.begin(&s).unwrap();
+    fsio::write_atomic(&store.checkpoint_dir(&s.id).join("state"), b"weights").unwrap();
+    fs::create_dir_all(run_dir.join("metrics.json/in the way")).unwrap();
+    let e = store.finish(&s.id, &output(&s, "roc_auc", 0.9)).unwrap_err();
+    assert!(
+        e.downcast_ref::<BadInput>()
+            .is_some_and(|e| e.at.contains("metrics.json")),
+        "{e}"
+    );
+    assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: true });
+    fs::remove_dir_all(run_dir.join("metrics.json")).unwrap();
+    store.finish(&s.id, &output(&s, "roc_auc", 0.9)).unwrap();
+    assert_eq!(store.state(&s.id), RunState::Done);
+}
+
+/// Ten thousand file operations with fsync: `cargo test --release --test report -- --ignored`.
+#[test]
+#[ignore = "slow: writes 1,120 runs"]
+fn a_thousand_runs_are_listed_in_under_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path(), "x");
+    let start = std::time::Instant::now();
+    for seed in 0..1120 {
+        let s = spec("ddsm", "dinov2-b", Freeze::Frozen, HeadKind::Linear, seed);
+        store.begin(&s).unwrap();
+        let mut out = output(&s, "roc_auc", 0.9);
+        let epoch = out.epochs[0].clone();
+        out.epochs = (1..=100)
+            .map(|n| Epoch {
+                epoch: n,
+                ..epoch.clone()
+            })
+            .collect();
+        store.finish(&s.id, &out).unwrap();
+    }
+    println!("written in {:.1} s", start.elapsed().as_secs_f64());
+    let start = std::time::Instant::now();
+    let listing = store.all().unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("listed in {seconds:.2} s");
+    assert_eq!(frame(&listing.done).unwrap().height(), 1120);
+    assert!(seconds < 1.0, "{seconds}");
+}
+
+#[test]
+fn a_results_folder_that_cannot_be_written_is_bad_input_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("results");
+    fs::write(&file, b"a file where the folder should be").unwrap();
+    let e = Store::new(&file, "x").begin(&one_spec()).unwrap_err();
+    let e = e.downcast_ref::<BadInput>().expect("bad input");
+    assert!(e.at.contains("spec.json") && !e.remedy.is_empty(), "{e}");
+}
+
+// ----------------------------------------------------------------------------------------------------------------- report
+
+const REGIMES: [(Freeze, HeadKind); 4] = [
+    (Freeze::Frozen, HeadKind::Linear),
+    (Freeze::Frozen, HeadKind::Mha),
+    (Freeze::Unfrozen, HeadKind::Linear),
+    (Freeze::Unfrozen, HeadKind::Mha),
+];
+
+/// Builds an input from (data set, backbone, regime, values by seed or a reason).
+struct Study {
+    input: ReportInput,
+    records: Vec<RunRecord>,
+    dir: tempfile::TempDir,
+}
+
+impl Study {
+    fn new(datasets: &[(&str, &str)], backbones: &[(&str, &str, &str, f64)]) -> Self {
+        let preset = serde_json::to_value(Protocol::faithful()).unwrap();
+        let used = serde_json::to_value(Protocol {
+            epochs: 3,
+            ..Protocol::faithful()
+        })
+        .unwrap();
+        let input = ReportInput {
+            study: "test".into(),
+            title: "A study".into(),
+            description: "Made for a test.".into(),
+            expected: String::new(),
+            demo: false,
+            protocol: ProtocolNote::new("faithful", &preset, &used),
+            datasets: datasets
+                .iter()
+                .map(|(name, title)| DatasetFacts {
+                    name: (*name).into(),
+                    title: (*title).into(),
+                    metric: "roc_auc".into(),
+                    metric_title: "ROC-AUC".into(),
+                    margin: Some(0.01),
+                    margin_reason: "Chosen for the test.".into(),
+                })
+                .collect(),
+            backbones: backbones
+                .iter()
+                .map(|(name, title, family, millions)| BackboneFacts {
+                    name: (*name).into(),
+                    title: (*title).into(),
+                    family: (*family).into(),
+                    params: Some((millions * 1e6) as u64),
+                })
+                .collect(),
+            planned: Vec::new(),
+            runs: frame(&[]).unwrap(),
+            published: Vec::new(),
+            context: Vec::new(),
+            sources: Vec::new(),
+            caveats: Vec::new(),
+            alpha: 0.05,
+            templates: None,
+        };
+        Self {
+            input,
+            records: Vec::new(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Plans one cell. `Ok(v)` is a finished run with this value, `Err(why)` a gap.
+    fn cell(&mut self, dataset: &str, backbone: &str, regime: usize, runs: &[Result<f64, &str>]) {
+        let (freeze, head) = REGIMES[regime];
+        for (seed, run) in (0u64..).zip(runs) {
+            let s = spec(dataset, backbone, freeze, head, seed);
+            let state = match run {
+                Ok(value) => {
+                    self.records.push(record(&s, *value));
+                    PlannedState::Done(s.id.clone())
+                }
+                Err(why) => PlannedState::Gap((*why).to_owned()),
+            };
+            self.input.planned.push(PlannedRun {
+                dataset: dataset.into(),
+                backbone: backbone.into(),
+                freeze,
+                head,
+                seed,
+                state,
+            });
+        }
+    }
+
+    fn render(&mut self, folder: &str) -> report::ReportOutput {
+        self.input.runs = frame(&self.records).unwrap();
+        report::render(&self.input, &self.dir.path().join(folder)).unwrap()
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.path().join(file)).unwrap()
+    }
+}
+
+/// A record without files: the report sees records only.
+fn record(s: &Spec, value: f64) -> RunRecord {
+    let out = output(s, "roc_auc", value);
+    RunRecord {
+        spec: s.clone(),
+        metrics: medft::results::Metrics {
+            target: out.target,
+            value,
+            headline: out.headline,
+            best: out.best,
+            last: out.last,
+            selected: out.selected,
+            model: out.model,
+            predictions: medft::results::PredictionFile {
+                sha256: String::new(),
+                bytes: 0,
+                images: 3,
+            },
+        },
+        provenance: out.provenance,
+    }
+}
+
+const PAIR: [(&str, &str, &str, f64); 3] = [
+    ("dinov2-s", "DINOv2-S", "DINOv2", 22.06),
+    ("dinov2-b", "DINOv2-B", "DINOv2", 86.58),
+    ("mae_b", "MAE_B", "MAE", 85.8),
+];
+
+/// 0.90, 0.92, 0.94: mean 0.92, sd √((0.0004 + 0 + 0.0004) / 2) = 0.02. 0.9194, 0.9198: mean 0.9196, prints as 0.920: a tie.
+/// 0.91, 0.89: mean 0.90, sd √(0.0002 / 1) = 0.0141.
+fn small_study() -> Study {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-s", 0, &[Ok(0.90), Ok(0.92), Ok(0.94)]);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.9194), Ok(0.9198), Err("not run yet")]);
+    s.cell("ddsm", "mae_b", 0, &[Ok(0.91), Ok(f64::NAN), Ok(0.89)]);
+    s.cell(
+        "ddsm",
+        "dinov2-s",
+        3,
+        &[Ok(-0.0002), Err("not run yet"), Err("not run yet")],
+    );
+    s.cell("ddsm", "dinov2-b", 3, &[Err("the weights of MAE_B are not here"); 3]);
+    s
+}
+
+#[test]
+fn the_markdown_table_is_the_one_written_by_hand() {
+    let mut s = small_study();
+    let out = s.render("r");
+    assert_eq!((out.planned, out.done), (15, 8));
+    let expected = "\
+### DDSM, ROC-AUC on the test set
+
+| Family | Backbone | Params (M) | frozen, linear | unfrozen, MHA |
+| :-- | :-- | --: | :-: | :-: |
+| DINOv2 | DINOv2-S | 22.1 | **0.920** ± 0.020 (3) | 0.000 (1)<sup>a</sup> |
+| DINOv2 | DINOv2-B | 86.6 | **0.920** ± 0.000 (2)<sup>b</sup> | –<sup>c</sup> |
+| MAE | MAE\\_B | 85.8 | <ins>0.900</ins> ± 0.014 (2)<sup>d</sup> | –<sup>e</sup> |
+
+Mean ± sample standard deviation over seeds (number of seeds); per column best in bold, second underlined, ties decided as printed. Protocol: preset faithful (epochs 3, batch 64, lr 0.0001, weight decay 0.00001, augment paper, validation set shuffled-drop-last, test weights best), changed from the preset: epochs 3.
+
+- <sup>a</sup> seeds 1, 2: not run yet.
+- <sup>b</sup> seed 2: not run yet.
+- <sup>c</sup> the weights of MAE\\_B are not here.
+- <sup>d</sup> seed 1: the test metric is not a number.
+- <sup>e</sup> not planned in this study.
+";
+    assert_eq!(s.read("r/tables/ddsm.md"), expected);
+}
+
+#[test]
+fn the_latex_table_has_the_same_numbers() {
+    let mut s = small_study();
+    s.render("r");
+    let tex = s.read("r/tables/ddsm.tex");
+    for line in [
+        r"\begin{tabular}{llrcc}",
+        r" &  &  & \multicolumn{1}{c}{Frozen} & \multicolumn{1}{c}{Unfrozen} \\",
+        r"\cmidrule(lr){4-4}\cmidrule(lr){5-5}",
+        r"DINOv2 & DINOv2-S & 22.1 & $\mathbf{0.920} \pm 0.020$ (3) & $0.000$ (1)\tnote{a} \\",
+        r"MAE & MAE\_B & 85.8 & $\underline{0.900} \pm 0.014$ (2)\tnote{d} & --\tnote{e} \\",
+        r"\item[c] the weights of MAE\_B are not here.",
+    ] {
+        assert!(tex.contains(line), "no line {line} in\n{tex}");
+    }
+}
+
+#[test]
+fn the_csv_has_full_precision_and_the_runs_behind_every_number() {
+    let mut s = small_study();
+    s.render("r");
+    let text = s.read("r/tables/ddsm.csv");
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let rows: Vec<BTreeMap<String, String>> = csv.deserialize().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 6);
+    let id = |seed| spec("ddsm", "dinov2-s", Freeze::Frozen, HeadKind::Linear, seed).id;
+    assert_eq!(rows[0]["runs"], format!("{} {} {}", id(0), id(1), id(2)));
+    assert_eq!(
+        (rows[0]["values"].as_str(), rows[0]["rank"].as_str()),
+        ("0.9 0.92 0.94", "best")
+    );
+    assert_eq!(
+        (rows[0]["freeze"].as_str(), rows[0]["head"].as_str()),
+        ("frozen", "linear")
+    );
+    assert_eq!(
+        (rows[0]["family"].as_str(), rows[0]["params_m"].as_str()),
+        ("DINOv2", "22.06")
+    );
+    assert!((rows[0]["sd"].parse::<f64>().unwrap() - 0.02).abs() < 1e-12);
+    assert_eq!(
+        (
+            rows[3]["n"].as_str(),
+            rows[3]["planned"].as_str(),
+            rows[3]["mean"].as_str()
+        ),
+        ("0", "3", "")
+    );
+    assert_eq!(rows[3]["gap"], "the weights of MAE_B are not here");
+}
+
+#[test]
+fn the_same_records_give_the_same_bytes_in_any_order() {
+    let mut s = small_study();
+    s.input.published = vec![point("dinov2-b", 0.921)];
+    let files = s.render("a").files;
+    s.records.reverse();
+    s.input.planned.reverse();
+    s.render("b");
+    assert_eq!(files.len(), 9);
+    for f in files {
+        let name = f.strip_prefix(s.dir.path().join("a")).unwrap();
+        let read = |d: &str| fs::read(s.dir.path().join(d).join(name)).unwrap();
+        assert!(read("a") == read("b"), "{}", name.display());
+    }
+}
+
+#[test]
+fn the_page_says_what_is_missing_and_why() {
+    let mut s = small_study();
+    s.render("r");
+    let page = s.read("r/README.md");
+    for line in [
+        "8 of 15 planned runs have a result.",
+        "| DDSM | ROC-AUC | 8 | 15 |",
+        "| 3 | not run yet |\n| 3 | the weights of MAE\\_B are not here |\n| 1 | the test metric is not a number |",
+        "| cpu | 9 | 9.00 |",
+        "| 0123abc | 9 |",
+        "This study has no published value to compare with",
+    ] {
+        assert!(page.contains(line), "no line {line} in\n{page}");
+    }
+}
+
+fn point(backbone: &str, value: f64) -> PublishedPoint {
+    PublishedPoint {
+        dataset: "ddsm".into(),
+        backbone: backbone.into(),
+        metric: "roc_auc".into(),
+        freeze: None,
+        head: None,
+        params_millions: Some(86.0),
+        value,
+        uncertainty: 0.0001,
+        shared_offset: 0.0,
+        note: None,
+    }
+}
+
+/// 0.938, 0.942, 0.941 against 0.940: scipy's p is 0.0076 at margin 0.01 (see `stats.rs`), still below 0.05 at 0.0099.
+/// 0.90, 0.91 against 0.95: p of "differs" is 0.045. 0.938, 0.942 against 0.948: the spread crosses the margin.
+#[test]
+fn every_verdict_is_given_where_it_belongs() {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.938), Ok(0.942), Ok(0.941)]);
+    s.cell("ddsm", "dinov2-b", 1, &[Ok(0.90), Ok(0.91), Err("not run yet")]);
+    s.cell("ddsm", "dinov2-b", 2, &[Ok(0.94)]);
+    s.cell("ddsm", "dinov2-b", 3, &[Err("no GPU with enough memory"); 3]);
+    s.input.published = vec![
+        PublishedPoint {
+            note: Some("Absent from the authors' code.".into()),
+            ..point("vmamba-s", 0.7)
+        },
+        point("dinov2-b", 0.94),
+    ];
+    let out = s.render("r");
+    let verdicts: Vec<&Verdict> = out.comparisons.iter().map(|c| &c.verdict).collect();
+    assert_eq!(verdicts[0], &Verdict::Reproduced);
+    assert!(
+        matches!(verdicts[1], Verdict::Inconclusive(why) if why.contains("2 seeds")),
+        "{verdicts:?}"
+    );
+    assert!(matches!(verdicts[2], Verdict::Inconclusive(why) if why.contains("one seed")));
+    assert_eq!(verdicts[3], &Verdict::NotRun("no GPU with enough memory".into()));
+    assert_eq!(verdicts[4], &Verdict::NotRun("not planned in this study".into()));
+    let n = out.verdicts;
+    assert_eq!((n.reproduced, n.differs, n.inconclusive, n.not_run), (1, 0, 2, 2));
+
+    s.input.published = vec![point("dinov2-b", 0.96)];
+    assert_eq!(s.render("r").comparisons[1].verdict, Verdict::Differs);
+    let page = s.read("r/compare.md");
+    assert!(page.contains("The figure does not say which regime it shows"), "{page}");
+    assert!(
+        page.contains("| DINOv2-B | 0.960 ± 0.00010 | frozen, MHA | 0.905 ± 0.007 (2) | -0.0550 |"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_verdict_needs_the_same_metric_a_margin_and_a_value_read_finely_enough() {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.9399), Ok(0.9401)]);
+    s.cell("ddsm", "dinov2-b", 3, &[Ok(0.9399), Ok(0.9401)]);
+    let known = PublishedPoint {
+        freeze: Some(Freeze::Frozen),
+        head: Some(HeadKind::Linear),
+        ..point("dinov2-b", 0.94)
+    };
+    let mut verdict = |p: &PublishedPoint, margin: Option<f64>| {
+        s.input.published = vec![p.clone()];
+        s.input.datasets[0].margin = margin;
+        let all = s.render("r").comparisons;
+        assert_eq!(all.len(), 1, "a value of one regime is compared with that regime only");
+        all[0].verdict.clone()
+    };
+    assert_eq!(verdict(&known, Some(0.01)), Verdict::Reproduced);
+    let why = |v: Verdict| match v {
+        Verdict::Inconclusive(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(verdict(&known, None)).contains("no margin"));
+    let other = PublishedPoint {
+        metric: "accuracy".into(),
+        ..known.clone()
+    };
+    assert!(why(verdict(&other, Some(0.01))).contains("another metric (accuracy)"));
+    let coarse = PublishedPoint {
+        shared_offset: 0.02,
+        ..known.clone()
+    };
+    assert!(why(verdict(&coarse, Some(0.01))).contains("uncertainty of the reading"));
+    let absent = PublishedPoint {
+        head: Some(HeadKind::Mha),
+        ..known
+    };
+    assert_eq!(
+        verdict(&absent, Some(0.01)),
+        Verdict::NotRun("not planned in this study".into())
+    );
+}
+
+#[test]
+fn values_of_other_experiments_are_context_without_a_verdict() {
+    let mut s = small_study();
+    s.input.expected = "A table.".into();
+    s.input.sources = vec!["Somebody: *A benchmark*, table 3.".into()];
+    s.input.caveats = vec!["None of the models is one of ours.".into()];
+    s.input.context = vec![ContextValue {
+        dataset: "ddsm".into(),
+        label: "ResNet-18 (28)".into(),
+        metric: "roc_auc_ovr".into(),
+        value: 0.717,
+        sd: None,
+        source: "Somebody 2023".into(),
+    }];
+    let out = s.render("r");
+    assert_eq!(out.verdicts, report::VerdictCounts::default());
+    let page = s.read("r/compare.md");
+    for line in [
+        "This study has no published value to compare with.",
+        "- Somebody: \\*A benchmark\\*, table 3.",
+        "- None of the models is one of ours.",
+        "| DDSM | ResNet-18 (28) | roc\\_auc\\_ovr | 0.717 | Somebody 2023 |",
+    ] {
+        assert!(page.contains(line), "no line {line} in\n{page}");
+    }
+    assert!(s.read("r/README.md").contains("Expected: A table."));
+}
+
+#[test]
+fn a_demo_says_first_that_its_numbers_mean_nothing_and_shows_no_published_value() {
+    let mut s = small_study();
+    s.input.published = vec![point("dinov2-b", 0.921)];
+    s.input.demo = true;
+    s.render("r");
+    for file in ["README.md", "compare.md", "tables/ddsm.md"] {
+        let first = s.read(&format!("r/{file}")).lines().next().unwrap().to_owned();
+        assert_eq!(first, format!("**{DEMO_WARNING}**"), "{file}");
+    }
+    assert!(
+        s.read("r/tables/ddsm.tex")
+            .contains(&format!(r"\textbf{{{DEMO_WARNING}}}"))
+    );
+    let svg = s.read("r/figure.svg");
+    assert!(svg.contains(DEMO_WARNING) && !svg.contains("published"));
+}
+
+#[test]
+fn nothing_is_done_yet() {
+    let mut s = Study::new(&[("ddsm", "DDSM"), ("aptos2019", "APTOS2019")], &PAIR);
+    for d in ["ddsm", "aptos2019"] {
+        for b in ["dinov2-s", "dinov2-b", "mae_b"] {
+            s.cell(d, b, 0, &[Err("the images are not here"); 3]);
+        }
+    }
+    s.input.published = vec![point("dinov2-b", 0.921), point("mae_b", 0.9)];
+    let out = s.render("r");
+    assert_eq!((out.done, out.verdicts.not_run), (0, 2));
+    let svg = s.read("r/figure.svg");
+    assert!(svg.contains("no result yet") && svg.contains("published") && svg.contains("DINOv2-B"));
+    assert_eq!(s.read("r/tables/ddsm.md").matches("–<sup>a</sup>").count(), 3);
+    assert!(s.read("r/README.md").contains("| 18 | the images are not here |"));
+
+    let mut nothing = Study::new(&[], &[]);
+    assert_eq!(nothing.render("r").planned, 0);
+}
+
+#[test]
+fn a_frame_that_contradicts_the_plan_is_refused() {
+    let mut s = small_study();
+    s.records[0].spec.run.seed = 7;
+    s.input.runs = frame(&s.records).unwrap();
+    let e = report::render(&s.input, s.dir.path()).unwrap_err();
+    assert!(e.to_string().contains("another run"), "{e}");
+    let mut s = small_study();
+    s.records[0].metrics.target = "recall".into();
+    s.input.runs = frame(&s.records).unwrap();
+    let e = report::render(&s.input, s.dir.path()).unwrap_err();
+    assert!(e.to_string().contains("reports recall instead of roc_auc"), "{e}");
+    let mut s = small_study();
+    s.records.push(s.records[0].clone());
+    s.input.runs = frame(&s.records).unwrap();
+    assert!(
+        report::render(&s.input, s.dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("twice")
+    );
+}
+
+#[test]
+fn a_template_of_ones_own_wins_and_a_wrong_one_is_named() {
+    let mut s = small_study();
+    let folder = s.dir.path().join("templates");
+    fs::create_dir(&folder).unwrap();
+    fs::write(
+        folder.join("table.md.tera"),
+        "{% for r in rows %}{{ r.cells[1].text }};{% endfor %}",
+    )
+    .unwrap();
+    s.input.templates = Some(folder.clone());
+    s.render("r");
+    assert_eq!(s.read("r/tables/ddsm.md"), "DINOv2-S;DINOv2-B;MAE\\_B;");
+    for (text, what) in [("{{ nothing }}", "table.md.tera"), ("{% for %}", "table.md.tera")] {
+        fs::write(folder.join("table.md.tera"), text).unwrap();
+        let e = report::render(&s.input, &s.dir.path().join("r")).unwrap_err();
+        assert!(
+            e.downcast_ref::<BadInput>().is_some() && e.to_string().contains(what),
+            "{e}"
+        );
+    }
+}
+
+#[test]
+fn the_report_folder_that_cannot_be_written_is_bad_input() {
+    let s = small_study();
+    let file = s.dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let mut input = s.input.clone();
+    input.runs = frame(&s.records).unwrap();
+    let e = report::render(&input, &file).unwrap_err();
+    assert!(e.downcast_ref::<BadInput>().is_some(), "{e}");
+}
+
+/// The whole paper: 14 backbones × 4 data sets × 4 regimes × 5 seeds, with gaps.
+fn large_study() -> Study {
+    let backbones: Vec<(String, String, &str, f64)> = [
+        ("AIMv2", 309.2, "L"),
+        ("AIMv2", 681.0, "H"),
+        ("DINOv2", 86.6, "B"),
+        ("DINOv2", 304.4, "L"),
+        ("SAM2", 69.1, "B"),
+        ("SAM2", 212.7, "L"),
+        ("MAE", 85.8, "B"),
+        ("MAE", 303.3, "L"),
+        ("MAE", 630.8, "H"),
+        ("CoCa", 87.8, "B"),
+        ("CoCa", 303.9, "L"),
+        ("VMamba", 50.0, "S"),
+        ("VMamba", 88.6, "B"),
+        ("CLIP", 86.2, "B"),
+    ]
+    .iter()
+    .map(|(f, p, size)| {
+        (
+            format!("{}-{}", f.to_lowercase(), size.to_lowercase()),
+            format!("{f}-{size}"),
+            *f,
+            *p,
+        )
+    })
+    .collect();
+    let rows: Vec<(&str, &str, &str, f64)> = backbones
+        .iter()
+        .map(|(n, t, f, p)| (n.as_str(), t.as_str(), *f, *p))
+        .collect();
+    let sets = [
+        ("ddsm", "DDSM"),
+        ("chexpert", "CheXpert & 50% {more}"),
+        ("isic2019", "ISIC_2019"),
+        ("aptos2019", "APTOS ~ #1 ^ \\"),
+    ];
+    let mut s = Study::new(&sets, &rows);
+    let mut rng = medft::rng::Stream::new(1, medft::rng::Purpose::Test, 0, 0);
+    for (d, _) in sets {
+        for (i, (b, ..)) in backbones.iter().enumerate() {
+            for regime in 0..4 {
+                let centre = 0.9 + 0.01 * regime as f64 + rng.uniform_in(-0.02, 0.02);
+                let values: Vec<Result<f64, &str>> = (0..5)
+                    .map(|_| {
+                        if i == 11 {
+                            Err("the authors' code does not contain VMamba: model_x & 100%")
+                        } else {
+                            Ok(centre + 0.004 * rng.normal())
+                        }
+                    })
+                    .collect();
+                s.cell(d, b, regime, &values);
+            }
+            let value = 0.91 + rng.uniform_in(-0.015, 0.03);
+            s.input.published.push(PublishedPoint {
+                dataset: d.into(),
+                ..point(b, value)
+            });
+            s.input.published.last_mut().unwrap().params_millions = Some(rows[i].3);
+        }
+    }
+    s
+}
+
+#[test]
+fn the_whole_paper_is_rendered_in_under_five_seconds() {
+    let mut s = large_study();
+    s.input.runs = frame(&s.records).unwrap();
+    let start = std::time::Instant::now();
+    let out = report::render(&s.input, &s.dir.path().join("r")).unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("224 cells × 5 seeds: {seconds:.2} s");
+    assert_eq!((out.planned, out.done, out.comparisons.len()), (1120, 1040, 224));
+    assert!(seconds < 5.0, "{seconds}");
+}
+
+/// Every table of the whole paper, and the small one, go through pdflatex without one warning.
+#[test]
+fn pdflatex_has_nothing_to_complain_about() {
+    let have = |tool: &str, arg: &str| {
+        Command::new(tool)
+            .arg(arg)
+            .output()
+            .is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
+    };
+    if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") {
+        println!("skipped: needs pdflatex with booktabs and threeparttable");
+        return;
+    }
+    for (mut s, demo) in [(large_study(), false), (small_study(), true)] {
+        s.input.demo = demo;
+        s.render("r");
+        let folder = s.dir.path().join("r");
+        for _ in 0..2 {
+            let run = Command::new("pdflatex")
+                .args(["-interaction=nonstopmode", "-halt-on-error", "tables.tex"])
+                .current_dir(&folder)
+                .output()
+                .unwrap();
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        }
+        let log = String::from_utf8_lossy(&fs::read(folder.join("tables.log")).unwrap()).into_owned();
+        for word in ["Warning", "Overfull", "Underfull", "undefined", "Missing"] {
+            let line = log.lines().find(|l| l.contains(word));
+            assert!(line.is_none(), "{}", line.unwrap());
+        }
+    }
+}
