@@ -123,7 +123,13 @@ impl Images {
     ) -> Result<Self> {
         if p.normalisation != Normalisation::Dataset {
             let remedy = "Set `normalisation = \"dataset\"` in the study.";
-            return Err(BadInput::new("protocol", "the data set's own statistics", "normalisation = backbone", remedy).into());
+            return Err(BadInput::new(
+                "protocol",
+                "the data set's own statistics",
+                "normalisation = backbone",
+                remedy,
+            )
+            .into());
         }
         let transform = Transform::new(p, &data.info.mean, &data.info.std)?;
         Self::with_transform(data, transform, options, progress)
