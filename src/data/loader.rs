@@ -10,8 +10,10 @@
 use super::cache::DiskCache;
 use super::transform::Transform;
 use super::{Dataset, ImageArray, Label, Pixels};
+use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::study::Protocol;
+use crate::study::protocol::Normalisation;
 use anyhow::{Context, Result, anyhow};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -42,7 +44,9 @@ pub struct Options {
     pub workers: usize,
     /// Where prepared images of file-based data sets may be kept between runs.
     pub cache: Option<PathBuf>,
-    /// Bytes of memory that prepared images may take; see [`Options::memory`].
+    /// Sets of fewer prepared bytes are not worth a cache: they are decoded in a second or two.
+    pub worth_caching: usize,
+    /// Bytes of memory that prepared images may take.
     pub memory: usize,
 }
 
@@ -52,6 +56,7 @@ impl Options {
         Self {
             workers: workers.max(1),
             cache: None,
+            worth_caching: 64 << 20,
             memory: free_memory() / 4,
         }
     }
@@ -103,18 +108,29 @@ enum Store {
 }
 
 impl Images {
-    /// Prepares the images of all splits, normalised with the data set's statistics. File-based sets go through the disk
-    /// cache if there is one; otherwise everything is held in memory if it fits, or prepared each time it is needed.
+    /// Prepares the images of all splits, normalised with the data set's statistics. File-based sets that are not small go
+    /// through the disk cache if there is one; others are held in memory if they fit, or prepared each time they are needed.
     /// `progress` hears (images ready, images in all), from any thread.
     ///
     /// # Errors
-    /// [`crate::error::BadInput`] naming an image that is missing, truncated or no image, or a cache that cannot be written.
+    /// [`BadInput`] naming an image that is missing, truncated or no image, or a cache that cannot be written; also
+    /// for a protocol that wants the backbone's statistics [Q19], which come through [`Images::with_transform`].
     pub fn prepare(
         data: &Dataset,
         p: &Protocol,
         options: &Options,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
+        if p.normalisation != Normalisation::Dataset {
+            let remedy = "Set `normalisation = \"dataset\"` in the study.";
+            return Err(BadInput::new(
+                "protocol",
+                "the data set's own statistics",
+                "normalisation = backbone",
+                remedy,
+            )
+            .into());
+        }
         let transform = Transform::new(p, &data.info.mean, &data.info.std)?;
         Self::with_transform(data, transform, options, progress)
     }
@@ -138,8 +154,9 @@ impl Images {
         let files = used
             .iter()
             .any(|&i| matches!(data.samples[i as usize].pixels, Pixels::File(_)));
+        let bytes = used.len().saturating_mul(preparation.bytes());
         let store = match &options.cache {
-            Some(dir) if files => {
+            Some(dir) if files && bytes >= options.worth_caching => {
                 let cache = pool.install(|| DiskCache::open(dir, data, &used, preparation, progress))?;
                 let mut positions = vec![None; data.samples.len()];
                 for (at, &i) in (0..).zip(&used) {
@@ -147,7 +164,7 @@ impl Images {
                 }
                 Store::Disk(cache, positions)
             }
-            _ if used.len().saturating_mul(preparation.bytes()) <= options.memory => {
+            _ if bytes <= options.memory => {
                 let done = AtomicUsize::new(0);
                 let one = |&i: &u32| -> Result<ImageArray> {
                     let img = preparation.open(&data.root, &data.samples[i as usize])?;
@@ -183,7 +200,7 @@ impl Images {
     /// here: the caller's order is the order (for training: [`epoch_order`]).
     ///
     /// # Errors
-    /// The iterator ends with the first error, in order: a [`crate::error::BadInput`] that names the image.
+    /// The iterator ends with the first error, in order: a [`BadInput`] that names the image.
     pub fn batches(&self, indices: &[u32], mode: Mode, batch: usize, drop_last: bool) -> Batches {
         let batch = batch.max(1);
         let n = if drop_last {
@@ -398,8 +415,7 @@ impl Drop for Batches {
 pub(super) mod tests {
     use super::*;
     use crate::data::{DatasetInfo, Sample, Task};
-    use crate::error::BadInput;
-    use crate::study::protocol::{Normalisation, Warmup};
+    use crate::study::protocol::Warmup;
 
     fn info(channels: usize) -> DatasetInfo {
         DatasetInfo {
@@ -472,7 +488,6 @@ pub(super) mod tests {
         Protocol {
             resize: 32,
             crop: 28,
-            normalisation: Normalisation::Dataset,
             ..Protocol::faithful()
         }
     }
@@ -481,6 +496,7 @@ pub(super) mod tests {
         Options {
             workers,
             cache: None,
+            worth_caching: 0,
             memory: 1 << 30,
         }
     }
