@@ -116,7 +116,7 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 }
 
 /// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 14] = [
+const IMAGE_SWITCHES: [&str; 15] = [
     "aptos_csv",
     "ddsm_task",
     "chexpert_split",
@@ -129,6 +129,7 @@ const IMAGE_SWITCHES: [&str; 14] = [
     "resize",
     "crop",
     "aspect",
+    "resize_order",
     "crop_scale",
     "normalisation",
 ];

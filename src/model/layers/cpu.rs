@@ -59,7 +59,8 @@ impl Real for f32 {
         // The sum's last bits are n: a cast of n would saturate, and with that check the loop would not be vectorised.
         let k = t.to_bits().wrapping_sub(magic.to_bits()) as i32;
         let half = k >> 1;
-        let y = p * f32::from_bits((half.wrapping_add(127) << 23) as u32)
+        let y = p
+            * f32::from_bits((half.wrapping_add(127) << 23) as u32)
             * f32::from_bits((k.wrapping_sub(half).wrapping_add(127) << 23) as u32);
         if self < -87.3 {
             0.0

@@ -85,7 +85,7 @@ impl Geometry {
     }
 
     pub fn padded(&self) -> bool {
-        self.h % self.wh != 0 || self.w % self.ww != 0
+        !self.h.is_multiple_of(self.wh) || !self.w.is_multiple_of(self.ww)
     }
 
     pub fn pooled(&self) -> bool {

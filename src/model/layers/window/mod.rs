@@ -180,7 +180,8 @@ mod tests {
     use crate::model::layers::tests::{check, random};
 
     /// (map, side, pool): fitting, padded, pooled, both, global and pooled, a rest that pooling drops.
-    const CASES: &[((usize, usize), usize, (usize, usize))] = &[
+    type Case = ((usize, usize), usize, (usize, usize));
+    const CASES: &[Case] = &[
         ((4, 6), 2, (1, 1)),
         ((5, 7), 3, (1, 1)),
         ((4, 8), 4, (2, 2)),
