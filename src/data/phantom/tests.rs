@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// (name, plan at a size, default size, golden SHA-256 of the plan at `SMALL` images).
 type Plan = fn(usize) -> Result<Phantom>;
+/// (name, plan at a size, default size).
 const SETS: [(&str, Plan, usize); 4] = [
     ("ddsm", ddsm::plan, ddsm::DEFAULT_IMAGES),
     ("chexpert", chexpert::plan, chexpert::DEFAULT_IMAGES),
@@ -66,15 +66,42 @@ fn cells(line: &str) -> Vec<&str> {
 #[test]
 fn golden_bytes() {
     const GOLDEN: [(&str, &str); 9] = [
-        ("ddsm", "?"),
-        ("chexpert", "?"),
-        ("isic2019", "?"),
-        ("aptos2019", "?"),
-        ("breastmnist", "?"),
-        ("retinamnist", "?"),
-        ("dermamnist", "?"),
-        ("pneumoniamnist", "?"),
-        ("chestmnist", "?"),
+        (
+            "ddsm",
+            "714cfc73258ccef848ba003e094993d0cf2a22a686b4300a848b95db37f79cc7",
+        ),
+        (
+            "chexpert",
+            "6dfd0aa71885611acfd9cb4a45b1cde98007232a55c0d06f43722c9d5f626065",
+        ),
+        (
+            "isic2019",
+            "d4efdc24b78f20d54e821db0363a5e394a629d5784b901d897899ed260eb6f62",
+        ),
+        (
+            "aptos2019",
+            "1299d07852436bd66610691b36b4c01fb3a26631f481d0506ec4eaaded125fe2",
+        ),
+        (
+            "breastmnist",
+            "2b0cbbb66697b811b64c876603614e25295a8c8fdeb24fbb3f8ca8b11e9f321c",
+        ),
+        (
+            "retinamnist",
+            "640beec9035ec64f8a1225eb946337a00e561b68a5a43fa1da57d39a55920f2b",
+        ),
+        (
+            "dermamnist",
+            "d09d32273ebb9a397bed2a223513390959e0559672b663c3635d876a45c47cac",
+        ),
+        (
+            "pneumoniamnist",
+            "04fabf1799aa08f5023eb4408229be0d972516c438ffb43a6b91555dadb7f682",
+        ),
+        (
+            "chestmnist",
+            "5328c378c4f9d9a12c84cfad4091e14c3ac4a8ea5b671884ce8fcf0f51445f88",
+        ),
     ];
     let mut found: Vec<(&str, String)> = Vec::new();
     for (name, plan, _) in SETS {
@@ -675,9 +702,9 @@ fn skill((train, y): &Examples, (test, truth): &Examples) -> f64 {
 fn a_linear_model_on_thumbnails_beats_chance() {
     for (name, chance, wanted) in [
         ("ddsm", 0.5, 0.75),
-        ("chexpert", 0.5, 0.6),
-        ("isic2019", 0.125, 0.3),
-        ("aptos2019", 0.2, 0.35),
+        ("chexpert", 0.5, 0.7),
+        ("isic2019", 0.125, 0.5),
+        ("aptos2019", 0.2, 0.4),
     ] {
         let (_, plan, images) = SETS.into_iter().find(|s| s.0 == name).unwrap();
         let dir = written(plan, images);
@@ -700,9 +727,9 @@ fn a_linear_model_on_thumbnails_beats_chance() {
     for (name, chance, wanted) in [
         ("breastmnist", 0.5, 0.8),
         ("retinamnist", 0.2, 0.35),
-        ("dermamnist", 1.0 / 7.0, 0.35),
-        ("pneumoniamnist", 0.5, 0.8),
-        ("chestmnist", 0.5, 0.6),
+        ("dermamnist", 1.0 / 7.0, 0.5),
+        ("pneumoniamnist", 0.5, 0.75),
+        ("chestmnist", 0.5, 0.7),
     ] {
         let dir = tempfile::tempdir().unwrap();
         medmnist::write(dir.path(), name, medmnist::DEFAULT_IMAGES).unwrap();
@@ -718,24 +745,5 @@ fn a_linear_model_on_thumbnails_beats_chance() {
         let found = skill(&examples(0), &examples(2));
         println!("{name}: {found:.3} where chance is {chance:.3}");
         assert!(found > wanted, "{name}: {found}");
-    }
-}
-
-#[test]
-fn zz_dump() {
-    let Ok(out) = std::env::var("PHANTOM_OUT") else { return };
-    let out = PathBuf::from(out);
-    for (name, plan, images) in SETS {
-        let start = std::time::Instant::now();
-        plan(images).unwrap().write(&out.join(name), WRITERS).unwrap();
-        println!("{name} {:.2}", start.elapsed().as_secs_f64());
-        let start = std::time::Instant::now();
-        plan(images).unwrap().pictures.iter().for_each(|p| {
-            p.encode().unwrap();
-        });
-        println!("{name} drawing alone, one thread {:.2}", start.elapsed().as_secs_f64());
-    }
-    for name in medmnist::NAMES {
-        medmnist::write(&out.join("medmnist"), name, 240).unwrap();
     }
 }
