@@ -11,7 +11,7 @@ use crate::report::{
 };
 use crate::results::{Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Study, Tolerances};
+use crate::study::{Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -85,7 +85,10 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
                 name: name.clone(),
                 title: e.title.to_owned(),
                 family: e.family.to_owned(),
-                params: found.map(|r| r.metrics.model.backbone_params),
+                params: match study.scale {
+                    Scale::Tiny => found.map(|r| r.metrics.model.backbone_params),
+                    Scale::Full => model::facts::find(name).map(|f| f.parameters),
+                },
             })
         })
         .collect::<Result<_>>()?;

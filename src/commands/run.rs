@@ -6,12 +6,13 @@ use super::ui::{Unit, bar, duration, terminal};
 use super::{Context, INCOMPLETE, INTERRUPTED, OK};
 use crate::cli::StudyArgs;
 use crate::data::loader::{Images, Options};
+use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, registry};
 use crate::model;
 use crate::results::{
     Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Truth, WhichWeights,
 };
-use crate::study::protocol::TestWeights;
+use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::train::fit::CandleTrainer;
 use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Trainer};
@@ -140,7 +141,15 @@ fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
     if let Some(o) = p.as_object_mut() {
         o.retain(|k, _| k == "augment" || IMAGE_SWITCHES.contains(&k.as_str()));
     }
-    Ok(format!("{} {data_root} {p}", spec.dataset))
+    // The backbone's own statistics make the images hang on the backbone.
+    let backbone = match spec.protocol.normalisation {
+        Normalisation::Dataset => "",
+        Normalisation::Backbone => &spec.backbone,
+    };
+    Ok(format!(
+        "{} {data_root} {backbone} {} {p}",
+        spec.dataset, spec.protocol.grey_stem
+    ))
 }
 
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
@@ -150,15 +159,20 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
     let cache = c.global.results_dir.join(".cache").join("images");
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
-    let images = Images::prepare(
-        &data,
-        &spec.protocol,
-        &Options::cached(c.workers(), &cache),
-        &|done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        },
-    )?;
+    let options = Options::cached(c.workers(), &cache);
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
+    let images = match spec.protocol.normalisation {
+        Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
+        Normalisation::Backbone => {
+            let (mean, std) =
+                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+            let transform = Transform::new(&spec.protocol, &mean, &std)?;
+            Images::with_transform(&data, transform, &options, &progress)?
+        }
+    };
     bar.finish_and_clear();
     Ok(Loaded { key, data, images })
 }
