@@ -11,6 +11,7 @@ pub mod facts;
 pub mod head;
 pub mod layers;
 pub mod mae;
+pub mod mapped;
 pub mod params;
 pub mod pickle;
 pub mod registry;
