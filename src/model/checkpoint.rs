@@ -3,6 +3,7 @@
 //! A name map is data: a list of [`Rule`]s from the names in a file to the canonical names (those of the original
 //! implementation). Tensors are read when they are asked for, so a large file is mapped, not copied twice.
 
+use super::mapped::SafetensorsFile;
 use super::params::bad_tensor;
 use super::pickle::PickleFile;
 use crate::error::BadInput;
@@ -64,7 +65,7 @@ pub const fn unused(from: &'static str, why: &'static str) -> Rule {
 /// Where tensors are read from.
 enum Store {
     Memory(BTreeMap<String, Tensor>),
-    Safetensors(candle_core::safetensors::MmapedSafetensors),
+    Safetensors(SafetensorsFile),
     Pickle(PickleFile),
 }
 
@@ -72,11 +73,7 @@ impl Store {
     fn names(&self) -> Vec<String> {
         match self {
             Self::Memory(m) => m.keys().cloned().collect(),
-            Self::Safetensors(s) => {
-                let mut v: Vec<String> = s.tensors().into_iter().map(|(n, _)| n).collect();
-                v.sort();
-                v
-            }
+            Self::Safetensors(s) => s.names().map(str::to_owned).collect(),
             Self::Pickle(p) => p.names().map(str::to_owned).collect(),
         }
     }
@@ -84,7 +81,7 @@ impl Store {
     fn shape(&self, name: &str) -> Result<Vec<usize>> {
         Ok(match self {
             Self::Memory(m) => m.get(name).context("no such tensor")?.dims().to_vec(),
-            Self::Safetensors(s) => s.get(name)?.shape().to_vec(),
+            Self::Safetensors(s) => s.shape(name).context("no such tensor")?.to_vec(),
             Self::Pickle(p) => p.shape(name).context("no such tensor")?.to_vec(),
         })
     }
@@ -143,16 +140,8 @@ impl Checkpoint {
     /// # Errors
     /// [`BadInput`] where the file cannot be read as safetensors; else as [`Checkpoint::from_tensors`].
     pub fn open_safetensors(path: &Path, rules: &[Rule]) -> Result<Self> {
-        // SAFETY: the file is opened read-only; weights are verified against their hash before, and medft never writes them.
-        let s = unsafe { candle_core::safetensors::MmapedSafetensors::new(path) }.map_err(|e| {
-            BadInput::new(
-                path.display(),
-                "a safetensors file",
-                e.to_string(),
-                "Fetch the file again and verify it with `medft weights verify`.",
-            )
-        })?;
-        Self::new(path.display().to_string(), Store::Safetensors(s), rules)
+        let file = SafetensorsFile::open(path)?;
+        Self::new(path.display().to_string(), Store::Safetensors(file), rules)
     }
 
     fn new(at: String, store: Store, rules: &[Rule]) -> Result<Self> {

@@ -12,6 +12,7 @@ pub mod head;
 pub mod hiera;
 pub mod layers;
 pub mod mae;
+pub mod mapped;
 pub mod params;
 pub mod pickle;
 pub mod registry;

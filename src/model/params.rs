@@ -183,7 +183,7 @@ impl Builder {
         let name = format!("{}{name}", self.path);
         match &*self.source {
             Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
-            Source::Shapes => Ok(Tensor::zeros(1, DType::F32, &self.device)?.broadcast_as(dims)?),
+            Source::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
             Source::Seed(seed) => {
                 let n = dims.iter().product();
                 let values = draw(*seed, &format!("{}{name}", self.scope), n, init);

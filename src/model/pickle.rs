@@ -10,16 +10,14 @@ mod vm;
 #[cfg(test)]
 mod tests;
 
+use super::mapped::MappedFile;
 use crate::error::BadInput;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
-use std::sync::Arc;
 use vm::{Id, Kind, Pickle, Storage, Value, View};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -35,21 +33,12 @@ const REMEDY: &str =
 /// An open checkpoint: names, shapes, and values on demand.
 pub struct PickleFile {
     at: String,
-    map: Arc<Mmap>,
-    zip: RefCell<ZipArchive<Cursor<Shared>>>,
+    map: MappedFile,
+    zip: RefCell<ZipArchive<Cursor<MappedFile>>>,
     storages: Vec<Place>,
     views: BTreeMap<String, View>,
     /// Storages whose checksum was found right.
     checked: RefCell<BTreeSet<usize>>,
-}
-
-/// The mapped file, for a reader that wants to own it.
-struct Shared(Arc<Mmap>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// Where a storage lies in the file.
@@ -71,10 +60,8 @@ impl PickleFile {
     pub fn open(path: &Path) -> Result<Self> {
         let at = path.display().to_string();
         let bad = |expected: &str, found: String| BadInput::new(&at, expected, found, REMEDY);
-        let file = File::open(path).map_err(|e| bad("a PyTorch checkpoint", e.to_string()))?;
-        // SAFETY: the file is opened read-only; weights are verified against their hash before, and medft never writes them.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| bad("a PyTorch checkpoint", e.to_string()))?;
-        if map.starts_with(LEGACY) {
+        let map = MappedFile::open(path).map_err(|e| bad("a PyTorch checkpoint", e.to_string()))?;
+        if map.as_ref().starts_with(LEGACY) {
             return Err(BadInput::new(
                 &at,
                 "the zip format of torch 1.6 and later",
@@ -83,8 +70,7 @@ impl PickleFile {
             )
             .into());
         }
-        let map = Arc::new(map);
-        let mut zip = ZipArchive::new(Cursor::new(Shared(map.clone())))
+        let mut zip = ZipArchive::new(Cursor::new(map.clone()))
             .map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
         if zip.has_duplicate_names() {
             return Err(bad("names that occur once in the archive", "one that occurs twice".into()).into());
@@ -100,7 +86,7 @@ impl PickleFile {
         let storages = pickle
             .storages
             .iter()
-            .map(|s| place(&at, &mut zip, &root, s, map.len()))
+            .map(|s| place(&at, &mut zip, &root, s, map.as_ref().len()))
             .collect::<Result<_>>()?;
         Ok(Self {
             at,
@@ -140,7 +126,7 @@ impl PickleFile {
             }
         };
         self.check(view.storage)?;
-        let bytes = &self.map[place.start..place.start + place.len];
+        let bytes = &self.map.as_ref()[place.start..place.start + place.len];
         let size = place.kind.size();
         let t = match contiguous(view) {
             Some(count) => {
@@ -149,7 +135,7 @@ impl PickleFile {
             }
             None => Tensor::from_raw_buffer(&gather(bytes, view, size), dtype, &view.size, device)?,
         };
-        self.forget(place);
+        self.map.forget(place.start..place.start + place.len);
         Ok(t)
     }
 
@@ -174,26 +160,10 @@ impl PickleFile {
         self.checked.borrow_mut().insert(storage);
         Ok(())
     }
-
-    /// Hands the pages of a storage back, so that a large file is not resident beside the model made from it.
-    fn forget(&self, place: &Place) {
-        #[cfg(unix)]
-        {
-            // SAFETY: the mapping is read-only and backed by the file: a dropped page is read again when it is asked for.
-            let advised = unsafe {
-                self.map
-                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, place.start, place.len)
-            };
-            // Advice may be declined; nothing depends on it.
-            let _ = advised;
-        }
-        #[cfg(not(unix))]
-        let _ = place;
-    }
 }
 
 /// The folder in which everything lies: the one with `data.pkl`.
-fn archive_root(at: &str, zip: &ZipArchive<Cursor<Shared>>) -> Result<String> {
+fn archive_root(at: &str, zip: &ZipArchive<Cursor<MappedFile>>) -> Result<String> {
     let names: Vec<&str> = zip
         .file_names_raw()
         .filter_map(|n| std::str::from_utf8(n).ok())
@@ -218,7 +188,7 @@ fn archive_root(at: &str, zip: &ZipArchive<Cursor<Shared>>) -> Result<String> {
     Ok((*root).to_owned())
 }
 
-fn read_pickle(at: &str, zip: &mut ZipArchive<Cursor<Shared>>, root: &str) -> Result<Pickle> {
+fn read_pickle(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, root: &str) -> Result<Pickle> {
     if let Some(order) = small_entry(at, zip, &format!("{root}/byteorder"), 16)? {
         let order = String::from_utf8_lossy(&order).into_owned();
         if order != "little" {
@@ -230,7 +200,7 @@ fn read_pickle(at: &str, zip: &mut ZipArchive<Cursor<Shared>>, root: &str) -> Re
 }
 
 /// Reads a small entry whole; `None` where the archive has none of that name.
-fn small_entry(at: &str, zip: &mut ZipArchive<Cursor<Shared>>, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+fn small_entry(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
     let Some(index) = zip.index_for_name_raw(name.as_bytes()) else {
         return Ok(None);
     };
@@ -254,7 +224,13 @@ fn small_entry(at: &str, zip: &mut ZipArchive<Cursor<Shared>>, name: &str, most:
 }
 
 /// Finds a storage's entry and checks its size.
-fn place(at: &str, zip: &mut ZipArchive<Cursor<Shared>>, root: &str, s: &Storage, file_len: usize) -> Result<Place> {
+fn place(
+    at: &str,
+    zip: &mut ZipArchive<Cursor<MappedFile>>,
+    root: &str,
+    s: &Storage,
+    file_len: usize,
+) -> Result<Place> {
     let name = format!("{root}/data/{}", s.key);
     let bytes = s.len.checked_mul(s.kind.size() as u64);
     let bad = |found: String| {

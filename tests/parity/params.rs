@@ -5,12 +5,14 @@ use super::common::fixtures;
 use super::model::*;
 use candle_core::{DType, Device, Tensor};
 use medft::model::backbone::Options;
-use medft::model::checkpoint::Checkpoint;
+use medft::model::checkpoint::{Checkpoint, Rule};
+use medft::model::head::{DEIT, DEIT_BASE, MhaHead};
 use medft::model::params::Builder;
 use medft::model::{facts, registry};
 use medft::study::{Protocol, Scale};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 type Shapes = BTreeMap<String, Vec<usize>>;
 
@@ -60,7 +62,7 @@ fn built(entry: &registry::Entry) -> Shapes {
 
 /// Tensors of the given shapes that take no memory.
 fn hollow(shapes: &Shapes) -> BTreeMap<String, Tensor> {
-    let zero = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    let zero = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
     let tensor = |dims: &Vec<usize>| zero.broadcast_as(dims.as_slice()).unwrap();
     shapes.iter().map(|(n, d)| (n.clone(), tensor(d))).collect()
 }
@@ -121,6 +123,79 @@ fn params_of_every_published_layout() {
     }
     println!("params: {layouts} layouts agree name for name and shape for shape");
     assert!(layouts > 0);
+}
+
+/// Whole published files, with text towers, decoders and heads: the name maps leave out what they name and nothing else.
+#[test]
+fn params_of_whole_published_files() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures-own/names");
+    let mut files = 0;
+    for f in std::fs::read_dir(&folder).unwrap() {
+        let path = f.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some((backbone, layout)) = name.strip_suffix(".json").and_then(|n| n.split_once('.')) else {
+            continue;
+        };
+        let j: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let tensors = j["tensors"].as_object().unwrap();
+        let whole: Shapes = tensors
+            .iter()
+            .map(|(n, s)| (n.clone(), serde_json::from_value(s.clone()).unwrap()))
+            .collect();
+        let (rules, canonical) = if backbone == "deit-b" {
+            (DEIT, deit())
+        } else {
+            let entry = registry::find(backbone).unwrap();
+            let layouts = entry.layouts.iter().find(|(l, _)| *l == layout);
+            (layouts.unwrap().1, built(entry))
+        };
+        let mut c = Checkpoint::from_tensors(&name, hollow(&whole), rules).unwrap();
+        for (n, dims) in &canonical {
+            // Reading one name after the other checks shapes, pieces and transposition.
+            c.take(n, dims, &Device::Cpu).unwrap();
+        }
+        c.finish().unwrap();
+        // One more tensor, or one less, is an error.
+        let mut more = whole.clone();
+        more.insert("another.weight".into(), vec![1]);
+        let refused = |shapes: &Shapes| -> bool {
+            let Ok(mut c) = Checkpoint::from_tensors(&name, hollow(shapes), rules) else {
+                return true;
+            };
+            let taken = canonical.iter().all(|(n, d)| c.take(n, d, &Device::Cpu).is_ok());
+            !taken || c.finish().is_err()
+        };
+        assert!(refused(&more), "{name}");
+        let used = a_used_name(&name, &whole, rules);
+        let mut less = whole.clone();
+        less.remove(&used);
+        assert!(refused(&less), "{name} without {used}");
+        files += 1;
+    }
+    assert_eq!(files, 9);
+}
+
+/// A name of the file that the model uses.
+fn a_used_name(at: &str, whole: &Shapes, rules: &[Rule]) -> String {
+    let alone = |n: &&String| {
+        let one: Shapes = whole
+            .iter()
+            .filter(|(m, _)| m == n)
+            .map(|(m, d)| (m.clone(), d.clone()))
+            .collect();
+        Checkpoint::from_tensors(at, hollow(&one), rules).is_ok_and(|c| c.names().count() == 1)
+    };
+    whole.keys().rev().find(alone).unwrap().clone()
+}
+
+/// The parameters of the MHA head's body.
+fn deit() -> Shapes {
+    let b = Builder::shapes();
+    let (p, fc) = (b.scope("projector"), b.scope("fc"));
+    MhaHead::new_at(8, 2, DEIT_BASE, &p, &b, &fc).unwrap();
+    let own = |n: &str| !n.starts_with("projector.") && !n.starts_with("fc.");
+    let params = b.params().0.into_iter().filter(|p| own(&p.name));
+    params.map(|p| (p.name, p.tensor.dims().to_vec())).collect()
 }
 
 #[test]
