@@ -57,7 +57,7 @@ const CHEST: [(Sign, usize); 14] = [
     (Sign::Pleural, 1),
     (Sign::Hernia, 1),
 ];
-/// Films of which a share is normal.
+/// Films in a block, and how many of them have no finding.
 const BLOCK: usize = 12;
 const NORMAL: usize = 5;
 
