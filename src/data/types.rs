@@ -109,6 +109,12 @@ pub trait Source: Sync + Send {
     /// Files (relative to the folder) that `load` reads besides images.
     fn label_files(&self, p: &crate::study::Protocol) -> Vec<PathBuf>;
 
+    /// Files (relative to the folder) that `load` obeys where they are there and does not miss where they are not; what
+    /// stands for the data set in a run id must cover those that are there.
+    fn optional_files(&self, _p: &crate::study::Protocol) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Writes a phantom data set in the real layout; same bytes on every machine. `images` is the total number.
     fn synth(&self, root: &Path, images: usize) -> anyhow::Result<()>;
 }

@@ -1,0 +1,196 @@
+//! CheXpert-v1.0-small: chest radiographs, frontal and lateral, 14 labels (PROTOCOL 1.2).
+//!
+//! Everything comes from `train.csv`; `valid.csv` (radiologists' labels, 234 images) only where the protocol asks for it
+//! (Q11). An image lies at the CSV path without its first component: `train/patient00001/study1/view1_frontal.jpg`.
+
+use super::csv::{Row, Table};
+use super::files;
+use super::split::{self, Parts};
+use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use crate::error::BadInput;
+use crate::study::Protocol;
+use crate::study::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+pub const MEAN: [f32; 1] = [0.503];
+pub const STD: [f32; 1] = [0.292];
+const LABELS: [&str; 14] = [
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+];
+
+/// The reader of CheXpert.
+pub struct CheXpert;
+
+impl Source for CheXpert {
+    fn info(&self, _: &Protocol) -> DatasetInfo {
+        DatasetInfo {
+            name: "chexpert",
+            title: "CheXpert",
+            folder: "CheXpert",
+            task: Task::MultiLabel(LABELS.len()),
+            channels: 1,
+            mean: MEAN.to_vec(),
+            std: STD.to_vec(),
+            classes: LABELS.iter().map(ToString::to_string).collect(),
+            target: "roc_auc",
+            warmup: Warmup::Iterations(1000),
+        }
+    }
+
+    /// With the official valid.csv as test, its images follow those of train.csv; train and val stay as they are and the images
+    /// of the test part that train.csv would give are left unused. The "No Finding" rule holds for both files.
+    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+        let path = root.join("train.csv");
+        let (mut samples, lines) = read(&path, p.chexpert_no_finding)?;
+        let sorted = sort_by_path(&path, &samples, &lines)?;
+        let mut parts = match p.chexpert_split {
+            ChexpertSplit::LabelSlices => {
+                split::label_slices(&sorted).ok_or_else(|| no_label_slices(&path, &samples))?
+            }
+            ChexpertSplit::PatientBorders => split::patient_borders(&sorted, |i| samples[i as usize].group.as_deref()),
+        };
+        if p.chexpert_test == ChexpertTest::OfficialValid {
+            let path = root.join("valid.csv");
+            let (valid, lines) = read(&path, p.chexpert_no_finding)?;
+            sort_by_path(&path, &valid, &lines)?;
+            let from = samples.len() as u32;
+            samples.extend(valid);
+            parts.test = (from..samples.len() as u32).collect();
+        }
+        let Parts { train, val, test } = parts.none_empty(root)?;
+        Ok(Dataset {
+            info: self.info(p),
+            root: root.to_path_buf(),
+            samples,
+            train,
+            val,
+            test,
+        })
+    }
+
+    fn label_files(&self, p: &Protocol) -> Vec<PathBuf> {
+        match p.chexpert_test {
+            ChexpertTest::TrainCsv => vec!["train.csv".into()],
+            ChexpertTest::OfficialValid => vec!["train.csv".into(), "valid.csv".into()],
+        }
+    }
+
+    fn synth(&self, root: &Path, images: usize) -> Result<()> {
+        super::phantom::chexpert::write(root, images)
+    }
+}
+
+const FIX: &str = "Restore the file as CheXpert-v1.0-small distributes it.";
+
+/// Samples in file order with their lines.
+fn read(path: &Path, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u64>)> {
+    let table = Table::open(path)?;
+    let image = table.column("Path")?;
+    let first = table.header().len().saturating_sub(LABELS.len());
+    if table.header()[first..] != LABELS {
+        return Err(BadInput::new(
+            format!("{}:1", path.display()),
+            format!("the last 14 columns to be {}", LABELS.join(", ")),
+            table.header()[first..].join(", "),
+            FIX,
+        )
+        .into());
+    }
+    let (mut samples, mut lines) = (Vec::new(), Vec::new());
+    let mut release = String::new();
+    table.rows(|row| {
+        let (top, id, patient) = locate(row, row.get(image))?;
+        if samples.is_empty() {
+            release = top.to_owned();
+        } else if release != top {
+            return Err(row.bad(format!("a path below {release}/"), format!("{:?}", row.get(image)), FIX));
+        }
+        let mut labels = vec![0; LABELS.len()];
+        for (k, label) in labels.iter_mut().enumerate() {
+            *label = positive(row, first + k, LABELS[k])?;
+        }
+        if no_finding == ChexpertNoFinding::SetWhenAllZero && labels.iter().all(|&l| l == 0) {
+            labels[0] = 1;
+        }
+        lines.push(row.line());
+        samples.push(Sample {
+            id: id.to_owned(),
+            group: Some(patient.to_owned()),
+            pixels: Pixels::File(PathBuf::from(id)),
+            label: Label::Labels(labels),
+        });
+        Ok(())
+    })?;
+    Ok((samples, lines))
+}
+
+/// 1 for a positive label; empty, negative and uncertain (−1, "U-Zeroes") are 0.
+fn positive(row: &Row<'_>, column: usize, label: &str) -> Result<u8> {
+    match row.get(column) {
+        "" | "0.0" | "-1.0" | "0" | "-1" => Ok(0),
+        "1.0" | "1" => Ok(1),
+        other => Err(row.bad(
+            format!("{label:?} to be 1.0, 0.0, -1.0 or empty"),
+            format!("{other:?}"),
+            FIX,
+        )),
+    }
+}
+
+/// The first component, the path below the data set's folder and the patient.
+fn locate<'a>(row: &Row<'_>, listed: &'a str) -> Result<(&'a str, &'a str, &'a str)> {
+    files::relative(row, listed)?;
+    let (top, below) = listed.split_once('/').unwrap_or((listed, ""));
+    let mut parts = below.split('/').skip(1);
+    match (parts.next().filter(|p| p.starts_with("patient")), parts.next()) {
+        (Some(patient), Some(_)) => Ok((top, below, patient)),
+        _ => Err(row.bad(
+            "a path like CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg",
+            format!("{listed:?}"),
+            FIX,
+        )),
+    }
+}
+
+/// Row numbers by ascending path, bytes compared: the order of Python's strings.
+///
+/// The first component is left out of the comparison; `read` has seen that all paths share it.
+fn sort_by_path(path: &Path, samples: &[Sample], lines: &[u64]) -> Result<Vec<u32>> {
+    let mut sorted: Vec<u32> = (0..samples.len() as u32).collect();
+    sorted.sort_by(|&a, &b| samples[a as usize].id.cmp(&samples[b as usize].id));
+    let same = sorted
+        .windows(2)
+        .find(|w| samples[w[0] as usize].id == samples[w[1] as usize].id);
+    match same {
+        None => Ok(sorted),
+        Some(w) => Err(files::twice(
+            format!("{}:{}", path.display(), lines[w[1] as usize]),
+            &samples[w[1] as usize].id,
+            format!("line {}", lines[w[0] as usize]),
+        )),
+    }
+}
+
+fn no_label_slices(path: &Path, samples: &[Sample]) -> anyhow::Error {
+    BadInput::new(
+        path.display(),
+        "rows nearly sorted by patient, as in the real file, so that the authors' label slices exist",
+        format!("{} rows for which pandas raises KeyError", samples.len()),
+        "Restore the file as distributed, or set chexpert_split = \"patient-borders\" in the study.",
+    )
+    .into()
+}

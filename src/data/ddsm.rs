@@ -1,0 +1,151 @@
+//! DDSM: digitised film mammograms in MIT's JPEG conversion, one list of image names per part (PROTOCOL 1.1).
+//!
+//! The paper says CBIS-DDSM; the code reads this older set, which has normal cases (Q8). The published lists are the split,
+//! there is no random one. Layout: `ddsm_raw_image_lists/{train,val,test}.txt` and the images in `ddsm_raw/`.
+
+use super::files::{self, Unique};
+use super::split::Parts;
+use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use crate::error::BadInput;
+use crate::study::Protocol;
+use crate::study::protocol::{DdsmTask, Warmup};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+pub const MEAN: [f32; 1] = [0.286];
+pub const STD: [f32; 1] = [0.267];
+const LISTS: &str = "ddsm_raw_image_lists";
+const IMAGES: &str = "ddsm_raw";
+
+/// The reader of DDSM.
+pub struct Ddsm;
+
+impl Source for Ddsm {
+    /// The authors' class names say "Normal" and "Cancer"; class 1 holds benign findings too (Q9) and is named for what it is.
+    fn info(&self, p: &Protocol) -> DatasetInfo {
+        let classes: &[&str] = match p.ddsm_task {
+            DdsmTask::NormalVsLesion => &["normal", "benign or cancer"],
+            DdsmTask::ThreeClass => &["normal", "benign", "cancer"],
+            DdsmTask::CancerVsRest => &["normal or benign", "cancer"],
+        };
+        DatasetInfo {
+            name: "ddsm",
+            title: "DDSM",
+            folder: "DDSM",
+            task: Task::MultiClass(classes.len()),
+            channels: 1,
+            mean: MEAN.to_vec(),
+            std: STD.to_vec(),
+            classes: classes.iter().map(ToString::to_string).collect(),
+            target: "roc_auc",
+            warmup: Warmup::Epochs(5),
+        }
+    }
+
+    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+        let mut samples = Vec::new();
+        let mut unique = Unique::default();
+        let mut part = |name: &str| -> Result<Vec<u32>> {
+            let from = samples.len() as u32;
+            read_list(&root.join(LISTS).join(name), p.ddsm_task, &mut unique, &mut samples)?;
+            Ok((from..samples.len() as u32).collect())
+        };
+        let (train, val, test) = (part("train.txt")?, part("val.txt")?, part("test.txt")?);
+        let Parts { train, val, test } = Parts { train, val, test }.none_empty(root)?;
+        Ok(Dataset {
+            info: self.info(p),
+            root: root.to_path_buf(),
+            samples,
+            train,
+            val,
+            test,
+        })
+    }
+
+    fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {
+        ["train.txt", "val.txt", "test.txt"]
+            .iter()
+            .map(|f| Path::new(LISTS).join(f))
+            .collect()
+    }
+
+    fn synth(&self, root: &Path, images: usize) -> Result<()> {
+        super::phantom::ddsm::write(root, images)
+    }
+}
+
+/// Reads one list: a name per line, without spaces; blank lines are skipped, as the authors' reader does.
+fn read_list(path: &Path, task: DdsmTask, unique: &mut Unique, samples: &mut Vec<Sample>) -> Result<()> {
+    let text = files::read_text(path)?;
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+        let at = format!("{}:{}", path.display(), i + 1);
+        if line.contains(char::is_whitespace) {
+            return Err(BadInput::new(
+                at,
+                "one image name without spaces",
+                format!("{line:?}"),
+                "Restore the list as its source distributes it.",
+            )
+            .into());
+        }
+        let name = files::relative(&at, line)?;
+        let base = line.rsplit('/').next().unwrap_or(line);
+        let class = class_of(&at, base, task)?;
+        unique.insert(at, line)?;
+        samples.push(Sample {
+            id: line.to_owned(),
+            group: case_of(base).map(str::to_owned),
+            pixels: Pixels::File(Path::new(IMAGES).join(name)),
+            label: Label::Class(class),
+        });
+    }
+    Ok(())
+}
+
+/// The class by the text before the first `_` of the base name: normal, benign or cancer.
+fn class_of(at: &str, base: &str, task: DdsmTask) -> Result<u32> {
+    let word = base.split('_').next().unwrap_or_default();
+    let finding = match word {
+        "normal" => 0,
+        "benign" => 1,
+        "cancer" => 2,
+        _ => {
+            return Err(BadInput::new(
+                at,
+                "a name that begins with normal_, benign_ or cancer_",
+                format!("{base:?}"),
+                "Restore the list as its source distributes it.",
+            )
+            .into());
+        }
+    };
+    Ok(match task {
+        DdsmTask::NormalVsLesion => u32::min(finding, 1),
+        DdsmTask::ThreeClass => finding,
+        DdsmTask::CancerVsRest => u32::from(finding == 2),
+    })
+}
+
+/// The case of `benign_01-B_3102_1.LEFT_CC.LJPEG.1.jpg`: `B_3102`. Some cases stand in two volumes, so the volume
+/// (`benign_01`) is no part of it.
+fn case_of(base: &str) -> Option<&str> {
+    let exam = base.split_once('-')?.1.split('.').next()?;
+    let number = exam.find('_')? + 1;
+    let end = exam[number..].find('_').map_or(exam.len(), |i| number + i);
+    Some(&exam[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_its_letter_and_number() {
+        assert_eq!(case_of("benign_01-B_3102_1.LEFT_CC.LJPEG.1.jpg"), Some("B_3102"));
+        assert_eq!(
+            case_of("benign_without_callback_01-B_3159_1.RIGHT_MLO.LJPEG.1.jpg"),
+            Some("B_3159")
+        );
+        assert_eq!(case_of("normal_1.png"), None);
+    }
+}

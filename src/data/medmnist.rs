@@ -1,0 +1,259 @@
+//! Five sets of MedMNIST v2 (Yang et al. 2023) as npz files with the authors' own train, val and test parts.
+//!
+//! MedMNIST is not in the paper. It is here because its files are free to get, so that the whole way can be run on real
+//! images. Mean, standard deviation, target metric and warm-up are the paper's of the neighbouring modality (DDSM for
+//! breast ultrasound and paediatric chest films, CheXpert for chest X-rays, ISIC2019 for dermoscopy, APTOS2019 for fundus):
+//! a choice of this project, neither MedMNIST's own statistics nor its protocol (which selects and reports AUC and accuracy).
+//!
+//! Layout: `medmnist/<name>.npz` (28 × 28), or `<name>_64.npz`, `_128`, `_224` in its place. Exactly one of them may lie
+//! there: the size changes the numbers, and no switch would tell which one was read. Pixels are held in memory.
+
+use super::npz::Npz;
+use super::split::Parts;
+use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::{aptos2019, chexpert, ddsm, isic2019};
+use crate::error::BadInput;
+use crate::study::Protocol;
+use crate::study::protocol::Warmup;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The reader of one MedMNIST set.
+pub struct MedMnist {
+    name: &'static str,
+    title: &'static str,
+    channels: usize,
+    classes: &'static [&'static str],
+    like: Neighbour,
+}
+
+/// The paper's data set of the nearest modality.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Neighbour {
+    Ddsm,
+    CheXpert,
+    Isic2019,
+    Aptos2019,
+}
+
+/// Breast ultrasound; 546/78/156 images.
+pub static BREAST: MedMnist = MedMnist {
+    name: "breastmnist",
+    title: "BreastMNIST",
+    channels: 1,
+    classes: &["malignant", "normal or benign"],
+    like: Neighbour::Ddsm,
+};
+/// Fundus photographs with 5 ordinal grades; 1,080/120/400 images.
+pub static RETINA: MedMnist = MedMnist {
+    name: "retinamnist",
+    title: "RetinaMNIST",
+    channels: 3,
+    classes: &["0", "1", "2", "3", "4"],
+    like: Neighbour::Aptos2019,
+};
+/// Dermoscopy (HAM10000); 7,007/1,003/2,005 images. Several images show one lesion, and the file does not say which.
+pub static DERMA: MedMnist = MedMnist {
+    name: "dermamnist",
+    title: "DermaMNIST",
+    channels: 3,
+    classes: &[
+        "actinic keratoses and intraepithelial carcinoma",
+        "basal cell carcinoma",
+        "benign keratosis-like lesions",
+        "dermatofibroma",
+        "melanoma",
+        "melanocytic nevi",
+        "vascular lesions",
+    ],
+    like: Neighbour::Isic2019,
+};
+/// Paediatric chest X-rays; 4,708/524/624 images.
+pub static PNEUMONIA: MedMnist = MedMnist {
+    name: "pneumoniamnist",
+    title: "PneumoniaMNIST",
+    channels: 1,
+    classes: &["normal", "pneumonia"],
+    like: Neighbour::Ddsm,
+};
+/// Chest X-rays (NIH ChestX-ray14) with 14 labels; 78,468/11,219/22,433 images.
+pub static CHEST: MedMnist = MedMnist {
+    name: "chestmnist",
+    title: "ChestMNIST",
+    channels: 1,
+    classes: &[
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+        "consolidation",
+        "edema",
+        "emphysema",
+        "fibrosis",
+        "pleural",
+        "hernia",
+    ],
+    like: Neighbour::CheXpert,
+};
+
+impl MedMnist {
+    fn task(&self) -> Task {
+        match self.like {
+            Neighbour::CheXpert => Task::MultiLabel(self.classes.len()),
+            _ => Task::MultiClass(self.classes.len()),
+        }
+    }
+
+    /// The names the file may have, 28 pixels first.
+    fn variants(&self) -> [String; 4] {
+        ["", "_64", "_128", "_224"].map(|size| format!("{}{size}.npz", self.name))
+    }
+
+    /// The one file that is there.
+    fn find(&self, root: &Path) -> Result<PathBuf> {
+        let there: Vec<String> = self.variants().into_iter().filter(|f| root.join(f).exists()).collect();
+        match there.as_slice() {
+            [one] => Ok(root.join(one)),
+            [] => Err(BadInput::new(
+                root.join(&self.variants()[0]).display(),
+                "this file, or its _64, _128 or _224 variant",
+                "none of them",
+                format!(
+                    "Bring it (`medft data list` says from where) or name its place with --data-dir, above {}/.",
+                    FOLDER
+                ),
+            )
+            .into()),
+            many => Err(BadInput::new(
+                root.display(),
+                format!("one size of {}", self.title),
+                many.join(" and "),
+                "Move all but one of them to another folder: the size changes the numbers.",
+            )
+            .into()),
+        }
+    }
+
+    /// One part's images and labels, appended to `samples`.
+    fn part(&self, npz: &mut Npz, part: &str, samples: &mut Vec<Sample>) -> Result<Vec<u32>> {
+        let (images, truth) = (format!("{part}_images"), format!("{part}_labels"));
+        let pixels = npz.images(&images, self.channels)?;
+        let width = if let Task::MultiLabel(n) = self.task() { n } else { 1 };
+        let labels = npz.labels(&truth, width)?;
+        if pixels.len() != labels.len() {
+            return Err(BadInput::new(
+                npz.at(&truth),
+                format!("{} rows, one for each of {images}", pixels.len()),
+                labels.len().to_string(),
+                BROKEN,
+            )
+            .into());
+        }
+        let from = samples.len() as u32;
+        for (i, (pixels, row)) in pixels.into_iter().zip(labels).enumerate() {
+            samples.push(Sample {
+                id: format!("{part}_{i:05}"),
+                group: None,
+                pixels: Pixels::Array(Arc::new(pixels)),
+                label: self.label(&row).ok_or_else(|| self.bad_label(npz, &truth, i, &row))?,
+            });
+        }
+        Ok((from..samples.len() as u32).collect())
+    }
+
+    fn label(&self, row: &[i64]) -> Option<Label> {
+        match self.task() {
+            Task::MultiLabel(_) => {
+                let bit = |&l: &i64| u8::try_from(l).ok().filter(|&l| l < 2);
+                row.iter().map(bit).collect::<Option<_>>().map(Label::Labels)
+            }
+            Task::MultiClass(n) => u32::try_from(row[0])
+                .ok()
+                .filter(|&c| (c as usize) < n)
+                .map(Label::Class),
+        }
+    }
+
+    fn bad_label(&self, npz: &Npz, truth: &str, i: usize, row: &[i64]) -> anyhow::Error {
+        let expected = match self.task() {
+            Task::MultiLabel(_) => "labels of 0 or 1".to_string(),
+            Task::MultiClass(n) => format!("a class from 0 to {}", n - 1),
+        };
+        BadInput::new(format!("{}[{i}]", npz.at(truth)), expected, format!("{row:?}"), BROKEN).into()
+    }
+}
+
+const FOLDER: &str = "medmnist";
+const BROKEN: &str = "Download the file again; `medft data verify` compares it with the published checksum.";
+
+impl Source for MedMnist {
+    fn info(&self, _: &Protocol) -> DatasetInfo {
+        let (mean, std, target, warmup) = match self.like {
+            Neighbour::Ddsm => (&ddsm::MEAN[..], &ddsm::STD[..], "roc_auc", Warmup::Epochs(5)),
+            Neighbour::CheXpert => (
+                &chexpert::MEAN[..],
+                &chexpert::STD[..],
+                "roc_auc",
+                Warmup::Iterations(1000),
+            ),
+            Neighbour::Isic2019 => (
+                &isic2019::MEAN[..],
+                &isic2019::STD[..],
+                "recall",
+                Warmup::Iterations(1000),
+            ),
+            Neighbour::Aptos2019 => (
+                &aptos2019::MEAN[..],
+                &aptos2019::STD[..],
+                "quadratic_kappa",
+                Warmup::Epochs(5),
+            ),
+        };
+        DatasetInfo {
+            name: self.name,
+            title: self.title,
+            folder: FOLDER,
+            task: self.task(),
+            channels: self.channels,
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            classes: self.classes.iter().map(ToString::to_string).collect(),
+            target,
+            warmup,
+        }
+    }
+
+    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+        let mut npz = Npz::open(&self.find(root)?)?;
+        let mut samples = Vec::new();
+        let mut part = |name: &str| self.part(&mut npz, name, &mut samples);
+        let (train, val, test) = (part("train")?, part("val")?, part("test")?);
+        let Parts { train, val, test } = Parts { train, val, test }.none_empty(root)?;
+        Ok(Dataset {
+            info: self.info(p),
+            root: root.to_path_buf(),
+            samples,
+            train,
+            val,
+            test,
+        })
+    }
+
+    /// The 28-pixel file; where one of [`Source::optional_files`] lies in its place, that one is read instead.
+    fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {
+        vec![PathBuf::from(&self.variants()[0])]
+    }
+
+    fn optional_files(&self, _: &Protocol) -> Vec<PathBuf> {
+        self.variants()[1..].iter().map(PathBuf::from).collect()
+    }
+
+    fn synth(&self, root: &Path, images: usize) -> Result<()> {
+        super::phantom::medmnist::write(root, self.name, images)
+    }
+}
