@@ -1,9 +1,10 @@
 //! The phantom of APTOS2019 (PROTOCOL 1.4): fundus photographs, five grades of diabetic retinopathy.
 //!
-//! Grade 0 is clean; 1 has a few microaneurysms (dark red dots); 2 more of them and hard exudates (bright yellow); 3 adds blot
-//! haemorrhages; 4 adds new vessels, a large haemorrhage and cotton-wool spots. The views are landscape, square or
-//! cut at top and bottom, as the real ones are. `train.csv` names every image, `train_1.csv` four in five in another order; both
-//! find them in the nested folder. The fundus carries no film grain, which would fill a PNG and teach nothing.
+//! Grade 0 is clean; 1 has a few microaneurysms (dark red dots); 2 more of them and hard exudates (bright yellow); 3
+//! adds blot haemorrhages; 4 adds new vessels, a large haemorrhage and cotton-wool spots. The views are landscape,
+//! square or cut at top and bottom, as the real ones are. `train.csv` names every image, `train_1.csv` four in five in
+//! another order; both find them in the nested folder. The fundus carries no film grain, which would fill a PNG and
+//! teach nothing.
 
 use super::draw::{Canvas, Point, between, curve, direction, inside, length, noise, once_in, ramp, whole};
 use super::{Of, Phantom, Picture, Set, at_least, deal, stream};

@@ -1,7 +1,7 @@
 //! Chest films, frontal and lateral, with findings of any strength; drawn by the phantoms of CheXpert and MedMNIST.
 //!
-//! Positions are parts of the picture, (0, 0) at the top left, moved and scaled from body to body. Each finding has a place, shape or
-//! texture of its own, so that the labels can be told apart at 64 × 64 pixels and below.
+//! Positions are parts of the picture, (0, 0) at the top left, moved and scaled from body to body. Each finding has a
+//! place, shape or texture of its own, so that the labels can be told apart at 64 × 64 pixels and below.
 
 use super::draw::{Canvas, Outline, Point, between, curve, inside, length, noise, once_in, ramp, whole};
 use crate::rng::Stream;

@@ -1,12 +1,12 @@
 //! The phantom of CheXpert-v1.0-small (PROTOCOL 1.2): chest films of patients with several studies, 14 labels.
 //!
-//! `train.csv` has the real columns and the real disorder: patients ascend, studies within a patient do not, and in the sorted list
-//! `study10` stands before `study2`; so the rows that the authors' label slices cut at are not where their numbers say.
-//! Labels are 1.0, 0.0, −1.0 or empty, one set for all views of a study. An uncertain finding (−1) shows faintly. `valid.csv` is
-//! as in the release: later patients, one study each, every label 0.0 or 1.0.
+//! `train.csv` has the real columns and the real disorder: patients ascend, studies within a patient do not, and in the
+//! sorted list `study10` stands before `study2`; so the rows that the authors' label slices cut at are not where their
+//! numbers say. Labels are 1.0, 0.0, −1.0 or empty, one set for all views of a study. An uncertain finding (−1) shows
+//! faintly. `valid.csv` is as in the release: later patients, one study each, every label 0.0 or 1.0.
 //!
-//! Labels are dealt out in blocks of ten studies along the sorted list. The authors' cuts are contiguous in that list, so every part
-//! holds positive and negative studies of every label.
+//! Labels are dealt out in blocks of ten studies along the sorted list. The authors' cuts are contiguous in that list,
+//! so every part holds positive and negative studies of every label.
 
 use super::chest::{self, Sign, Signs};
 use super::draw::{between, once_in, whole};
@@ -138,8 +138,8 @@ fn path(part: &str, s: &Study) -> String {
     format!("{RELEASE}/{part}/patient{:05}/study{}", s.patient, s.number)
 }
 
-/// Patients in ascending order, the studies of each shuffled; the real file begins with patient 1, then patient 2's second
-/// study and its first.
+/// Patients in ascending order, the studies of each shuffled; the real file begins with patient 1, then patient 2's
+/// second study and its first.
 fn disorder(rng: &mut Stream, studies: &mut [Study]) {
     for patient in studies.chunk_by_mut(|a, b| a.patient == b.patient) {
         rng.shuffle(patient);
@@ -223,7 +223,8 @@ fn table(part: &str, studies: &[Study], pictures: &mut Vec<Picture>) -> Vec<u8> 
     text.into_bytes()
 }
 
-/// What the films of a study show: positive findings from three quarters of their full strength, uncertain ones faintly.
+/// What the films of a study show: positive findings from three quarters of their full strength, uncertain ones
+/// faintly.
 fn signs(cells: &[Cell; 14], rng: &mut Stream) -> Signs {
     let mut signs = Signs::default();
     for ((_, sign, _), cell) in LABELS.iter().zip(cells) {

@@ -1,9 +1,9 @@
 //! The phantom of DDSM (PROTOCOL 1.1): film mammograms, four views a case, one list of names for each part.
 //!
 //! A normal breast has glandular tissue only. A benign case shows a smooth round mass with a sharp border, a cancer a
-//! spiculated one with a soft border and a cluster of calcifications. In the real set most exams have a finding in one breast
-//! only; here all four views show it, so that every image can be told by itself. The real lists are cut 80/10/10, these 60/20/20, because a
-//! tenth of so few cases would be three patients.
+//! spiculated one with a soft border and a cluster of calcifications. In the real set most exams have a finding in one
+//! breast only; here all four views show it, so that every image can be told by itself. The real lists are cut
+//! 80/10/10, these 60/20/20, because a tenth of so few cases would be three patients.
 
 use super::draw::{Canvas, Outline, Point, between, curve, direction, inside, length, noise, once_in, ramp, whole};
 use super::{Of, Phantom, Picture, Set, at_least, deal, stream};
@@ -152,7 +152,8 @@ fn strands(canvas: &mut Canvas, breast: &Breast, left: bool, dense: f32, rng: &m
     }
 }
 
-/// Skin, fat, glands and, in the oblique view, the pectoral muscle. The chest wall of a left breast is at the left edge.
+/// Skin, fat, glands and, in the oblique view, the pectoral muscle. The chest wall of a left breast is at the left
+/// edge.
 fn tissue(canvas: &mut Canvas, breast: &Breast, left: bool, dense: f32, rng: &mut Stream) {
     let (w, h) = (canvas.width, canvas.height);
     let clouds = noise(rng, w, h, 16.0, 4);

@@ -1,9 +1,9 @@
 //! The small painter behind the phantoms: a canvas, value noise, soft shapes and strokes.
 //!
-//! Everything is f32 addition, subtraction, multiplication, division and square root, which IEEE 754 rounds in one way only,
-//! in an order that the code spells out. Rust neither reorders floating-point operations nor contracts them to fused
-//! multiply-adds, whatever CPU it compiles for. There is no sine, exponential or `powi` (whose order of products is
-//! unspecified): bumps are polynomials, and an outline's waves are powers of a unit complex number.
+//! Everything is f32 addition, subtraction, multiplication, division and square root, which IEEE 754 rounds in one way
+//! only, in an order that the code spells out. Rust neither reorders floating-point operations nor contracts them to
+//! fused multiply-adds, whatever CPU it compiles for. There is no sine, exponential or `powi` (whose order of products
+//! is unspecified): bumps are polynomials, and an outline's waves are powers of a unit complex number.
 
 use crate::rng::Stream;
 use anyhow::Result;
@@ -52,7 +52,8 @@ impl Canvas {
         }
     }
 
-    /// Mixes `colour` in with weight `cover(point)`, where 0 leaves the picture; looks only at points within `reach` of `at`.
+    /// Mixes `colour` in with weight `cover(point)`, where 0 leaves the picture; looks only at points within `reach` of
+    /// `at`.
     pub fn cover(&mut self, at: Point, reach: Point, colour: &[f32], cover: impl Fn(Point) -> f32) {
         let (x0, x1) = span(at[0], reach[0], self.width);
         let (y0, y1) = span(at[1], reach[1], self.height);
@@ -146,8 +147,8 @@ impl Canvas {
 
     /// A baseline JPEG of quality 85.
     ///
-    /// The encoder's cosine transform and colour conversion are integer; it divides small integers by table entries in f32
-    /// (rounded once) and rounds the quotient, which IEEE 754 makes the same everywhere.
+    /// The encoder's cosine transform and colour conversion are integer; it divides small integers by table entries in
+    /// f32 (rounded once) and rounds the quotient, which IEEE 754 makes the same everywhere.
     ///
     /// # Errors
     /// Of the encoder; none is known for these sizes.
@@ -164,8 +165,8 @@ impl Canvas {
 
     /// A PNG with the Paeth filter on every row.
     ///
-    /// `Fast` is fdeflate's one fixed Huffman table: integers only. The numbered levels go to whichever deflate library the
-    /// build's features chose for flate2, and those differ in their bytes.
+    /// `Fast` is fdeflate's one fixed Huffman table: integers only. The numbered levels go to whichever deflate library
+    /// the build's features chose for flate2, and those differ in their bytes.
     ///
     /// # Errors
     /// Of the encoder; none is known for these sizes.
@@ -252,8 +253,8 @@ pub fn curve(a: Point, b: Point, c: Point) -> Vec<Point> {
     (0..=16).map(at).collect()
 }
 
-/// Value noise in −1..1, one value a pixel: random values on a grid of `cell` pixels, smoothly interpolated, with `octaves`
-/// layers of half the cell and half the weight each.
+/// Value noise in −1..1, one value a pixel: random values on a grid of `cell` pixels, smoothly interpolated, with
+/// `octaves` layers of half the cell and half the weight each.
 pub fn noise(rng: &mut Stream, width: usize, height: usize, cell: f32, octaves: u32) -> Vec<f32> {
     let mut out = vec![0.0; width * height];
     let (mut cell, mut weight, mut total) = (cell, 1.0, 0.0);

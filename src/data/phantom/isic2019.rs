@@ -1,8 +1,9 @@
 //! The phantom of ISIC2019 (PROTOCOL 1.3): dermoscopy, eight diagnoses, several images of some lesions.
 //!
-//! A diagnosis sets colour, size, border and what lies on the lesion (network, blue-grey patches, vessels, scales, cysts).
-//! Images of one lesion share its outline, colours and skin, and differ in view. Both CSV files end their lines with CR LF, as
-//! the distributed ones do; the metadata have gaps, and a few images carry the `_downsampled` of the real names.
+//! A diagnosis sets colour, size, border and what lies on the lesion (network, blue-grey patches, vessels, scales,
+//! cysts). Images of one lesion share its outline, colours and skin, and differ in view. Both CSV files end their lines
+//! with CR LF, as the distributed ones do; the metadata have gaps, and a few images carry the `_downsampled` of the
+//! real names.
 
 use super::draw::{Canvas, Outline, Point, between, curve, direction, inside, length, noise, once_in, ramp, whole};
 use super::{Of, Phantom, Picture, Set, at_least, deal, stream};
@@ -102,8 +103,8 @@ pub(super) fn classes(images: usize, number: usize) -> Vec<usize> {
     rows.into_iter().map(|r| r.class).collect()
 }
 
-/// Lesions of one to three images until every class has its number; rare classes have almost one lesion an image, so that a
-/// split by lesion can place them.
+/// Lesions of one to three images until every class has its number; rare classes have almost one lesion an image, so
+/// that a split by lesion can place them.
 fn rows(rng: &mut Stream, images: usize) -> Vec<Row> {
     let mut count = [0; SHARES.len()];
     deal(rng, &SHARES, images)
@@ -152,8 +153,8 @@ fn lesion_facts(row: &Row) -> String {
     format!("{age},{site},{lesion},{sex}")
 }
 
-/// What a diagnosis looks like: colours of middle and rim, radius in short sides, raggedness and softness of the border,
-/// how much noise speckles it.
+/// What a diagnosis looks like: colours of middle and rim, radius in short sides, raggedness and softness of the
+/// border, how much noise speckles it.
 struct Look {
     middle: [f32; 3],
     rim: [f32; 3],

@@ -1,8 +1,8 @@
 //! Phantoms of five MedMNIST sets: `<name>.npz` with 28 × 28 images in the arrays, types and shapes of the real files.
 //!
-//! Retina, derma, pneumonia and chest are the painters of APTOS2019, ISIC2019 and CheXpert at a third of their size; breast is
-//! ultrasound. Parts are 70/10/20, close to the real ones. The real files are deflated; these are stored, since which
-//! deflate a build uses would decide their bytes.
+//! Retina, derma, pneumonia and chest are the painters of APTOS2019, ISIC2019 and CheXpert at a third of their size;
+//! breast is ultrasound. Parts are 70/10/20, close to the real ones. The real files are deflated; these are stored,
+//! since which deflate a build uses would decide their bytes.
 
 use super::chest::{self, Sign, Signs};
 use super::draw::{Canvas, Outline, between, noise, once_in, ramp, whole};
@@ -168,8 +168,8 @@ fn paint(number: usize, truth: &[u8], body: &mut Stream, view: &mut Stream) -> C
     }
 }
 
-/// Breast ultrasound: bright skin, layers of speckle, darker with depth. A malignant mass is ragged and taller than wide and casts a
-/// shadow; a benign one, on two images in three, is smooth and flat and lets more sound through.
+/// Breast ultrasound: bright skin, layers of speckle, darker with depth. A malignant mass is ragged and taller than
+/// wide and casts a shadow; a benign one, on two images in three, is smooth and flat and lets more sound through.
 fn ultrasound(malignant: bool, side: usize, rng: &mut Stream) -> Canvas {
     let mut canvas = Canvas::new(side, side, 1);
     let layers = noise(rng, side, side, 22.0, 3);

@@ -1,20 +1,20 @@
-//! Phantoms: small made-up data sets in the layouts of the real ones, so that the whole way from files to tables runs and
-//! is tested without a download, a licence or a GPU. Their numbers say nothing about medicine.
+//! Phantoms: small made-up data sets in the layouts of the real ones, so that the whole way from files to tables runs
+//! and is tested without a download, a licence or a GPU. Their numbers say nothing about medicine.
 //!
-//! **What they keep of the real sets**: folders, file names, headers, line ends, the forms of values (CheXpert's empty and
-//! −1.0), several images of a case, patient or lesion, unbalanced classes, images of several sizes and shapes. **What they
-//! change**: a few hundred images; rare classes are raised so that every class is in every part at the default size; a finding
-//! shows in every image that is labelled with it.
+//! **What they keep of the real sets**: folders, file names, headers, line ends, the forms of values (CheXpert's empty
+//! and −1.0), several images of a case, patient or lesion, unbalanced classes, images of several sizes and shapes.
+//! **What they change**: a few hundred images; rare classes are raised so that every class is in every part at the
+//! default size; a finding shows in every image that is labelled with it.
 //!
-//! **Same bytes on every machine**, since a manifest with their hashes is committed. Random numbers are counter-based, a
-//! stream for each image, so neither order nor threads matter. Pixels are strict IEEE arithmetic ([`draw`] argues it). The
-//! encoders are `image`'s JPEG (integer transform; each quantised value is one rounded f32 division) and PNG with fdeflate
-//! (integers; CPU features speed up only the Adler and CRC sums, whose values are defined). The npz files are stored, not
-//! deflated, with fixed dates and system byte. The golden hashes of the tests hold on x86-64 (baseline, and compiled for AVX-512
-//! with FMA) and on aarch64; should an upgrade of an encoder change bytes, they say so.
+//! **Same bytes on every machine**, since a manifest with their hashes is committed. Random numbers are counter-based,
+//! a stream for each image, so neither order nor threads matter. Pixels are strict IEEE arithmetic ([`draw`] argues
+//! it). The encoders are `image`'s JPEG (integer transform; each quantised value is one rounded f32 division) and PNG
+//! with fdeflate (integers; CPU features speed up only the Adler and CRC sums, whose values are defined). The npz files
+//! are stored, not deflated, with fixed dates and system byte. The golden hashes of the tests hold on x86-64 (baseline,
+//! and compiled for AVX-512 with FMA) and on aarch64; should an upgrade of an encoder change bytes, they say so.
 //!
-//! **Nothing is overwritten**: a file that is already there with other bytes is an error, so a phantom can never replace real
-//! data; one with the same bytes is left alone, so writing twice costs only the drawing.
+//! **Nothing is overwritten**: a file that is already there with other bytes is an error, so a phantom can never
+//! replace real data; one with the same bytes is left alone, so writing twice costs only the drawing.
 
 pub mod aptos2019;
 mod chest;
@@ -164,8 +164,8 @@ fn at_least(title: &str, images: usize, least: usize) -> Result<()> {
     .into())
 }
 
-/// `n` class numbers in random order, as many of each as its weight says (largest remainders), at least one of each while
-/// there is room.
+/// `n` class numbers in random order, as many of each as its weight says (largest remainders), at least one of each
+/// while there is room.
 fn deal(rng: &mut Stream, weights: &[usize], n: usize) -> Vec<usize> {
     let total: usize = weights.iter().sum();
     let least = usize::from(n >= weights.len());

@@ -100,8 +100,8 @@ fn skill((train, y): &Examples, (test, truth): &Examples) -> f64 {
     recall.iter().sum::<f64>() / classes as f64
 }
 
-/// The signal is there for the simplest model: a linear one on 16 × 16 thumbnails, trained on train, asked about val and test,
-/// is well above chance on every set.
+/// The signal is there for the simplest model: a linear one on 16 × 16 thumbnails, trained on train, asked about val
+/// and test, is well above chance on every set.
 #[test]
 fn a_linear_model_on_thumbnails_beats_chance() {
     for (name, chance, wanted) in [
