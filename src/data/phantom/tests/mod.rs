@@ -2,6 +2,7 @@
 
 mod bytes;
 mod layout;
+mod readers;
 mod signal;
 
 use super::*;
