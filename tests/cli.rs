@@ -231,7 +231,7 @@ fn label_files_that_are_wrong_are_refused_with_line_and_remedy() {
     fs::write(&csv, good).unwrap();
     assert_eq!(p.medft(&["data", "lock", "aptos2019"]).code, 0);
     // A drawn train.csv is not the publisher's, and a list of one's own does not make it so.
-    complains(&p.medft(&["data", "verify", "aptos2019"]), 1, &["train.csv"]);
+    complains(&p.medft(&["data", "verify", "aptos2019"]), 2, &["train.csv"]);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn verify_names_changed_missing_extra_and_swapped_files() {
     let (n0, n1, n2, n3) = (name(0), name(1), name(2), name(3));
     complains(
         &p.medft(&["data", "verify", "aptos2019"]),
-        1,
+        2,
         &[&n0, &n1, "zzz.png", &n2, &n3],
     );
 }
@@ -280,7 +280,36 @@ fn weights_of_the_right_size_but_the_wrong_hash_are_refused() {
     let f = fs::File::create(dir.join("model.safetensors")).unwrap();
     f.set_len(88_249_960).unwrap();
     let a = p.medft(&["weights", "verify", "dinov2-s"]);
-    complains(&a, 1, &["model.safetensors", "ae1e99fc", "refused"]);
+    complains(&a, 2, &["model.safetensors", "ae1e99fc", "refused"]);
+}
+
+/// Weights without a published hash are trusted on first use, so only their tensors can tell that they are wrong.
+#[test]
+fn weights_with_missing_or_misshaped_tensors_are_named() {
+    let p = Place::new();
+    p.own("chexpert", "CheXpert");
+    assert_eq!(p.medft(&["data", "lock", "chexpert"]).code, 0);
+    let s = p.study("full", |t| {
+        t.replace("\"tiny\"", "\"full\"")
+            .replace("aptos2019", "chexpert")
+            .replace("dinov2-b", "mae-b")
+            .replace("crop = 64", "crop = 224")
+            .replace("resize = 72", "resize = 256")
+    });
+    let dir = p.path("weights/mae-b-timm");
+    fs::create_dir_all(&dir).unwrap();
+    for (shape, words) in [
+        (vec![1, 1, 768], ["pos_embed", "missing"]),
+        (vec![1, 1, 3], ["cls_token", "[1, 1, 3]"]),
+    ] {
+        let bytes = vec![0u8; shape.iter().product::<usize>() * 4];
+        let t = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes).unwrap();
+        let file = safetensors::serialize([("cls_token", t)], None).unwrap();
+        let _ = fs::remove_file(p.path("weights/weights.lock"));
+        fs::write(dir.join("model.safetensors"), file).unwrap();
+        let a = p.medft(&["run", &s, "--only", "freeze=frozen,head=linear"]);
+        complains(&a, 2, &["model.safetensors", words[0], words[1], "weights"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `medft data`: what the data sets are, and whether the files here are they.
 
 use super::inputs::verify;
-use super::{Context, INCOMPLETE, OK, ui};
+use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::DataVerb;
 use crate::data::registry;
 use crate::error::BadInput;
@@ -97,8 +97,13 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
     } else if reports.is_empty() {
         println!("no data set in {}", dir.display());
     }
-    let good = !reports.is_empty() && reports.iter().all(|r| r.state == SetState::Verified);
-    Ok(if good { OK } else { INCOMPLETE })
+    Ok(if reports.iter().any(|r| r.state == SetState::Differs) {
+        BROKEN
+    } else if !reports.is_empty() && reports.iter().all(|r| r.state == SetState::Verified) {
+        OK
+    } else {
+        INCOMPLETE
+    })
 }
 
 fn lock(c: &Context, sets: &[String]) -> Result<u8> {

@@ -22,6 +22,8 @@ use candle_core::Device;
 pub const OK: u8 = 0;
 /// Done, but something differs or is missing.
 pub const INCOMPLETE: u8 = 1;
+/// Wrong use, or an input that is broken (a file that is not the one it should be).
+pub const BROKEN: u8 = 2;
 /// Stopped by SIGINT after a checkpoint.
 pub const INTERRUPTED: u8 = 130;
 
@@ -90,12 +92,8 @@ impl Context {
     /// [`BadInput`] where a GPU was asked for and there is none.
     pub fn device(&self) -> Result<Device> {
         match self.global.device {
-            DeviceWord::Cpu => Ok(Device::Cpu),
-            DeviceWord::Auto => Ok(if cfg!(feature = "cuda") {
-                Device::new_cuda(0).unwrap_or(Device::Cpu)
-            } else {
-                Device::Cpu
-            }),
+            // Training has no CUDA path yet, so `auto` does not choose one.
+            DeviceWord::Cpu | DeviceWord::Auto => Ok(Device::Cpu),
             DeviceWord::Cuda(n) => Device::new_cuda(n).map_err(|e| {
                 BadInput::new(
                     format!("--device cuda:{n}"),

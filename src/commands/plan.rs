@@ -1,8 +1,9 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::inputs::{Inventory, RunInputs};
-use super::{Context, INCOMPLETE, OK, ui};
+use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::StudyArgs;
+use crate::manifest::{SetState, WeightsState};
 use crate::results::{RunState, Store};
 use crate::study::{RunId, RunSpec, Study};
 use anyhow::Result;
@@ -112,6 +113,25 @@ impl Plan {
         format!("{}: {} runs: {}", self.study.name, self.entries.len(), parts.join(", "))
     }
 
+    /// Whether an input is there but is not what it should be.
+    pub fn broken_inputs(&self) -> bool {
+        self.inventory.sets.values().any(|s| s.state == SetState::Differs)
+            || self
+                .inventory
+                .weights
+                .values()
+                .any(|w| w.state == WeightsState::WrongHash)
+    }
+
+    /// The exit code where nothing else decides: 2 for broken inputs, 1 for missing ones or runs.
+    pub fn code(&self, complete: bool) -> u8 {
+        match (self.broken_inputs(), complete) {
+            (true, _) => BROKEN,
+            (false, false) => INCOMPLETE,
+            (false, true) => OK,
+        }
+    }
+
     /// The table of what is missing, why, and how to get it; empty where nothing is.
     pub fn missing(&self) -> Option<String> {
         let mut rows = Vec::new();
@@ -218,5 +238,5 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         }
     }
     let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
-    Ok(if blocked { INCOMPLETE } else { OK })
+    Ok(plan.code(!blocked))
 }

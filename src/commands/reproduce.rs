@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::run::fit_all;
-use super::{Context, INCOMPLETE, INTERRUPTED, OK, inputs, report};
+use super::{Context, INTERRUPTED, inputs, report};
 use crate::cli::StudyArgs;
 use crate::study::Scale;
 use anyhow::Result;
@@ -32,7 +32,7 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         if let Some(t) = plan.missing() {
             println!("{t}");
         }
-        return Ok(INCOMPLETE);
+        return Ok(plan.code(false));
     }
     let tally = fit_all(c, &plan)?;
     let plan = if tally.done + tally.failed > 0 {
@@ -59,5 +59,5 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         println!("\n{t}");
     }
     let complete = out.done == out.planned && (plan.study.report.demo || out.verdicts.differs == 0);
-    Ok(if complete { OK } else { INCOMPLETE })
+    Ok(plan.code(complete))
 }

@@ -8,6 +8,7 @@ use crate::cli::StudyArgs;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, registry};
+use crate::error::BadInput;
 use crate::model;
 use crate::results::{
     Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Truth, WhichWeights,
@@ -42,7 +43,7 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     }
     if let Some(t) = plan.missing() {
         println!("{t}");
-        return Ok(INCOMPLETE);
+        return Ok(plan.code(false));
     }
     Ok(if tally.failed > 0 { INCOMPLETE } else { OK })
 }
@@ -78,6 +79,15 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     })
     .context("cannot listen for SIGINT")?;
     let device = c.device()?;
+    if !device.is_cpu() {
+        return Err(BadInput::new(
+            "--device",
+            "cpu",
+            "a CUDA device",
+            "Training on CUDA is not there yet: use --device cpu.",
+        )
+        .into());
+    }
     let all = bar(todo.len() as u64, Unit::Items);
     all.set_prefix(plan.study.name.clone());
     let mut loaded: Option<Loaded> = None;

@@ -1,6 +1,6 @@
 //! `medft weights`: what is known of each backbone's weights, and whether the files here are they.
 
-use super::{Context, INCOMPLETE, OK, ui};
+use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::WeightsVerb;
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
 use crate::model::facts;
@@ -87,6 +87,11 @@ fn verify(c: &Context, names: &[String], full: bool) -> Result<u8> {
             println!("{}", r.text());
         }
     }
-    let good = reports.iter().all(|r| r.require().is_ok());
-    Ok(if good { OK } else { INCOMPLETE })
+    Ok(if reports.iter().any(|r| r.state == WeightsState::WrongHash) {
+        BROKEN
+    } else if reports.iter().all(|r| r.require().is_ok()) {
+        OK
+    } else {
+        INCOMPLETE
+    })
 }
