@@ -157,7 +157,8 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let s = a.study("short", longer);
     b.study("short", longer);
     assert_eq!(a.medft(&["run", &s]).code, 0);
-    for wait in [300, 600, 900, 200, 700] {
+    // The first kills fall into the writing of the phantom, later ones into training and records.
+    for wait in [20, 60, 150, 300, 600, 900, 200, 700] {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
             .current_dir(b.0.path())
             .args(["run", &s])

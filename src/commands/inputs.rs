@@ -140,7 +140,7 @@ pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &std::path::Path, mo
     report
 }
 
-/// Generates the phantoms that are not here.
+/// Generates the phantoms that are not here, or not whole.
 pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
     let (kind, dir) = data_dir(c, Scale::Tiny);
     let mut seen = Vec::new();
@@ -151,7 +151,9 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         seen.push(&r.dataset);
         let source = registry::find(&r.dataset)?;
         let report = verify(c, &r.dataset, kind, &dir, Mode::SinceLock)?;
-        if report.state == crate::manifest::SetState::Missing {
+        // Also where an earlier writing was cut short: what is there is kept, what is missing is written, and a file with
+        // other content is an error that names it.
+        if report.state != crate::manifest::SetState::Verified {
             let folder = dir.join(source.info(&r.protocol).folder);
             eprintln!("writing phantom {}", folder.display());
             source.synth(&folder, registry::phantom_images(&r.dataset))?;
