@@ -4,11 +4,21 @@ use std::process::Command;
 
 fn git(args: &[&str]) -> Option<String> {
     let out = Command::new("git").args(args).output().ok()?;
-    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    out.status
+        .success()
+        .then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 fn main() {
-    for path in ["src", "templates", "experiments", "data-manifests", "Cargo.toml", "Cargo.lock", "build.rs"] {
+    for path in [
+        "src",
+        "templates",
+        "experiments",
+        "data-manifests",
+        "Cargo.toml",
+        "Cargo.lock",
+        "build.rs",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
     for name in ["HEAD", "index"] {

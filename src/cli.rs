@@ -19,22 +19,58 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Folder of the data sets, one below it each
-    #[arg(long, global = true, env = "MEDFT_DATA_DIR", default_value = "data", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_DATA_DIR",
+        default_value = "data",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
     /// Folder of the pretrained weights (the Hugging Face cache is searched too)
-    #[arg(long, global = true, env = "MEDFT_WEIGHTS_DIR", default_value = "weights", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_WEIGHTS_DIR",
+        default_value = "weights",
+        value_name = "DIR"
+    )]
     pub weights_dir: PathBuf,
     /// Folder of run records
-    #[arg(long, global = true, env = "MEDFT_RESULTS_DIR", default_value = "results", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_RESULTS_DIR",
+        default_value = "results",
+        value_name = "DIR"
+    )]
     pub results_dir: PathBuf,
     /// Folder of rendered reports
-    #[arg(long, global = true, env = "MEDFT_REPORTS_DIR", default_value = "reports", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_REPORTS_DIR",
+        default_value = "reports",
+        value_name = "DIR"
+    )]
     pub reports_dir: PathBuf,
     /// Folder of studies; those in the binary serve where a file is missing
-    #[arg(long, global = true, env = "MEDFT_EXPERIMENTS_DIR", default_value = "experiments", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_EXPERIMENTS_DIR",
+        default_value = "experiments",
+        value_name = "DIR"
+    )]
     pub experiments_dir: PathBuf,
     /// auto, cpu or cuda:N
-    #[arg(long, global = true, env = "MEDFT_DEVICE", default_value = "auto", value_name = "DEVICE")]
+    #[arg(
+        long,
+        global = true,
+        env = "MEDFT_DEVICE",
+        default_value = "auto",
+        value_name = "DEVICE"
+    )]
     pub device: DeviceWord,
     /// Threads that decode and augment (default: all cores); never changes a result
     #[arg(long, global = true, value_name = "N")]
@@ -94,9 +130,7 @@ pub enum Verb {
     /// Say what medft finds on this machine
     Doctor,
     /// Print a completion script
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
 }
 
 /// A study and the part of it that is meant.

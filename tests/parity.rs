@@ -14,15 +14,21 @@ mod common;
 mod dinov2;
 #[path = "parity/mae.rs"]
 mod mae;
+#[path = "parity/metrics.rs"]
+mod metrics;
 #[path = "parity/mha.rs"]
 mod mha;
 #[path = "parity/model.rs"]
 mod model;
-#[path = "parity/metrics.rs"]
-mod metrics;
 #[path = "parity/params.rs"]
 mod params;
+#[path = "parity/preprocess.rs"]
+mod preprocess;
 #[path = "parity/real.rs"]
 mod real;
+#[path = "parity/sam2.rs"]
+mod sam2;
 #[path = "parity/train.rs"]
 mod train;
+#[path = "parity/vmamba.rs"]
+mod vmamba;

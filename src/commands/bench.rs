@@ -56,7 +56,14 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     Ok(OK)
 }
 
-fn report(c: &Context, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>, bytes: Option<f64>) -> Report {
+fn report(
+    c: &Context,
+    a: &BenchArgs,
+    subject: String,
+    batch: usize,
+    mut seconds: Vec<f64>,
+    bytes: Option<f64>,
+) -> Report {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     Report {
@@ -84,7 +91,11 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
         dataset: "bench".into(),
         backbone: a.backbone.clone(),
         scale: Scale::Full,
-        freeze: if a.what == BenchWhat::Train { Freeze::Unfrozen } else { Freeze::Frozen },
+        freeze: if a.what == BenchWhat::Train {
+            Freeze::Unfrozen
+        } else {
+            Freeze::Frozen
+        },
         head: a.head,
         seed: 0,
         protocol,
@@ -176,7 +187,14 @@ fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
         bytes = total as f64;
     }
     let bytes = (a.what == BenchWhat::Hash).then_some(bytes);
-    Ok(report(c, a, format!("{} files, one thread", paths.len()), paths.len(), seconds, bytes))
+    Ok(report(
+        c,
+        a,
+        format!("{} files, one thread", paths.len()),
+        paths.len(),
+        seconds,
+        bytes,
+    ))
 }
 
 fn collect(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
@@ -184,7 +202,10 @@ fn collect(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
         let p = e?.path();
         if p.is_dir() {
             collect(&p, out)?;
-        } else if p.extension().is_some_and(|x| ["jpg", "jpeg", "png"].iter().any(|k| x.eq_ignore_ascii_case(k))) {
+        } else if p
+            .extension()
+            .is_some_and(|x| ["jpg", "jpeg", "png"].iter().any(|k| x.eq_ignore_ascii_case(k)))
+        {
             out.push(p);
         }
     }

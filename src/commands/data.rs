@@ -35,7 +35,10 @@ fn list(c: &Context) -> Result<u8> {
     let mut json = Vec::new();
     for m in c.catalogue.sets() {
         let folder = c.global.data_dir.join(&m.folder);
-        let here = match (folder.is_dir(), c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file()) {
+        let here = match (
+            folder.is_dir(),
+            c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file(),
+        ) {
             (false, _) => "not here",
             (true, true) => "here, locked",
             (true, false) => "here, not locked",
@@ -75,6 +78,9 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
     let mut reports = Vec::new();
     for set in &names {
         let r = verify(c, set, kind, &dir, mode)?;
+        if r.state == SetState::Verified && kind == Kind::Real {
+            read_labels(c, set)?;
+        }
         if all && !phantom && r.state == SetState::Missing {
             continue;
         }
@@ -98,6 +104,8 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
 fn lock(c: &Context, sets: &[String]) -> Result<u8> {
     let mut reports = Vec::new();
     for set in sets {
+        // A set whose labels cannot be read is not worth a list.
+        read_labels(c, set)?;
         let bar = ui::bar(0, ui::Unit::Bytes);
         bar.set_prefix(set.clone());
         let on = |p: crate::manifest::Progress| {
@@ -107,7 +115,13 @@ fn lock(c: &Context, sets: &[String]) -> Result<u8> {
         let r = lock_set(c.catalogue, set, &c.global.data_dir, &on)?;
         bar.finish_and_clear();
         if !c.global.json {
-            println!("{}: {} files, root {}, list {}", r.set, r.files, r.root, r.list.display());
+            println!(
+                "{}: {} files, root {}, list {}",
+                r.set,
+                r.files,
+                r.root,
+                r.list.display()
+            );
         }
         reports.push(r);
     }
@@ -115,6 +129,24 @@ fn lock(c: &Context, sets: &[String]) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&reports)?);
     }
     Ok(OK)
+}
+
+/// Reads the label files of a real set and forms its splits.
+fn read_labels(c: &Context, set: &str) -> Result<()> {
+    let source = registry::find(set)?;
+    let p = Protocol::faithful();
+    let root = c.global.data_dir.join(source.info(&p).folder);
+    if root.is_dir() {
+        let d = source.load(&root, &p)?;
+        eprintln!(
+            "{set}: {} images; train {}, val {}, test {}",
+            d.samples.len(),
+            d.train.len(),
+            d.val.len(),
+            d.test.len()
+        );
+    }
+    Ok(())
 }
 
 fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {

@@ -17,17 +17,37 @@ pub fn run(c: &Context) -> Result<u8> {
     };
     let here = |p: &std::path::Path| format!("{} ({})", p.display(), if p.is_dir() { "there" } else { "not there" });
     let rows: Vec<(&str, String)> = vec![
-        ("medft", format!("{} at {}", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit"))),
+        (
+            "medft",
+            format!(
+                "{} at {}",
+                env!("CARGO_PKG_VERSION"),
+                option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit")
+            ),
+        ),
         ("device", device),
-        ("CUDA in this binary", if cfg!(feature = "cuda") { "yes" } else { "no" }.to_owned()),
+        (
+            "CUDA in this binary",
+            if cfg!(feature = "cuda") { "yes" } else { "no" }.to_owned(),
+        ),
         ("vector instructions", vector.to_owned()),
         ("compute threads", rayon::current_num_threads().to_string()),
         ("loader threads", c.workers().to_string()),
         ("data", here(&c.global.data_dir)),
         ("weights", here(&c.global.weights_dir)),
-        ("hub cache", crate::manifest::hub_cache(|k| std::env::var_os(k)).map_or_else(|| "none".into(), |p| here(&p))),
+        (
+            "hub cache",
+            crate::manifest::hub_cache(|k| std::env::var_os(k)).map_or_else(|| "none".into(), |p| here(&p)),
+        ),
         ("results", here(&c.global.results_dir)),
-        ("crates", crate_versions().iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ")),
+        (
+            "crates",
+            crate_versions()
+                .iter()
+                .map(|(k, v)| format!("{k} {v}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
     ];
     if c.global.json {
         let map: serde_json::Map<String, serde_json::Value> =

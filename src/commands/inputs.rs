@@ -11,6 +11,7 @@ use crate::study::protocol::MhaBody;
 use crate::study::{HeadKind, Inputs, RunSpec, Scale};
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 /// What stands for the weights of a tiny model in run ids: it has no file, its values are drawn.
@@ -58,19 +59,17 @@ impl Inventory {
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
         let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
-
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
         };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
-            if !out.sets.contains_key(&r.dataset) {
-                let report = verify(c, &r.dataset, kind, &out.data_dir, Mode::SinceLock)?;
-                out.sets.insert(r.dataset.clone(), report);
+            if let Entry::Vacant(slot) = out.sets.entry(r.dataset.clone()) {
+                slot.insert(verify(c, &r.dataset, kind, &out.data_dir, Mode::SinceLock)?);
             }
             for (_, word) in weight_words(r) {
-                if !out.weights.contains_key(&word) {
+                if let Entry::Vacant(slot) = out.weights.entry(word.clone()) {
                     let bar = bar(0, Unit::Bytes);
                     bar.set_prefix(word.clone());
                     let on = |p: crate::manifest::Progress| {
@@ -79,7 +78,7 @@ impl Inventory {
                     };
                     let report = verify_weights(c.catalogue, &word, &places, Check::Cached, &on)?;
                     bar.finish_and_clear();
-                    out.weights.insert(word, report);
+                    slot.insert(report);
                 }
             }
         }

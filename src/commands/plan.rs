@@ -63,7 +63,9 @@ impl Plan {
                         RunState::Failed(why) => State::Failed(why),
                         RunState::Broken(why) => State::Stale(format!("its record is not usable: {why}")),
                         RunState::Absent => match listing.done.iter().find(|r| r.spec.run == spec) {
-                            Some(r) if r.spec.data_sha256 != inputs.data_root => State::Stale("the data changed".into()),
+                            Some(r) if r.spec.data_sha256 != inputs.data_root => {
+                                State::Stale("the data changed".into())
+                            }
                             Some(r) if r.spec.weights != inputs.weights => State::Stale("the weights changed".into()),
                             Some(_) => State::Stale("the meaning of the protocol changed".into()),
                             None => State::Fresh,
@@ -102,7 +104,11 @@ impl Plan {
     /// One line with the counts.
     pub fn summary(&self) -> String {
         let counts = self.counts();
-        let parts: Vec<String> = counts.iter().filter(|c| c.1 > 0).map(|(w, n)| format!("{n} {w}")).collect();
+        let parts: Vec<String> = counts
+            .iter()
+            .filter(|c| c.1 > 0)
+            .map(|(w, n)| format!("{n} {w}"))
+            .collect();
         format!("{}: {} runs: {}", self.study.name, self.entries.len(), parts.join(", "))
     }
 
@@ -112,7 +118,13 @@ impl Plan {
         let used = |f: &dyn Fn(&RunSpec) -> bool| self.entries.iter().filter(|e| f(&e.spec)).count().to_string();
         for (set, r) in &self.inventory.sets {
             if let Err(e) = r.require() {
-                rows.push(vec!["data".into(), set.clone(), used(&|s| s.dataset == *set), e.found, first(&e.remedy)]);
+                rows.push(vec![
+                    "data".into(),
+                    set.clone(),
+                    used(&|s| s.dataset == *set),
+                    e.found,
+                    first(&e.remedy),
+                ]);
             }
         }
         for (word, r) in &self.inventory.weights {
@@ -189,7 +201,16 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
                 ]
             })
             .collect();
-        let head = ["run", "data set", "backbone", "backbone is", "head", "seed", "state", "why"];
+        let head = [
+            "run",
+            "data set",
+            "backbone",
+            "backbone is",
+            "head",
+            "seed",
+            "state",
+            "why",
+        ];
         println!("{}", ui::table(&head, &rows));
         println!("\n{}", plan.summary());
         if let Some(t) = plan.missing() {

@@ -11,7 +11,7 @@ use crate::report::{
 };
 use crate::results::{Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Study, Tolerances};
+use crate::study::{Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -32,7 +32,10 @@ pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
-        print!("{}", crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?);
+        print!(
+            "{}",
+            crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?
+        );
     }
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
@@ -50,7 +53,10 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
     let study = &plan.study;
     let listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
-        eprintln!("warning: {}: {why}; it is left out", plan.store.folder().join(name).display());
+        eprintln!(
+            "warning: {}: {why}; it is left out",
+            plan.store.folder().join(name).display()
+        );
     }
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
@@ -79,7 +85,10 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
                 name: name.clone(),
                 title: e.title.to_owned(),
                 family: e.family.to_owned(),
-                params: found.map(|r| r.metrics.model.backbone_params),
+                params: match study.scale {
+                    Scale::Tiny => found.map(|r| r.metrics.model.backbone_params),
+                    Scale::Full => model::facts::find(name).map(|f| f.parameters),
+                },
             })
         })
         .collect::<Result<_>>()?;

@@ -15,10 +15,16 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     }
     let plan = Plan::make(c, study.clone(), runs.clone())?;
     for (set, r) in &plan.inventory.sets {
-        eprintln!("data     {set}: {}", if r.root.is_some() { "verified" } else { "not usable" });
+        eprintln!(
+            "data     {set}: {}",
+            if r.root.is_some() { "verified" } else { "not usable" }
+        );
     }
     for (word, r) in &plan.inventory.weights {
-        eprintln!("weights  {word}: {}", if r.require().is_ok() { "verified" } else { "not usable" });
+        eprintln!(
+            "weights  {word}: {}",
+            if r.require().is_ok() { "verified" } else { "not usable" }
+        );
     }
     eprintln!("{}", plan.summary());
     if plan.entries.iter().all(|e| e.id.is_none()) {
@@ -35,7 +41,10 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         plan
     };
     let out = report::write(c, &plan)?;
-    println!("{}", c.global.reports_dir.join(&plan.study.name).join("README.md").display());
+    println!(
+        "{}",
+        c.global.reports_dir.join(&plan.study.name).join("README.md").display()
+    );
     if out.verdicts != crate::report::VerdictCounts::default() && !plan.study.report.demo {
         let v = out.verdicts;
         println!(

@@ -5,13 +5,14 @@ use super::plan::{Entry, Plan, State};
 use super::ui::{Unit, bar, duration, terminal};
 use super::{Context, INCOMPLETE, INTERRUPTED, OK};
 use crate::cli::StudyArgs;
-use crate::data::loader::Images;
+use crate::data::loader::{Images, Options};
+use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, registry};
 use crate::model;
 use crate::results::{
     Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Truth, WhichWeights,
 };
-use crate::study::protocol::TestWeights;
+use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::train::fit::CandleTrainer;
 use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Trainer};
@@ -116,7 +117,7 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 }
 
 /// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 14] = [
+const IMAGE_SWITCHES: [&str; 15] = [
     "aptos_csv",
     "ddsm_task",
     "chexpert_split",
@@ -129,6 +130,7 @@ const IMAGE_SWITCHES: [&str; 14] = [
     "resize",
     "crop",
     "aspect",
+    "resize_order",
     "crop_scale",
     "normalisation",
 ];
@@ -139,14 +141,39 @@ fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
     if let Some(o) = p.as_object_mut() {
         o.retain(|k, _| k == "augment" || IMAGE_SWITCHES.contains(&k.as_str()));
     }
-    Ok(format!("{} {data_root} {p}", spec.dataset))
+    // The backbone's own statistics make the images hang on the backbone.
+    let backbone = match spec.protocol.normalisation {
+        Normalisation::Dataset => "",
+        Normalisation::Backbone => &spec.backbone,
+    };
+    Ok(format!(
+        "{} {data_root} {backbone} {} {p}",
+        spec.dataset, spec.protocol.grey_stem
+    ))
 }
 
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
     let data = source.load(&root, &spec.protocol)?;
-    let images = Images::prepare(&data, &spec.protocol, c.workers(), &|_, _| {})?;
+    let cache = c.global.results_dir.join(".cache").join("images");
+    let bar = bar(0, Unit::Items);
+    bar.set_prefix(format!("{} images", spec.dataset));
+    let options = Options::cached(c.workers(), &cache);
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
+    let images = match spec.protocol.normalisation {
+        Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
+        Normalisation::Backbone => {
+            let (mean, std) =
+                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+            let transform = Transform::new(&spec.protocol, &mean, &std)?;
+            Images::with_transform(&data, transform, &options, &progress)?
+        }
+    };
+    bar.finish_and_clear();
     Ok(Loaded { key, data, images })
 }
 
@@ -185,19 +212,26 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
     let start = Instant::now();
     let steps = bar(0, Unit::Items);
     steps.set_prefix(id.short().to_owned());
-    let outcome = CandleTrainer.fit(&job, &mut |p| match p {
-        Progress::Step { step, steps: n, loss, epoch, .. } => {
-            steps.set_length(n);
-            steps.set_position(step);
-            steps.set_message(format!("epoch {epoch} loss {loss:.4}"));
-        }
-        Progress::Images { done, of } => {
-            steps.set_length(of as u64);
-            steps.set_position(done as u64);
-            steps.set_message("images");
-        }
-    })
-    .with_context(|| format!("run {} ({})", id.short(), e.spec))?;
+    let outcome = CandleTrainer
+        .fit(&job, &mut |p| match p {
+            Progress::Step {
+                step,
+                steps: n,
+                loss,
+                epoch,
+                ..
+            } => {
+                steps.set_length(n);
+                steps.set_position(step);
+                steps.set_message(format!("epoch {epoch} loss {loss:.4}"));
+            }
+            Progress::Images { done, of } => {
+                steps.set_length(of as u64);
+                steps.set_position(done as u64);
+                steps.set_message("images");
+            }
+        })
+        .with_context(|| format!("run {} ({})", id.short(), e.spec))?;
     steps.finish_and_clear();
     match outcome {
         Outcome::Interrupted => Ok(Ended::Interrupted),
@@ -211,7 +245,9 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
             provenance.phases.clone_from(&f.timing.phases);
             provenance.epoch_seconds.clone_from(&f.timing.epoch_seconds);
             provenance.resumed_after.clone_from(&f.timing.resumed_after);
-            let record = plan.store.finish(id.full(), &output(&e.spec, &l.data, *f, provenance)?)?;
+            let record = plan
+                .store
+                .finish(id.full(), &output(&e.spec, &l.data, *f, provenance)?)?;
             Ok(Ended::Done(format!(
                 "done {} {}: {} {:.4} in {}",
                 id.short(),

@@ -3,6 +3,7 @@
 use super::{Context, INCOMPLETE, OK, ui};
 use crate::cli::WeightsVerb;
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
+use crate::model::facts;
 use anyhow::Result;
 
 pub fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
@@ -51,18 +52,27 @@ fn list(c: &Context) -> Result<u8> {
                 (None, WeightsState::WrongHash) if i == 0 => "here, wrong",
                 _ => "not here",
             };
+            let facts = facts::find(&r.backbone).filter(|_| i == 0);
+            let show = |f: &dyn Fn(&facts::Facts) -> String| facts.map_or_else(String::new, f);
             rows.push(vec![
                 if i == 0 { r.backbone.clone() } else { String::new() },
+                show(&|f| format!("{:.1}", f.parameters as f64 / 1e6)),
+                show(&|f| format!("{:.1}", f.gmacs_224)),
+                show(&|f| f.feature.to_string()),
+                show(&|f| format!("{}×{}", f.tokens.0, f.tokens.1)),
                 pin.name.clone(),
                 pin.layout.clone(),
-                pin.size.map_or_else(|| "?".into(), |s| format!("{:.0} MB", s as f64 / 1e6)),
+                pin.size
+                    .map_or_else(|| "?".into(), |s| format!("{:.0} MB", s as f64 / 1e6)),
                 pin.sha256.as_ref().map_or("unknown".into(), |h| h[..12].to_owned()),
                 pin.licence.clone().unwrap_or_else(|| "unknown".into()),
                 state.to_owned(),
             ]);
         }
     }
-    let head = ["backbone", "pin", "layout", "size", "sha256", "licence", "state"];
+    let head = [
+        "backbone", "M params", "GMACs", "feature", "tokens", "pin", "layout", "size", "sha256", "licence", "state",
+    ];
     println!("{}", ui::table(&head, &rows));
     Ok(OK)
 }

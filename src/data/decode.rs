@@ -176,3 +176,156 @@ fn narrow(v: u16, grey: bool, loading: ImageLoading) -> u8 {
         (ImageLoading::Authors, false) => (v >> 8) as u8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsio::sha256_hex;
+    use crate::rng::{Purpose, Stream};
+    use std::path::PathBuf;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/pillow")
+    }
+
+    /// Name and bytes of every image, with what Pillow makes of it.
+    fn images() -> Vec<(String, Vec<u8>, serde_json::Value)> {
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder().join("pillow.json")).unwrap()).unwrap();
+        let files = json["files"].as_object().unwrap();
+        let image = |(name, expected): (&String, &serde_json::Value)| {
+            (
+                name.clone(),
+                std::fs::read(folder().join(name)).unwrap(),
+                expected.clone(),
+            )
+        };
+        files.iter().map(image).collect()
+    }
+
+    /// Sampling factors, progressive and restarted scans, colour spaces, tiny sizes; all PNG colour types and depths.
+    #[test]
+    fn every_kind_of_file_gives_pillows_pixels() {
+        let images = images();
+        assert!(images.len() > 70);
+        for (name, bytes, expected) in images {
+            if name == "arith.jpg" {
+                let e = decode(&bytes, 3, ImageLoading::Authors).unwrap_err();
+                assert_eq!(e, Fault::Unsupported("arithmetic coding"));
+                continue;
+            }
+            for (channels, key) in [(3, "rgb"), (1, "l")] {
+                let img = decode(&bytes, channels, ImageLoading::Authors).unwrap_or_else(|e| panic!("{name}: {e}"));
+                assert_eq!(
+                    (img.width as u64, img.height as u64),
+                    (
+                        expected["width"].as_u64().unwrap(),
+                        expected["height"].as_u64().unwrap()
+                    )
+                );
+                assert_eq!(sha256_hex(&img.data), expected[key].as_str().unwrap(), "{name} {key}");
+            }
+            if let Some(scaled) = expected["scaled"].as_str() {
+                let channels = if name.starts_with("grey") { 1 } else { 3 };
+                let img = decode(&bytes, channels, ImageLoading::Sane).unwrap();
+                assert_eq!(sha256_hex(&img.data), scaled, "{name} scaled");
+            }
+        }
+    }
+
+    /// Every beginning of a file is refused (Pillow refuses them too), and so is what is no image at all.
+    #[test]
+    fn a_cut_file_is_an_error() {
+        for name in [
+            "420.jpg",
+            "progressive.jpg",
+            "restart.jpg",
+            "rgb8.png",
+            "palette4_interlaced.png",
+        ] {
+            let bytes = std::fs::read(folder().join(name)).unwrap();
+            // A PNG is whole without its last chunk of 12 bytes and the checksum of its data.
+            let whole = if name.ends_with("jpg") {
+                bytes.len()
+            } else {
+                bytes.len() - 16
+            };
+            for cut in (3..whole).step_by(7).chain([whole - 1]) {
+                assert!(
+                    decode(&bytes[..cut], 3, ImageLoading::Authors).is_err(),
+                    "{name} cut at {cut}"
+                );
+            }
+        }
+        assert_eq!(decode(b"", 3, ImageLoading::Authors), Err(Fault::NotAnImage));
+        assert_eq!(decode(b"<html>", 1, ImageLoading::Sane), Err(Fault::NotAnImage));
+    }
+
+    /// Damage gives an error or some pixels, never a panic or a hang.
+    #[test]
+    fn random_damage_does_no_harm() {
+        let mut s = Stream::new(0, Purpose::Test, 0, 1);
+        for (_, bytes, _) in images() {
+            for _ in 0..60 {
+                let mut bytes = bytes.clone();
+                for _ in 0..=s.below(4) {
+                    let at = s.below(bytes.len() as u32) as usize;
+                    bytes[at] = s.next_u32() as u8;
+                }
+                let _ = decode(&bytes, 1, ImageLoading::Sane);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_header() {
+        let mut jpeg = std::fs::read(folder().join("grey.jpg")).unwrap();
+        let at = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+        jpeg[at + 5..at + 9].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+        let e = decode(&jpeg, 1, ImageLoading::Authors).unwrap_err();
+        assert_eq!(
+            e,
+            Fault::TooLarge {
+                width: 65535,
+                height: 65535
+            }
+        );
+        // A PNG header for 2³¹−1 × 2³¹−1 pixels; its checksum (CRC-32) was computed by zlib.
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+        png.extend([
+            0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 8, 2, 0, 0, 0, 0x9B, 0xAB, 0x9C, 0x31,
+        ]);
+        assert!(matches!(
+            decode(&png, 3, ImageLoading::Authors),
+            Err(Fault::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn the_error_names_the_file_and_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("case0001.jpg");
+        let open = || open(&path, 1, ImageLoading::Authors, PngTwin::Prefer);
+        let text = |e: anyhow::Error| e.downcast::<BadInput>().unwrap().to_string();
+        let missing = text(open().unwrap_err());
+        assert!(
+            missing.contains("case0001.jpg") && missing.contains("no such file"),
+            "{missing}"
+        );
+        std::fs::write(&path, &std::fs::read(folder().join("420.jpg")).unwrap()[..1000]).unwrap();
+        let cut = text(open().unwrap_err());
+        assert!(cut.contains("ends early") && cut.contains("data verify"), "{cut}");
+    }
+
+    /// [Q44]: the twin replaces the listed file, even a whole one, unless that is switched off.
+    #[test]
+    fn a_png_twin_is_preferred() {
+        let dir = tempfile::tempdir().unwrap();
+        let listed = dir.path().join("a.b.jpg");
+        std::fs::copy(folder().join("420.jpg"), &listed).unwrap();
+        let width = |twin| open(&listed, 3, ImageLoading::Authors, twin).unwrap().width;
+        assert_eq!((width(PngTwin::Prefer), width(PngTwin::Off)), (83, 83));
+        std::fs::copy(folder().join("rgb8.png"), dir.path().join("a.b.png")).unwrap();
+        assert_eq!((width(PngTwin::Prefer), width(PngTwin::Off)), (29, 83));
+    }
+}

@@ -15,7 +15,10 @@ use anyhow::Result;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+/// As the authors write them; the last digits are below float32.
+#[allow(clippy::excessive_precision)]
 pub const MEAN: [f32; 3] = [0.667_767_17, 0.529_608_88, 0.524_347_25];
+#[allow(clippy::excessive_precision)]
 pub const STD: [f32; 3] = [0.223_818_77, 0.203_630_36, 0.215_386_23];
 const TRUTH: &str = "ISIC_2019_Training_GroundTruth.csv";
 const METADATA: &str = "ISIC_2019_Training_Metadata.csv";

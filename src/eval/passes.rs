@@ -141,7 +141,7 @@ impl PrecisionPass {
         let order = ascending(scores);
         let mut steps = Vec::with_capacity(order.len());
         for run in ties(scores, &order).rev() {
-            steps.extend(run.iter().map(|&i| i << 2 | u32::from(positive[i as usize]) * HIT));
+            steps.extend(run.iter().map(|&i| (i << 2) | (u32::from(positive[i as usize]) * HIT)));
             if run.iter().any(|&i| positive[i as usize])
                 && let Some(last) = steps.last_mut()
             {
@@ -196,7 +196,7 @@ mod tests {
         let n = 90;
         let mut next = splitmix(3);
         let scores: Vec<f64> = (0..n).map(|_| (next() % 13) as f64).collect();
-        let truth: Vec<bool> = (0..n).map(|_| next() % 3 == 0).collect();
+        let truth: Vec<bool> = (0..n).map(|_| next().is_multiple_of(3)).collect();
         let counts: Vec<Counts> = (0..n).map(|_| std::array::from_fn(|_| (next() % 4) as u8)).collect();
         let pass = AreaPass::new(&scores, |i| truth[i], |i| i);
         let narrow = pass.walk::<u16, u32>(&counts);

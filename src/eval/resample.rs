@@ -165,6 +165,9 @@ fn draw_one(counts: &mut [Counts], lane: usize, mut next: impl FnMut() -> u64) -
 }
 
 #[cfg(test)]
+pub(super) use tests::splitmix;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -229,6 +232,3 @@ mod tests {
         ));
     }
 }
-
-#[cfg(test)]
-pub(super) use tests::splitmix;

@@ -188,11 +188,13 @@ fn label_areas(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Areas 
     }
 }
 
+type Measure = Box<dyn Fn(&[u64]) -> f64 + Send + Sync>;
+
 /// A metric of the numbers of images in cells.
 struct Cells {
     images: usize,
     cells: Vec<Vec<u32>>,
-    of: Box<dyn Fn(&[u64]) -> f64 + Send + Sync>,
+    of: Measure,
 }
 
 impl Statistic for Cells {

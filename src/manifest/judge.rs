@@ -123,13 +123,13 @@ impl<'a> Judge<'a> {
             agrees.push(format!("it begins with the published digits {p}"));
         }
         for (published, whole) in [(&pin.md5, true), (&pin.md5_prefix, false)] {
-            if let (Some(p), Some(md5)) = (published, md5) {
-                if !md5.starts_with(p.as_str()) {
-                    return wrong(
-                        format!("an md5 {} {p}", if whole { "of" } else { "that begins with" }),
-                        &format!("md5 {md5}"),
-                    );
-                }
+            if let (Some(p), Some(md5)) = (published, md5)
+                && !md5.starts_with(p.as_str())
+            {
+                return wrong(
+                    format!("an md5 {} {p}", if whole { "of" } else { "that begins with" }),
+                    &format!("md5 {md5}"),
+                );
             }
             if let Some(p) = published {
                 agrees.push(format!(

@@ -17,6 +17,24 @@ pub struct Features {
 /// Hears intermediate tensors by name (`embed`, `block.3`, `norm`), for parity tests and diagnosis.
 pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor);
 
+/// An observer that may be absent, for results that are formed only to be seen (another layout, an unused branch).
+pub struct Tap<'a>(pub Option<Observer<'a>>);
+
+impl Tap<'_> {
+    /// Shows what `t` forms, if anyone looks.
+    pub fn see(&mut self, name: &str, t: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        if let Some(seen) = &mut self.0 {
+            seen(name, &t()?);
+        }
+        Ok(())
+    }
+
+    /// Shows a channels-last map (B, H, W, C) as (B, C, H, W).
+    pub fn see_map(&mut self, name: &str, map: &Tensor) -> Result<()> {
+        self.see(name, || map.permute((0, 3, 1, 2))?.contiguous())
+    }
+}
+
 /// An image encoder.
 pub trait Backbone: Send + Sync {
     /// Images (B, C, H, W), normalised → [`Features`]; calls `seen` for intermediate results.

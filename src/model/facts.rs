@@ -2,6 +2,8 @@
 //!
 //! A parity test holds the counts against the recorded upstream listing and, where the encoder is built, against it.
 
+use crate::study::protocol::GreyStem;
+
 /// Where the numbers come from.
 pub const SOURCE: &str = "the upstream classes at 224 px, counted with PyTorch's FlopCounterMode (matrix products, \
                           convolutions and attention; element-wise work is not in it); tests/fixtures/params/summary.json";
@@ -71,4 +73,24 @@ pub fn find(name: &str) -> Option<&'static Facts> {
         n => n,
     };
     ALL.iter().find(|f| f.name == original)
+}
+
+/// Mean and standard deviation (RGB, of values in 0..1) that a backbone was pretrained with [Q19], for `channels` input channels.
+///
+/// CLIP, CoCa and AIMv2 use OpenAI CLIP's, all others ImageNet's (the `mean`/`std` of the upstream preprocessing). For one channel: those of the kernels
+/// that read it, red alone or the average of the three.
+pub fn input_statistics(backbone: &str, channels: usize, stem: GreyStem) -> (Vec<f32>, Vec<f32>) {
+    const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+    const CLIP: [[f32; 3]; 2] = [
+        [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    ];
+    let clip = ["clip-", "coca-", "aimv2-"].iter().any(|p| backbone.starts_with(p));
+    let [mean, std] = if clip { CLIP } else { IMAGENET };
+    let of = |x: [f32; 3]| match (channels, stem) {
+        (1, GreyStem::RedKernel) => vec![x[0]],
+        (1, GreyStem::SummedKernels) => vec![(x[0] + x[1] + x[2]) / 3.0],
+        _ => x.to_vec(),
+    };
+    (of(mean), of(std))
 }

@@ -9,15 +9,18 @@ pub mod coca;
 pub mod dinov2;
 pub mod facts;
 pub mod head;
+pub mod hiera;
 pub mod layers;
 pub mod mae;
 pub mod mapped;
 pub mod params;
 pub mod pickle;
 pub mod registry;
+pub mod sam2;
 #[cfg(test)]
 mod tests;
 pub mod vit;
+pub mod vmamba;
 
 pub use backbone::{Backbone, Features, Options};
 pub use classifier::{Classifier, Pretrained, WeightsFile};

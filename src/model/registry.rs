@@ -4,7 +4,7 @@ use super::backbone::{Backbone, Options};
 use super::checkpoint::{Checkpoint, Rule};
 use super::classifier::WeightsFile;
 use super::params::Builder;
-use super::{aimv2, clip, coca, dinov2, mae};
+use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
 use crate::error::BadInput;
 use crate::study::{Protocol, Scale};
 use anyhow::Result;
@@ -52,6 +52,12 @@ pub const ALL: &[Entry] = &[
     entry("dinov2-l", "DINOv2-L", "DINOv2", dinov2::LAYOUTS, |s, _, o, b| {
         dinov2::build(s, (1024, 24, 16), (48, 3, 4), o, b)
     }),
+    entry("sam2-b", "SAM2-B", "SAM2", sam2::LAYOUTS, |s, px, o, b| {
+        sam2::build(s, px, sam2::Config::base_plus(), sam2::Config::tiny(false), o, b)
+    }),
+    entry("sam2-l", "SAM2-L", "SAM2", sam2::LAYOUTS, |s, px, o, b| {
+        sam2::build(s, px, sam2::Config::large(), sam2::Config::tiny(true), o, b)
+    }),
     entry("mae-b", "MAE-B", "MAE", mae::LAYOUTS, |s, px, o, b| {
         mae::build(s, px, (768, 12, 12, 16), (32, 2, 4), o, b)
     }),
@@ -60,6 +66,12 @@ pub const ALL: &[Entry] = &[
     }),
     entry("mae-h", "MAE-H", "MAE", mae::LAYOUTS, |s, px, o, b| {
         mae::build(s, px, (1280, 32, 16, 14), (48, 3, 4), o, b)
+    }),
+    entry("vmamba-s", "VMamba-S", "VMamba", vmamba::LAYOUTS, |s, _, o, b| {
+        vmamba::build(s, (96, [2, 2, 15, 2]), (12, [1, 1, 1, 1]), o, b)
+    }),
+    entry("vmamba-b", "VMamba-B", "VMamba", vmamba::LAYOUTS, |s, _, o, b| {
+        vmamba::build(s, (128, [2, 2, 15, 2]), (12, [1, 1, 2, 1]), o, b)
     }),
     entry("coca-b", "CoCa-B", "CoCa", coca::LAYOUTS, |s, px, o, b| {
         coca::build(s, px, coca::B32, ((32, 2, 4), 32, 9), o, b)

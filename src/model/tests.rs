@@ -123,8 +123,37 @@ fn encoders_with_a_fixed_grid_say_which_side_they_want() {
     }
     let b = super::params::Builder::shapes();
     let options = super::Options::new(&Protocol::faithful(), 3);
+    let e = (registry::find("sam2-b").unwrap().build)(Scale::Full, 240, options, &b)
+        .err()
+        .unwrap();
+    assert!(e.to_string().contains("multiple of 32 px"), "{e}");
+    let b = super::params::Builder::shapes();
+    let options = super::Options::new(&Protocol::faithful(), 3);
     let e = (registry::find("mae-b").unwrap().build)(Scale::Full, 225, options, &b)
         .err()
         .unwrap();
     assert!(e.to_string().contains("multiple of the patch side, 16 px"), "{e}");
+}
+
+/// Outputs and gradients of every encoder have the same bits with one thread as with four.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for entry in registry::ALL {
+        let s = spec(entry.name, HeadKind::Linear, Freeze::Unfrozen, Protocol::faithful());
+        let m = Classifier::new(&s, 3, 2, &Pretrained::default(), &Device::Cpu).unwrap();
+        let bits = |threads: usize| -> Vec<Vec<u32>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let y = m.forward(&noise(&[3, 3, 64, 64])).unwrap();
+                let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+                let grads = m.params.0.iter().filter_map(|p| g.get(&p.tensor).unwrap());
+                std::iter::once(y.clone())
+                    .chain(grads)
+                    .map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                    .map(|v| v.into_iter().map(f32::to_bits).collect())
+                    .collect()
+            })
+        };
+        assert!(bits(1) == bits(4), "{}", entry.name);
+    }
 }

@@ -167,7 +167,9 @@ fn judge(
         mean,
         sd: score.and_then(Score::sd),
         difference: mean.map(|m| m - p.value),
-        interval: test.as_ref().map(|t| (t.interval.low - p.value, t.interval.high - p.value)),
+        interval: test
+            .as_ref()
+            .map(|t| (t.interval.low - p.value, t.interval.high - p.value)),
         p: test.as_ref().map(|t| t.p),
         verdict,
     }

@@ -118,7 +118,7 @@ impl Store {
         let dir = self.run_dir(&spec.id);
         match inspect(&dir) {
             Found::Absent | Found::Partial { spec: None, .. } => {}
-            Found::Partial { spec: Some(old), .. } if old == *spec => return Ok(dir),
+            Found::Partial { spec: Some(old), .. } if *old == *spec => return Ok(dir),
             Found::Failed(_) => {
                 remove(&dir.join(FAILED))?;
                 remove(&dir.join(CHECKPOINT))?;
@@ -290,7 +290,7 @@ fn other_run(id: &str) -> String {
 
 enum Found {
     Absent,
-    Partial { spec: Option<Spec>, checkpoint: bool },
+    Partial { spec: Option<Box<Spec>>, checkpoint: bool },
     Failed(Failure),
     Done(Box<RunRecord>),
     Broken(String),
@@ -311,8 +311,8 @@ fn inspect(dir: &Path) -> Found {
     if !dir.join(SPEC).exists() {
         return Found::Partial { spec: None, checkpoint };
     }
-    read_record(&dir.join(SPEC)).map_or_else(broken, |(spec, _)| Found::Partial {
-        spec: Some(spec),
+    read_record::<Spec>(&dir.join(SPEC)).map_or_else(broken, |(spec, _)| Found::Partial {
+        spec: Some(Box::new(spec)),
         checkpoint,
     })
 }

@@ -436,7 +436,7 @@ mod tests {
         let spec = spec();
         assert_eq!(
             RunId::new(&spec, &inputs()).full(),
-            "1b19d76467c77e1311a1696dd19165e48ec72f818ff78912ceb9882b830053fa",
+            "ed10dfd8daf093d31945f924c068a43ae43f7bebd2676f3af216336540a59c91",
             "{}",
             serde_json::to_string(&spec).unwrap()
         );

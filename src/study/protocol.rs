@@ -79,6 +79,9 @@ switch!(/// [Q39] The training augmentation. `Paper`: crop, both flips, jitter. 
     Augment { Paper, NoVerticalFlipNoJitter, None });
 switch!(/// [Q40] How an image becomes a square.
     Aspect { Squash, ShortSide });
+switch!(/// Which side a resize begins with; the 8-bit rounding between the passes makes it visible (±1 level). `WidthFirst`: all
+    /// versions of Pillow up to 12, so the authors'. `Pillow13`: the height when it shrinks by more than twice what the width does.
+    ResizeOrder { WidthFirst, Pillow13 });
 switch!(/// [Q41] What the random 80/10/10 split of ISIC keeps together.
     IsicSplit { ByImage, ByLesion });
 switch!(/// [Q43] Whether a `val_ids.json` beside the data is obeyed.
@@ -124,6 +127,7 @@ pub struct Protocol {
     /// Side of the centre crop and of the network input, in pixels (224 in the paper).
     pub crop: u32,
     pub aspect: Aspect,
+    pub resize_order: ResizeOrder,
     pub augment: Augment,
     /// [Q20] Area range of RandomResizedCrop.
     pub crop_scale: [f64; 2],
@@ -191,6 +195,7 @@ impl Protocol {
             resize: 256,
             crop: 224,
             aspect: Aspect::Squash,
+            resize_order: ResizeOrder::WidthFirst,
             augment: Augment::Paper,
             crop_scale: [0.8, 1.2],
             normalisation: Normalisation::Dataset,

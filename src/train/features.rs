@@ -42,7 +42,10 @@ impl FeatureTable {
             Rows::Mapped(m) => {
                 for &p in positions {
                     let row = &m[p as usize * n * 4..(p as usize + 1) * n * 4];
-                    out.extend(row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+                    out.extend(
+                        row.chunks_exact(4)
+                            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                    );
                 }
             }
         }
@@ -124,7 +127,7 @@ fn compute(
 ) -> Result<Vec<usize>> {
     let mut dims = Vec::new();
     let mut done = 0;
-    for b in job.images.batches(job.data, indices, Mode::Val, batch, false) {
+    for b in job.images.batches(indices, Mode::Val, batch, false) {
         let b = b?;
         done += b.indices.len();
         let f = model.features(&b.tensor(job.device)?)?.to_device(&Device::Cpu)?;
@@ -145,9 +148,25 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     if let Some(o) = p.as_object_mut() {
         // What happens after the backbone does not change its features.
         for after in [
-            "preset", "augment", "crop_scale", "mha_body", "epochs", "lr", "weight_decay", "layer_decay", "clip",
-            "warmup", "warmup_overshoot", "val_logits_f16", "validation_set", "selection_rounding",
-            "selection_start", "extra_validation", "test_weights", "macro_classes", "selection_metric",
+            "preset",
+            "augment",
+            "crop_scale",
+            "mha_body",
+            "epochs",
+            "lr",
+            "weight_decay",
+            "layer_decay",
+            "clip",
+            "warmup",
+            "warmup_overshoot",
+            "val_logits_f16",
+            "validation_set",
+            "selection_rounding",
+            "selection_start",
+            "extra_validation",
+            "test_weights",
+            "macro_classes",
+            "selection_metric",
             "checkpointing",
         ] {
             o.remove(after);

@@ -169,14 +169,18 @@ impl<'a> Fit<'a> {
                 epoch,
             },
         };
-        let indices: Vec<u32> = left.iter().map(|&i| job.data.train[i as usize]).collect();
-        let mut images = job.images.batches(job.data, &indices, mode, batch, true);
+        // The loader works ahead, so it is only asked for what is read from it.
+        let wanted = if self.train_table.is_some() { &[][..] } else { left };
+        let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
+        let mut images = job.images.batches(&indices, mode, batch, true);
         let mut lr = self.schedule.lr(self.position.steps);
         for rows in left.chunks_exact(batch) {
             let features = match &self.train_table {
                 Some(t) => t.batch(rows, job.device)?,
                 None => {
-                    let Some(b) = images.next() else { bail!("the loader ended early") };
+                    let Some(b) = images.next() else {
+                        bail!("the loader ended early")
+                    };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
             };
@@ -192,7 +196,10 @@ impl<'a> Fit<'a> {
             }
             let report = self.optim.step(&backward(&loss)?, lr)?;
             if !report.grad_norm.is_finite() {
-                let reason = format!("the gradient norm is {} at step {step} (loss {value:.4})", report.grad_norm);
+                let reason = format!(
+                    "the gradient norm is {} at step {step} (loss {value:.4})",
+                    report.grad_norm
+                );
                 return Ok(Stop::NotANumber { step, reason });
             }
             self.position.steps = step;
@@ -269,13 +276,16 @@ impl<'a> Fit<'a> {
         let batch = job.spec.protocol.batch as usize;
         let mut logits = Vec::with_capacity(rows.len() * job.data.info.task.outputs());
         let (mut loss_sum, mut batches) = (0.0, 0);
-        let indices: Vec<u32> = rows.iter().map(|&i| list[i as usize]).collect();
-        let mut images = job.images.batches(job.data, &indices, Mode::Val, batch, false);
+        let wanted = if table.is_some() { &[][..] } else { rows };
+        let indices: Vec<u32> = wanted.iter().map(|&i| list[i as usize]).collect();
+        let mut images = job.images.batches(&indices, Mode::Val, batch, false);
         for (i, rows) in rows.chunks(batch).enumerate() {
             let features = match table {
                 Some(t) => t.batch(rows, job.device)?,
                 None => {
-                    let Some(b) = images.next() else { bail!("the loader ended early") };
+                    let Some(b) = images.next() else {
+                        bail!("the loader ended early")
+                    };
                     self.model.features(&b?.tensor(job.device)?)?
                 }
             };
@@ -294,7 +304,9 @@ impl<'a> Fit<'a> {
     }
 
     fn labels(&self, indices: impl Iterator<Item = u32>) -> Vec<Label> {
-        indices.map(|i| self.job.data.samples[i as usize].label.clone()).collect()
+        indices
+            .map(|i| self.job.data.samples[i as usize].label.clone())
+            .collect()
     }
 
     fn test(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Tested> {
@@ -377,5 +389,6 @@ fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {
 
 /// Names of metrics and values for a log line.
 pub fn brief(val: &BTreeMap<String, f64>, metric: &str) -> String {
-    val.get(metric).map_or_else(|| format!("{metric} –"), |v| format!("{metric} {v:.4}"))
+    val.get(metric)
+        .map_or_else(|| format!("{metric} –"), |v| format!("{metric} {v:.4}"))
 }

@@ -104,7 +104,11 @@ impl Timing {
 pub enum Outcome {
     Done(Box<Fitted>),
     /// The loss stopped being a number: where, and what was seen.
-    Failed { epoch: u32, step: u64, reason: String },
+    Failed {
+        epoch: u32,
+        step: u64,
+        reason: String,
+    },
     /// Stopped on request after a checkpoint.
     Interrupted,
 }
@@ -147,7 +151,11 @@ pub fn stop_requested() -> bool {
 mod nan {
     use serde::{Deserialize, Deserializer, Serializer};
     pub fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
-        if x.is_finite() { s.serialize_f64(*x) } else { s.serialize_none() }
+        if x.is_finite() {
+            s.serialize_f64(*x)
+        } else {
+            s.serialize_none()
+        }
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
         Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
@@ -159,7 +167,10 @@ mod nan_map {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use std::collections::BTreeMap;
     pub fn serialize<S: Serializer>(m: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
-        let m: BTreeMap<&str, Option<f64>> = m.iter().map(|(k, v)| (k.as_str(), v.is_finite().then_some(*v))).collect();
+        let m: BTreeMap<&str, Option<f64>> = m
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.is_finite().then_some(*v)))
+            .collect();
         m.serialize(s)
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {

@@ -18,7 +18,12 @@ impl Trainer for Scripted {
     fn fit(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let p = &job.spec.protocol;
         let task = job.data.info.task;
-        let labels: Vec<_> = job.data.test.iter().map(|&i| job.data.samples[i as usize].label.clone()).collect();
+        let labels: Vec<_> = job
+            .data
+            .test
+            .iter()
+            .map(|&i| job.data.samples[i as usize].label.clone())
+            .collect();
         let k = task.outputs();
         let mut s = Stream::new(job.spec.seed, Purpose::Test, 0, 0);
         let logits: Vec<f32> = (0..labels.len() * k).map(|_| s.normal() as f32).collect();
@@ -50,8 +55,16 @@ impl Trainer for Scripted {
         let metric = job.data.info.target;
         Ok(Outcome::Done(Box::new(Fitted {
             selected: Rule::of(p).select(&epochs, metric),
-            selected_faithful: Rule { rounding: true, start: 0.0 }.select(&epochs, metric),
-            selected_corrected: Rule { rounding: false, start: f64::NEG_INFINITY }.select(&epochs, metric),
+            selected_faithful: Rule {
+                rounding: true,
+                start: 0.0,
+            }
+            .select(&epochs, metric),
+            selected_corrected: Rule {
+                rounding: false,
+                start: f64::NEG_INFINITY,
+            }
+            .select(&epochs, metric),
             epochs,
             best: test.clone(),
             last: test,

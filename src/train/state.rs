@@ -156,7 +156,12 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Float32 values as little-endian bytes.
 pub fn as_bytes(x: &[f32]) -> &[u8] {
-    const { assert!(cfg!(target_endian = "little"), "checkpoints are written on little-endian machines") };
+    const {
+        assert!(
+            cfg!(target_endian = "little"),
+            "checkpoints are written on little-endian machines"
+        )
+    };
     // SAFETY: any f32 is four valid bytes, and the length covers exactly the slice.
     unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
 }

@@ -101,10 +101,11 @@ fn params_of_every_published_layout() {
                 let mut got: Shapes = c.shapes().unwrap().into_iter().collect();
                 // A name map may add a batch axis; reading compares the number of elements then.
                 for (n, d) in &mut got {
-                    if let Some(want) = canonical.get(n) {
-                        if want.iter().product::<usize>() == d.iter().product::<usize>() && want.len() > d.len() {
-                            d.clone_from(want);
-                        }
+                    if let Some(want) = canonical.get(n)
+                        && want.iter().product::<usize>() == d.iter().product::<usize>()
+                        && want.len() > d.len()
+                    {
+                        d.clone_from(want);
                     }
                 }
                 same_shapes(&name, &got, &canonical);

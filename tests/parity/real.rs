@@ -112,10 +112,15 @@ fn real(name: &str) {
     let (mut rungs, mut worst_rung) = (0, 0f64);
     let f = m
         .forward_observed(&x, &mut |n, t| {
-            let Some(i) = n.strip_prefix("block.").and_then(|i| i.parse::<usize>().ok()) else {
-                return;
+            let numbers: Vec<&str> = n.split('.').filter(|s| s.parse::<usize>().is_ok()).collect();
+            let block = match numbers[..] {
+                [i] if n == format!("block.{i}") => format!("blocks.{i}"),
+                [i, j] if n == format!("layer.{i}.block.{j}") => format!("layers.{i}.blocks.{j}"),
+                _ => return,
             };
-            worst_rung = worst_rung.max(rung(&format!("{name} {n}"), t, &ladder[i]));
+            let want = &ladder[rungs];
+            assert!(want["block"].as_str().unwrap().ends_with(&block), "{name} {n}: {want}");
+            worst_rung = worst_rung.max(rung(&format!("{name} {n}"), t, want));
             rungs += 1;
         })
         .unwrap();
@@ -156,9 +161,13 @@ reals! {
     real_dinov2_s "dinov2-s"
     real_dinov2_b "dinov2-b"
     real_dinov2_l "dinov2-l"
+    real_sam2_b "sam2-b"
+    real_sam2_l "sam2-l"
     real_mae_b "mae-b"
     real_mae_l "mae-l"
     real_mae_h "mae-h"
+    real_vmamba_s "vmamba-s"
+    real_vmamba_b "vmamba-b"
     real_coca_b "coca-b"
     real_coca_l "coca-l"
     real_clip_b "clip-b"

@@ -8,6 +8,9 @@ const LOOK: u32 = 9;
 const LOOK_VALUE: u32 = 10;
 
 /// Reads bits from a scan, from the most significant; stops at the next marker and gives zeros from there on.
+///
+/// `Copy`, so that a loop can work on its own copy in registers.
+#[derive(Clone, Copy)]
 pub struct Bits<'a> {
     bytes: &'a [u8],
     pos: usize,
@@ -38,6 +41,7 @@ impl<'a> Bits<'a> {
         }
     }
 
+    #[inline(always)]
     fn refill(&mut self) {
         if let Some(word) = self.bytes.get(self.pos..).and_then(|b| b.first_chunk::<8>()) {
             let word = u64::from_be_bytes(*word);
@@ -52,6 +56,11 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
+        self.refill_slowly();
+    }
+
+    #[cold]
+    fn refill_slowly(&mut self) {
         while self.count <= 56 {
             let byte = match self.byte() {
                 Some(b) => b,

@@ -268,6 +268,3 @@ fn read_frame(segment: &[u8], progressive: bool, max_pixels: usize) -> Result<Fr
         components: components.collect(),
     })
 }
-
-#[cfg(test)]
-mod tests;

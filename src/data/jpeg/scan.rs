@@ -89,10 +89,7 @@ fn parse(frame: &mut Frame, header: &[u8]) -> Result<Header, Fault> {
 fn note_progress(frame: &mut Frame, header: &Header) -> Result<(), Fault> {
     for &(i, ..) in &header.parts {
         for slot in &mut frame.components[i].missing[header.first..=header.last] {
-            let expected = match *slot {
-                None => 0,
-                Some(low) => low,
-            };
+            let expected = slot.unwrap_or_default();
             if slot.is_some() != (header.high > 0)
                 || header.high != expected
                 || header.high > 0 && header.low + 1 != header.high
@@ -182,11 +179,13 @@ fn sequential(frame: &mut Frame, header: &Header, tables: &Tables, bits: &mut Bi
 /// Fills a zeroed block; tells whether only the first coefficient was coded.
 #[inline(always)]
 fn sequential_block(
-    bits: &mut Bits<'_>,
+    shared: &mut Bits<'_>,
     (dc, ac): (&Huffman, &Huffman),
     predictor: &mut i32,
     block: &mut [i16; 64],
 ) -> Result<bool, Fault> {
+    let mut local = *shared;
+    let bits = &mut local;
     bits.fill();
     *predictor = predictor.wrapping_add(dc_difference(bits, dc)?);
     block[0] = *predictor as i16;
@@ -215,6 +214,7 @@ fn sequential_block(
         flat = false;
         k += 1;
     }
+    *shared = local;
     Ok(flat)
 }
 
@@ -329,7 +329,7 @@ fn refine_band(
     let one = 1i16 << header.low;
     let refine = |bits: &mut Bits<'_>, c: &mut i16| {
         if bits.bit() && *c & one == 0 {
-            *c += if *c >= 0 { one } else { -one };
+            *c = c.wrapping_add(if *c >= 0 { one } else { -one });
         }
     };
     let mut k = header.first;

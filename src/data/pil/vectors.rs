@@ -1,9 +1,10 @@
 //! The operations against Pillow's own results: a small image through every operation (`pil_ops.json`), and every one of the
-//! 2²⁴ colours through the colour operations (`pil_all_colours.json`, hashes).
+//! 2²⁴ colours through the colour operations (`pillow/all_colours.json`, hashes).
 
 use super::*;
 use crate::data::ImageArray;
 use crate::fsio::sha256_hex;
+use crate::study::protocol::ResizeOrder::{Pillow13, WidthFirst};
 use serde_json::Value;
 
 fn vectors(name: &str) -> Value {
@@ -47,7 +48,7 @@ fn every_operation_of_the_study_vectors() {
             "L" => got = to_channels(got, 1),
             "resize" => {
                 let (h, w) = arg.split_once('x').unwrap();
-                got = resize(&got, w.parse().unwrap(), h.parse().unwrap());
+                got = resize(&got, w.parse().unwrap(), h.parse().unwrap(), WidthFirst);
             }
             "resized" => {
                 // crop_i<top>_j<left>_h<height>_w<width>_to_<H>x<W>
@@ -61,7 +62,7 @@ fn every_operation_of_the_study_vectors() {
                     height: n[2],
                     width: n[3],
                 };
-                got = resized_crop(&got, from, n[5], n[4]);
+                got = resized_crop(&got, from, n[5], n[4], WidthFirst);
             }
             "brightness" => brightness(&mut got, arg.parse().unwrap()),
             "contrast" => contrast(&mut got, arg.parse().unwrap()),
@@ -77,7 +78,7 @@ fn every_operation_of_the_study_vectors() {
 
 #[test]
 fn all_colours_through_all_colour_operations() {
-    let all = vectors("pil_all_colours.json");
+    let all = vectors("pillow/all_colours.json");
     let base = ImageArray {
         width: 4096,
         height: 4096,
@@ -99,4 +100,29 @@ fn all_colours_through_all_colour_operations() {
             assert_eq!(sha256_hex(&got.data), expected.as_str().unwrap(), "{name} {factor}");
         }
     }
+}
+
+/// The two orders of the passes, against the versions of Pillow that have them.
+#[test]
+fn resize_order_of_old_and_new_pillow() {
+    let all = vectors("pillow/resize_order.json");
+    let mut differ = 0;
+    for case in all["cases"].as_array().unwrap() {
+        let n = |key: &str| case[key].as_u64().unwrap() as usize;
+        let (width, height, channels) = (n("width"), n("height"), n("channels"));
+        let img = ImageArray {
+            width,
+            height,
+            channels,
+            data: (0..(width * height * channels) as u64)
+                .map(|i| ((i * 2_654_435_761) >> 13) as u8)
+                .collect(),
+        };
+        for (order, key) in [(WidthFirst, "pillow_12"), (Pillow13, "pillow_13")] {
+            let got = resize(&img, n("to_width"), n("to_height"), order);
+            assert_eq!(sha256_hex(&got.data), case[key].as_str().unwrap(), "{case} {key}");
+        }
+        differ += u32::from(case["pillow_12"] != case["pillow_13"]);
+    }
+    assert!(differ > 5, "{differ}");
 }

@@ -88,14 +88,14 @@ impl Dims {
 
 simd_fn! {
     /// Softmax of one row in place; returns its maximum and 1/sum.
-    fn softmax_row<T>(s: &mut [T]) -> (T, T) {
+    pub(super) fn softmax_row<T>(s: &mut [T]) -> (T, T) {
         let max = lane_max(s);
         for v in s.iter_mut() {
             *v = (*v - max).exp_();
         }
         let inv = T::of(1.0) / lane_sum(s.len(), |i| s[i]);
         for v in s.iter_mut() {
-            *v = *v * inv;
+            *v *= inv;
         }
         (max, inv)
     }
@@ -103,7 +103,7 @@ simd_fn! {
 
 simd_fn! {
     /// The same probabilities again, from the stored maximum and 1/sum.
-    fn softmax_row_again<T>(s: &mut [T], max: T, inv: T) {
+    pub(super) fn softmax_row_again<T>(s: &mut [T], max: T, inv: T) {
         for v in s.iter_mut() {
             *v = (*v - max).exp_() * inv;
         }
@@ -112,7 +112,7 @@ simd_fn! {
 
 simd_fn! {
     /// Turns dP into dS = P ⊙ (dP − ⟨P, dP⟩).
-    fn softmax_row_grad<T>(p: &[T], dp: &mut [T]) {
+    pub(super) fn softmax_row_grad<T>(p: &[T], dp: &mut [T]) {
         let n = p.len().min(dp.len());
         let dot = lane_sum(n, |i| p[i] * dp[i]);
         for i in 0..n {

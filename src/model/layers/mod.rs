@@ -3,20 +3,30 @@
 mod act;
 mod attention;
 mod conv;
+mod conv_map;
 pub mod cpu;
+mod depthwise;
 mod linear;
 mod norm;
+mod pool;
 mod recompute;
 mod residual;
 mod resize;
+mod scan;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use act::{gelu, quick_gelu, silu_mul};
 pub use attention::{attention, attention_packed};
 pub use conv::{conv2d_tokens, patch_embed};
+pub use conv_map::conv2d_map;
+pub use depthwise::depthwise_conv2d;
 pub use linear::{Linear, linear};
 pub use norm::{LayerNorm, RmsNorm};
+pub use pool::{max_pool, upsample_nearest};
 pub use recompute::{Gradients, backward, recompute};
 pub use residual::add_scaled;
 pub use resize::{bicubic_matrix, resize_table};
+pub use scan::{Orders, SelectiveScan, cross_merge, cross_scan};
+pub use window::{Windows, window_attention};

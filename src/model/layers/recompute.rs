@@ -47,7 +47,11 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
 }
 
 /// `f(x)`; where `on`, its activations are recomputed in the backward pass. `f` must be a pure function of `x` and parameters.
-pub fn recompute(on: bool, x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Result<Tensor> {
+pub fn recompute(
+    on: bool,
+    x: &Tensor,
+    f: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
     if !on || !x.track_op() {
         return f(x);
     }
@@ -55,7 +59,9 @@ pub fn recompute(on: bool, x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor> + S
     x.contiguous()?.apply_op2(&y, Block(Arc::new(f)))
 }
 
-struct Block(Arc<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>);
+type Function = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
+
+struct Block(Arc<Function>);
 
 impl CustomOp2 for Block {
     fn name(&self) -> &'static str {

@@ -4,7 +4,7 @@ use super::*;
 use crate::rng::{Purpose, Stream};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-fn random(dims: &[usize], key: u32) -> Tensor {
+pub(super) fn random(dims: &[usize], key: u32) -> Tensor {
     let mut s = Stream::new(7, Purpose::Test, key, 0);
     let n = dims.iter().product();
     let v: Vec<f64> = (0..n).map(|_| s.normal()).collect();
@@ -12,7 +12,7 @@ fn random(dims: &[usize], key: u32) -> Tensor {
 }
 
 /// Checks d(Σ f·w)/dx for every input against central differences, f64, relative to the largest gradient.
-fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+pub(super) fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let vars: Vec<Var> = shapes
         .iter()
         .enumerate()
@@ -182,7 +182,15 @@ fn recomputed_blocks_give_the_same_bits() {
         }
         let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
         vars.iter()
-            .map(|v| g.get(v.as_tensor()).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap())
+            .map(|v| {
+                g.get(v.as_tensor())
+                    .unwrap()
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1()
+                    .unwrap()
+            })
             .collect()
     };
     let (plain, again) = (grads(false), grads(true));

@@ -1,0 +1,525 @@
+//! Prepared images on disk, so that a large data set is decoded once and not in every run.
+//!
+//! **What identifies a cache**: the format below, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
+//! the list of images; their hash names the folder. The location of the data set is left out, so it may be moved.
+//! **What is checked on opening**: for every image the size and modification time of the file that would be read (a PNG twin
+//! that appeared or vanished included); an image whose file changed is prepared again, the others are kept.
+//!
+//! The records lie in shards of about [`SHARD_BYTES`], each written atomically, so that a killed or failed build (a full disk)
+//! loses at most one shard and goes on from there. A shard ends with an index and a footer that hashes it; every record has a
+//! digest that is compared when it is first read. A torn shard is written again, a damaged record is prepared from its source;
+//! neither is ever handed out. Reads are positioned reads rather than a memory map: a file that shrinks under a running job is
+//! then an error for one record, not a SIGBUS, and the kernel's page cache serves both alike.
+//!
+//! Shard: records | index (stamp, digest for each) | footer (magic, key, shard number, count, record bytes, SHA-256 of index
+//! and footer so far). Numbers are little-endian.
+
+use super::transform::Preparation;
+use super::{Dataset, ImageArray, Pixels};
+use crate::fsio;
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// Records are put into files of about this size.
+const SHARD_BYTES: usize = 128 << 20;
+/// Part of the key; to be raised when the format or the meaning of a record changes.
+const FORMAT: &str = "medft prepared images 1";
+const MAGIC: &[u8; 8] = b"medftpx1";
+const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
+
+type Key = [u8; 32];
+/// Truncated SHA-256: against accidents, not against an adversary with write access.
+type Short = [u8; 16];
+
+/// Where a record came from and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    stamp: Short,
+    digest: Short,
+}
+
+/// A complete cache of some images of a data set.
+pub struct DiskCache {
+    preparation: Preparation,
+    shards: Vec<Shard>,
+    per_shard: usize,
+}
+
+/// One open file of records.
+struct Shard {
+    file: File,
+    entries: Vec<Entry>,
+    /// Records whose digest has been compared.
+    verified: Vec<AtomicBool>,
+}
+
+/// What a build works on.
+struct Source<'a> {
+    data: &'a Dataset,
+    used: &'a [u32],
+    preparation: &'a Preparation,
+    key: Key,
+    folder: PathBuf,
+    per_shard: usize,
+}
+
+impl DiskCache {
+    /// Opens the cache of the images `used` (indices into the samples) below `dir`, after building what is missing, torn or out
+    /// of date on the current rayon pool. `progress` hears (images ready, images in all).
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] naming the image that cannot be decoded, or the shard that cannot be written (disk full,
+    /// folder not writable); shards that are complete are kept.
+    pub fn open(
+        dir: &Path,
+        data: &Dataset,
+        used: &[u32],
+        preparation: &Preparation,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self> {
+        Self::open_sharded(dir, data, used, preparation, SHARD_BYTES, progress)
+    }
+
+    fn open_sharded(
+        dir: &Path,
+        data: &Dataset,
+        used: &[u32],
+        preparation: &Preparation,
+        shard_bytes: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self> {
+        let key = key(data, used, preparation);
+        let source = Source {
+            data,
+            used,
+            preparation,
+            key,
+            folder: dir.join(data.info.name).join(fsio::hex(&key[..8])),
+            per_shard: (shard_bytes / preparation.bytes()).max(1),
+        };
+        let stamps: Vec<Short> = used.par_iter().map(|&i| source.stamp(i)).collect();
+        source.remove_leftovers();
+        let done = AtomicUsize::new(0);
+        let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, used.len());
+        let mut shards = Vec::new();
+        for (number, stamps) in stamps.chunks(source.per_shard).enumerate() {
+            let old = source.open_shard(number, stamps.len());
+            let fresh = |s: &Shard| s.entries.iter().zip(stamps).all(|(e, stamp)| e.stamp == *stamp);
+            shards.push(match old {
+                Some(shard) if fresh(&shard) => {
+                    ready(stamps.len());
+                    shard
+                }
+                old => source.build(number, stamps, old.as_ref(), &ready)?,
+            });
+        }
+        Ok(Self {
+            preparation: preparation.clone(),
+            shards,
+            per_shard: source.per_shard,
+        })
+    }
+
+    /// The record at `position` of the `used` list; `None` when it is damaged and must be prepared from its source.
+    pub fn get(&self, position: usize) -> Option<ImageArray> {
+        let side = self.preparation.side();
+        let data = self.shards[position / self.per_shard].read(position % self.per_shard, self.preparation.bytes())?;
+        Some(ImageArray {
+            width: side,
+            height: side,
+            channels: self.preparation.channels(),
+            data,
+        })
+    }
+}
+
+impl Shard {
+    fn read(&self, slot: usize, bytes: usize) -> Option<Vec<u8>> {
+        let mut data = vec![0; bytes];
+        read_at(&self.file, &mut data, (slot * bytes) as u64).ok()?;
+        if !self.verified[slot].load(Ordering::Relaxed) {
+            if short(&data) != self.entries[slot].digest {
+                return None;
+            }
+            self.verified[slot].store(true, Ordering::Relaxed);
+        }
+        Some(data)
+    }
+}
+
+impl Source<'_> {
+    /// What would have to change for the record to be out of date.
+    fn stamp(&self, index: u32) -> Short {
+        match &self.data.samples[index as usize].pixels {
+            Pixels::Array(img) => short(&img.data),
+            Pixels::File(file) => {
+                let listed = self.data.root.join(file);
+                let read = self.preparation.resolve(&self.data.root, file);
+                let mut h = Sha256::new();
+                h.update([u8::from(read != listed)]);
+                // A file that cannot be looked at gets a stamp no record has; preparing it will say why.
+                if let Ok(meta) = fs::metadata(&read) {
+                    let time = meta
+                        .modified()
+                        .ok()
+                        .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+                    h.update(meta.len().to_le_bytes());
+                    h.update(time.unwrap_or_default().as_nanos().to_le_bytes());
+                }
+                truncate(&h.finalize())
+            }
+        }
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("{number:04}.px"))
+    }
+
+    /// The shard, if its footer and index are whole and meant for this place; its records may be out of date.
+    fn open_shard(&self, number: usize, count: usize) -> Option<Shard> {
+        let file = File::open(self.path(number)).ok()?;
+        let records = count * self.preparation.bytes();
+        let mut tail = vec![0; count * 32 + FOOTER];
+        if file.metadata().ok()?.len() != (records + tail.len()) as u64 {
+            return None;
+        }
+        read_at(&file, &mut tail, records as u64).ok()?;
+        let (body, hash) = tail.split_at(tail.len() - 32);
+        let (index, footer) = body.split_at(count * 32);
+        if footer != self.footer(number, count) || hash != Sha256::digest(body).as_slice() {
+            return None;
+        }
+        let entries: Vec<Entry> = index
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .map(|e| Entry {
+                stamp: truncate(e),
+                digest: truncate(&e[16..]),
+            })
+            .collect();
+        Some(Shard {
+            file,
+            verified: entries.iter().map(|_| AtomicBool::new(false)).collect(),
+            entries,
+        })
+    }
+
+    /// The footer without its hash.
+    fn footer(&self, number: usize, count: usize) -> Vec<u8> {
+        let mut f = MAGIC.to_vec();
+        f.extend(self.key);
+        f.extend((number as u32).to_le_bytes());
+        f.extend((count as u32).to_le_bytes());
+        f.extend((self.preparation.bytes() as u64).to_le_bytes());
+        f
+    }
+
+    /// Writes a shard; records of `old` with the right stamp are copied, all others are prepared.
+    fn build(
+        &self,
+        number: usize,
+        stamps: &[Short],
+        old: Option<&Shard>,
+        ready: &(dyn Fn(usize) + Sync),
+    ) -> Result<Shard> {
+        let first = number * self.per_shard;
+        let record = |slot: usize| -> Result<Vec<u8>> {
+            if let Some(old) = old.filter(|o| o.entries[slot].stamp == stamps[slot])
+                && let Some(data) = old.read(slot, self.preparation.bytes())
+            {
+                return Ok(data);
+            }
+            let sample = &self.data.samples[self.used[first + slot] as usize];
+            Ok(self.preparation.open(&self.data.root, sample)?.data)
+        };
+        let mut failure = None;
+        let written = fsio::write_atomic_with(&self.path(number), |w| {
+            let mut tail = Vec::with_capacity(stamps.len() * 32 + FOOTER);
+            // A few images at a time: enough to keep all threads busy, few enough to hold.
+            let slots: Vec<usize> = (0..stamps.len()).collect();
+            for slots in slots.chunks(64) {
+                let records: Vec<Result<Vec<u8>>> = slots.par_iter().map(|&slot| record(slot)).collect();
+                for (&slot, data) in slots.iter().zip(records) {
+                    match data {
+                        Ok(data) => {
+                            w.write_all(&data)?;
+                            tail.extend(stamps[slot]);
+                            tail.extend(short(&data));
+                        }
+                        Err(e) => {
+                            failure = Some(e);
+                            return Err(io::Error::other("an image could not be prepared"));
+                        }
+                    }
+                }
+                ready(slots.len());
+            }
+            tail.extend(self.footer(number, stamps.len()));
+            let hash = Sha256::digest(&tail);
+            w.write_all(&tail)?;
+            w.write_all(&hash)
+        });
+        match failure {
+            Some(e) => return Err(e),
+            None => written?,
+        }
+        let path = self.path(number);
+        self.open_shard(number, stamps.len())
+            .with_context(|| format!("{} changed while it was being written", path.display()))
+    }
+
+    /// Removes temporary files of builds that were killed. A live one is younger: a shard takes seconds.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let old = |m: fs::Metadata| {
+                m.modified()
+                    .is_ok_and(|t| t.elapsed().is_ok_and(|d| d > Duration::from_secs(3600)))
+            };
+            let name = entry.file_name();
+            let temporary = name.to_string_lossy().starts_with(".medft-") && name.to_string_lossy().ends_with(".tmp");
+            if temporary && entry.metadata().is_ok_and(old) {
+                // Not ours to insist on: it only takes up space.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
+    let mut h = Sha256::new();
+    h.update(FORMAT);
+    h.update(serde_json::to_vec(preparation).unwrap_or_default());
+    for &i in used {
+        let sample = &data.samples[i as usize];
+        match &sample.pixels {
+            Pixels::File(file) => h.update(file.as_os_str().as_encoded_bytes()),
+            Pixels::Array(_) => h.update(sample.id.as_bytes()),
+        }
+        h.update([0]);
+    }
+    h.finalize().into()
+}
+
+fn truncate(bytes: &[u8]) -> Short {
+    let mut s = [0; 16];
+    s.copy_from_slice(&bytes[..16]);
+    s
+}
+
+fn short(bytes: &[u8]) -> Short {
+    truncate(&Sha256::digest(bytes))
+}
+
+/// Fills `buf` from `offset`, leaving the file's position alone, so that threads can share the file.
+fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
+    }
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < buf.len() {
+            match std::os::windows::fs::FileExt::seek_read(file, &mut buf[done..], offset + done as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::data::loader::tests::{files, set};
+    use crate::error::BadInput;
+    use crate::study::Protocol;
+    use std::sync::Mutex;
+
+    /// A cache of 3 images a shard over the test set in `root`.
+    fn open(dir: &Path, data: &Dataset, heard: &Mutex<Vec<usize>>) -> Result<DiskCache> {
+        let preparation = preparation(data);
+        let used: Vec<u32> = (0..data.samples.len() as u32).collect();
+        let bytes = preparation.bytes() * 3;
+        DiskCache::open_sharded(dir, data, &used, &preparation, bytes, &|done, _| {
+            heard.lock().unwrap().push(done);
+        })
+    }
+
+    fn preparation(data: &Dataset) -> Preparation {
+        let p = Protocol {
+            resize: 32,
+            crop: 28,
+            ..Protocol::faithful()
+        };
+        Preparation::new(&p, data.info.channels).unwrap()
+    }
+
+    fn assert_complete(cache: &DiskCache, data: &Dataset) {
+        for (i, sample) in data.samples.iter().enumerate() {
+            let expected = preparation(data).open(&data.root, sample).unwrap();
+            assert_eq!(cache.get(i).unwrap(), expected, "{}", sample.id);
+        }
+    }
+
+    /// Shard files with their inode numbers: a file that is written again is another one. (Modification times are too coarse.)
+    fn shards(dir: &Path) -> Vec<(PathBuf, u64)> {
+        let mut found = Vec::new();
+        let mut folders = vec![dir.to_path_buf()];
+        while let Some(f) = folders.pop() {
+            for e in fs::read_dir(f).unwrap().flatten() {
+                if e.path().is_dir() {
+                    folders.push(e.path());
+                } else {
+                    found.push((e.path(), std::os::unix::fs::MetadataExt::ino(&e.metadata().unwrap())));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn rewritten(before: &[(PathBuf, u64)], after: &[(PathBuf, u64)]) -> Vec<usize> {
+        assert_eq!(before.len(), after.len());
+        (0..after.len()).filter(|&i| before[i] != after[i]).collect()
+    }
+
+    #[test]
+    fn it_is_built_once_and_only_what_changed_is_built_again() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 8);
+        let heard = Mutex::default();
+        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        assert_eq!(*heard.lock().unwrap(), [3, 6, 8]);
+        let built = shards(dir.path());
+        assert_eq!(built.len(), 3);
+
+        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        assert_eq!(rewritten(&built, &shards(dir.path())), [0usize; 0]);
+
+        // Another picture under the name of image 4 changes shard 1 only.
+        fs::copy(root.path().join("0.png"), root.path().join("4.png")).unwrap();
+        let again = fs::File::options().write(true).open(root.path().join("4.png")).unwrap();
+        again.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        assert_eq!(rewritten(&built, &shards(dir.path())), [1]);
+
+        // Another transform is another cache.
+        let p = Protocol::corrected();
+        let used = [0, 1];
+        DiskCache::open(dir.path(), &data, &used, &Preparation::new(&p, 3).unwrap(), &|_, _| {}).unwrap();
+        assert_eq!(shards(dir.path()).len(), 4);
+    }
+
+    #[test]
+    fn torn_and_damaged_shards_are_never_read() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 8);
+        let heard = Mutex::default();
+        open(dir.path(), &data, &heard).unwrap();
+        let built = shards(dir.path());
+
+        // Shard 0 is cut, a bit in the index of shard 1 and in a record of shard 2 is turned.
+        let cut = fs::File::options().write(true).open(&built[0].0).unwrap();
+        cut.set_len(built[0].0.metadata().unwrap().len() - 1).unwrap();
+        for (shard, from_end) in [(1, FOOTER + 5), (2, FOOTER + 32 * 2 + 100)] {
+            let mut bytes = fs::read(&built[shard].0).unwrap();
+            let at = bytes.len() - from_end;
+            bytes[at] ^= 1;
+            fs::write(&built[shard].0, bytes).unwrap();
+        }
+        let damaged = shards(dir.path());
+        let cache = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(rewritten(&damaged, &shards(dir.path())), [0, 1]);
+        let bad: Vec<usize> = (0..8).filter(|&i| cache.get(i).is_none()).collect();
+        assert_eq!(bad, [7], "the damaged record is refused, for good");
+        assert_eq!(cache.get(7), None);
+    }
+
+    #[test]
+    fn a_build_goes_on_after_a_failure() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 8);
+        let whole = fs::read(root.path().join("7.png")).unwrap();
+        fs::write(root.path().join("7.png"), &whole[..whole.len() / 2]).unwrap();
+        let heard = Mutex::default();
+        let e = open(dir.path(), &data, &heard)
+            .err()
+            .unwrap()
+            .downcast::<BadInput>()
+            .unwrap();
+        assert!(
+            e.to_string().contains("7.png") && e.to_string().contains("ends early"),
+            "{e}"
+        );
+        let kept = shards(dir.path());
+        assert_eq!(
+            kept.len(),
+            2,
+            "two shards are complete, no temporary file is left: {kept:?}"
+        );
+
+        fs::write(root.path().join("7.png"), &whole).unwrap();
+        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        let after = shards(dir.path());
+        assert_eq!(rewritten(&kept, &after[..2]), [0usize; 0]);
+        assert_eq!(after.len(), 3);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named_with_a_remedy() {
+        let root = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 2);
+        let in_the_way = root.path().join("cache");
+        fs::write(&in_the_way, b"a file").unwrap();
+        let e = open(&in_the_way, &data, &Mutex::default()).err().unwrap();
+        let e = e.downcast::<BadInput>().unwrap();
+        assert!(e.at.contains("cache") && !e.remedy.is_empty(), "{e}");
+    }
+
+    /// Needs a file system with room for one or two shards of 7 KB, but not three, in `MEDFT_FULL_DISK`
+    /// (`mount -t tmpfs -o size=20k tmpfs …`).
+    #[test]
+    fn a_full_disk_keeps_what_is_complete() {
+        let Some(dir) = std::env::var_os("MEDFT_FULL_DISK").map(PathBuf::from) else {
+            println!("skipped: MEDFT_FULL_DISK names no small file system");
+            return;
+        };
+        let root = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 8);
+        let heard = Mutex::default();
+        let e = open(&dir, &data, &heard).err().unwrap().downcast::<BadInput>().unwrap();
+        assert!(e.remedy.contains("Free some space") && e.at.contains(".px"), "{e}");
+        let kept = shards(&dir);
+        assert!((1..3).contains(&kept.len()), "{kept:?}");
+        assert!(open(&dir, &data, &heard).is_err());
+        assert_eq!(rewritten(&kept, &shards(&dir)), [0usize; 0]);
+        // Where there is room, the same call goes through.
+        let roomy = tempfile::tempdir().unwrap();
+        assert_complete(&open(roomy.path(), &data, &heard).unwrap(), &data);
+    }
+
+    #[test]
+    fn arrays_are_cached_by_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = Mutex::default();
+        let data = set(5, 1);
+        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        let other = set(5, 2);
+        assert_complete(&open(dir.path(), &other, &heard).unwrap(), &other);
+    }
+}

@@ -1,0 +1,150 @@
+//! Convolution of a channels-last map: an unfold that copies whole pixels, then a matrix product.
+
+use super::conv::conv2d_tokens;
+use super::cpu::{Out, Real, add_assign, slice};
+use super::linear::{linear, with_cpu};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// 2-D convolution, channels last. x (B, H, W, C), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
+pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let x = x.permute((0, 3, 1, 2))?.contiguous()?;
+        return conv2d_tokens(&x, weight, bias, stride, padding);
+    }
+    let (b, h, w, c) = x.dims4()?;
+    let (d, cw, k, k2) = weight.dims4()?;
+    if c != cw || k != k2 || h + 2 * padding < k || w + 2 * padding < k {
+        bail!(
+            "convolution: input {:?} does not fit a kernel {:?}",
+            x.dims(),
+            weight.dims()
+        );
+    }
+    let op = UnfoldMap {
+        k,
+        stride,
+        padding,
+        out: ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1),
+    };
+    let (ho, wo) = op.out;
+    let cols = x.contiguous()?.apply_op1(op)?;
+    let weight = weight.permute((0, 2, 3, 1))?.contiguous()?.reshape((d, k * k * c))?;
+    linear(&cols, &weight, bias)?.reshape((b, ho, wo, d))
+}
+
+/// (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
+struct UnfoldMap {
+    k: usize,
+    stride: usize,
+    padding: usize,
+    out: (usize, usize),
+}
+
+impl UnfoldMap {
+    /// The input coordinate that tap `i` of output `o` reads, if it lies inside `n`.
+    #[inline(always)]
+    fn source(&self, o: usize, i: usize, n: usize) -> Option<usize> {
+        (o * self.stride + i).checked_sub(self.padding).filter(|&s| s < n)
+    }
+}
+
+impl CustomOp1 for UnfoldMap {
+    fn name(&self) -> &'static str {
+        "unfold_map"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn typed<T: Real>(op: &UnfoldMap, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
+            let x = slice::<T>("unfold_map", s, l)?;
+            let (b, h, w, c) = l.shape().dims4()?;
+            let ((ho, wo), row) = (op.out, op.k * op.k * c);
+            let mut y = Out::<T>::new(b * ho * wo * row);
+            let p = y.ptr();
+            (0..b * ho).into_par_iter().for_each(|t| {
+                // SAFETY: each task owns the rows of one output line.
+                let line = unsafe { p.slice(t * wo * row, wo * row) };
+                for (tap, cell) in line.chunks_exact_mut(c).enumerate() {
+                    let (ox, tap) = (tap / (op.k * op.k), tap % (op.k * op.k));
+                    match (op.source(t % ho, tap / op.k, h), op.source(ox, tap % op.k, w)) {
+                        (Some(iy), Some(ix)) => cell.copy_from_slice(&x[((t / ho * h + iy) * w + ix) * c..][..c]),
+                        _ => cell.fill(T::default()),
+                    }
+                }
+            });
+            // SAFETY: every line was written above.
+            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+        }
+        let y = match s.dtype() {
+            DType::F32 => typed::<f32>(self, s, l)?,
+            DType::F64 => typed::<f64>(self, s, l)?,
+            t => bail!("unfold_map: {t:?} is not supported on the CPU"),
+        };
+        let (b, _, _, c) = l.shape().dims4()?;
+        Ok((y, Shape::from((b, self.out.0 * self.out.1, self.k * self.k * c))))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        fn typed<T: Real>(op: &UnfoldMap, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+            let (b, h, w, c) = x.dims4()?;
+            let ((ho, wo), kk) = (op.out, op.k * op.k);
+            let (s, l) = dy.storage_and_layout();
+            let g = with_cpu::<T>(&s, l)?;
+            // The outputs that read input coordinate `i`, with their taps; ascending, so that the order of sums is fixed.
+            let readers = |i: usize, n: usize| -> Vec<(usize, usize)> {
+                (0..op.k)
+                    .rev()
+                    .filter_map(|tap| {
+                        let o = (i + op.padding).checked_sub(tap)?;
+                        (o.is_multiple_of(op.stride) && o / op.stride < n).then_some((o / op.stride, tap))
+                    })
+                    .collect()
+            };
+            let columns: Vec<_> = (0..w).map(|ix| readers(ix, wo)).collect();
+            let mut dx = vec![T::default(); b * h * w * c];
+            dx.par_chunks_mut(w * c).enumerate().for_each(|(t, line)| {
+                for (oy, i) in readers(t % h, ho) {
+                    for (cell, cols) in line.chunks_exact_mut(c).zip(&columns) {
+                        for &(ox, j) in cols {
+                            let at = (((t / h * ho + oy) * wo + ox) * kk + i * op.k + j) * c;
+                            add_assign(cell, &g[at..at + c]);
+                        }
+                    }
+                }
+            });
+            Tensor::from_vec(dx, x.shape(), &Device::Cpu)
+        }
+        let dy = dy.contiguous()?;
+        Ok(Some(match x.dtype() {
+            DType::F64 => typed::<f64>(self, x, &dy)?,
+            _ => typed::<f32>(self, x, &dy)?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{check, random};
+    use super::*;
+
+    #[test]
+    fn convolutions_of_maps() {
+        check("conv2d_map", &[&[2, 8, 5, 3], &[4, 3, 3, 3], &[4]], |x| {
+            conv2d_map(&x[0], &x[1], Some(&x[2]), 2, 1)
+        });
+        check("conv2d_map", &[&[1, 4, 5, 3], &[2, 3, 3, 3]], |x| {
+            conv2d_map(&x[0], &x[1], None, 1, 1)
+        });
+    }
+
+    #[test]
+    fn maps_and_images_convolve_alike() {
+        let (x, w) = (random(&[2, 9, 6, 4], 1), random(&[5, 4, 3, 3], 2));
+        let a = conv2d_map(&x, &w, None, 2, 1).unwrap();
+        let nchw = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+        let b = conv2d_tokens(&nchw, &w, None, 2, 1).unwrap();
+        let d = (a - b).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(d.to_scalar::<f64>().unwrap() < 1e-12);
+    }
+}

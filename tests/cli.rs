@@ -1,0 +1,349 @@
+//! The binary from the outside: the way from data to table, what bad input says, and that nothing computed is lost.
+
+use assert_cmd::Command;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder to work in, with everything medft writes below it.
+struct Place(tempfile::TempDir);
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, rel: &str) -> PathBuf {
+        self.0.path().join(rel)
+    }
+
+    fn medft(&self, args: &[&str]) -> Answer {
+        let out = Command::cargo_bin("medft")
+            .unwrap()
+            .current_dir(self.0.path())
+            .env_clear()
+            .env("HOME", self.0.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .args(args)
+            .output()
+            .unwrap();
+        Answer {
+            code: out.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&out.stdout).into_owned(),
+            err: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
+    }
+
+    /// A study of a few seconds on one phantom set.
+    fn study(&self, name: &str, change: impl Fn(String) -> String) -> String {
+        let text = r#"
+title = "A short study"
+expected = "Nothing: it tests the program."
+preset = "faithful"
+scale = "tiny"
+datasets = ["aptos2019"]
+backbones = ["dinov2-b"]
+freeze = ["frozen", "unfrozen"]
+heads = ["linear", "mha"]
+seeds = [0]
+[protocol]
+resize = 72
+crop = 64
+epochs = 2
+batch = 16
+lr = 2e-3
+warmup = "none"
+validation_set = "all"
+"#;
+        fs::write(self.path(&format!("{name}.toml")), change(text.to_owned())).unwrap();
+        format!("./{name}.toml")
+    }
+
+    /// Files below a folder with their bytes, sorted; without what holds times.
+    fn files(&self, rel: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(dir: &Path, out: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for e in fs::read_dir(dir).unwrap() {
+                let p = e.unwrap().path();
+                if p.is_dir() {
+                    walk(&p, out);
+                } else {
+                    out.push((p.clone(), fs::read(&p).unwrap()));
+                }
+            }
+        }
+        let mut out = Vec::new();
+        walk(&self.path(rel), &mut out);
+        out.sort();
+        out.into_iter()
+            .map(|(p, b)| (p.strip_prefix(self.path(rel)).unwrap().to_owned(), b))
+            .filter(|(p, _)| !p.ends_with("provenance.json") && !p.ends_with("DONE"))
+            .collect()
+    }
+
+    /// A phantom set laid where a user's own data would be.
+    fn own(&self, set: &str, folder: &str) -> PathBuf {
+        let a = self.medft(&["data", "synth", set]);
+        assert_eq!(a.code, 0, "{}", a.err);
+        fs::rename(self.path("data/phantom").join(folder), self.path("data").join(folder)).unwrap();
+        self.path("data").join(folder)
+    }
+}
+
+#[track_caller]
+fn complains(a: &Answer, code: i32, words: &[&str]) {
+    assert_eq!(a.code, code, "stdout: {}\nstderr: {}", a.out, a.err);
+    let all = format!("{}{}", a.out, a.err);
+    for w in words {
+        assert!(all.contains(w), "`{w}` is not in:\n{all}");
+    }
+}
+
+#[test]
+fn a_study_runs_to_its_report_and_a_second_time_does_nothing() {
+    let p = Place::new();
+    let s = p.study("short", |t| t);
+    let first = p.medft(&["reproduce", &s]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    for file in [
+        "README.md",
+        "compare.md",
+        "figure.png",
+        "figure.svg",
+        "tables/aptos2019.tex",
+        "tables/aptos2019.md",
+    ] {
+        assert!(p.path("reports/short").join(file).is_file(), "{file}");
+    }
+    let readme = fs::read_to_string(p.path("reports/short/README.md")).unwrap();
+    assert!(readme.lines().next().unwrap().contains("mean nothing"), "{readme}");
+    let before = p.files("results/short");
+    let second = p.medft(&["reproduce", &s]);
+    assert_eq!(second.code, 0, "{}", second.err);
+    assert!(second.err.contains("4 done"), "{}", second.err);
+    assert_eq!(before, p.files("results/short"));
+    let plan = p.medft(&["plan", &s, "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
+    assert!(plan.as_array().unwrap().iter().all(|r| r["state"] == "done"), "{plan}");
+}
+
+#[test]
+fn threads_and_order_do_not_change_a_byte() {
+    let (a, b) = (Place::new(), Place::new());
+    let s = a.study("short", |t| t);
+    b.study("short", |t| t);
+    assert_eq!(a.medft(&["run", &s, "--workers", "1"]).code, 0);
+    // The other place runs one cell first, with other threads everywhere.
+    let out = Command::cargo_bin("medft")
+        .unwrap()
+        .current_dir(b.0.path())
+        .env("RAYON_NUM_THREADS", "1")
+        .args(["run", &s, "--workers", "8", "--only", "freeze=unfrozen,head=mha"])
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    assert_eq!(b.medft(&["run", &s, "--workers", "2"]).code, 0);
+    assert_eq!(a.files("results/short"), b.files("results/short"));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let (a, b) = (Place::new(), Place::new());
+    let longer = |t: String| t.replace("epochs = 2", "epochs = 6");
+    let s = a.study("short", longer);
+    b.study("short", longer);
+    assert_eq!(a.medft(&["run", &s]).code, 0);
+    for wait in [300, 600, 900, 200, 700] {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
+            .current_dir(b.0.path())
+            .args(["run", &s])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let last = b.medft(&["run", &s]);
+    assert_eq!(last.code, 0, "{}", last.err);
+    assert_eq!(a.files("results/short"), b.files("results/short"));
+}
+
+#[test]
+fn without_data_reproduce_says_what_is_missing_and_leaves_nothing() {
+    let p = Place::new();
+    let a = p.medft(&["reproduce", "paper", "--only", "dataset=ddsm"]);
+    complains(&a, 1, &["ddsm", "weights", "dinov2-b", "how to get it"]);
+    assert_eq!(
+        fs::read_dir(p.0.path()).unwrap().count(),
+        0,
+        "nothing half-done is left behind"
+    );
+}
+
+#[test]
+fn a_typo_in_a_study_names_file_line_and_the_nearest_word() {
+    let p = Place::new();
+    let s = p.study("typo", |t| t.replace("epochs = 2", "epoch = 2"));
+    complains(&p.medft(&["plan", &s]), 2, &["typo.toml:", "epochs"]);
+    let s = p.study("backbone", |t| t.replace("dinov2-b", "dinov3-b"));
+    complains(&p.medft(&["run", &s]), 2, &["backbone.toml:", "dinov2-b"]);
+    complains(&p.medft(&["run", "no-such-study"]), 2, &["no-such-study", "demo"]);
+    complains(&p.medft(&["plan", "demo", "--only", "head=mlp"]), 2, &["linear", "mha"]);
+    complains(&p.medft(&["plan", "demo", "--device", "tpu"]), 2, &["cuda:N"]);
+}
+
+#[test]
+fn label_files_that_are_wrong_are_refused_with_line_and_remedy() {
+    let p = Place::new();
+    let root = p.own("aptos2019", "APTOS2019");
+    let csv = root.join("train_1.csv");
+    let good = fs::read_to_string(&csv).unwrap();
+    let first = good.lines().nth(1).unwrap().to_owned();
+    let cases: [(&str, String, &[&str]); 4] = [
+        (
+            "a wrong label",
+            good.replacen(&first, &format!("{}9", &first[..first.len() - 1]), 1),
+            &["train_1.csv:2", "0"],
+        ),
+        (
+            "a missing column",
+            good.replacen("diagnosis", "grade", 1),
+            &["train_1.csv", "diagnosis"],
+        ),
+        (
+            "a duplicate id",
+            format!("{}\n{first}\n", good.trim_end()),
+            &["train_1.csv:", "found"],
+        ),
+        ("an empty file", String::new(), &["train_1.csv"]),
+    ];
+    for (what, text, words) in cases {
+        fs::write(&csv, text).unwrap();
+        let a = p.medft(&["data", "lock", "aptos2019"]);
+        assert_eq!(a.code, 2, "{what}: {}{}", a.out, a.err);
+        complains(&a, 2, words);
+    }
+    fs::write(&csv, good).unwrap();
+    assert_eq!(p.medft(&["data", "lock", "aptos2019"]).code, 0);
+    // A drawn train.csv is not the publisher's, and a list of one's own does not make it so.
+    complains(&p.medft(&["data", "verify", "aptos2019"]), 1, &["train.csv"]);
+}
+
+#[test]
+fn verify_names_changed_missing_extra_and_swapped_files() {
+    let p = Place::new();
+    let root = p.own("aptos2019", "APTOS2019");
+    assert_eq!(p.medft(&["data", "lock", "aptos2019"]).code, 0);
+    let images = root.join("train_images/train_images");
+    let mut names: Vec<PathBuf> = fs::read_dir(&images).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    let name = |i: usize| names[i].file_name().unwrap().to_str().unwrap().to_owned();
+    let mut bytes = fs::read(&names[0]).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&names[0], bytes).unwrap();
+    fs::remove_file(&names[1]).unwrap();
+    fs::write(images.join("zzz.png"), b"x").unwrap();
+    let (a, b) = (fs::read(&names[2]).unwrap(), fs::read(&names[3]).unwrap());
+    fs::write(&names[2], b).unwrap();
+    fs::write(&names[3], a).unwrap();
+    let (n0, n1, n2, n3) = (name(0), name(1), name(2), name(3));
+    complains(
+        &p.medft(&["data", "verify", "aptos2019"]),
+        1,
+        &[&n0, &n1, "zzz.png", &n2, &n3],
+    );
+}
+
+#[test]
+fn a_truncated_image_is_named() {
+    let p = Place::new();
+    let root = p.own("aptos2019", "APTOS2019");
+    let images = root.join("train_images/train_images");
+    let victim = fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&victim).unwrap();
+    fs::write(&victim, &bytes[..bytes.len() / 2]).unwrap();
+    let a = p.medft(&["bench", "decode", "--steps", "1", "--images", images.to_str().unwrap()]);
+    complains(&a, 2, &[victim.file_name().unwrap().to_str().unwrap()]);
+}
+
+#[test]
+fn weights_of_the_right_size_but_the_wrong_hash_are_refused() {
+    let p = Place::new();
+    let dir = p.path("weights/dinov2-s-hf");
+    fs::create_dir_all(&dir).unwrap();
+    let f = fs::File::create(dir.join("model.safetensors")).unwrap();
+    f.set_len(88_249_960).unwrap();
+    let a = p.medft(&["weights", "verify", "dinov2-s"]);
+    complains(&a, 1, &["model.safetensors", "ae1e99fc", "refused"]);
+}
+
+#[test]
+fn a_results_folder_that_cannot_be_written_stops_before_anything_is_lost() {
+    let p = Place::new();
+    let s = p.study("short", |t| t);
+    fs::write(p.path("results"), b"a file, not a folder").unwrap();
+    let a = p.medft(&["run", &s]);
+    complains(&a, 2, &["results"]);
+}
+
+/// Needs the right to mount; says so where it is not there.
+#[test]
+fn a_full_disk_keeps_what_is_done() {
+    let p = Place::new();
+    let s = p.study("short", |t| t);
+    assert_eq!(p.medft(&["run", &s, "--only", "head=linear"]).code, 0);
+    let before = p.files("results/short");
+    let small = p.path("small");
+    fs::create_dir(&small).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(&small)
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !mounted {
+        println!("skipped: a small file system cannot be mounted here");
+        return;
+    }
+    let a = p.medft(&["run", &s, "--results-dir", "small"]);
+    let left = p.medft(&["plan", &s, "--results-dir", "small", "--json"]);
+    let _ = std::process::Command::new("umount").arg(&small).status();
+    complains(&a, 2, &["small", "space"]);
+    let left: serde_json::Value = serde_json::from_str(&left.out).unwrap();
+    assert!(left.as_array().unwrap().iter().any(|r| r["state"] != "done"), "{left}");
+    assert_eq!(before, p.files("results/short"));
+}
+
+#[test]
+fn an_edited_record_is_found_and_not_counted() {
+    let p = Place::new();
+    let s = p.study("short", |t| t);
+    assert_eq!(p.medft(&["run", &s]).code, 0);
+    let run = fs::read_dir(p.path("results/short"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let file = run.join("metrics.json");
+    let text = fs::read_to_string(&file).unwrap().replacen("0.", "0.9", 1);
+    fs::write(&file, text).unwrap();
+    let a = p.medft(&["report", &s]);
+    complains(&a, 1, &["metrics.json"]);
+    let plan = p.medft(&["plan", &s]);
+    complains(&plan, 0, &["stale"]);
+}
+
+#[test]
+fn completions_and_doctor_answer() {
+    let p = Place::new();
+    complains(&p.medft(&["completions", "bash"]), 0, &["_medft"]);
+    complains(&p.medft(&["doctor"]), 0, &["vector instructions"]);
+    complains(&p.medft(&["weights", "list"]), 0, &["dinov2-b", "apache-2.0"]);
+    complains(&p.medft(&["data", "list"]), 0, &["ddsm", "isic2019"]);
+}
