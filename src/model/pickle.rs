@@ -5,6 +5,8 @@
 //! a value is read: a storage must have an entry of exactly its size, stored without compression (as torch does; with that, a
 //! few bytes cannot unpack to many), and no two entries may share bytes. Values are copied once, from the mapped file.
 
+mod call;
+mod value;
 mod vm;
 
 #[cfg(test)]
@@ -18,7 +20,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
 use std::path::Path;
-use vm::{Id, Kind, Pickle, Storage, Value, View};
+use value::{Id, Kind, Pickle, Storage, Value, View};
 use zip::{CompressionMethod, ZipArchive};
 
 /// Largest `data.pkl`; real ones have some 100 KiB.
