@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod doctor;
+mod estimate;
 mod inputs;
 mod plan;
 mod report;

@@ -13,7 +13,7 @@ mod types;
 
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
-pub use provenance::{Provenance, crate_versions, utc_now};
+pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
 pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use types::{
