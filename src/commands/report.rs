@@ -2,33 +2,34 @@
 
 use super::plan::{Entry, Plan, State};
 use super::{Context, INCOMPLETE, OK};
-use crate::cli::StudyArgs;
+use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::model;
 use crate::report::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
     ReportOutput, render,
 };
-use crate::results::{Listing, frame};
+use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
 use crate::study::{Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a.replicates)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a.replicates)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -45,19 +46,43 @@ fn folder(c: &Context, study: &Study) -> PathBuf {
 }
 
 /// Renders `reports/<study>/`.
-pub fn write(c: &Context, plan: &Plan) -> Result<ReportOutput> {
-    render(&input(c, plan)?, &folder(c, &plan.study))
+pub fn write(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportOutput> {
+    render(&input(c, plan, replicates)?, &folder(c, &plan.study))
 }
 
-fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
+/// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
+/// listing, as any other record that was changed.
+fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) -> Result<Evidences> {
+    let planned: BTreeSet<&str> = plan
+        .entries
+        .iter()
+        .filter_map(|e| Some(e.id.as_ref()?.full()))
+        .collect();
+    let runs: Vec<_> = listing
+        .done
+        .iter()
+        .filter(|r| planned.contains(r.id()))
+        .cloned()
+        .collect();
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, Some(&cache))?;
+    for u in &unusable {
+        eprintln!("warning: {}; the run is left out", u.why);
+    }
+    listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
+    Ok(evidence)
+}
+
+fn input(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportInput> {
     let study = &plan.study;
-    let listing: Listing = plan.store.all()?;
+    let mut listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
+    let evidence = evidence(c, plan, &mut listing, replicates)?;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .datasets
@@ -123,6 +148,7 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         backbones,
         planned: plan.entries.iter().map(planned).collect(),
         runs: frame(&listing.done)?,
+        evidence,
         published,
         context,
         sources,

@@ -8,8 +8,10 @@ pub mod cells;
 pub mod compare;
 pub mod figure;
 pub mod input;
+pub mod sampled;
 mod summary;
 pub mod table;
+mod table_csv;
 mod templates;
 
 pub use cells::{Cells, Score};
@@ -69,6 +71,10 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
             templates.render("table.tex.tera", t)?.as_bytes(),
         )?;
         write(&format!("tables/{}.md", t.name), page.as_bytes())?;
+        write(
+            &format!("tables/{}.html", t.name),
+            templates.render("table.html.tera", t)?.as_bytes(),
+        )?;
         write(&format!("tables/{}.csv", t.name), &t.to_csv()?)?;
         pages.push(page);
     }
