@@ -442,6 +442,7 @@ impl Study {
             sources: Vec::new(),
             caveats: Vec::new(),
             alpha: 0.05,
+            claims: None,
             templates: None,
         };
         Self {
@@ -614,7 +615,7 @@ fn the_same_records_give_the_same_bytes_in_any_order() {
     s.records.reverse();
     s.input.planned.reverse();
     s.render("b");
-    assert_eq!(files.len(), 10);
+    assert_eq!(files.len(), 13);
     for f in files {
         let name = f.strip_prefix(s.dir.path().join("a")).unwrap();
         let read = |d: &str| fs::read(s.dir.path().join(d).join(name)).unwrap();

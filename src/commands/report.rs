@@ -11,7 +11,7 @@ use crate::report::{
 };
 use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -154,6 +154,8 @@ fn input(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportInput> {
         sources,
         caveats,
         alpha: tolerances.alpha,
+        claims: Some(Claims::load(&c.global.experiments_dir)?)
+            .filter(|c| study.report.published.contains(&c.published)),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

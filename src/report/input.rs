@@ -1,7 +1,7 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
 use crate::results::Evidences;
-use crate::study::{Freeze, HeadKind};
+use crate::study::{Claims, Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -181,6 +181,8 @@ pub struct ReportInput {
     pub caveats: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
+    /// The claims of the paper whose values are compared; `None` where none are written down.
+    pub claims: Option<Claims>,
     /// A folder whose templates replace the built-in ones of the same name.
     pub templates: Option<PathBuf>,
 }

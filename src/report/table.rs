@@ -89,7 +89,7 @@ pub struct Row {
 pub enum Cell {
     Text { text: String },
     Number { value: Option<f64>, places: usize },
-    Score(ScoreCell),
+    Score(Box<ScoreCell>),
 }
 
 /// Mean and spread over seeds, or a gap.
@@ -189,7 +189,7 @@ impl Table {
                     places: params_places(b.params),
                 },
             ];
-            row.extend(scores.iter().map(|s| Cell::Score(score_cell(*s))));
+            row.extend(scores.iter().map(|s| Cell::Score(Box::new(score_cell(*s)))));
             row.extend(devices.iter().map(|d| {
                 let hours: Vec<f64> = scores
                     .iter()

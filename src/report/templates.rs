@@ -16,12 +16,13 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 6] = builtin![
+const BUILTIN: [(&str, &str); 7] = builtin![
     "table.tex.tera",
     "table.html.tera",
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
+    "claims.md.tera",
     "summary.md.tera"
 ];
 
