@@ -2,7 +2,7 @@
 
 use super::plan::{Entry, Plan, State};
 use super::{Context, INCOMPLETE, OK};
-use crate::cli::ReportArgs;
+use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
 use crate::model;
 use crate::report::{
@@ -14,22 +14,26 @@ use crate::study::protocol::Preset;
 use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a.replicates)?;
+    let out = write(c, &plan, a)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
+pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
+    if let Some(other) = &a.other {
+        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
+    }
+    let a = &a.report;
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a.replicates)?;
+    let out = write(c, &plan, a)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -41,18 +45,25 @@ pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
 
-fn folder(c: &Context, study: &Study) -> PathBuf {
+/// Where the report of a study lies.
+pub fn folder(c: &Context, study: &Study) -> PathBuf {
     c.global.reports_dir.join(&study.name)
 }
 
 /// Renders `reports/<study>/`.
-pub fn write(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportOutput> {
-    render(&input(c, plan, replicates)?, &folder(c, &plan.study))
+pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    write_to(c, plan, a, &folder(c, &plan.study), Some(&cache))
+}
+
+/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+    render(&input(c, plan, a, cache)?, to)
 }
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -64,8 +75,7 @@ fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) 
         .filter(|r| planned.contains(r.id()))
         .cloned()
         .collect();
-    let cache = c.global.results_dir.join(".cache").join("bootstrap");
-    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, Some(&cache))?;
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
     for u in &unusable {
         eprintln!("warning: {}; the run is left out", u.why);
     }
@@ -73,7 +83,7 @@ fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) 
     Ok(evidence)
 }
 
-fn input(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportInput> {
+fn input(c: &Context, plan: &Plan, a: &ReportArgs, cache: Option<&Path>) -> Result<ReportInput> {
     let study = &plan.study;
     let mut listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
@@ -82,7 +92,7 @@ fn input(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportInput> {
             plan.store.folder().join(name).display()
         );
     }
-    let evidence = evidence(c, plan, &mut listing, replicates)?;
+    let evidence = evidence(plan, &mut listing, a.replicates, cache)?;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .datasets
@@ -156,6 +166,7 @@ fn input(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportInput> {
         alpha: tolerances.alpha,
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| study.report.published.contains(&c.published)),
+        only: a.study.only.clone(),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

@@ -10,8 +10,10 @@ mod claims_page;
 pub mod compare;
 mod compare_page;
 pub mod figure;
+pub mod folders;
 pub mod input;
 pub mod regimes;
+mod rendered;
 pub mod sampled;
 mod summary;
 pub mod table;
@@ -24,6 +26,7 @@ pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use rendered::{RENDERED, Rendered};
 
 use crate::fsio;
 use anyhow::{Context, Result};
@@ -71,10 +74,12 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
     let mut files = Vec::new();
+    let mut rendered = Rendered::new(input);
     let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = out.join(name);
         fsio::write_atomic(&path, bytes)?;
         files.push(path);
+        rendered.add(name, bytes);
         Ok(())
     };
     let mut pages = Vec::new();
@@ -113,6 +118,9 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
     write("claims.csv", &claims_page::to_csv(&claims)?)?;
     let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
     write("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
+    let path = out.join(RENDERED);
+    fsio::write_atomic(&path, &rendered.bytes()?)?;
+    files.push(path);
 
     Ok(ReportOutput {
         files,
