@@ -169,7 +169,7 @@ fn write_all(dir: &Path, file: &Path) {
             if store.state(&spec.id) == RunState::Done {
                 return 0;
             }
-            store.begin(&spec).unwrap();
+            let _claim = store.begin(&spec).unwrap();
             store.finish(&spec.id, &output(&spec)).unwrap();
             1
         })
@@ -219,6 +219,8 @@ fn output(spec: &Spec) -> RunOutput {
             faithful: Some(91),
             corrected: Some(100),
         },
+        rules: BTreeMap::new(),
+        weights_sha256: BTreeMap::new(),
         model: ModelFacts {
             family: "synthetic".to_owned(),
             backbone_params: 86_000_000,
@@ -283,5 +285,6 @@ fn predictions(spec: &Spec, set: &TestSet) -> Predictions {
         outputs: k,
         best: logits.clone(),
         last: logits,
+        others: BTreeMap::new(),
     }
 }

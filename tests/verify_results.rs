@@ -84,16 +84,18 @@ validation_set = "all"
     }
 }
 
-/// Another digit for the last one of the first number after `key`.
+/// Another first decimal (or last digit, of a whole number) in the first number after `key`. The last of seventeen digits would not
+/// do: its neighbours may be the same double.
 fn another_digit(key: &'static str) -> impl Fn(Vec<u8>) -> Vec<u8> {
     move |bytes| {
         let text = String::from_utf8(bytes).unwrap();
         let from = text.find(key).unwrap_or_else(|| panic!("no {key} in {text}")) + key.len();
         let start = from + text[from..].find(|c: char| c.is_ascii_digit()).unwrap();
-        let number = text[start..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap();
+        let length = text[start..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap();
+        let point = text[start..start + length].find('.');
+        let at = start + point.map_or(length - 1, |p| p + 1);
         let mut out = text.into_bytes();
-        let last = &mut out[start + number - 1];
-        *last = if *last == b'9' { b'8' } else { *last + 1 };
+        out[at] = if out[at] == b'9' { b'8' } else { out[at] + 1 };
         out
     }
 }

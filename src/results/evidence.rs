@@ -218,7 +218,7 @@ enum PreparedTruth {
 }
 
 impl Prepared {
-    /// Softmax or sigmoid of the logits of one set of weights.
+    /// Softmax or sigmoid of the logits of the best or the last weights.
     ///
     /// # Errors
     /// When a label is neither 0 nor 1, or the logits do not form rows.
@@ -227,6 +227,11 @@ impl Prepared {
             WhichWeights::Best => &p.best,
             WhichWeights::Last => &p.last,
         };
+        Self::of(run, p, logits)
+    }
+
+    /// As [`Prepared::new`], for any of the sets of logits in `p`.
+    pub(super) fn of(run: &RunSpec, p: &Predictions, logits: &[f32]) -> Result<Self> {
         let (probs, truth) = match &p.truth {
             Truth::Classes(c) => (eval::softmax(logits, p.outputs)?, PreparedTruth::Classes(c.clone())),
             Truth::Labels { values, .. } => {

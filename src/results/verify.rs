@@ -223,11 +223,28 @@ impl Findings<'_> {
             predictions.ids.len(),
             metrics.predictions.images,
         );
-        for (which, word, stored) in [
-            (WhichWeights::Best, "best", &metrics.best),
-            (WhichWeights::Last, "last", &metrics.last),
-        ] {
-            let computed = Prepared::new(&spec.run, &predictions, which).and_then(|p| p.metrics());
+        let headline = match metrics.headline {
+            WhichWeights::Best => "best",
+            WhichWeights::Last => "last",
+        };
+        let rules: Vec<&str> = metrics.rules.keys().map(String::as_str).collect();
+        let others: Vec<&str> = predictions.others.keys().map(String::as_str).collect();
+        self.same(
+            "metrics.json: rules",
+            "predictions.parquet has",
+            others.join(", "),
+            rules.join(", "),
+        );
+        for (set, logits) in predictions.sets() {
+            let (at, stored) = match set {
+                "best" => ("best".to_owned(), &metrics.best),
+                "last" => ("last".to_owned(), &metrics.last),
+                rule => match metrics.rules.get(rule) {
+                    Some(m) => (format!("rules.{rule}"), &m.0),
+                    None => continue,
+                },
+            };
+            let computed = Prepared::of(&spec.run, &predictions, logits).and_then(|p| p.metrics());
             let computed = match computed {
                 Ok(c) => c,
                 Err(e) => {
@@ -242,12 +259,12 @@ impl Findings<'_> {
                 .keys()
                 .chain(stored.keys().filter(|k| !computed.contains_key(*k)))
             {
-                let at = format!("metrics.json: {word}.{name}");
                 let number =
                     |m: &BTreeMap<String, f64>| m.get(name).map_or_else(|| "nothing".to_owned(), f64::to_string);
+                let at = format!("metrics.json: {at}.{name}");
                 self.same(&at, "predictions.parquet gives", number(&computed), number(stored));
             }
-            if which == metrics.headline {
+            if set == headline {
                 let expected = computed.get(&metrics.target).copied().unwrap_or(f64::NAN);
                 self.same(
                     "metrics.json: value",
