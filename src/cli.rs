@@ -123,11 +123,16 @@ pub enum Verb {
     /// Run what is missing of a study
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
-    Report(StudyArgs),
-    /// Hold a study against the published values; exit code 1 where one differs
-    Compare(StudyArgs),
+    Report(ReportArgs),
+    /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
+    Compare(CompareArgs),
+    /// Hold every stored and rendered number against what it follows from; exit code 2 where one was edited
+    VerifyResults {
+        /// Studies (default: every folder of results)
+        studies: Vec<String>,
+    },
     /// verify → run → report → compare
-    Reproduce(StudyArgs),
+    Reproduce(ReportArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Say what medft finds on this machine
@@ -144,6 +149,26 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// A study and how its report is made.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Resamples of the test images behind intervals and tests; 0 for none
+    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
+    pub replicates: usize,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// With this, both are folders of results, such as results/paper: runs of the same id are paired
+    #[arg(conflicts_with = "only")]
+    pub other: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,33 +2,38 @@
 
 use super::plan::{Entry, Plan, State};
 use super::{Context, INCOMPLETE, OK};
-use crate::cli::StudyArgs;
+use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
 use crate::model;
 use crate::report::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
     ReportOutput, render,
 };
-use crate::results::{Listing, frame};
+use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
+    if let Some(other) = &a.other {
+        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
+    }
+    let a = &a.report;
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -40,24 +45,54 @@ pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
 
-fn folder(c: &Context, study: &Study) -> PathBuf {
+/// Where the report of a study lies.
+pub fn folder(c: &Context, study: &Study) -> PathBuf {
     c.global.reports_dir.join(&study.name)
 }
 
 /// Renders `reports/<study>/`.
-pub fn write(c: &Context, plan: &Plan) -> Result<ReportOutput> {
-    render(&input(c, plan)?, &folder(c, &plan.study))
+pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    write_to(c, plan, a, &folder(c, &plan.study), Some(&cache))
 }
 
-fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
+/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+    render(&input(c, plan, a, cache)?, to)
+}
+
+/// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
+/// listing, as any other record that was changed.
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+    let planned: BTreeSet<&str> = plan
+        .entries
+        .iter()
+        .filter_map(|e| Some(e.id.as_ref()?.full()))
+        .collect();
+    let runs: Vec<_> = listing
+        .done
+        .iter()
+        .filter(|r| planned.contains(r.id()))
+        .cloned()
+        .collect();
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
+    for u in &unusable {
+        eprintln!("warning: {}; the run is left out", u.why);
+    }
+    listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
+    Ok(evidence)
+}
+
+fn input(c: &Context, plan: &Plan, a: &ReportArgs, cache: Option<&Path>) -> Result<ReportInput> {
     let study = &plan.study;
-    let listing: Listing = plan.store.all()?;
+    let mut listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
+    let evidence = evidence(plan, &mut listing, a.replicates, cache)?;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .datasets
@@ -123,11 +158,15 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         backbones,
         planned: plan.entries.iter().map(planned).collect(),
         runs: frame(&listing.done)?,
+        evidence,
         published,
         context,
         sources,
         caveats,
         alpha: tolerances.alpha,
+        claims: Some(Claims::load(&c.global.experiments_dir)?)
+            .filter(|c| study.report.published.contains(&c.published)),
+        only: a.study.only.clone(),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

@@ -1,6 +1,7 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
-use crate::study::{Freeze, HeadKind};
+use crate::results::Evidences;
+use crate::study::{Claims, Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -169,6 +170,8 @@ pub struct ReportInput {
     pub planned: Vec<PlannedRun>,
     /// As [`crate::results::frame()`] makes it; may hold more runs than the plan.
     pub runs: DataFrame,
+    /// The runs on resampled test sets; empty where no interval over test images is wanted.
+    pub evidence: Evidences,
     /// Empty where no published value is comparable.
     pub published: Vec<PublishedPoint>,
     pub context: Vec<ContextValue>,
@@ -178,6 +181,10 @@ pub struct ReportInput {
     pub caveats: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
+    /// The claims of the paper whose values are compared; `None` where none are written down.
+    pub claims: Option<Claims>,
+    /// The part of the study that is meant, as it was asked for; empty for all of it.
+    pub only: Vec<String>,
     /// A folder whose templates replace the built-in ones of the same name.
     pub templates: Option<PathBuf>,
 }

@@ -5,18 +5,28 @@
 //! gives the same bytes: no clock, no machine, no folder name enters.
 
 pub mod cells;
+pub mod claims;
+mod claims_page;
 pub mod compare;
+mod compare_page;
 pub mod figure;
+pub mod folders;
 pub mod input;
+pub mod regimes;
+mod rendered;
+pub mod sampled;
 mod summary;
 pub mod table;
+mod table_csv;
 mod templates;
 
 pub use cells::{Cells, Score};
+pub use claims::{ClaimVerdict, Judged};
 pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use rendered::{RENDERED, Rendered};
 
 use crate::fsio;
 use anyhow::{Context, Result};
@@ -37,6 +47,10 @@ pub struct ReportOutput {
     /// Empty for a study without published values.
     pub comparisons: Vec<Comparison>,
     pub verdicts: VerdictCounts,
+    /// How the published values fit each regime.
+    pub fits: Vec<regimes::Fit>,
+    /// Empty where no claims are written down.
+    pub claims: Vec<Judged>,
 }
 
 /// Writes the whole report of a study below `out`.
@@ -53,12 +67,19 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .collect::<Vec<_>>();
     let comparisons = compare::compare(input, &cells);
+    let fits = regimes::fits(input, &cells);
+    let claims = input
+        .claims
+        .as_ref()
+        .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
     let mut files = Vec::new();
+    let mut rendered = Rendered::new(input);
     let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = out.join(name);
         fsio::write_atomic(&path, bytes)?;
         files.push(path);
+        rendered.add(name, bytes);
         Ok(())
     };
     let mut pages = Vec::new();
@@ -69,6 +90,10 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
             templates.render("table.tex.tera", t)?.as_bytes(),
         )?;
         write(&format!("tables/{}.md", t.name), page.as_bytes())?;
+        write(
+            &format!("tables/{}.html", t.name),
+            templates.render("table.html.tera", t)?.as_bytes(),
+        )?;
         write(&format!("tables/{}.csv", t.name), &t.to_csv()?)?;
         pages.push(page);
     }
@@ -84,11 +109,18 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         scene.to_svg().context("cannot draw the figure as SVG")?.as_bytes(),
     )?;
     write("figure.png", &scene.to_png().context("cannot draw the figure as PNG")?)?;
-    let page = compare::page(input, &comparisons);
+    let page = compare_page::page(input, &comparisons, &fits);
     write("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
-    write("compare.csv", &compare::to_csv(&comparisons)?)?;
-    let page = summary::page(input, &cells, &comparisons, &pages)?;
+    write("compare.csv", &compare_page::to_csv(&comparisons)?)?;
+    write("regimes.csv", &compare_page::fits_csv(&fits)?)?;
+    let page = claims_page::page(input, &claims);
+    write("claims.md", templates.render("claims.md.tera", &page)?.as_bytes())?;
+    write("claims.csv", &claims_page::to_csv(&claims)?)?;
+    let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
     write("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
+    let path = out.join(RENDERED);
+    fsio::write_atomic(&path, &rendered.bytes()?)?;
+    files.push(path);
 
     Ok(ReportOutput {
         files,
@@ -96,5 +128,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         done: cells.iter().map(|(_, s)| s.n()).sum(),
         verdicts: VerdictCounts::of(&comparisons),
         comparisons,
+        fits,
+        claims,
     })
 }
