@@ -421,6 +421,7 @@ impl Study {
                     title: (*title).into(),
                     metric: "roc_auc".into(),
                     metric_title: "ROC-AUC".into(),
+                    classes: vec!["normal".into(), "lesion".into()],
                     margin: Some(0.01),
                     margin_reason: "Chosen for the test.".into(),
                 })
@@ -441,6 +442,7 @@ impl Study {
             sources: Vec::new(),
             caveats: Vec::new(),
             alpha: 0.05,
+            archive: medft::report::Archive::default(),
             templates: None,
         };
         Self {

@@ -6,7 +6,7 @@ use crate::cli::StudyArgs;
 use crate::data::registry;
 use crate::model;
 use crate::report::{
-    BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+    Archive, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
     ReportOutput, render,
 };
 use crate::results::{Listing, frame};
@@ -70,6 +70,7 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
                 title: info.title.to_owned(),
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
+                classes: info.classes,
                 margin: tolerance.map(|t| t.margin),
                 margin_reason: tolerance.map_or_else(String::new, |t| t.reason.clone()),
             })
@@ -128,6 +129,12 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         sources,
         caveats,
         alpha: tolerances.alpha,
+        archive: Archive {
+            records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
+            store: Some(plan.store.clone()),
+            study_argument: study.name.clone(),
+            ..Archive::default()
+        },
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

@@ -6,20 +6,27 @@
 
 pub mod cells;
 pub mod compare;
+mod archive;
+mod cards;
+mod dossier;
 pub mod figure;
 pub mod input;
+mod page;
+mod paper;
+mod results_json;
 mod summary;
 pub mod table;
 mod templates;
 
 pub use cells::{Cells, Score};
 pub use compare::{Comparison, Verdict, VerdictCounts};
+pub use archive::Archive;
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
 
 use crate::fsio;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
@@ -78,12 +85,24 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
             .render("standalone.tex.tera", &serde_json::json!({ "tables": tables }))?
             .as_bytes(),
     )?;
-    let scene = figure::scene(input, &cells);
-    write(
-        "figure.svg",
-        scene.to_svg().context("cannot draw the figure as SVG")?.as_bytes(),
-    )?;
-    write("figure.png", &scene.to_png().context("cannot draw the figure as PNG")?)?;
+    let figures = figure::paint(input, &cells, &comparisons)?;
+    for f in &figures {
+        write(&format!("figures/{}.svg", f.stem), f.svg.as_bytes())?;
+        write(&format!("figures/{}.png", f.stem), &f.png)?;
+    }
+    let dossiers = dossier::all(input, &cells, &comparisons);
+    write("results.json", &results_json::bytes(input, &cells, &dossiers, &comparisons)?)?;
+    let numbers = paper::numbers(input, &dossiers, &comparisons)?;
+    write("numbers.tex", templates.render("numbers.tex.tera", &numbers)?.as_bytes())?;
+    let paper = paper::paper(input, &dossiers, &comparisons, &tables, &figures);
+    write("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
+    let fragments = Vec::new();
+    let page = page::page(input, &dossiers, &comparisons, fragments, &figures, out);
+    write("index.html", templates.render("index.html.tera", &page)?.as_bytes())?;
+    for card in cards::all(input, &dossiers) {
+        let text = templates.render("card.md.tera", &card)?;
+        write(&format!("cards/{}.md", card.name), text.as_bytes())?;
+    }
     let page = compare::page(input, &comparisons);
     write("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
     write("compare.csv", &compare::to_csv(&comparisons)?)?;

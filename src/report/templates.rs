@@ -16,8 +16,12 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 5] = builtin![
+const BUILTIN: [(&str, &str); 9] = builtin![
     "table.tex.tera",
+    "card.md.tera",
+    "index.html.tera",
+    "numbers.tex.tera",
+    "paper.tex.tera",
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
@@ -28,6 +32,7 @@ const BUILTIN: [(&str, &str); 5] = builtin![
 pub struct Templates {
     tex: Tera,
     md: Tera,
+    html: Tera,
 }
 
 impl Templates {
@@ -45,12 +50,24 @@ impl Templates {
             comment_start: "<#".into(),
             comment_end: "#>".into(),
         })?;
-        let mut this = Self { tex, md: Tera::new() };
+        let mut this = Self {
+            tex,
+            md: Tera::new(),
+            html: Tera::new(),
+        };
         this.tex.autoescape_on([".tex.tera"]);
         this.tex.set_escape_fn(escape_tex);
         this.md.autoescape_on([".md.tera"]);
         this.md.set_escape_fn(escape_md);
-        for engine in [&mut this.tex, &mut this.md] {
+        this.html.autoescape_on([".html.tera"]);
+        this.md.register_filter("yaml", |v: &str, _: Kwargs, _: &State| -> TeraResult<String> {
+            // A JSON string is a YAML string in double quotes.
+            Ok(serde_json::Value::from(v).to_string())
+        });
+        this.md.register_filter("number", |v: f64, _: Kwargs, _: &State| -> TeraResult<String> {
+            Ok(v.to_string())
+        });
+        for engine in [&mut this.tex, &mut this.md, &mut this.html] {
             engine.register_filter("fixed", |v: f64, args: Kwargs, _: &State| -> TeraResult<String> {
                 Ok(fixed(v, args.must_get::<usize>("places")?))
             });
@@ -58,10 +75,10 @@ impl Templates {
         for (name, builtin) in BUILTIN {
             let own = folder.map(|f| f.join(name)).filter(|p| p.is_file());
             let text = own.as_deref().map(fsio::read_to_string).transpose()?;
-            let engine = if name.ends_with(".tex.tera") {
-                &mut this.tex
-            } else {
-                &mut this.md
+            let engine = match name {
+                n if n.ends_with(".tex.tera") => &mut this.tex,
+                n if n.ends_with(".html.tera") => &mut this.html,
+                _ => &mut this.md,
             };
             if let Err(e) = engine.add_raw_template(name, text.as_deref().unwrap_or(builtin)) {
                 let at = own.map_or_else(|| format!("built-in template {name}"), |p| p.display().to_string());
@@ -77,10 +94,10 @@ impl Templates {
     /// [`BadInput`] naming the template that asks for something that is not there.
     pub fn render<T: Serialize>(&self, name: &str, content: &T) -> Result<String> {
         let context = Context::from_serialize(content).with_context(|| format!("cannot hand data to {name}"))?;
-        let engine = if name.ends_with(".tex.tera") {
-            &self.tex
-        } else {
-            &self.md
+        let engine = match name {
+            n if n.ends_with(".tex.tera") => &self.tex,
+            n if n.ends_with(".html.tera") => &self.html,
+            _ => &self.md,
         };
         engine
             .render(name, &context)

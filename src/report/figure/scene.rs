@@ -64,8 +64,10 @@ const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 /// (ascent − descent) / em and cap height / em of DejaVu Sans 2.37.
 const LINE_PER_EM: f64 = 1.164;
 const CAP_PER_EM: f64 = 0.729;
-/// PNG pixels painted per pixel kept, and SVG coordinates per canvas unit (plotters rounds to whole ones).
-const PNG_SCALE: u32 = 4;
+/// PNG pixels kept per canvas unit (411 an inch at the printed size), and painted per pixel kept.
+const PNG_KEPT: u32 = 2;
+const PNG_FINER: u32 = 2;
+/// SVG coordinates per canvas unit (plotters rounds to whole ones).
 const SVG_SCALE: u32 = 8;
 
 fn font() -> Result<()> {
@@ -142,16 +144,17 @@ impl Scene {
     /// The drawing as a PNG file.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         font()?;
-        let (w, h) = (self.width * PNG_SCALE, self.height * PNG_SCALE);
-        let mut large = vec![255u8; (w * h * 3) as usize];
+        let (w, h) = (self.width * PNG_KEPT, self.height * PNG_KEPT);
+        let (wide, high) = (w * PNG_FINER, h * PNG_FINER);
+        let mut large = vec![255u8; (wide * high * 3) as usize];
         {
-            let root = BitMapBackend::with_buffer(&mut large, (w, h)).into_drawing_area();
-            self.paint(&root, f64::from(PNG_SCALE), Kind::Png)?;
+            let root = BitMapBackend::with_buffer(&mut large, (wide, high)).into_drawing_area();
+            self.paint(&root, f64::from(PNG_KEPT * PNG_FINER), Kind::Png)?;
         }
-        let pixels = average(&large, self.width as usize, self.height as usize, PNG_SCALE as usize);
+        let pixels = average(&large, w as usize, h as usize, PNG_FINER as usize);
         let mut bytes = Vec::new();
         image::codecs::png::PngEncoder::new(&mut bytes)
-            .write_image(&pixels, self.width, self.height, image::ExtendedColorType::Rgb8)
+            .write_image(&pixels, w, h, image::ExtendedColorType::Rgb8)
             .context("cannot encode the PNG")?;
         Ok(bytes)
     }
