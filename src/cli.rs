@@ -120,11 +120,11 @@ pub enum Verb {
     /// Run what is missing of a study
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
-    Report(StudyArgs),
+    Report(ReportArgs),
     /// Hold a study against the published values; exit code 1 where one differs
-    Compare(StudyArgs),
+    Compare(ReportArgs),
     /// verify → run → report → compare
-    Reproduce(StudyArgs),
+    Reproduce(ReportArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Say what medft finds on this machine
@@ -141,6 +141,16 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// A study and how its report is made.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Resamples of the test images behind intervals and tests; 0 for none
+    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
+    pub replicates: usize,
 }
 
 #[derive(Debug, Subcommand)]

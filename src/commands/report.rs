@@ -2,33 +2,35 @@
 
 use super::plan::{Entry, Plan, State};
 use super::{Context, INCOMPLETE, OK};
-use crate::cli::StudyArgs;
+use crate::cli::ReportArgs;
 use crate::data::registry;
+use crate::fsio;
 use crate::model;
 use crate::report::{
-    Archive, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
-    ReportOutput, render,
+    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+    ReportOutput, render, seal,
 };
-use crate::results::{Listing, frame};
+use crate::results::{Evidences, Listing, RunRecord, frame};
 use crate::study::protocol::Preset;
 use crate::study::{Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a.replicates)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a.replicates)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -44,20 +46,137 @@ fn folder(c: &Context, study: &Study) -> PathBuf {
     c.global.reports_dir.join(&study.name)
 }
 
-/// Renders `reports/<study>/`.
-pub fn write(c: &Context, plan: &Plan) -> Result<ReportOutput> {
-    render(&input(c, plan)?, &folder(c, &plan.study))
-}
-
-fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
-    let study = &plan.study;
-    let listing: Listing = plan.store.all()?;
+/// Renders `reports/<study>/`, unless what is there is what would be written.
+pub fn write(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportOutput> {
+    let folder = folder(c, &plan.study);
+    let mut listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
+    let mut input = input(c, plan, &listing, &folder)?;
+    let inputs = digest(plan, &input, replicates)?;
+    if let Some(output) = seal::still_holds(&folder, &inputs) {
+        return Ok(output);
+    }
+    seal::unseal(&folder)?;
+    let whole = listing.done.len();
+    input.evidence = evidence(c, plan, &mut listing, replicates)?;
+    input.runs = frame(&listing.done)?;
+    let output = render(&input, &folder)?;
+    if listing.done.len() == whole {
+        seal::seal(&folder, &inputs, &output)?;
+    }
+    Ok(output)
+}
+
+/// The hash of everything a report is made from, this binary included.
+fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+    use std::fmt::Write as _;
+    let mut text = format!("{input:?}\n{replicates} resamples\n");
+    let _ = writeln!(text, "{} {:?}", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT"));
+    // Two builds of one commit with uncommitted changes differ in size or time.
+    if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
+        let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
+    }
+    for p in &input.planned {
+        if let PlannedState::Done(id) = &p.state {
+            text.push_str(&plan.store.mark(id)?);
+        }
+    }
+    if let Some(folder) = &input.templates {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+        files.sort();
+        for f in files.iter().filter(|f| f.extension().is_some_and(|e| e == "tera")) {
+            let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);
+        }
+    }
+    Ok(fsio::sha256_hex(text.as_bytes()))
+}
+
+/// What the manifests say of the data and the weights that enter, for model cards.
+fn notes(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut notes = BTreeMap::new();
+    let hashes = |r: &RunRecord| r.spec.weights.clone().into_iter();
+    if study.scale == Scale::Tiny {
+        let images = "Phantom images drawn by medft: no patient, and no licence of a third party.";
+        notes.extend(study.datasets.iter().map(|d| (d.clone(), vec![images.to_owned()])));
+        let weights = "Drawn from a seed by medft; nothing is pretrained.";
+        notes.extend(listing.done.iter().flat_map(hashes).map(|(_, h)| (h, vec![weights.to_owned()])));
+        return Ok(notes);
+    }
+    for set in &study.datasets {
+        let m = c.catalogue.set(set)?;
+        let images = m.licence.images.clone().or_else(|| {
+            let why = m.licence.images_unknown.as_ref()?;
+            Some(format!("not known ({why})"))
+        });
+        let mut all = vec![
+            m.what.clone(),
+            format!("Licence of the images: {}.", images.unwrap_or_else(|| "not stated".into())),
+            format!("Licence of the labels: {} ({}).", m.licence.labels, m.licence.from),
+            format!("Terms: {}", m.access.terms),
+            format!("To cite: {}.", m.citation.text.trim_end_matches('.')),
+        ];
+        all.extend(m.cautions.iter().map(|x| format!("Caution: {}", x.what)));
+        notes.insert(set.clone(), all);
+    }
+    for (role, hash) in listing.done.iter().flat_map(hashes) {
+        if notes.contains_key(&hash) {
+            continue;
+        }
+        let backbones = c.catalogue.backbones();
+        let pins = backbones.iter().flat_map(|b| c.catalogue.pins(b).unwrap_or_default());
+        let pin = pins.into_iter().find(|p| p.sha256.as_deref() == Some(hash.as_str()));
+        let known = pin.map_or_else(
+            || vec![format!("No pin has this hash: the file ({role}) is not proven to be a published one.")],
+            |p| {
+                let licence = p.licence.clone().or_else(|| {
+                    let why = p.licence_unknown.as_ref()?;
+                    Some(format!("not known ({why})"))
+                });
+                let repo = p.repo.as_ref().map_or_else(String::new, |r| format!(" of {r}"));
+                let mut all = vec![
+                    format!("{}{repo}.", p.file),
+                    format!("Licence: {}.", licence.unwrap_or_else(|| "not stated".into())),
+                ];
+                all.extend(p.licence_conflict.clone());
+                all
+            },
+        );
+        notes.insert(hash, known);
+    }
+    Ok(notes)
+}
+
+/// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
+/// listing, as any other record that was changed.
+fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) -> Result<Evidences> {
+    let planned: BTreeSet<&str> = plan
+        .entries
+        .iter()
+        .filter_map(|e| Some(e.id.as_ref()?.full()))
+        .collect();
+    let runs: Vec<_> = listing
+        .done
+        .iter()
+        .filter(|r| planned.contains(r.id()))
+        .cloned()
+        .collect();
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, Some(&cache))?;
+    for u in &unusable {
+        eprintln!("warning: {}; the run is left out", u.why);
+    }
+    listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
+    Ok(evidence)
+}
+
+/// All but the evidence, which takes longer.
+fn input(c: &Context, plan: &Plan, listing: &Listing, folder: &Path) -> Result<ReportInput> {
+    let study = &plan.study;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .datasets
@@ -124,6 +243,7 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         backbones,
         planned: plan.entries.iter().map(planned).collect(),
         runs: frame(&listing.done)?,
+        evidence: Evidences::default(),
         published,
         context,
         sources,
@@ -133,7 +253,8 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
             store: Some(plan.store.clone()),
             study_argument: study.name.clone(),
-            ..Archive::default()
+            audit: Audit::beside(folder),
+            notes: notes(c, study, listing)?,
         },
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })

@@ -74,7 +74,7 @@ pub(super) fn all<'a>(input: &'a ReportInput, dossiers: &'a [Dossier<'a>]) -> Ve
 }
 
 fn notes<'a>(input: &'a ReportInput, key: &str) -> &'a [String] {
-    input.archive.licences.get(key).map_or(&[], Vec::as_slice)
+    input.archive.notes.get(key).map_or(&[], Vec::as_slice)
 }
 
 fn card<'a>(input: &'a ReportInput, d: &'a Dossier, r: &'a Run, record: &'a RunRecord) -> Card<'a> {

@@ -10,10 +10,10 @@ use super::table::{PLACES, fixed};
 use crate::eval::{Equivalence, tost};
 use crate::study::{Freeze, HeadKind};
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the comparison of one published value with ours gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "why")]
 pub enum Verdict {
     /// The difference is smaller than the margin (both one-sided tests reject).
@@ -47,7 +47,7 @@ impl Verdict {
 }
 
 /// One published value beside one of ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub dataset: String,
     pub backbone: String,
@@ -70,7 +70,7 @@ pub struct Comparison {
 }
 
 /// How often each verdict was given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictCounts {
     pub reproduced: usize,
     pub differs: usize,

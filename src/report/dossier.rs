@@ -4,6 +4,7 @@
 use super::cells::{Cells, Key, Score};
 use super::compare::Comparison;
 use super::input::{ReportInput, regime_title};
+use super::table::ImageInterval;
 use crate::results::{FOLDER_DIGITS, Metrics, Provenance, RunRecord};
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Dossier<'a> {
     pub mean: Option<f64>,
     /// Sample standard deviation over seeds.
     pub sd: Option<f64>,
+    /// Of the mean, over test images.
+    pub interval: Option<ImageInterval>,
     pub runs: Vec<Run<'a>>,
     /// Why runs have no score.
     pub missing: Vec<Missing<'a>>,
@@ -129,6 +132,7 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
         n: score.n(),
         mean: score.mean(),
         sd: score.sd(),
+        interval: score.sampled.as_ref().map(ImageInterval::from),
         runs: runs.collect(),
         missing: score
             .gaps()

@@ -1,5 +1,6 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
+use crate::results::Evidences;
 use crate::study::{Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
@@ -171,6 +172,8 @@ pub struct ReportInput {
     pub planned: Vec<PlannedRun>,
     /// As [`crate::results::frame()`] makes it; may hold more runs than the plan.
     pub runs: DataFrame,
+    /// The runs on resampled test sets; empty where no interval over test images is wanted.
+    pub evidence: Evidences,
     /// Empty where no published value is comparable.
     pub published: Vec<PublishedPoint>,
     pub context: Vec<ContextValue>,

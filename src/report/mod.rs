@@ -4,29 +4,33 @@
 //! model ([`table::Table`]), the parameters-against-score figure, and the comparison with the published values. The same input
 //! gives the same bytes: no clock, no machine, no folder name enters.
 
-pub mod cells;
-pub mod compare;
 mod archive;
 mod cards;
+pub mod cells;
+pub mod compare;
 mod dossier;
 pub mod figure;
 pub mod input;
 mod page;
 mod paper;
 mod results_json;
+pub mod sampled;
+pub mod seal;
 mod summary;
 pub mod table;
+mod table_csv;
 mod templates;
 
+pub use archive::{Archive, Audit};
 pub use cells::{Cells, Score};
 pub use compare::{Comparison, Verdict, VerdictCounts};
-pub use archive::Archive;
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
 
 use crate::fsio;
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
@@ -34,7 +38,7 @@ pub const DEMO_WARNING: &str =
     "Demo numbers mean nothing: small random models on synthetic images, run only to show that every part works.";
 
 /// What [`render`] wrote and found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReportOutput {
     /// Every file, in the order written.
     pub files: Vec<PathBuf>,
@@ -76,6 +80,10 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
             templates.render("table.tex.tera", t)?.as_bytes(),
         )?;
         write(&format!("tables/{}.md", t.name), page.as_bytes())?;
+        write(
+            &format!("tables/{}.html", t.name),
+            templates.render("table.html.tera", t)?.as_bytes(),
+        )?;
         write(&format!("tables/{}.csv", t.name), &t.to_csv()?)?;
         pages.push(page);
     }
@@ -96,8 +104,8 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
     write("numbers.tex", templates.render("numbers.tex.tera", &numbers)?.as_bytes())?;
     let paper = paper::paper(input, &dossiers, &comparisons, &tables, &figures);
     write("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
-    let fragments = Vec::new();
-    let page = page::page(input, &dossiers, &comparisons, fragments, &figures, out);
+    let fragments = tables.iter().map(|t| page::table(&templates, t)).collect::<Result<_>>()?;
+    let page = page::page(input, &dossiers, &comparisons, fragments, &figures);
     write("index.html", templates.render("index.html.tera", &page)?.as_bytes())?;
     for card in cards::all(input, &dossiers) {
         let text = templates.render("card.md.tera", &card)?;

@@ -140,6 +140,8 @@ fn cell(d: &Dossier) -> Group {
     let mut numbers = vec![
         (format!("{}/mean", d.key), value(d.mean, PLACES)),
         (format!("{}/sd", d.key), value(d.sd, PLACES)),
+        (format!("{}/ci-low", d.key), value(d.interval.map(|i| i.low), PLACES)),
+        (format!("{}/ci-high", d.key), value(d.interval.map(|i| i.high), PLACES)),
         (format!("{}/n", d.key), d.n.to_string()),
         (format!("{}/planned", d.key), d.planned.to_string()),
     ];

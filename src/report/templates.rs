@@ -16,8 +16,9 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 9] = builtin![
+const BUILTIN: [(&str, &str); 10] = builtin![
     "table.tex.tera",
+    "table.html.tera",
     "card.md.tera",
     "index.html.tera",
     "numbers.tex.tera",
@@ -75,10 +76,10 @@ impl Templates {
         for (name, builtin) in BUILTIN {
             let own = folder.map(|f| f.join(name)).filter(|p| p.is_file());
             let text = own.as_deref().map(fsio::read_to_string).transpose()?;
-            let engine = match name {
-                n if n.ends_with(".tex.tera") => &mut this.tex,
-                n if n.ends_with(".html.tera") => &mut this.html,
-                _ => &mut this.md,
+            let engine = match language(name) {
+                Language::Tex => &mut this.tex,
+                Language::Md => &mut this.md,
+                Language::Html => &mut this.html,
             };
             if let Err(e) = engine.add_raw_template(name, text.as_deref().unwrap_or(builtin)) {
                 let at = own.map_or_else(|| format!("built-in template {name}"), |p| p.display().to_string());
@@ -94,14 +95,30 @@ impl Templates {
     /// [`BadInput`] naming the template that asks for something that is not there.
     pub fn render<T: Serialize>(&self, name: &str, content: &T) -> Result<String> {
         let context = Context::from_serialize(content).with_context(|| format!("cannot hand data to {name}"))?;
-        let engine = match name {
-            n if n.ends_with(".tex.tera") => &self.tex,
-            n if n.ends_with(".html.tera") => &self.html,
-            _ => &self.md,
+        let engine = match language(name) {
+            Language::Tex => &self.tex,
+            Language::Md => &self.md,
+            Language::Html => &self.html,
         };
         engine
             .render(name, &context)
             .map_err(|e| bad_template(format!("template {name}"), &e).into())
+    }
+}
+
+enum Language {
+    Tex,
+    Md,
+    Html,
+}
+
+fn language(template: &str) -> Language {
+    if template.ends_with(".tex.tera") {
+        Language::Tex
+    } else if template.ends_with(".html.tera") {
+        Language::Html
+    } else {
+        Language::Md
     }
 }
 
@@ -135,6 +152,7 @@ pub fn escape_tex(text: &str, out: &mut dyn Write) -> io::Result<()> {
             '\n' | '\r' | '\t' => out.write_all(b" ")?,
             '\u{a0}' => out.write_all(b"~")?,
             '±' => out.write_all(b"$\\pm$")?,
+            '†' => out.write_all(b"\\textsuperscript{\\dag}")?,
             '×' => out.write_all(b"$\\times$")?,
             '·' => out.write_all(b"$\\cdot$")?,
             '−' => out.write_all(b"$-$")?,

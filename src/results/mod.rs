@@ -4,6 +4,8 @@
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
 //! and figures see the records only through [`frame()`]. The files are described in `results/README.md`.
 
+mod evidence;
+mod evidence_cache;
 mod frame;
 mod predictions;
 mod provenance;
@@ -11,6 +13,7 @@ mod record;
 mod store;
 mod types;
 
+pub use evidence::{Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, crate_versions, utc_now};

@@ -24,6 +24,7 @@ impl Sheet {
         };
         if let Some(warning) = input.warning() {
             sheet.paragraph(warning, TEXT_SIZE, INK);
+            sheet.y += 6.0;
         }
         sheet
     }

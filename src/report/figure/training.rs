@@ -37,7 +37,7 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> O
         title: format!("{}: training curves", dataset.title),
         caption: format!(
             "Loss and {} on the validation set over epochs. A marker is the epoch whose weights were tested; a curve without one was tested with \
-             its last or its initial weights. {RULE} {}.",
+             its last or its initial weights. A last epoch without training loss is the validation that the published code makes once more (Q15). {RULE} {}.",
             dataset.metric_title,
             names(shown)
         ),

@@ -1,13 +1,11 @@
 //! Markdown of our own files as HTML for the page: no raw HTML gets through, and no picture is loaded from elsewhere.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
-use std::path::Path;
+use std::collections::BTreeMap;
 
-/// The HTML of a Markdown text that lies in `folder`. Headings begin at level 3, wide tables scroll in their own box, pictures
-/// that lie beside the text are put into it, others become their description.
-pub fn to_html(text: &str, folder: Option<&Path>) -> String {
+/// The HTML of a Markdown text. Headings begin at level 3, wide tables scroll in their own box, `pictures` (data URIs by
+/// name) are put into it, others become their description.
+pub fn to_html(text: &str, pictures: &BTreeMap<String, String>) -> String {
     let mut events = Vec::new();
     for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
         match event {
@@ -32,10 +30,10 @@ pub fn to_html(text: &str, folder: Option<&Path>) -> String {
             }
             Event::Start(Tag::Image { dest_url, title, .. }) => {
                 // A picture that cannot be put in keeps its description, as text.
-                if let Some(data) = inline(&dest_url, folder) {
+                if let Some(data) = pictures.get(dest_url.as_ref()) {
                     events.push(Event::Start(Tag::Image {
                         link_type: LinkType::Inline,
-                        dest_url: data.into(),
+                        dest_url: data.clone().into(),
                         title,
                         id: CowStr::Borrowed(""),
                     }));
@@ -56,7 +54,8 @@ pub fn to_html(text: &str, folder: Option<&Path>) -> String {
                 title,
                 id,
             }) => {
-                let safe = ["https://", "http://", "#"].iter().any(|s| dest_url.starts_with(s));
+                // Addresses, places in the page and files beside it; no `javascript:` and its like.
+                let safe = dest_url.starts_with("https://") || dest_url.starts_with("http://") || !dest_url.contains(':');
                 let dest_url = if safe { dest_url } else { CowStr::Borrowed("#") };
                 events.push(Event::Start(Tag::Link {
                     link_type,
@@ -81,35 +80,21 @@ fn lower(level: HeadingLevel) -> HeadingLevel {
     }
 }
 
-/// A picture beside the text as a data URI.
-fn inline(url: &str, folder: Option<&Path>) -> Option<String> {
-    let path = Path::new(url);
-    let inside = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    let kind = match path.extension()?.to_str()? {
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        _ => return None,
-    };
-    let bytes = std::fs::read(folder?.join(path).as_path()).ok().filter(|_| inside)?;
-    Some(format!("data:{kind};base64,{}", STANDARD.encode(bytes)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn raw_html_is_text() {
-        let html = to_html("a <script>alert(1)</script> b\n\n<img src=\"http://x/y.png\">\n", None);
+        let html = to_html("a <script>alert(1)</script> b\n\n<img src=\"http://x/y.png\">\n", &BTreeMap::new());
         assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
         assert!(html.contains("&lt;script&gt;"), "{html}");
     }
 
     #[test]
     fn pictures_come_from_beside_the_text_or_become_words() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.svg"), "abc").unwrap();
-        let html = to_html("![one](a.svg) ![two](https://x/y.png) ![three](../a.svg)", Some(dir.path()));
+        let pictures = BTreeMap::from([("a.svg".to_owned(), "data:image/svg+xml;base64,YWJj".to_owned())]);
+        let html = to_html("![one](a.svg) ![two](https://x/y.png) ![three](../a.svg)", &pictures);
         assert!(html.contains("src=\"data:image/svg+xml;base64,YWJj\" alt=\"one\""), "{html}");
         assert!(html.contains("<em>two</em>") && html.contains("<em>three</em>"), "{html}");
         assert!(!html.contains("https://x"), "{html}");
@@ -117,7 +102,7 @@ mod tests {
 
     #[test]
     fn headings_fit_below_the_page_and_tables_scroll() {
-        let html = to_html("# A\n\n| x |\n| - |\n| 1 |\n\n[go](javascript:x)", None);
+        let html = to_html("# A\n\n| x |\n| - |\n| 1 |\n\n[go](javascript:x)", &BTreeMap::new());
         assert!(html.contains("<h3>A</h3>") && html.contains("class=\"scroll\""), "{html}");
         assert!(!html.contains("javascript"), "{html}");
     }

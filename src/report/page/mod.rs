@@ -10,11 +10,12 @@ use super::compare::{Comparison, Verdict, VerdictCounts};
 use super::dossier::{Dossier, Run};
 use super::figure::{Painted, Span};
 use super::input::ReportInput;
-use super::table::{PLACES, fixed};
+use super::table::{PLACES, Table, fixed, thousands};
+use super::templates::Templates;
 use crate::study::{Freeze, HeadKind};
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// What `index.html.tera` prints.
 #[derive(Debug, Serialize)]
@@ -97,6 +98,8 @@ struct Cell<'a> {
     key: &'a str,
     title: &'a str,
     score: Option<String>,
+    /// Over test images.
+    interval: Option<String>,
     n: usize,
     planned: usize,
     runs: Vec<CellRun<'a>>,
@@ -151,14 +154,13 @@ struct Gap {
     runs: usize,
 }
 
-/// Everything the page shows; `folder` is where it will lie.
+/// Everything the page shows.
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     dossiers: &'a [Dossier<'a>],
     comparisons: &'a [Comparison],
     tables: Vec<String>,
     figures: &'a [Painted],
-    folder: &Path,
 ) -> Page<'a> {
     let datasets: Vec<Dataset> = input
         .datasets
@@ -194,7 +196,7 @@ pub(super) fn page<'a>(
         matrix: matrix(input, dossiers),
         tables,
         figures: figures.iter().map(figure).collect(),
-        audit: input.archive.audit.as_deref().map(|a| markdown::to_html(a, Some(folder))),
+        audit: input.archive.audit.as_ref().map(|a| markdown::to_html(&a.text, &a.pictures)),
         cells: dossiers.iter().map(cell).collect(),
         runs: dossiers
             .iter()
@@ -202,6 +204,17 @@ pub(super) fn page<'a>(
             .collect(),
         gaps: gaps(dossiers.iter()),
     }
+}
+
+/// A table whose scores open their dossiers.
+pub(super) fn table(templates: &Templates, table: &Table) -> Result<String> {
+    #[derive(Serialize)]
+    struct Opening<'a> {
+        #[serde(flatten)]
+        table: &'a Table,
+        dossiers: bool,
+    }
+    templates.render("table.html.tera", &Opening { table, dossiers: true })
 }
 
 /// Each reason with its number of runs, the most frequent first.
@@ -321,14 +334,19 @@ fn signed(v: f64) -> String {
 }
 
 fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
-    let score = d.mean.map(|m| match d.sd {
-        Some(sd) => format!("{} ± {}", fixed(m, PLACES), fixed(sd, PLACES)),
-        None => fixed(m, PLACES),
+    let score = d.mean.map(|m| {
+        let sd = d.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
+        format!("{}{sd}", fixed(m, PLACES))
+    });
+    let interval = d.interval.map(|i| {
+        let (low, high) = (fixed(i.low, PLACES), fixed(i.high, PLACES));
+        format!("{low} to {high}, from {} resamples of {} test images", thousands(i.replicates), thousands(i.images))
     });
     Cell {
         key: &d.key,
         title: &d.title,
         score,
+        interval,
         n: d.n,
         planned: d.planned,
         runs: d
