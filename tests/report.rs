@@ -444,6 +444,7 @@ impl Study {
             caveats: Vec::new(),
             alpha: 0.05,
             archive: medft::report::Archive::default(),
+            claims: None,
             templates: None,
         };
         Self {
@@ -616,7 +617,7 @@ fn the_same_records_give_the_same_bytes_in_any_order() {
     s.records.reverse();
     s.input.planned.reverse();
     s.render("b");
-    assert_eq!(files.len(), 10);
+    assert_eq!(files.len(), 13);
     for f in files {
         let name = f.strip_prefix(s.dir.path().join("a")).unwrap();
         let read = |d: &str| fs::read(s.dir.path().join(d).join(name)).unwrap();
@@ -847,7 +848,7 @@ fn a_demo_says_first_that_its_numbers_mean_nothing_and_shows_no_published_value(
         s.read("r/tables/ddsm.tex")
             .contains(&format!(r"\textbf{{{DEMO_WARNING}}}"))
     );
-    let svg = s.read("r/figure.svg");
+    let svg = s.read("r/figures/parameters.svg");
     assert!(svg.contains(DEMO_WARNING) && !svg.contains("published"));
 }
 
@@ -862,7 +863,7 @@ fn nothing_is_done_yet() {
     s.input.published = vec![point("dinov2-b", 0.921), point("mae_b", 0.9)];
     let out = s.render("r");
     assert_eq!((out.done, out.verdicts.not_run), (0, 2));
-    let svg = s.read("r/figure.svg");
+    let svg = s.read("r/figures/parameters.svg");
     assert!(svg.contains("no result yet") && svg.contains("published") && svg.contains("DINOv2-B"));
     assert_eq!(s.read("r/tables/ddsm.md").matches("–<sup>a</sup>").count(), 3);
     assert!(s.read("r/README.md").contains("| 18 | the images are not here |"));

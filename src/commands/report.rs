@@ -12,7 +12,7 @@ use crate::report::{
 };
 use crate::results::{Evidences, Listing, RunRecord, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -256,6 +256,8 @@ fn input(c: &Context, plan: &Plan, listing: &Listing, folder: &Path) -> Result<R
             audit: Audit::beside(folder),
             notes: notes(c, study, listing)?,
         },
+        claims: Some(Claims::load(&c.global.experiments_dir)?)
+            .filter(|c| study.report.published.contains(&c.published)),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

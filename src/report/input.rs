@@ -1,7 +1,7 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
 use crate::results::Evidences;
-use crate::study::{Freeze, HeadKind};
+use crate::study::{Claims, Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -185,6 +185,8 @@ pub struct ReportInput {
     pub alpha: f64,
     /// What stands behind the numbers.
     pub archive: super::Archive,
+    /// The claims of the paper whose values are compared; `None` where none are written down.
+    pub claims: Option<Claims>,
     /// A folder whose templates replace the built-in ones of the same name.
     pub templates: Option<PathBuf>,
 }

@@ -3,7 +3,9 @@
 use super::cells::Cells;
 use super::compare::{Comparison, VerdictCounts};
 use super::dossier::Dossier;
+use super::claims::Judged;
 use super::input::ReportInput;
+use super::regimes::Fit;
 use anyhow::Result;
 use serde::Serialize;
 
@@ -28,6 +30,10 @@ struct Document<'a> {
     datasets: Vec<Dataset<'a>>,
     backbones: Vec<Backbone<'a>>,
     cells: &'a [Dossier<'a>],
+    /// How the published values fit each regime.
+    fits: &'a [Fit],
+    /// The claims of the paper, each with the test that decides it.
+    claims: &'a [Judged],
     /// Published values that no planned regime can be compared with.
     unplanned: Vec<&'a Comparison>,
     sources: &'a [String],
@@ -64,7 +70,7 @@ pub(super) fn bytes(
     input: &ReportInput,
     cells: &Cells,
     dossiers: &[Dossier],
-    comparisons: &[Comparison],
+    (comparisons, fits, claims): super::Findings,
 ) -> Result<Vec<u8>> {
     let changes = input.protocol.changes.iter();
     let document = Document {
@@ -105,6 +111,8 @@ pub(super) fn bytes(
             })
             .collect(),
         cells: dossiers,
+        fits,
+        claims,
         unplanned: comparisons.iter().filter(|c| c.regime.is_none()).collect(),
         sources: &input.sources,
         caveats: &input.caveats,

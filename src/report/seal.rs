@@ -92,6 +92,8 @@ mod tests {
             done: 2,
             comparisons: Vec::new(),
             verdicts: VerdictCounts::default(),
+            fits: Vec::new(),
+            claims: Vec::new(),
         }
     }
 

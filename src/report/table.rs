@@ -90,7 +90,7 @@ pub struct Row {
 pub enum Cell {
     Text { text: String },
     Number { value: Option<f64>, places: usize },
-    Score(ScoreCell),
+    Score(Box<ScoreCell>),
 }
 
 /// Mean and spread over seeds, or a gap.
@@ -193,10 +193,10 @@ impl Table {
                 },
             ];
             row.extend(regimes.iter().zip(&scores).map(|(&(freeze, head), s)| {
-                Cell::Score(ScoreCell {
+                Cell::Score(Box::new(ScoreCell {
                     key: key(&dataset.name, &b.name, freeze, head),
                     ..score_cell(*s)
-                })
+                }))
             }));
             row.extend(devices.iter().map(|d| {
                 let hours: Vec<f64> = scores

@@ -16,7 +16,7 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 10] = builtin![
+const BUILTIN: [(&str, &str); 11] = builtin![
     "table.tex.tera",
     "table.html.tera",
     "card.md.tera",
@@ -26,6 +26,7 @@ const BUILTIN: [(&str, &str); 10] = builtin![
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
+    "claims.md.tera",
     "summary.md.tera"
 ];
 

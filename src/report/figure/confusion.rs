@@ -2,9 +2,9 @@
 
 use super::labels::Rect;
 use super::runs::{RULE, Shown, names};
-use super::scene::{Align, Rgb, Shape, text_width};
+use super::scene::{Align, Point, Rgb, Shape, text_width};
 use super::sheet::Sheet;
-use super::style::{COLUMN, GREY, INK, LABEL_SIZE, TEXT_SIZE, text};
+use super::style::{COLUMN, GREY, INK, LABEL_SIZE, PAGE, TEXT_SIZE, text};
 use super::{Figure, Span};
 use crate::eval::{Confusion, argmax};
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
@@ -13,7 +13,8 @@ use anyhow::Result;
 /// Nearly white and nearly black: on the coloured cells, whatever the page around the figure looks like.
 const LIGHT: Rgb = Rgb(254, 254, 254);
 const DARK: Rgb = Rgb(33, 33, 33);
-const PANEL: f64 = COLUMN / 2.0;
+/// Widest cell of a matrix.
+const CELL: f64 = 58.0;
 
 /// For sets of three classes or more with one class an image.
 pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
@@ -24,7 +25,9 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
     let names_of: Vec<String> = (0..classes)
         .map(|k| dataset.classes.get(k).map_or_else(|| k.to_string(), Clone::clone))
         .collect();
-    let mut sheet = Sheet::new(input, COLUMN);
+    // Beyond six classes the numbers would be too small in a column.
+    let (width, span) = if classes > 6 { (PAGE, Span::Page) } else { (COLUMN, Span::Column) };
+    let mut sheet = Sheet::new(input, width);
     sheet.title(&format!("{}: confusion in % of the true class", dataset.title));
     // Long names are numbered, and the numbers told below.
     let long = names_of.iter().any(|n| text_width(n, LABEL_SIZE) > 62.0);
@@ -36,8 +39,8 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
     for (i, s) in shown.iter().enumerate() {
         let predicted = argmax(&s.probabilities()?, classes);
         let matrix = Confusion::new(classes, s.classes().unwrap_or_default(), &predicted);
-        let corner = ((i % 2) as f64 * PANEL, top + (i / 2) as f64 * height);
-        height = panel(s, &matrix, &short, corner, &mut sheet.shapes);
+        let corner = ((i % 2) as f64 * width / 2.0, top + (i / 2) as f64 * height);
+        height = panel(s, &matrix, &short, (corner, width / 2.0), &mut sheet.shapes);
     }
     sheet.y = top + height * shown.len().div_ceil(2) as f64;
     if long {
@@ -52,17 +55,18 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
              without test images. {RULE} {}.",
             names(shown)
         ),
-        span: Span::Column,
+        span,
         scene: sheet.finish(),
     }))
 }
 
 /// One matrix; returns the height it takes.
-fn panel(s: &Shown, matrix: &Confusion, names: &[String], corner: (f64, f64), shapes: &mut Vec<Shape>) -> f64 {
+fn panel(s: &Shown, matrix: &Confusion, names: &[String], (corner, width): (Point, f64), shapes: &mut Vec<Shape>) -> f64 {
     let n = matrix.classes();
     let widest = names.iter().map(|c| text_width(c, LABEL_SIZE)).fold(0.0, f64::max);
-    let left = corner.0 + widest + 46.0;
-    let side = (corner.0 + PANEL - 10.0 - left) / n as f64;
+    let margin = widest + 46.0;
+    let side = ((width - 10.0 - margin) / n as f64).min(CELL);
+    let left = corner.0 + margin + (width - 10.0 - margin - side * n as f64) / 2.0;
     let top = corner.1 + 62.0;
     let middle = left + side * n as f64 / 2.0;
     let heading = regime_title(s.regime.0, s.regime.1);

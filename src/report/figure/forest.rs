@@ -54,11 +54,14 @@ pub fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &Dataset
         || "no margin is stated for this metric".to_owned(),
         |m| format!("the shaded band is the margin of ±{m}"),
     );
+    let over = match rows.iter().any(|r| r.comparison.images.is_some()) {
+        true => "over seeds and test images",
+        false => "over seeds",
+    };
     Some(Figure {
         stem: format!("difference-{}", dataset.name),
         caption: format!(
-            "{}: mean {} of ours minus the published value, in each regime that the published value may be of; bars are {level:.0} % intervals (t, over seeds), an arrow \
-             is one that goes on; {margin}. Filled is reproduced, hollow differs, small is inconclusive; a single seed has no interval.",
+            "{}: mean {} of ours minus the published value, in each regime that the published value may be of; bars are {level:.0} % intervals {over}, an arrow is one that goes on; {margin}. Filled is reproduced, hollow differs, small is inconclusive; a single seed has no interval.",
             dataset.title, dataset.metric_title
         ),
         title,

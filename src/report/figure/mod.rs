@@ -23,6 +23,8 @@ mod training;
 use super::cells::Cells;
 use super::compare::Comparison;
 use super::input::ReportInput;
+pub use runs::RULE;
+
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use scene::Scene;
@@ -57,6 +59,10 @@ pub struct Painted {
     pub span: Span,
     pub svg: String,
     pub png: Vec<u8>,
+    /// Width and height in canvas units; a column is 720 wide.
+    pub size: (u32, u32),
+    /// Every text with its box (x0, y0, x1, y1).
+    pub texts: Vec<(String, [f64; 4])>,
 }
 
 /// Every figure that the study has something to show for, painted, in the order of the report.
@@ -71,6 +77,8 @@ pub fn paint(input: &ReportInput, cells: &Cells, comparisons: &[Comparison]) -> 
             Ok(Painted {
                 svg: f.scene.to_svg().with_context(why)?,
                 png: f.scene.to_png().with_context(why)?,
+                size: (f.scene.width, f.scene.height),
+                texts: f.scene.texts(),
                 stem: f.stem,
                 title: f.title,
                 caption: f.caption,

@@ -124,6 +124,30 @@ impl Kind {
 }
 
 impl Scene {
+    /// Every text with its box (x0, y0, x1, y1), capital letters high, in canvas units.
+    pub fn texts(&self) -> Vec<(String, [f64; 4])> {
+        let boxes = self.shapes.iter().filter_map(|shape| {
+            let Shape::Text { at, text, size, align, upright, .. } = shape else {
+                return None;
+            };
+            let (length, half) = (text_width(text, *size), CAP_PER_EM * size / 2.0);
+            let start = match align {
+                Align::Start => 0.0,
+                Align::Middle => -length / 2.0,
+                Align::End => -length,
+            };
+            Some((
+                text.clone(),
+                match upright {
+                    false => [at.0 + start, at.1 - half, at.0 + start + length, at.1 + half],
+                    // Read from below: along the line means up.
+                    true => [at.0 - half, at.1 - start - length, at.0 + half, at.1 - start],
+                },
+            ))
+        });
+        boxes.collect()
+    }
+
     /// The drawing as an SVG file.
     pub fn to_svg(&self) -> Result<String> {
         font()?;

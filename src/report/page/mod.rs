@@ -6,10 +6,12 @@
 mod markdown;
 
 use super::cards::facts;
+use super::claims_page::{self, signed};
 use super::compare::{Comparison, Verdict, VerdictCounts};
 use super::dossier::{Dossier, Run};
 use super::figure::{Painted, Span};
-use super::input::ReportInput;
+use super::input::{ReportInput, regime_title};
+use super::regimes::Fit;
 use super::table::{PLACES, Table, fixed, thousands};
 use super::templates::Templates;
 use crate::study::{Freeze, HeadKind};
@@ -36,6 +38,8 @@ pub(super) struct Page<'a> {
     caveats: &'a [String],
     datasets: Vec<Dataset<'a>>,
     matrix: Option<Matrix<'a>>,
+    fits: Vec<FitLine<'a>>,
+    claims: Option<claims_page::Page>,
     /// Tables as HTML.
     tables: Vec<String>,
     figures: Vec<Figure<'a>>,
@@ -82,6 +86,18 @@ struct MatrixCell {
     letter: &'static str,
     /// What a reader hears: cell, verdict, reason.
     label: String,
+}
+
+/// How the published values of a data set fit one regime.
+#[derive(Debug, Serialize)]
+struct FitLine<'a> {
+    dataset: &'a str,
+    regime: String,
+    values: usize,
+    rmse: String,
+    bias: String,
+    tau: String,
+    nearest: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -158,7 +174,7 @@ struct Gap {
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     dossiers: &'a [Dossier<'a>],
-    comparisons: &'a [Comparison],
+    (comparisons, fits, claims): super::Findings<'a>,
     tables: Vec<String>,
     figures: &'a [Painted],
 ) -> Page<'a> {
@@ -194,6 +210,8 @@ pub(super) fn page<'a>(
         caveats: &input.caveats,
         datasets,
         matrix: matrix(input, dossiers),
+        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
+        claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
         tables,
         figures: figures.iter().map(figure).collect(),
         audit: input.archive.audit.as_ref().map(|a| markdown::to_html(&a.text, &a.pictures)),
@@ -329,8 +347,17 @@ fn escape(text: &str) -> String {
     })
 }
 
-fn signed(v: f64) -> String {
-    format!("{}{}", if v >= 0.0 { "+" } else { "" }, fixed(v, PLACES + 1))
+fn fit_line<'a>(input: &'a ReportInput, f: &'a Fit) -> FitLine<'a> {
+    let dataset = f.dataset.as_deref();
+    FitLine {
+        dataset: dataset.map_or("all", |d| input.dataset(d).map_or(d, |x| &x.title)),
+        regime: regime_title(f.regime.0, f.regime.1),
+        values: f.values,
+        rmse: fixed(f.rmse, PLACES + 1),
+        bias: signed(f.bias),
+        tau: f.tau.map_or_else(|| "–".to_owned(), |t| fixed(t, 2)),
+        nearest: f.nearest,
+    }
 }
 
 fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
