@@ -121,8 +121,13 @@ pub enum Verb {
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
     Report(ReportArgs),
-    /// Hold a study against the published values; exit code 1 where one differs
-    Compare(ReportArgs),
+    /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
+    Compare(CompareArgs),
+    /// Hold every stored and rendered number against what it follows from; exit code 2 where one was edited
+    VerifyResults {
+        /// Studies (default: every folder of results)
+        studies: Vec<String>,
+    },
     /// verify → run → report → compare
     Reproduce(ReportArgs),
     /// Measure this machine
@@ -151,6 +156,16 @@ pub struct ReportArgs {
     /// Resamples of the test images behind intervals and tests; 0 for none
     #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
     pub replicates: usize,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// With this, both are folders of results, such as results/paper: runs of the same id are paired
+    #[arg(conflicts_with = "only")]
+    pub other: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -216,6 +216,7 @@ fn input(results: &Path) -> ReportInput {
             notes: BTreeMap::from([("ddsm".into(), vec!["Licence: none stated.".into()])]),
         },
         claims: None,
+        only: Vec::new(),
         templates: None,
     }
 }

@@ -3,15 +3,16 @@
 //! The LaTeX test needs pdflatex with booktabs and threeparttable and says so when they are not there.
 
 use medft::error::BadInput;
+use medft::report::folders::{self, Folder};
 use medft::report::{
-    self, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
-    ReportInput, Verdict,
+    self, BackboneFacts, ClaimVerdict, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote,
+    PublishedPoint, ReportInput, Verdict,
 };
 use medft::results::{
     Epoch, Evidence, Evidences, Failure, ModelFacts, Predictions, Provenance, RunOutput, RunRecord, RunState, Selected,
     Spec, Store, Truth, WhichWeights, frame,
 };
-use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use medft::study::{Claims, Freeze, HeadKind, Protocol, RunSpec, Scale, Tolerances};
 use medft::{fsio, report::DEMO_WARNING};
 use std::collections::BTreeMap;
 use std::fs;
@@ -445,6 +446,7 @@ impl Study {
             alpha: 0.05,
             archive: medft::report::Archive::default(),
             claims: None,
+            only: Vec::new(),
             templates: None,
         };
         Self {
@@ -617,7 +619,7 @@ fn the_same_records_give_the_same_bytes_in_any_order() {
     s.records.reverse();
     s.input.planned.reverse();
     s.render("b");
-    assert_eq!(files.len(), 13);
+    assert_eq!(files.len(), 14);
     for f in files {
         let name = f.strip_prefix(s.dir.path().join("a")).unwrap();
         let read = |d: &str| fs::read(s.dir.path().join(d).join(name)).unwrap();
@@ -803,6 +805,209 @@ fn a_verdict_needs_the_same_metric_a_margin_and_a_value_read_finely_enough() {
     assert_eq!(
         verdict(&absent, Some(0.01)),
         Verdict::NotRun("not planned in this study".into())
+    );
+}
+
+/// 41 replicates around `v`: their sample standard deviation is 0.0119791.
+fn spread(v: f64) -> Vec<f64> {
+    (-20..=20).map(|k| v + f64::from(k) / 1000.0).collect()
+}
+
+/// Two seeds 0.940 and 0.942 against 0.9405: by the seeds alone equivalent within 0.01 (scipy: p = 0.0337, interval −0.0058 to
+/// 0.0068). The test images leave 0.941 ± 0.02: undecided, and the reason says both.
+#[test]
+fn a_verdict_takes_the_test_images_in_and_says_what_holds_on_these_images() {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.940), Ok(0.942)]);
+    s.input.published = vec![point("dinov2-b", 0.9405)];
+    assert_eq!(s.render("r").comparisons[0].verdict, Verdict::Reproduced);
+    for seed in [0, 1] {
+        let id = spec("ddsm", "dinov2-b", Freeze::Frozen, HeadKind::Linear, seed).id;
+        s.input.evidence.insert(id, resampled("x", spread(0.94)));
+    }
+    let out = s.render("r");
+    let c = &out.comparisons[0];
+    assert!(
+        matches!(&c.verdict, Verdict::Inconclusive(why) if why.contains("the 2 seeds reproduce it, but with 1,044 test images")),
+        "{:?}",
+        c.verdict
+    );
+    let (low, high) = c.interval_seeds.unwrap();
+    assert!(
+        (low + 0.005_813_75).abs() < 1e-6 && (high - 0.006_813_75).abs() < 1e-6,
+        "{low} {high}"
+    );
+    // scipy, by the recipe of tests/vectors/combined.json: variance 0.001² + 0.0119791², 40.48 degrees of freedom.
+    let (low, high) = c.interval.unwrap();
+    assert!(
+        (low + 0.019_735_565).abs() < 1e-8 && (high - 0.020_735_565).abs() < 1e-8,
+        "{low} {high}"
+    );
+    assert_eq!(c.images, Some(1044));
+    assert!(
+        s.read("r/compare.md")
+            .contains("over seeds and resampled test images together")
+    );
+}
+
+/// Frozen linear lies 0.001 from both points, unfrozen MHA 0.03 above one and 0.05 below the other and in the wrong order.
+#[test]
+fn the_regime_that_lies_nearest_is_named() {
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR);
+    s.cell("ddsm", "dinov2-s", 0, &[Ok(0.901)]);
+    s.cell("ddsm", "dinov2-b", 0, &[Ok(0.951)]);
+    s.cell("ddsm", "mae_b", 0, &[Ok(0.5)]);
+    s.cell("ddsm", "dinov2-s", 3, &[Ok(0.93)]);
+    s.cell("ddsm", "dinov2-b", 3, &[Ok(0.90)]);
+    s.cell("ddsm", "mae_b", 3, &[Err("not run yet")]);
+    s.input.published = vec![point("dinov2-s", 0.9), point("dinov2-b", 0.95), point("mae_b", 0.9)];
+    let fits = s.render("r").fits;
+    assert_eq!(fits.len(), 2);
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+    assert!(
+        fits[0].nearest && near(fits[0].rmse, 0.001) && near(fits[0].bias, 0.001),
+        "{:?}",
+        fits[0]
+    );
+    assert_eq!((fits[0].values, fits[0].tau, fits[0].share), (2, Some(1.0), None));
+    // √((0.0009 + 0.0025) / 2) = 0.0412311
+    assert!(
+        !fits[1].nearest && near(fits[1].rmse, 0.0017f64.sqrt()) && fits[1].tau == Some(-1.0),
+        "{:?}",
+        fits[1]
+    );
+    assert!(
+        s.read("r/compare.md")
+            .contains("| DDSM | **frozen, linear** | 2 | 0.0010 | +0.0010 | 1.00 | – |")
+    );
+}
+
+/// MHA minus linear on frozen backbones is 0.05 and 0.02 with a standard error of 0.0119791 each (both cells of one kind move together):
+/// mean 0.035, p = 0.003481 (scipy); the weaker backbone alone has p = 0.095005. Over two claims Holm doubles the smaller.
+#[test]
+fn claims_are_decided_with_their_correction_and_only_when_every_cell_is_there() {
+    let claims = |more: &str| {
+        let text = format!(
+            r#"
+alpha = 0.05
+published = "paper2025"
+[[claim]]
+id = "mha"
+text = "MHA is better."
+source = "test"
+test = "contrast"
+plus = {{ freeze = "frozen", head = "mha" }}
+minus = {{ freeze = "frozen", head = "linear" }}
+reading = "The mean."
+[[claim]]
+id = "mha-every"
+text = "MHA is better."
+source = "test"
+test = "contrast-every-backbone"
+plus = {{ freeze = "frozen", head = "mha" }}
+minus = {{ freeze = "frozen", head = "linear" }}
+reading = "Each.{more}"
+"#
+        );
+        Some(Claims::parse("claims.toml", &text).unwrap())
+    };
+    let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR[..2]);
+    for (b, linear, mha) in [("dinov2-s", 0.80, 0.85), ("dinov2-b", 0.85, 0.87)] {
+        for (regime, head, v, replicates) in [
+            (0, HeadKind::Linear, linear, vec![linear; 41]),
+            (1, HeadKind::Mha, mha, spread(mha)),
+        ] {
+            s.cell("ddsm", b, regime, &[Ok(v)]);
+            let id = spec("ddsm", b, Freeze::Frozen, head, 0).id;
+            s.input.evidence.insert(id, resampled("x", replicates));
+        }
+    }
+    s.input.claims = claims("");
+    let judged = s.render("r").claims;
+    let effect = judged[0].effect.unwrap();
+    assert!(
+        (effect.value - 0.035).abs() < 1e-12 && (effect.p - 0.003_480_780_149_451_68).abs() < 1e-12,
+        "{effect:?}"
+    );
+    assert!(
+        (effect.low - 0.016).abs() < 1e-12 && (effect.high - 0.054).abs() < 1e-12,
+        "{effect:?}"
+    );
+    assert_eq!(judged[0].verdict, ClaimVerdict::Supported);
+    assert!((judged[0].p.unwrap() - 2.0 * 0.003_480_780_149_451_68).abs() < 1e-12);
+    assert!(matches!(&judged[1].verdict, ClaimVerdict::Undetermined(why) if why.contains("cannot tell")));
+    assert!(
+        (judged[1].p.unwrap() - 0.095_004_917_079_720_65).abs() < 1e-12,
+        "{:?}",
+        judged[1]
+    );
+    assert_eq!(judged[1].parts.len(), 2);
+    let page = s.read("r/claims.md");
+    assert!(
+        page.contains("| MHA is better. | The mean. | +0.0350 | +0.0160 to +0.0540 | 0.007 | **Supported** |"),
+        "{page}"
+    );
+    assert!(
+        s.read("r/README.md")
+            .contains("| MHA is better. | mha | **Supported** |")
+    );
+
+    // The other way round it is refuted; without one cell, or without resamples, nothing is decided.
+    for r in &mut s.records {
+        let linear = r.spec.run.head == HeadKind::Linear;
+        r.metrics.value += if linear { 0.07 } else { 0.0 };
+    }
+    assert_eq!(s.render("r").claims[0].verdict, ClaimVerdict::Refuted);
+    let all = std::mem::take(&mut s.input.evidence);
+    let why = |out: report::ReportOutput| out.claims[0].verdict.why().to_owned();
+    assert_eq!(why(s.render("r")), "the test images of 4 of 4 cells were not resampled");
+    s.input.evidence = all;
+    s.input.planned.last_mut().unwrap().state = PlannedState::Gap("not run yet".into());
+    assert_eq!(why(s.render("r")), "1 of the 4 cells that it speaks of have no result");
+}
+
+/// Differences 0.001, 0.002, 0.003: mean 0.002, standard error 0.001/√3, 90 % interval 0.002 ± 2.919986 · 0.00057735 (scipy).
+#[test]
+fn pairs_of_two_folders_by_hand() {
+    let runs = |values: &[f64]| -> Vec<RunRecord> {
+        (0u64..)
+            .zip(values)
+            .map(|(seed, v)| record(&spec("ddsm", "dinov2-b", Freeze::Frozen, HeadKind::Linear, seed), *v))
+            .collect()
+    };
+    let tolerances = |margin: f64| {
+        let text = format!("alpha = 0.05\n[metric.roc_auc]\nmargin = {margin}\nreason = \"test\"\n");
+        Tolerances::parse("tolerance.toml", &text).unwrap()
+    };
+    let none = Evidences::default();
+    let judge = |a: &[RunRecord], b: &[RunRecord], margin: f64| {
+        let side = |runs| Folder { runs, evidence: &none };
+        let mut cells = folders::compare(&side(a), &side(b), &tolerances(margin), |_| None);
+        assert_eq!(cells.len(), 1);
+        cells.remove(0)
+    };
+    let a = runs(&[0.901, 0.902, 0.903]);
+    let c = judge(&a, &runs(&[0.9, 0.9, 0.9]), 0.01);
+    let (low, high) = c.interval.unwrap();
+    let half = 2.919_985_580_353_726 * 0.001 / 3f64.sqrt();
+    assert!(
+        (low - (0.002 - half)).abs() < 1e-12 && (high - (0.002 + half)).abs() < 1e-12,
+        "{c:?}"
+    );
+    assert_eq!((c.paired, c.identical, &c.verdict), (3, 0, &Verdict::Reproduced));
+    let crossing = judge(&a, &runs(&[0.9, 0.9, 0.9]), 0.003).verdict;
+    assert!(matches!(crossing, Verdict::Inconclusive(_)), "{crossing:?}");
+    assert_eq!(judge(&a, &runs(&[0.8, 0.8, 0.8]), 0.01).verdict, Verdict::Differs);
+    let same = judge(&a, &a, 0.01);
+    assert_eq!((same.identical, same.verdict), (3, Verdict::Reproduced));
+    let one = judge(&a[..1], &runs(&[0.9]), 0.01).verdict;
+    assert!(
+        matches!(&one, Verdict::Inconclusive(why) if why.contains("one pair")),
+        "{one:?}"
+    );
+    assert_eq!(
+        judge(&a, &[], 0.01).verdict,
+        Verdict::NotRun("not in the second folder".into())
     );
 }
 

@@ -3,12 +3,15 @@
 mod bench;
 mod data;
 mod doctor;
+mod folders;
 mod inputs;
+mod notes;
 mod plan;
 mod report;
 mod reproduce;
 mod run;
 mod ui;
+mod verify_results;
 mod weights;
 
 use crate::cli::{Cli, DeviceWord, Global, StudyArgs, Verb};
@@ -49,6 +52,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Run(a) => run::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => report::compare(&c, &a),
+        Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),

@@ -4,7 +4,7 @@ use super::inputs::{Inventory, RunInputs};
 use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::StudyArgs;
 use crate::manifest::{SetState, WeightsState};
-use crate::results::{RunState, Store};
+use crate::results::{Listing, RunState, Store};
 use crate::study::{RunId, RunSpec, Study};
 use anyhow::Result;
 use serde::Serialize;
@@ -50,12 +50,17 @@ impl Plan {
         let entries = runs
             .into_iter()
             .map(|spec| match inventory.of(&spec) {
-                Err(e) => Entry {
-                    spec,
-                    id: None,
-                    inputs: None,
-                    state: State::Blocked(e.to_string()),
-                },
+                Err(e) => {
+                    let id = recorded(&inventory, &listing, &spec);
+                    Entry {
+                        spec,
+                        state: id
+                            .as_ref()
+                            .map_or_else(|| State::Blocked(e.to_string()), |_| State::Done),
+                        id,
+                        inputs: None,
+                    }
+                }
                 Ok(inputs) => {
                     let id = RunId::new(&spec, &inputs.ids);
                     let state = match store.state(id.full()) {
@@ -163,6 +168,17 @@ impl Plan {
 
 fn first(s: &str) -> String {
     s.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The finished run of a spec whose inputs are not here (any more): a results folder is worth reading without the data. Not
+/// where an input is here and is another one, and not where two runs could be meant.
+fn recorded(inventory: &Inventory, listing: &Listing, spec: &RunSpec) -> Option<RunId> {
+    if inventory.differs(spec) {
+        return None;
+    }
+    let mut found = listing.done.iter().filter(|r| r.spec.run == *spec);
+    let one = found.next().filter(|_| found.next().is_none())?;
+    one.id().parse().ok()
 }
 
 #[derive(Serialize)]

@@ -1,8 +1,8 @@
 //! `medft report` and `medft compare`: from records to tables, figure and verdicts.
 
 use super::plan::{Entry, Plan, State};
-use super::{Context, INCOMPLETE, OK};
-use crate::cli::ReportArgs;
+use super::{Context, INCOMPLETE, OK, notes};
+use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
 use crate::fsio;
 use crate::model;
@@ -10,27 +10,31 @@ use crate::report::{
     Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
     ReportOutput, render, seal,
 };
-use crate::results::{Evidences, Listing, RunRecord, frame};
+use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
 use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a.replicates)?;
+    let out = write(c, &plan, a)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
+pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
+    if let Some(other) = &a.other {
+        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
+    }
+    let a = &a.report;
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a.replicates)?;
+    let out = write(c, &plan, a)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -42,34 +46,61 @@ pub fn compare(c: &Context, a: &ReportArgs) -> Result<u8> {
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
 
-fn folder(c: &Context, study: &Study) -> PathBuf {
+/// Where the report of a study lies.
+pub fn folder(c: &Context, study: &Study) -> PathBuf {
     c.global.reports_dir.join(&study.name)
 }
 
-/// Renders `reports/<study>/`, unless what is there is what would be written.
-pub fn write(c: &Context, plan: &Plan, replicates: usize) -> Result<ReportOutput> {
+/// Renders `reports/<study>/`, unless what lies there is what would be written.
+pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let folder = folder(c, &plan.study);
-    let mut listing: Listing = plan.store.all()?;
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    let inputs = digest(plan, &input, a.replicates)?;
+    if let Some(output) = seal::still_holds(&folder, &inputs) {
+        return Ok(output);
+    }
+    let before = seal::open(&folder)?;
+    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
+    if whole {
+        seal::close(&folder, &inputs, &output, &before)?;
+    }
+    Ok(output)
+}
+
+/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    Ok(finish(plan, input, listing, a.replicates, to, cache)?.0)
+}
+
+/// Adds the evidence and renders; also says whether every record could be used.
+fn finish(
+    plan: &Plan,
+    mut input: ReportInput,
+    mut listing: Listing,
+    replicates: usize,
+    to: &Path,
+    cache: Option<&Path>,
+) -> Result<(ReportOutput, bool)> {
+    let all = listing.done.len();
+    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    input.runs = frame(&listing.done)?;
+    Ok((render(&input, to)?, listing.done.len() == all))
+}
+
+/// The records of the study; warns of those that cannot be read.
+fn listing(plan: &Plan) -> Result<Listing> {
+    let listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
-    let mut input = input(c, plan, &listing, &folder)?;
-    let inputs = digest(plan, &input, replicates)?;
-    if let Some(output) = seal::still_holds(&folder, &inputs) {
-        return Ok(output);
-    }
-    seal::unseal(&folder)?;
-    let whole = listing.done.len();
-    input.evidence = evidence(c, plan, &mut listing, replicates)?;
-    input.runs = frame(&listing.done)?;
-    let output = render(&input, &folder)?;
-    if listing.done.len() == whole {
-        seal::seal(&folder, &inputs, &output)?;
-    }
-    Ok(output)
+    Ok(listing)
 }
 
 /// The hash of everything a report is made from, this binary included.
@@ -96,64 +127,9 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
     Ok(fsio::sha256_hex(text.as_bytes()))
 }
 
-/// What the manifests say of the data and the weights that enter, for model cards.
-fn notes(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut notes = BTreeMap::new();
-    let hashes = |r: &RunRecord| r.spec.weights.clone().into_iter();
-    if study.scale == Scale::Tiny {
-        let images = "Phantom images drawn by medft: no patient, and no licence of a third party.";
-        notes.extend(study.datasets.iter().map(|d| (d.clone(), vec![images.to_owned()])));
-        let weights = "Drawn from a seed by medft; nothing is pretrained.";
-        notes.extend(listing.done.iter().flat_map(hashes).map(|(_, h)| (h, vec![weights.to_owned()])));
-        return Ok(notes);
-    }
-    for set in &study.datasets {
-        let m = c.catalogue.set(set)?;
-        let images = m.licence.images.clone().or_else(|| {
-            let why = m.licence.images_unknown.as_ref()?;
-            Some(format!("not known ({why})"))
-        });
-        let mut all = vec![
-            m.what.clone(),
-            format!("Licence of the images: {}.", images.unwrap_or_else(|| "not stated".into())),
-            format!("Licence of the labels: {} ({}).", m.licence.labels, m.licence.from),
-            format!("Terms: {}", m.access.terms),
-            format!("To cite: {}.", m.citation.text.trim_end_matches('.')),
-        ];
-        all.extend(m.cautions.iter().map(|x| format!("Caution: {}", x.what)));
-        notes.insert(set.clone(), all);
-    }
-    for (role, hash) in listing.done.iter().flat_map(hashes) {
-        if notes.contains_key(&hash) {
-            continue;
-        }
-        let backbones = c.catalogue.backbones();
-        let pins = backbones.iter().flat_map(|b| c.catalogue.pins(b).unwrap_or_default());
-        let pin = pins.into_iter().find(|p| p.sha256.as_deref() == Some(hash.as_str()));
-        let known = pin.map_or_else(
-            || vec![format!("No pin has this hash: the file ({role}) is not proven to be a published one.")],
-            |p| {
-                let licence = p.licence.clone().or_else(|| {
-                    let why = p.licence_unknown.as_ref()?;
-                    Some(format!("not known ({why})"))
-                });
-                let repo = p.repo.as_ref().map_or_else(String::new, |r| format!(" of {r}"));
-                let mut all = vec![
-                    format!("{}{repo}.", p.file),
-                    format!("Licence: {}.", licence.unwrap_or_else(|| "not stated".into())),
-                ];
-                all.extend(p.licence_conflict.clone());
-                all
-            },
-        );
-        notes.insert(hash, known);
-    }
-    Ok(notes)
-}
-
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -165,8 +141,7 @@ fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) 
         .filter(|r| planned.contains(r.id()))
         .cloned()
         .collect();
-    let cache = c.global.results_dir.join(".cache").join("bootstrap");
-    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, Some(&cache))?;
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
     for u in &unusable {
         eprintln!("warning: {}; the run is left out", u.why);
     }
@@ -175,7 +150,7 @@ fn evidence(c: &Context, plan: &Plan, listing: &mut Listing, replicates: usize) 
 }
 
 /// All but the evidence, which takes longer.
-fn input(c: &Context, plan: &Plan, listing: &Listing, folder: &Path) -> Result<ReportInput> {
+fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<ReportInput> {
     let study = &plan.study;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
@@ -253,11 +228,12 @@ fn input(c: &Context, plan: &Plan, listing: &Listing, folder: &Path) -> Result<R
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
             store: Some(plan.store.clone()),
             study_argument: study.name.clone(),
-            audit: Audit::beside(folder),
-            notes: notes(c, study, listing)?,
+            audit: Audit::beside(&folder(c, study)),
+            notes: notes::all(c, study, listing)?,
         },
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| study.report.published.contains(&c.published)),
+        only: a.study.only.clone(),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

@@ -40,7 +40,7 @@ pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     } else {
         plan
     };
-    let out = report::write(c, &plan, a.replicates)?;
+    let out = report::write(c, &plan, a)?;
     println!(
         "{}",
         c.global.reports_dir.join(&plan.study.name).join("README.md").display()

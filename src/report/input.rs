@@ -187,6 +187,8 @@ pub struct ReportInput {
     pub archive: super::Archive,
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
+    /// The part of the study that is meant, as it was asked for; empty for all of it.
+    pub only: Vec<String>,
     /// A folder whose templates replace the built-in ones of the same name.
     pub templates: Option<PathBuf>,
 }

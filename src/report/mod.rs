@@ -13,10 +13,12 @@ pub mod compare;
 mod compare_page;
 mod dossier;
 pub mod figure;
+pub mod folders;
 pub mod input;
 mod page;
 mod paper;
 pub mod regimes;
+mod rendered;
 mod results_json;
 pub mod sampled;
 pub mod seal;
@@ -32,6 +34,7 @@ pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use rendered::{RENDERED, Rendered};
 
 use crate::fsio;
 use anyhow::Result;
@@ -79,7 +82,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .as_ref()
         .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
-    let mut sink = Sink::new(out);
+    let mut sink = Sink::new(input, out);
     let mut pages = Vec::new();
     for t in &tables {
         let page = templates.render("table.md.tera", t)?;
@@ -111,6 +114,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
     sink.put("claims.csv", &claims_page::to_csv(&claims)?)?;
     let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
     sink.put("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
+    sink.close()?;
 
     Ok(ReportOutput {
         files: sink.files,
@@ -159,21 +163,35 @@ fn everything(
 struct Sink<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
+    rendered: Rendered,
 }
 
 impl<'a> Sink<'a> {
-    fn new(out: &'a Path) -> Self {
-        Self { out, files: Vec::new() }
+    fn new(input: &ReportInput, out: &'a Path) -> Self {
+        Self {
+            out,
+            files: Vec::new(),
+            rendered: Rendered::new(input),
+        }
     }
 
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.rendered.add(name, bytes);
+        self.write(name, bytes)
+    }
+
+    /// Writes what was rendered, and with what.
+    fn close(&mut self) -> Result<()> {
+        let bytes = self.rendered.bytes()?;
+        self.write(RENDERED, &bytes)
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
         // Hundreds of small files are mostly the same as before, and a write waits for the disk.
-        if std::fs::read(&path).is_ok_and(|old| old == bytes) {
-            self.files.push(path);
-            return Ok(());
+        if !std::fs::read(&path).is_ok_and(|old| old == bytes) {
+            fsio::write_atomic(&path, bytes)?;
         }
-        fsio::write_atomic(&path, bytes)?;
         self.files.push(path);
         Ok(())
     }

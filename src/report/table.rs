@@ -41,6 +41,8 @@ pub struct Column {
     /// Digits before the point and decimals of the widest number; 0 and 0 for text.
     pub digits: usize,
     pub decimals: usize,
+    /// Whether a number of the column has a minus sign.
+    pub negative: bool,
     /// What every score of the column has in common, for CSV: (`freeze`, `frozen`), …
     pub keys: Vec<(String, String)>,
 }
@@ -271,6 +273,7 @@ impl Table {
             };
             if self.columns[c].kind != ColumnKind::Text {
                 (self.columns[c].digits, self.columns[c].decimals) = (digits, decimals);
+                self.columns[c].negative = numbers.iter().any(|(v, places)| fixed(*v, *places).starts_with('-'));
             }
         }
     }
@@ -380,6 +383,7 @@ fn plain(title: &str, kind: ColumnKind) -> Column {
         kind,
         digits: 0,
         decimals: 0,
+        negative: false,
         keys: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ mod provenance;
 mod record;
 mod store;
 mod types;
+mod verify;
 
 pub use evidence::{Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
@@ -22,3 +23,4 @@ pub use store::{FOLDER_DIGITS, Listing, RunState, Store};
 pub use types::{
     Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RunOutput, RunRecord, Selected, Spec, WhichWeights,
 };
+pub use verify::{Audit, Finding};

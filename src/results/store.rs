@@ -28,13 +28,13 @@ use std::path::{Path, PathBuf};
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
 
-const SPEC: &str = "spec.json";
-const EPOCHS: &str = "epochs.json";
-const PREDICTIONS: &str = "predictions.parquet";
-const PROVENANCE: &str = "provenance.json";
-const METRICS: &str = "metrics.json";
+pub(super) const SPEC: &str = "spec.json";
+pub(super) const EPOCHS: &str = "epochs.json";
+pub(super) const PREDICTIONS: &str = "predictions.parquet";
+pub(super) const PROVENANCE: &str = "provenance.json";
+pub(super) const METRICS: &str = "metrics.json";
 const FAILED: &str = "failed.json";
-const DONE: &str = "DONE";
+pub(super) const DONE: &str = "DONE";
 const CHECKPOINT: &str = "checkpoint";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
@@ -77,6 +77,13 @@ impl Store {
     pub fn new(results_root: &Path, study: &str) -> Self {
         Self {
             folder: results_root.join(study),
+        }
+    }
+
+    /// The store in this very folder, wherever it lies.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
         }
     }
 
@@ -362,7 +369,7 @@ fn load_dir(dir: &Path) -> Result<RunRecord> {
 }
 
 /// `DONE` as file name → SHA-256, with exactly the files that a finished run has.
-fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
     let path = dir.join(DONE);
     if !path.exists() {
         return Err(BadInput::new(
