@@ -101,7 +101,10 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
             outputs,
             best,
             last,
+            others: BTreeMap::new(),
         },
+        rules: BTreeMap::new(),
+        weights_sha256: BTreeMap::from([("best".to_owned(), fsio::sha256_hex(spec.id.as_bytes()))]),
         provenance,
     }
 }
@@ -516,7 +519,7 @@ fn a_demo_says_so_everywhere() {
     let mut files = 0;
     for entry in walk(dir.path()) {
         let name = entry.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
-        if name.ends_with(".csv") || name.ends_with(".png") || name == "tables.tex" {
+        if name.ends_with(".csv") || name.ends_with(".png") || name == "tables.tex" || name == "report.json" {
             continue;
         }
         let text = fs::read_to_string(&entry).unwrap();
