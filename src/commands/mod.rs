@@ -6,6 +6,7 @@ mod doctor;
 mod estimate;
 mod folders;
 mod inputs;
+mod notes;
 mod plan;
 mod report;
 mod reproduce;

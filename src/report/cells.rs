@@ -69,6 +69,11 @@ impl Score {
         self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.len()))
     }
 
+    /// Each reason with the seeds it keeps away.
+    pub fn gaps(&self) -> impl Iterator<Item = (&str, &[u64])> {
+        self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.as_slice()))
+    }
+
     fn miss(&mut self, reason: &str, seed: u64) {
         match self.missing.iter_mut().find(|(r, _)| r == reason) {
             Some((_, seeds)) => seeds.push(seed),

@@ -11,11 +11,11 @@ use super::sampled::COVERAGE;
 use crate::eval::{holm, kendall_tau_b, normal_two_sided, paired_bootstrap, percentile};
 use crate::rng::{Purpose, Stream};
 use crate::study::{Claim, ClaimTest, Claims, Freeze, HeadKind, Regimes};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "why")]
 pub enum ClaimVerdict {
     Supported,
@@ -43,7 +43,7 @@ impl ClaimVerdict {
 }
 
 /// A number with its interval of level [`COVERAGE`] and its two-sided p value against 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     pub value: f64,
     pub low: f64,
@@ -52,7 +52,7 @@ pub struct Effect {
 }
 
 /// A claim with what the cells say of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     pub claim: Claim,
     /// What speaks for the claim where it is positive; `None` where cells are missing.

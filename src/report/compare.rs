@@ -11,10 +11,10 @@ use super::input::{PublishedPoint, ReportInput};
 use super::table::{fixed, thousands};
 use crate::eval::{Equivalence, Tost, tost, tost_over_images};
 use crate::study::{Freeze, HeadKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the comparison of one published value with ours gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "why")]
 pub enum Verdict {
     /// The difference is smaller than the margin (both one-sided tests reject).
@@ -48,7 +48,7 @@ impl Verdict {
 }
 
 /// One published value beside one of ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub dataset: String,
     pub backbone: String,
@@ -75,7 +75,7 @@ pub struct Comparison {
 }
 
 /// How often each verdict was given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictCounts {
     pub reproduced: usize,
     pub differs: usize,

@@ -17,6 +17,8 @@ pub struct DatasetFacts {
     pub metric: String,
     /// As printed.
     pub metric_title: String,
+    /// Names of the classes or labels, in the order of the outputs.
+    pub classes: Vec<String>,
     /// Largest difference to a published value that still counts as none; `None` where no verdict can be given.
     pub margin: Option<f64>,
     /// Why this margin, in words.
@@ -181,6 +183,8 @@ pub struct ReportInput {
     pub caveats: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
+    /// What stands behind the numbers.
+    pub archive: super::Archive,
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
     /// The part of the study that is meant, as it was asked for; empty for all of it.
@@ -193,6 +197,14 @@ impl ReportInput {
     /// The word printed first in everything a demo study writes.
     pub fn warning(&self) -> Option<&'static str> {
         self.demo.then_some(super::DEMO_WARNING)
+    }
+
+    /// The study as a command line names it.
+    pub fn study_argument(&self) -> &str {
+        match self.archive.study_argument.as_str() {
+            "" => &self.study,
+            argument => argument,
+        }
     }
 
     /// A data set by its word.

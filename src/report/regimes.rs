@@ -4,10 +4,10 @@ use super::cells::{Cells, Score};
 use super::input::{PublishedPoint, ReportInput};
 use crate::eval::{kendall_tau_b, rmse};
 use crate::study::{Freeze, HeadKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How well the published values fit one regime of ours.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fit {
     /// `None` over all data sets that have a fit.
     pub dataset: Option<String>,

@@ -1,6 +1,7 @@
 //! The one table model. LaTeX, Markdown, HTML and CSV are made from it, and from nothing else.
 
 use super::cells::{Cells, Score};
+use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
 use super::sampled::{COVERAGE, ImageTest, Sampled, against_best};
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub struct Column {
     /// Digits before the point and decimals of the widest number; 0 and 0 for text.
     pub digits: usize,
     pub decimals: usize,
+    /// Whether a number of the column has a minus sign.
+    pub negative: bool,
     /// What every score of the column has in common, for CSV: (`freeze`, `frozen`), …
     pub keys: Vec<(String, String)>,
 }
@@ -95,6 +98,8 @@ pub enum Cell {
 /// Mean and spread over seeds, or a gap.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScoreCell {
+    /// Names the cell in the study.
+    pub key: String,
     pub n: usize,
     pub planned: usize,
     pub mean: Option<f64>,
@@ -189,7 +194,12 @@ impl Table {
                     places: params_places(b.params),
                 },
             ];
-            row.extend(scores.iter().map(|s| Cell::Score(Box::new(score_cell(*s)))));
+            row.extend(regimes.iter().zip(&scores).map(|(&(freeze, head), s)| {
+                Cell::Score(Box::new(ScoreCell {
+                    key: key(&dataset.name, &b.name, freeze, head),
+                    ..score_cell(*s)
+                }))
+            }));
             row.extend(devices.iter().map(|d| {
                 let hours: Vec<f64> = scores
                     .iter()
@@ -263,6 +273,7 @@ impl Table {
             };
             if self.columns[c].kind != ColumnKind::Text {
                 (self.columns[c].digits, self.columns[c].decimals) = (digits, decimals);
+                self.columns[c].negative = numbers.iter().any(|(v, places)| fixed(*v, *places).starts_with('-'));
             }
         }
     }
@@ -372,6 +383,7 @@ fn plain(title: &str, kind: ColumnKind) -> Column {
         kind,
         digits: 0,
         decimals: 0,
+        negative: false,
         keys: Vec::new(),
     }
 }
@@ -393,6 +405,7 @@ fn score_cell(score: Option<&Score>) -> ScoreCell {
     let none = Score::default();
     let (s, unplanned) = score.map_or((&none, true), |s| (s, false));
     ScoreCell {
+        key: String::new(),
         n: s.n(),
         planned: s.planned,
         mean: s.mean(),

@@ -16,9 +16,13 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 7] = builtin![
+const BUILTIN: [(&str, &str); 11] = builtin![
     "table.tex.tera",
     "table.html.tera",
+    "card.md.tera",
+    "index.html.tera",
+    "numbers.tex.tera",
+    "paper.tex.tera",
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
@@ -58,6 +62,13 @@ impl Templates {
         this.md.autoescape_on([".md.tera"]);
         this.md.set_escape_fn(escape_md);
         this.html.autoescape_on([".html.tera"]);
+        this.md.register_filter("yaml", |v: &str, _: Kwargs, _: &State| -> TeraResult<String> {
+            // A JSON string is a YAML string in double quotes.
+            Ok(serde_json::Value::from(v).to_string())
+        });
+        this.md.register_filter("number", |v: f64, _: Kwargs, _: &State| -> TeraResult<String> {
+            Ok(v.to_string())
+        });
         for engine in [&mut this.tex, &mut this.md, &mut this.html] {
             engine.register_filter("fixed", |v: f64, args: Kwargs, _: &State| -> TeraResult<String> {
                 Ok(fixed(v, args.must_get::<usize>("places")?))

@@ -278,6 +278,16 @@ impl Store {
         Predictions::from_bytes(&path, &bytes)
     }
 
+    /// What changes whenever a file of a finished run does, without reading the predictions: the text of `DONE`, and size and
+    /// time of the predictions. Only for asking whether work done before still holds.
+    pub fn mark(&self, id: &str) -> Result<String> {
+        let dir = self.run_dir(id);
+        let path = dir.join(PREDICTIONS);
+        let meta = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let done = fsio::read_to_string(&dir.join(DONE))?;
+        Ok(format!("{id} {} {:?}\n{done}", meta.len(), meta.modified().ok()))
+    }
+
     /// Every run folder of the study, read in parallel. An absent folder is an empty listing.
     ///
     /// # Errors

@@ -6,11 +6,11 @@
 use super::located::{Item, Section, Text};
 use super::spec::{Freeze, HeadKind};
 use crate::error::BadInput;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// One statement with the test that decides it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     pub id: String,
     /// What the paper says.
@@ -23,7 +23,7 @@ pub struct Claim {
 }
 
 /// A part of the regimes; `None` is both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Regimes {
     pub freeze: Option<Freeze>,
     pub head: Option<HeadKind>,
@@ -37,7 +37,7 @@ impl Regimes {
 }
 
 /// What is computed; positive effects speak for the claim.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "test", rename_all = "kebab-case")]
 pub enum ClaimTest {
     /// Mean of the backbones of these families minus mean of the others.
@@ -64,7 +64,7 @@ pub enum ClaimTest {
 }
 
 /// All claims.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
     /// Level after correction over all claims.
     pub alpha: f64,
