@@ -112,10 +112,10 @@ impl FromStr for DeviceWord {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Data sets: list, verify, lock, synth
+    /// Data sets: list, fetch, import, verify, lock, synth
     #[command(subcommand)]
     Data(DataVerb),
-    /// Pretrained weights: list, verify
+    /// Pretrained weights: list, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
     /// Say for every run of a study whether it is done, can start, or what blocks it
@@ -189,6 +189,27 @@ pub enum DataVerb {
         #[arg(long)]
         phantom: bool,
     },
+    /// Download data sets; goes on where an earlier download was cut
+    Fetch {
+        #[arg(required = true)]
+        sets: Vec<String>,
+        /// Which of several copies of a set: 28, 64, 128 or 224 of MedMNIST; see data-manifests
+        #[arg(long, value_name = "WORD")]
+        copy: Option<String>,
+        /// Accept licence and terms, which are shown in any case
+        #[arg(long)]
+        accept_terms: bool,
+    },
+    /// Take in the archives of a data set that you downloaded yourself
+    Import {
+        set: String,
+        /// All archives of the set, under their published names
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+        /// Which of several copies of the set they are
+        #[arg(long, value_name = "WORD")]
+        copy: Option<String>,
+    },
     /// Hash a data set you brought and write its list
     Lock {
         #[arg(required = true)]
@@ -211,6 +232,14 @@ pub enum DataVerb {
 pub enum WeightsVerb {
     /// Each backbone's weights: source, licence, pin, and whether they are here
     List,
+    /// Download weights; goes on where an earlier download was cut
+    Fetch {
+        /// Backbones (default: those of the paper)
+        backbones: Vec<String>,
+        /// This published file instead of the preferred one (see `weights list`)
+        #[arg(long = "pin", value_name = "NAME")]
+        pins: Vec<String>,
+    },
     /// Hash the weights that are here and hold them against their pins
     Verify {
         /// Backbones (default: all)

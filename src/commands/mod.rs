@@ -1,11 +1,14 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
+mod acquire;
 mod bench;
 mod data;
 mod doctor;
 mod estimate;
+mod fetch;
 mod folders;
 mod inputs;
+mod meter;
 mod notes;
 mod plan;
 mod report;
@@ -55,7 +58,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         global: cli.global,
-        catalogue: Catalogue::embedded(),
+        catalogue: catalogue()?,
         trainer,
     };
     match cli.verb {
@@ -74,6 +77,14 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
             clap_complete::generate(shell, &mut command, "medft", &mut std::io::stdout());
             Ok(OK)
         }
+    }
+}
+
+/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names: another mirror, another pin, a test.
+fn catalogue() -> Result<&'static Catalogue> {
+    match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+        None => Ok(Catalogue::embedded()),
+        Some(dir) => Ok(Box::leak(Box::new(Catalogue::from_dir(dir.as_ref())?))),
     }
 }
 
