@@ -122,11 +122,7 @@ fn card<'a>(input: &'a ReportInput, d: &'a Dossier, r: &'a Run, record: &'a RunR
             WhichWeights::Last => "last",
         },
         metrics: lines.collect(),
-        params: [
-            m.model.backbone_params,
-            m.model.trainable_params,
-            m.model.total_params,
-        ],
+        params: [m.model.backbone_params, m.model.trainable_params, m.model.total_params],
         images: m.predictions.images,
         predictions_sha256: &m.predictions.sha256,
         data_sha256: &record.spec.data_sha256,

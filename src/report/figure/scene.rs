@@ -127,7 +127,15 @@ impl Scene {
     /// Every text with its box (x0, y0, x1, y1), capital letters high, in canvas units.
     pub fn texts(&self) -> Vec<(String, [f64; 4])> {
         let boxes = self.shapes.iter().filter_map(|shape| {
-            let Shape::Text { at, text, size, align, upright, .. } = shape else {
+            let Shape::Text {
+                at,
+                text,
+                size,
+                align,
+                upright,
+                ..
+            } = shape
+            else {
                 return None;
             };
             let (length, half) = (text_width(text, *size), CAP_PER_EM * size / 2.0);
