@@ -49,7 +49,13 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
     let (outputs, several, metric) = set;
     let truth: Vec<u32> = (0..IMAGES).map(|i| (i % outputs) as u32).collect();
     let mut logits = |sharp: f64| -> Vec<f32> {
-        let hit = |i: usize, k: usize| if several { (i + k) % 3 == 0 } else { truth[i] as usize == k };
+        let hit = |i: usize, k: usize| {
+            if several {
+                (i + k) % 3 == 0
+            } else {
+                truth[i] as usize == k
+            }
+        };
         (0..IMAGES * outputs)
             .map(|j| (sharp * f64::from(u8::from(hit(j / outputs, j % outputs))) + rng.normal()) as f32)
             .collect()
@@ -277,7 +283,17 @@ fn results() -> Value {
 #[test]
 fn the_page_loads_nothing_and_runs_no_script() {
     let html = read("index.html");
-    for load in ["<script", "<link", "<iframe", "<object", "<embed", "@import", "srcset=", "http-equiv", "onerror=alert(1)>\""] {
+    for load in [
+        "<script",
+        "<link",
+        "<iframe",
+        "<object",
+        "<embed",
+        "@import",
+        "srcset=",
+        "http-equiv",
+        "onerror=alert(1)>\"",
+    ] {
         assert!(!html.contains(load), "{load}");
     }
     for src in attributes(&html, "src") {
@@ -331,9 +347,17 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
         let dossier = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
         let button = format!("<button type=\"button\" class=\"cell\" popovertarget=\"cell-{key}\">");
         let shown = between(&html, &button, "</button>");
-        let values: Vec<f64> = c["runs"].as_array().unwrap().iter().map(|r| r["value"].as_f64().unwrap()).collect();
+        let values: Vec<f64> = c["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["value"].as_f64().unwrap())
+            .collect();
         if values.len() < 2 {
-            assert!(dossier.contains("Missing:") && dossier.contains("no &lt;script&gt;"), "{key}");
+            assert!(
+                dossier.contains("Missing:") && dossier.contains("no &lt;script&gt;"),
+                "{key}"
+            );
         }
         if values.is_empty() {
             assert_eq!(shown, "–", "{key}");
@@ -342,7 +366,11 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
         scores += 1;
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         assert!((c["mean"].as_f64().unwrap() - mean).abs() < 1e-15);
-        assert_eq!(between(shown, "<span class=\"mean\">", "</span>"), format!("{mean:.3}"), "{key}");
+        assert_eq!(
+            between(shown, "<span class=\"mean\">", "</span>"),
+            format!("{mean:.3}"),
+            "{key}"
+        );
         for run in c["runs"].as_array().unwrap() {
             let record = made().input.archive.records.get(run["id"].as_str().unwrap()).unwrap();
             assert_eq!(run["value"].as_f64().unwrap().to_bits(), record.metrics.value.to_bits());
@@ -350,7 +378,10 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
             assert!(dossier.contains(&record.metrics.predictions.sha256));
             assert!(dossier.contains("0123456789abcdef0123") && dossier.contains(&record.spec.weights["backbone"]));
         }
-        assert!(dossier.contains("medft run experiments/test.toml --only dataset="), "{key}");
+        assert!(
+            dossier.contains("medft run experiments/test.toml --only dataset="),
+            "{key}"
+        );
     }
     assert_eq!(scores, 4 * 4 * 4);
 }
@@ -451,7 +482,11 @@ fn the_page_prints() {
     let print = format!("--print-to-pdf={}", pdf.display());
     if chromium(&[&print, "--no-pdf-header-footer"], &made().dir.join("index.html")).is_some() {
         let bytes = fs::read(&pdf).unwrap();
-        assert!(bytes.starts_with(b"%PDF-") && bytes.len() > 100_000, "{} bytes", bytes.len());
+        assert!(
+            bytes.starts_with(b"%PDF-") && bytes.len() > 100_000,
+            "{} bytes",
+            bytes.len()
+        );
     }
 }
 
@@ -461,7 +496,14 @@ fn the_page_prints() {
 fn every_figure_that_belongs_is_there() {
     let mut expected: BTreeSet<String> = ["parameters".to_owned()].into();
     for (set, _, outputs, several, _) in SETS {
-        for kind in ["parameters", "difference", "slope-unfreezing", "slope-head", "training", "calibration"] {
+        for kind in [
+            "parameters",
+            "difference",
+            "slope-unfreezing",
+            "slope-head",
+            "training",
+            "calibration",
+        ] {
             expected.insert(format!("{kind}-{set}"));
         }
         let own: &[&str] = match (several, outputs) {
@@ -500,8 +542,15 @@ fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
         let png = image_size(&f.png);
         assert_eq!(png, (2 * f.size.0, 2 * f.size.1), "{}", f.stem);
     }
-    let rule = painted.iter().filter(|f| f.caption.contains(report::figure::RULE)).count();
-    assert_eq!(rule, 4 * 2 + 2 * 2 + 1 + 1, "per-run figures state the rule by which runs are chosen");
+    let rule = painted
+        .iter()
+        .filter(|f| f.caption.contains(report::figure::RULE))
+        .count();
+    assert_eq!(
+        rule,
+        4 * 2 + 2 * 2 + 1 + 1,
+        "per-run figures state the rule by which runs are chosen"
+    );
 }
 
 /// Width and height in the header of a PNG.
@@ -524,7 +573,11 @@ fn a_demo_says_so_everywhere() {
         }
         let text = fs::read_to_string(&entry).unwrap();
         // In a drawing the warning is broken into lines.
-        let words = if name.ends_with(".svg") { "Demo numbers mean nothing" } else { DEMO_WARNING };
+        let words = if name.ends_with(".svg") {
+            "Demo numbers mean nothing"
+        } else {
+            DEMO_WARNING
+        };
         assert!(text.contains(words), "{name}");
         files += 1;
     }
@@ -550,7 +603,10 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 fn results_json_names_its_schema_and_holds_whole_runs() {
     let json = results();
     assert_eq!(json["schema"], "medft.report/1");
-    assert_eq!((json["planned"].as_u64(), json["done"].as_u64()), (Some(160), Some(112)));
+    assert_eq!(
+        (json["planned"].as_u64(), json["done"].as_u64()),
+        (Some(160), Some(112))
+    );
     let run = &json["cells"][0]["runs"][0];
     assert_eq!(run["provenance"]["cpu"], PROCESSOR);
     assert!(run["metrics"]["best"]["undefined"].is_null(), "not a number is null");
@@ -570,10 +626,17 @@ fn every_trained_model_has_a_card_with_its_metrics() {
             let head = format!("{}\n", between(&card, "---\n", "\n---\n"));
             assert!(head.contains(&format!("- name: \"{name}\"\n")), "{head}");
             let value = between(&head, "      value: ", "\n");
-            assert_eq!(value.parse::<f64>().unwrap().to_bits(), run["value"].as_f64().unwrap().to_bits());
+            assert_eq!(
+                value.parse::<f64>().unwrap().to_bits(),
+                run["value"].as_f64().unwrap().to_bits()
+            );
             assert!(!head.contains("NaN") && !head.contains("undefined"), "{head}");
-            for must in ["Not for clinical use", "none has been chosen", run["id"].as_str().unwrap()] {
-                    assert!(card.contains(must), "{must}");
+            for must in [
+                "Not for clinical use",
+                "none has been chosen",
+                run["id"].as_str().unwrap(),
+            ] {
+                assert!(card.contains(must), "{must}");
             }
             cards += 1;
         }
@@ -630,13 +693,17 @@ fn numbers_have_names() {
     assert_eq!((by_name["planned"], by_name["done"]), ("160", "112"));
     for c in results()["cells"].as_array().unwrap() {
         let printed = by_name[format!("{}/mean", c["key"].as_str().unwrap()).as_str()];
-        let expected = c["mean"].as_f64().map_or_else(|| "--".to_owned(), |m| format!("{m:.3}"));
+        let expected = c["mean"]
+            .as_f64()
+            .map_or_else(|| "--".to_owned(), |m| format!("{m:.3}"));
         assert_eq!(printed, expected);
     }
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("numbers.tex"), &tex).unwrap();
     for (name, expected) in [("done", true), ("no-such-number", false)] {
-        let text = format!("\\documentclass{{article}}\\input{{numbers.tex}}\\begin{{document}}\\medft{{{name}}}\\end{{document}}");
+        let text = format!(
+            "\\documentclass{{article}}\\input{{numbers.tex}}\\begin{{document}}\\medft{{{name}}}\\end{{document}}"
+        );
         fs::write(dir.path().join("a.tex"), text).unwrap();
         if let Some((ok, log)) = pdflatex(dir.path(), "a.tex") {
             assert_eq!(ok, expected, "{log}");

@@ -14,7 +14,13 @@ pub fn all(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<Str
         let images = "Phantom images drawn by medft: no patient, and no licence of a third party.";
         notes.extend(study.datasets.iter().map(|d| (d.clone(), vec![images.to_owned()])));
         let weights = "Drawn from a seed by medft; nothing is pretrained.";
-        notes.extend(listing.done.iter().flat_map(hashes).map(|(_, h)| (h, vec![weights.to_owned()])));
+        notes.extend(
+            listing
+                .done
+                .iter()
+                .flat_map(hashes)
+                .map(|(_, h)| (h, vec![weights.to_owned()])),
+        );
         return Ok(notes);
     }
     for set in &study.datasets {
@@ -25,7 +31,10 @@ pub fn all(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<Str
         });
         let mut all = vec![
             m.what.clone(),
-            format!("Licence of the images: {}.", images.unwrap_or_else(|| "not stated".into())),
+            format!(
+                "Licence of the images: {}.",
+                images.unwrap_or_else(|| "not stated".into())
+            ),
             format!("Licence of the labels: {} ({}).", m.licence.labels, m.licence.from),
             format!("Terms: {}", m.access.terms),
             format!("To cite: {}.", m.citation.text.trim_end_matches('.')),
@@ -41,7 +50,11 @@ pub fn all(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<Str
         let pins = backbones.iter().flat_map(|b| c.catalogue.pins(b).unwrap_or_default());
         let pin = pins.into_iter().find(|p| p.sha256.as_deref() == Some(hash.as_str()));
         let known = pin.map_or_else(
-            || vec![format!("No pin has this hash: the file ({role}) is not proven to be a published one.")],
+            || {
+                vec![format!(
+                    "No pin has this hash: the file ({role}) is not proven to be a published one."
+                )]
+            },
             |p| {
                 let licence = p.licence.clone().or_else(|| {
                     let why = p.licence_unknown.as_ref()?;

@@ -7,8 +7,8 @@ use crate::data::registry;
 use crate::fsio;
 use crate::model;
 use crate::report::{
-    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
-    ReportOutput, render, seal,
+    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput, ReportOutput, render, seal,
 };
 use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
@@ -118,7 +118,9 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
         }
     }
     if let Some(folder) = &input.templates {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
+            .map(|e| Ok(e?.path()))
+            .collect::<Result<_>>()?;
         files.sort();
         for f in files.iter().filter(|f| f.extension().is_some_and(|e| e == "tera")) {
             let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);

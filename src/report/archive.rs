@@ -40,7 +40,9 @@ impl Audit {
         let drawing = fs::read(folder.join("data.svg")).ok().map(|b| ("image/svg+xml", b));
         let picture = drawing.or_else(|| fs::read(folder.join("data.png")).ok().map(|b| ("image/png", b)));
         let uri = picture.map(|(kind, bytes)| format!("data:{kind};base64,{}", STANDARD.encode(bytes)));
-        let pictures = uri.into_iter().flat_map(|u| ["data.svg", "data.png"].map(|f| (f.to_owned(), u.clone())));
+        let pictures = uri
+            .into_iter()
+            .flat_map(|u| ["data.svg", "data.png"].map(|f| (f.to_owned(), u.clone())));
         Some(Self {
             text,
             pictures: pictures.collect(),

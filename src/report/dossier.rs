@@ -134,10 +134,7 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
         sd: score.sd(),
         interval: score.sampled.as_ref().map(ImageInterval::from),
         runs: runs.collect(),
-        missing: score
-            .gaps()
-            .map(|(reason, seeds)| Missing { reason, seeds })
-            .collect(),
+        missing: score.gaps().map(|(reason, seeds)| Missing { reason, seeds }).collect(),
         comparisons: comparisons
             .iter()
             .filter(|c| c.dataset == *dataset && c.backbone == *backbone && c.regime == Some((*freeze, *head)))

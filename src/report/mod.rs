@@ -104,7 +104,14 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
             .render("standalone.tex.tera", &serde_json::json!({ "tables": tables }))?
             .as_bytes(),
     )?;
-    everything(input, &templates, &cells, &tables, (&comparisons, &fits, &claims), &mut sink)?;
+    everything(
+        input,
+        &templates,
+        &cells,
+        &tables,
+        (&comparisons, &fits, &claims),
+        &mut sink,
+    )?;
     let page = compare_page::page(input, &comparisons, &fits);
     sink.put("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
     sink.put("compare.csv", &compare_page::to_csv(&comparisons)?)?;
@@ -144,12 +151,21 @@ fn everything(
         sink.put(&format!("figures/{}.png", f.stem), &f.png)?;
     }
     let dossiers = dossier::all(input, cells, comparisons);
-    sink.put("results.json", &results_json::bytes(input, cells, &dossiers, (comparisons, fits, claims))?)?;
+    sink.put(
+        "results.json",
+        &results_json::bytes(input, cells, &dossiers, (comparisons, fits, claims))?,
+    )?;
     let numbers = paper::numbers(input, &dossiers, comparisons)?;
-    sink.put("numbers.tex", templates.render("numbers.tex.tera", &numbers)?.as_bytes())?;
+    sink.put(
+        "numbers.tex",
+        templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
+    )?;
     let paper = paper::paper(input, &dossiers, comparisons, tables, &figures);
     sink.put("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
-    let fragments = tables.iter().map(|t| page::table(templates, t)).collect::<Result<_>>()?;
+    let fragments = tables
+        .iter()
+        .map(|t| page::table(templates, t))
+        .collect::<Result<_>>()?;
     let page = page::page(input, &dossiers, (comparisons, fits, claims), fragments, &figures);
     sink.put("index.html", templates.render("index.html.tera", &page)?.as_bytes())?;
     for card in cards::all(input, &dossiers) {

@@ -147,7 +147,11 @@ fn cell(d: &Dossier) -> Group {
     ];
     for (i, c) in d.comparisons.iter().enumerate() {
         // The first published value has the plain names.
-        let key = if i == 0 { d.key.clone() } else { format!("{}/{}", d.key, i + 1) };
+        let key = if i == 0 {
+            d.key.clone()
+        } else {
+            format!("{}/{}", d.key, i + 1)
+        };
         numbers.push((format!("{key}/published"), fixed(c.published, PLACES)));
         numbers.push((format!("{key}/difference"), value(c.difference, PLACES + 1)));
         numbers.push((format!("{key}/low"), value(c.interval.map(|i| i.0), PLACES + 1)));
@@ -194,9 +198,19 @@ pub(super) fn paper<'a>(
                     name: word(&d.name),
                     title: &d.title,
                     metric: &d.metric_title,
-                    table: tables.iter().find(|t| t.name == d.name).map_or_else(String::new, |t| t.label.clone()),
+                    table: tables
+                        .iter()
+                        .find(|t| t.name == d.name)
+                        .map_or_else(String::new, |t| t.label.clone()),
                     has_best: best.is_some(),
-                    best: best.map(|c| format!("{} ({}, {} head)", input.backbone_title(c.backbone), c.freeze, head_title(c.head))),
+                    best: best.map(|c| {
+                        format!(
+                            "{} ({}, {} head)",
+                            input.backbone_title(c.backbone),
+                            c.freeze,
+                            head_title(c.head)
+                        )
+                    }),
                     best_key: best.map_or_else(String::new, |c| c.key.clone()),
                 }
             })
@@ -208,7 +222,11 @@ pub(super) fn paper<'a>(
                 stem: &f.stem,
                 caption: &f.caption,
                 page: f.span == Span::Page,
-                label: f.stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect(),
+                label: f
+                    .stem
+                    .chars()
+                    .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+                    .collect(),
             })
             .collect(),
         gaps: dossiers.iter().any(|d| !d.missing.is_empty()),

@@ -1,9 +1,9 @@
 //! `results.json`: the report for machines. Its schema is named in it and described in `results/README.md`.
 
 use super::cells::Cells;
+use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
 use super::dossier::Dossier;
-use super::claims::Judged;
 use super::input::ReportInput;
 use super::regimes::Fit;
 use anyhow::Result;

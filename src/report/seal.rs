@@ -81,7 +81,9 @@ mod tests {
         };
         for name in names {
             fsio::write_atomic(&folder.join(name), name.as_bytes()).unwrap();
-            rendered.files.insert((*name).to_owned(), fsio::sha256_hex(name.as_bytes()));
+            rendered
+                .files
+                .insert((*name).to_owned(), fsio::sha256_hex(name.as_bytes()));
         }
         write_record(&folder.join(RENDERED), &rendered).unwrap();
         ReportOutput {
@@ -120,7 +122,13 @@ mod tests {
     fn leftovers_go_and_the_users_own_files_stay() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
-        close(at, "a", &output(at, &["README.md", "old.md", "mine.md"]), &BTreeMap::new()).unwrap();
+        close(
+            at,
+            "a",
+            &output(at, &["README.md", "old.md", "mine.md"]),
+            &BTreeMap::new(),
+        )
+        .unwrap();
         fs::write(at.join("mine.md"), "notes of a reader").unwrap();
         fs::write(at.join("data.md"), "another verb's").unwrap();
         let before = open(at).unwrap();

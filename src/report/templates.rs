@@ -62,13 +62,15 @@ impl Templates {
         this.md.autoescape_on([".md.tera"]);
         this.md.set_escape_fn(escape_md);
         this.html.autoescape_on([".html.tera"]);
-        this.md.register_filter("yaml", |v: &str, _: Kwargs, _: &State| -> TeraResult<String> {
-            // A JSON string is a YAML string in double quotes.
-            Ok(serde_json::Value::from(v).to_string())
-        });
-        this.md.register_filter("number", |v: f64, _: Kwargs, _: &State| -> TeraResult<String> {
-            Ok(v.to_string())
-        });
+        this.md
+            .register_filter("yaml", |v: &str, _: Kwargs, _: &State| -> TeraResult<String> {
+                // A JSON string is a YAML string in double quotes.
+                Ok(serde_json::Value::from(v).to_string())
+            });
+        this.md
+            .register_filter("number", |v: f64, _: Kwargs, _: &State| -> TeraResult<String> {
+                Ok(v.to_string())
+            });
         for engine in [&mut this.tex, &mut this.md, &mut this.html] {
             engine.register_filter("fixed", |v: f64, args: Kwargs, _: &State| -> TeraResult<String> {
                 Ok(fixed(v, args.must_get::<usize>("places")?))

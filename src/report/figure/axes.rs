@@ -40,10 +40,7 @@ impl Axis {
         let (low, high) = span(values.into_iter().map(libm::log10));
         let pad = (0.12 * (high - low)).max(0.1);
         let (low, high) = (low - pad, high + pad);
-        let ticks = log_ticks(low, high)
-            .into_iter()
-            .map(|v| (v, format!("{v}")))
-            .collect();
+        let ticks = log_ticks(low, high).into_iter().map(|v| (v, format!("{v}"))).collect();
         Self {
             low,
             high,

@@ -48,7 +48,11 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
     let mut entries: Vec<Entry> = shown.iter().zip(&all).map(entry).collect();
     entries.push(Entry::line(Dash::Long, 1.6, GREY, "perfect"));
     sheet.legend(vec![entries]);
-    let what = if several { "every label of every test image" } else { "the predicted class of every test image" };
+    let what = if several {
+        "every label of every test image"
+    } else {
+        "the predicted class of every test image"
+    };
     Ok(Some(Figure {
         stem: format!("calibration-{}", dataset.name),
         title: format!("{}: calibration", dataset.title),
@@ -80,17 +84,31 @@ fn diagram(shown: &[Shown], all: &[Calibration], y_name: &str, sheet: &mut Sheet
         t.1.clear();
     }
     plot.draw("", y_name, &mut sheet.shapes);
-    dashed(&[plot.at(0.0, 0.0), plot.at(1.0, 1.0)], Dash::Long, 1.6, GREY, &mut sheet.shapes);
+    dashed(
+        &[plot.at(0.0, 0.0), plot.at(1.0, 1.0)],
+        Dash::Long,
+        1.6,
+        GREY,
+        &mut sheet.shapes,
+    );
     let full = |c: &Calibration| -> Vec<(f64, f64)> {
         let bins = c.bins.iter().filter(|b| b.count > 0);
         bins.map(|b| plot.at(b.confidence, b.accuracy)).collect()
     };
     for (s, c) in shown.iter().zip(all) {
-        dashed(&full(c), regime_dash(s.regime.0, s.regime.1), 2.4, s.colour(), &mut sheet.shapes);
+        dashed(
+            &full(c),
+            regime_dash(s.regime.0, s.regime.1),
+            2.4,
+            s.colour(),
+            &mut sheet.shapes,
+        );
     }
     for (s, c) in shown.iter().zip(all) {
         for at in full(c) {
-            sheet.shapes.push(solid_marker(regime_shape(s.regime.0, s.regime.1), at, s.colour()));
+            sheet
+                .shapes
+                .push(solid_marker(regime_shape(s.regime.0, s.regime.1), at, s.colour()));
         }
     }
 }
@@ -129,6 +147,12 @@ fn histogram(shown: &[Shown], all: &[Calibration], x_name: &str, sheet: &mut She
             path.extend([plot.at(b.low, share), plot.at(b.high, share)]);
         }
         path.push(plot.at(1.0, 0.0));
-        dashed(&path, regime_dash(s.regime.0, s.regime.1), 2.0, s.colour(), &mut sheet.shapes);
+        dashed(
+            &path,
+            regime_dash(s.regime.0, s.regime.1),
+            2.0,
+            s.colour(),
+            &mut sheet.shapes,
+        );
     }
 }

@@ -26,7 +26,11 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
         .map(|k| dataset.classes.get(k).map_or_else(|| k.to_string(), Clone::clone))
         .collect();
     // Beyond six classes the numbers would be too small in a column.
-    let (width, span) = if classes > 6 { (PAGE, Span::Page) } else { (COLUMN, Span::Column) };
+    let (width, span) = if classes > 6 {
+        (PAGE, Span::Page)
+    } else {
+        (COLUMN, Span::Column)
+    };
     let mut sheet = Sheet::new(input, width);
     sheet.title(&format!("{}: confusion in % of the true class", dataset.title));
     // Long names are numbered, and the numbers told below.
@@ -61,7 +65,13 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
 }
 
 /// One matrix; returns the height it takes.
-fn panel(s: &Shown, matrix: &Confusion, names: &[String], (corner, width): (Point, f64), shapes: &mut Vec<Shape>) -> f64 {
+fn panel(
+    s: &Shown,
+    matrix: &Confusion,
+    names: &[String],
+    (corner, width): (Point, f64),
+    shapes: &mut Vec<Shape>,
+) -> f64 {
     let n = matrix.classes();
     let widest = names.iter().map(|c| text_width(c, LABEL_SIZE)).fold(0.0, f64::max);
     let margin = widest + 46.0;
@@ -71,12 +81,24 @@ fn panel(s: &Shown, matrix: &Confusion, names: &[String], (corner, width): (Poin
     let middle = left + side * n as f64 / 2.0;
     let heading = regime_title(s.regime.0, s.regime.1);
     shapes.push(text((middle, corner.1 + 14.0), &heading, TEXT_SIZE, INK, Align::Middle));
-    shapes.push(text((middle, corner.1 + 42.0), &s.backbone, LABEL_SIZE, GREY, Align::Middle));
+    shapes.push(text(
+        (middle, corner.1 + 42.0),
+        &s.backbone,
+        LABEL_SIZE,
+        GREY,
+        Align::Middle,
+    ));
     let size = LABEL_SIZE.min(side * 0.52);
     for (i, row) in matrix.rows().enumerate() {
         let total: u64 = row.iter().sum();
         let y = top + side * i as f64;
-        shapes.push(text((left - 8.0, y + side / 2.0), &names[i], LABEL_SIZE, INK, Align::End));
+        shapes.push(text(
+            (left - 8.0, y + side / 2.0),
+            &names[i],
+            LABEL_SIZE,
+            INK,
+            Align::End,
+        ));
         for (j, &count) in row.iter().enumerate() {
             let share = if total > 0 { count as f64 / total as f64 } else { 0.0 };
             let rect = Rect {
@@ -86,7 +108,11 @@ fn panel(s: &Shown, matrix: &Confusion, names: &[String], (corner, width): (Poin
                 y1: y + side,
             };
             shapes.push(cell(&rect, share));
-            let words = if total == 0 { "–".to_owned() } else { format!("{:.0}", 100.0 * share) };
+            let words = if total == 0 {
+                "–".to_owned()
+            } else {
+                format!("{:.0}", 100.0 * share)
+            };
             let ink = if share > 0.55 { LIGHT } else { DARK };
             let at = ((rect.x0 + rect.x1) / 2.0, (rect.y0 + rect.y1) / 2.0);
             shapes.push(text(at, &words, size, ink, Align::Middle));
@@ -109,7 +135,13 @@ fn panel(s: &Shown, matrix: &Confusion, names: &[String], (corner, width): (Poin
         }
     }
     let below = bottom + if widest < side { 28.0 } else { widest + 12.0 };
-    shapes.push(text((middle, below + 14.0), "predicted", LABEL_SIZE, INK, Align::Middle));
+    shapes.push(text(
+        (middle, below + 14.0),
+        "predicted",
+        LABEL_SIZE,
+        INK,
+        Align::Middle,
+    ));
     shapes.push(Shape::Text {
         at: (left - widest - 26.0, top + side * n as f64 / 2.0),
         text: "true".to_owned(),

@@ -41,7 +41,15 @@ pub fn recall(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
             names(shown)
         ),
         span: Span::Column,
-        scene: draw(input, &format!("{}: recall of every class", dataset.title), "recall", &rows, shown, &values, None),
+        scene: draw(
+            input,
+            &format!("{}: recall of every class", dataset.title),
+            "recall",
+            &rows,
+            shown,
+            &values,
+            None,
+        ),
     }))
 }
 
@@ -53,7 +61,11 @@ pub fn label_auc(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -
     let labels = shown[0].predictions.outputs;
     let mut values = Vec::new();
     for s in shown {
-        values.push(label_aucs(&s.probabilities()?, labels, &s.labels().unwrap_or_default())?);
+        values.push(label_aucs(
+            &s.probabilities()?,
+            labels,
+            &s.labels().unwrap_or_default(),
+        )?);
     }
     let count = |k: usize| truth.iter().skip(k).step_by(labels).filter(|&&t| t == 1).count();
     let rows: Vec<String> = (0..labels).map(|k| row_name(dataset, k, count(k))).collect();
@@ -79,7 +91,10 @@ pub fn label_auc(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -
 }
 
 fn row_name(dataset: &DatasetFacts, k: usize, count: usize) -> String {
-    let name = dataset.classes.get(k).map_or_else(|| format!("output {k}"), Clone::clone);
+    let name = dataset
+        .classes
+        .get(k)
+        .map_or_else(|| format!("output {k}"), Clone::clone);
     format!("{name} ({count})")
 }
 
@@ -103,7 +118,14 @@ fn draw(
         y1: sheet.y + row * rows.len() as f64,
     };
     sheet.y = rect.y1 + 76.0;
-    let all = || values.iter().flatten().copied().filter(|v| v.is_finite()).chain(reference);
+    let all = || {
+        values
+            .iter()
+            .flatten()
+            .copied()
+            .filter(|v| v.is_finite())
+            .chain(reference)
+    };
     let (low, high) = all().fold((1.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
     let plot = Plot {
         rect,
@@ -135,10 +157,16 @@ fn draw(
     for (i, s) in shown.iter().enumerate() {
         for (k, v) in values[i].iter().enumerate().filter(|(_, v)| v.is_finite()) {
             let y = plot.y(k as f64) + ROOM / 2.0 + (i as f64 + 0.5) * STEP;
-            sheet.shapes.push(solid_marker(regime_shape(s.regime.0, s.regime.1), (plot.x(*v), y), s.colour()));
+            sheet.shapes.push(solid_marker(
+                regime_shape(s.regime.0, s.regime.1),
+                (plot.x(*v), y),
+                s.colour(),
+            ));
         }
     }
-    let entries = shown.iter().map(|s| Entry::regime_mark(s.regime, &format!(": {}", s.backbone)));
+    let entries = shown
+        .iter()
+        .map(|s| Entry::regime_mark(s.regime, &format!(": {}", s.backbone)));
     sheet.legend(vec![entries.collect()]);
     sheet.finish()
 }

@@ -71,8 +71,14 @@ pub fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &Dataset
 }
 
 fn draw(input: &ReportInput, dataset: &DatasetFacts, groups: &[&[Row]], sheet: &mut Sheet) {
-    let names: Vec<&str> = groups.iter().map(|g| input.backbone_title(&g[0].comparison.backbone)).collect();
-    let heights: Vec<f64> = groups.iter().map(|g| (STEP * g.len() as f64).max(LABEL_SIZE) + ROOM).collect();
+    let names: Vec<&str> = groups
+        .iter()
+        .map(|g| input.backbone_title(&g[0].comparison.backbone))
+        .collect();
+    let heights: Vec<f64> = groups
+        .iter()
+        .map(|g| (STEP * g.len() as f64).max(LABEL_SIZE) + ROOM)
+        .collect();
     let left = names.iter().map(|n| text_width(n, LABEL_SIZE)).fold(0.0, f64::max) + 26.0;
     let rect = Rect {
         x0: left.min(0.45 * COLUMN),
@@ -96,15 +102,27 @@ fn draw(input: &ReportInput, dataset: &DatasetFacts, groups: &[&[Row]], sheet: &
             outline: None,
         });
     }
-    plot.draw(&format!("difference in {}", dataset.metric_title), "", &mut sheet.shapes);
+    plot.draw(
+        &format!("difference in {}", dataset.metric_title),
+        "",
+        &mut sheet.shapes,
+    );
     let zero = plot.x(0.0);
-    sheet.shapes.push(line(vec![(zero, rect.y0), (zero, rect.y1)], 1.8, GREY));
+    sheet
+        .shapes
+        .push(line(vec![(zero, rect.y0), (zero, rect.y1)], 1.8, GREY));
     let mut y = rect.y0;
     for ((group, name), height) in groups.iter().zip(names).zip(heights) {
         if y > rect.y0 {
             sheet.shapes.push(line(vec![(rect.x0, y), (rect.x1, y)], 1.0, GRID));
         }
-        sheet.shapes.push(text((rect.x0 - 10.0, y + height / 2.0), name, LABEL_SIZE, INK, Align::End));
+        sheet.shapes.push(text(
+            (rect.x0 - 10.0, y + height / 2.0),
+            name,
+            LABEL_SIZE,
+            INK,
+            Align::End,
+        ));
         let first = y + (height - STEP * (group.len() as f64 - 1.0)) / 2.0;
         for (k, row) in group.iter().enumerate() {
             mark(row, &plot, first + STEP * k as f64, &mut sheet.shapes);
@@ -154,7 +172,8 @@ fn keys(rows: &[Row]) -> Vec<Vec<Entry>> {
     let mut regimes: Vec<_> = rows.iter().map(|r| r.regime).collect();
     regimes.sort_unstable();
     regimes.dedup();
-    let regime = |&(f, h): &(Freeze, HeadKind)| Entry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
+    let regime =
+        |&(f, h): &(Freeze, HeadKind)| Entry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
     let has = |word: &str| rows.iter().any(|r| r.comparison.verdict.word() == word);
     let mut verdicts = Vec::new();
     if has("Reproduced") {

@@ -227,7 +227,10 @@ mod tests {
     /// By hand: 10 and 12 want 4 between them, so 9 and 13; 40 stays; 99 is held back to 95.
     #[test]
     fn crowded_labels_move_apart_by_the_least() {
-        assert_eq!(spread(&[12.0, 40.0, 10.0, 99.0], 4.0, 0.0, 95.0), [13.0, 40.0, 9.0, 95.0]);
+        assert_eq!(
+            spread(&[12.0, 40.0, 10.0, 99.0], 4.0, 0.0, 95.0),
+            [13.0, 40.0, 9.0, 95.0]
+        );
         assert_eq!(spread(&[0.0, 0.0, 0.0], 4.0, 0.0, 95.0), [0.0, 4.0, 8.0]);
         assert_eq!(spread(&[], 4.0, 0.0, 95.0), [0.0; 0]);
     }

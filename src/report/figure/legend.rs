@@ -1,7 +1,9 @@
 //! The legend: what a shape, a colour and a dash mean, of those that are shown.
 
 use super::scene::{Align, Rgb, Shape, WHITE_FILL, text_width};
-use super::style::{Dash, INK, LEGEND_LINE, RADIUS, TEXT_SIZE, dashed, marker, regime_colour, regime_dash, regime_shape, text};
+use super::style::{
+    Dash, INK, LEGEND_LINE, RADIUS, TEXT_SIZE, dashed, marker, regime_colour, regime_dash, regime_shape, text,
+};
 use crate::report::input::regime_title;
 use crate::study::{Freeze, HeadKind};
 
@@ -130,7 +132,13 @@ pub fn draw(groups: Vec<Vec<Entry>>, width: f64, top: f64, shapes: &mut Vec<Shap
                         outline: Some(m.outline),
                     });
                 }
-                shapes.push(text((x + sample + 10.0, middle), &e.words, TEXT_SIZE, INK, Align::Start));
+                shapes.push(text(
+                    (x + sample + 10.0, middle),
+                    &e.words,
+                    TEXT_SIZE,
+                    INK,
+                    Align::Start,
+                ));
                 x += whole;
             }
             y += LEGEND_LINE;

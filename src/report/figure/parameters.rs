@@ -10,7 +10,8 @@ use super::legend::Entry;
 use super::scene::{Align, Point, Scene, Shape, WHITE_FILL, text_width};
 use super::sheet::Sheet;
 use super::style::{
-    COLUMN, DODGE, GREY, INK, LABEL_SIZE, PAGE, RADIUS, TEXT_SIZE, TITLE_SIZE, marker, regime_colour, solid_marker, text,
+    COLUMN, DODGE, GREY, INK, LABEL_SIZE, PAGE, RADIUS, TEXT_SIZE, TITLE_SIZE, marker, regime_colour, solid_marker,
+    text,
 };
 use super::{Figure, Span};
 use crate::report::cells::Cells;
@@ -55,11 +56,14 @@ pub fn figures(input: &ReportInput, cells: &Cells) -> Vec<Figure> {
 }
 
 fn caption(input: &ReportInput) -> String {
-    let mut words = "Score on the test set against the parameters of the backbone. Solid: ours, mean over seeds; bars: ± one \
+    let mut words =
+        "Score on the test set against the parameters of the backbone. Solid: ours, mean over seeds; bars: ± one \
                      sample standard deviation. Side by side stand the regimes of one backbone."
-        .to_owned();
+            .to_owned();
     if !input.demo && input.published.iter().any(|p| p.freeze.is_none()) {
-        words.push_str(" Hollow: published values, at the parameter count of their source; it does not say which regime they are.");
+        words.push_str(
+            " Hollow: published values, at the parameter count of their source; it does not say which regime they are.",
+        );
     }
     words
 }
@@ -75,7 +79,14 @@ fn scene(input: &ReportInput, cells: &Cells, datasets: &[&DatasetFacts]) -> Scen
             (i % across) as f64 * width / across as f64,
             sheet.y + (i / across) as f64 * HEIGHT,
         );
-        panel(input, dataset, marks, &families, (corner, width / across as f64), &mut sheet.shapes);
+        panel(
+            input,
+            dataset,
+            marks,
+            &families,
+            (corner, width / across as f64),
+            &mut sheet.shapes,
+        );
     }
     sheet.y += HEIGHT * panels.len().max(1).div_ceil(across) as f64;
     legend(input, &panels, families, &mut sheet);
@@ -192,7 +203,8 @@ fn panel(
         x: Axis::log_around(marks.iter().map(|m| m.params)),
         y: Axis::around(marks.iter().flat_map(|m| [m.value - m.sd, m.value + m.sd]), 0.09, 0.02),
     });
-    axes.0.draw("parameters of the backbone (millions)", &dataset.metric_title, shapes);
+    axes.0
+        .draw("parameters of the backbone (millions)", &dataset.metric_title, shapes);
 
     let shape_of = |m: &Mark| {
         families

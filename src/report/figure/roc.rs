@@ -33,7 +33,13 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
         y: Axis::linear(-0.02, 1.02),
     };
     plot.draw("false positive rate", "true positive rate", &mut sheet.shapes);
-    dashed(&[plot.at(0.0, 0.0), plot.at(1.0, 1.0)], Dash::Long, 1.6, GREY, &mut sheet.shapes);
+    dashed(
+        &[plot.at(0.0, 0.0), plot.at(1.0, 1.0)],
+        Dash::Long,
+        1.6,
+        GREY,
+        &mut sheet.shapes,
+    );
     let mut entries = Vec::new();
     for s in shown {
         let scores: Vec<f64> = s.probabilities()?.iter().skip(1).step_by(2).copied().collect();
@@ -44,7 +50,13 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
         }
         let curve = roc_curve(&scores, &truth, true)?;
         let path: Vec<_> = curve.iter().map(|p| plot.at(p.fpr, p.tpr)).collect();
-        dashed(&path, regime_dash(s.regime.0, s.regime.1), 2.8, s.colour(), &mut sheet.shapes);
+        dashed(
+            &path,
+            regime_dash(s.regime.0, s.regime.1),
+            2.8,
+            s.colour(),
+            &mut sheet.shapes,
+        );
         let words = format!(": {}, area {}", s.backbone, fixed(area, PLACES));
         entries.push(Entry::regime_line(s.regime, &words));
     }
@@ -57,7 +69,10 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
     Ok(Some(Figure {
         stem: format!("roc-{}", dataset.name),
         title: format!("{}: ROC curves", dataset.title),
-        caption: format!("ROC curves on the test set; positive is \"{positive}\". {RULE} {}.", names(shown)),
+        caption: format!(
+            "ROC curves on the test set; positive is \"{positive}\". {RULE} {}.",
+            names(shown)
+        ),
         span: Span::Column,
         scene: sheet.finish(),
     }))

@@ -109,15 +109,13 @@ fn side(
     }
 }
 
-fn figure(
-    input: &ReportInput,
-    dataset: &DatasetFacts,
-    stem: &str,
-    what: &str,
-    sides: [Side; 2],
-) -> Option<Figure> {
+fn figure(input: &ReportInput, dataset: &DatasetFacts, stem: &str, what: &str, sides: [Side; 2]) -> Option<Figure> {
     let sides: Vec<Side> = sides.into_iter().filter(|s| !s.pairs.is_empty()).collect();
-    let values: Vec<f64> = sides.iter().flat_map(|s| &s.pairs).flat_map(|p| [p.from, p.to]).collect();
+    let values: Vec<f64> = sides
+        .iter()
+        .flat_map(|s| &s.pairs)
+        .flat_map(|p| [p.from, p.to])
+        .collect();
     if values.is_empty() {
         return None;
     }
@@ -139,7 +137,18 @@ fn figure(
             y1: bottom,
         };
         let y = Axis::around(values.iter().copied(), 0.06, 0.02);
-        draw(input, side, &dataset.metric_title, Plot { rect, x: words(side), y }, i == 0, &mut sheet.shapes);
+        draw(
+            input,
+            side,
+            &dataset.metric_title,
+            Plot {
+                rect,
+                x: words(side),
+                y,
+            },
+            i == 0,
+            &mut sheet.shapes,
+        );
     }
     sheet.y = bottom + 44.0;
     let mut signs: Vec<i32> = shown().map(Pair::sign).collect();
@@ -147,7 +156,12 @@ fn figure(
     signs.dedup();
     let entry = |s: &i32| {
         let (dash, colour) = look(*s);
-        Entry::line(dash, 2.6, colour, ["worse", "unchanged as printed", "better"][(s + 1) as usize])
+        Entry::line(
+            dash,
+            2.6,
+            colour,
+            ["worse", "unchanged as printed", "better"][(s + 1) as usize],
+        )
     };
     sheet.legend(vec![signs.iter().map(entry).collect()]);
     Some(Figure {

@@ -185,7 +185,13 @@ mod tests {
     #[test]
     fn dashes_go_around_a_corner() {
         let mut shapes = Vec::new();
-        dashed(&[(0.0, 0.0), (12.0, 0.0), (12.0, 8.0)], Dash::Short, 1.0, INK, &mut shapes);
+        dashed(
+            &[(0.0, 0.0), (12.0, 0.0), (12.0, 8.0)],
+            Dash::Short,
+            1.0,
+            INK,
+            &mut shapes,
+        );
         let strokes: Vec<Vec<Point>> = shapes
             .into_iter()
             .map(|s| match s {

@@ -29,7 +29,9 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> O
     for (i, (name, value)) in rows.into_iter().enumerate() {
         row(shown, name, value, last, i == 2, &mut sheet);
     }
-    let entries = shown.iter().map(|s| Entry::regime(s.regime, &format!(": {}", s.backbone)));
+    let entries = shown
+        .iter()
+        .map(|s| Entry::regime(s.regime, &format!(": {}", s.backbone)));
     sheet.legend(vec![entries.collect()]);
     sheet.remark("Marker: the epoch whose weights were tested.");
     Some(Figure {
@@ -71,13 +73,21 @@ fn row(shown: &[Shown], name: &str, value: Value, last: u32, lowest: bool, sheet
     plot.draw(if lowest { "epoch" } else { "" }, name, &mut sheet.shapes);
     for s in shown {
         let path: Vec<_> = points(s).iter().map(|&(e, v)| plot.at(f64::from(e), v)).collect();
-        dashed(&path, regime_dash(s.regime.0, s.regime.1), 2.6, s.colour(), &mut sheet.shapes);
+        dashed(
+            &path,
+            regime_dash(s.regime.0, s.regime.1),
+            2.6,
+            s.colour(),
+            &mut sheet.shapes,
+        );
     }
     for s in shown {
         let chosen = points(s).into_iter().find(|p| Some(p.0) == s.tested);
         if let Some((epoch, v)) = chosen {
             let at = plot.at(f64::from(epoch), v);
-            sheet.shapes.push(solid_marker(regime_shape(s.regime.0, s.regime.1), at, s.colour()));
+            sheet
+                .shapes
+                .push(solid_marker(regime_shape(s.regime.0, s.regime.1), at, s.colour()));
         }
     }
 }

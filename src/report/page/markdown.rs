@@ -42,9 +42,9 @@ pub fn to_html(text: &str, pictures: &BTreeMap<String, String>) -> String {
                 }
             }
             Event::End(TagEnd::Image) => {
-                let open = events.iter().rposition(|e| {
-                    matches!(e, Event::Start(Tag::Image { .. } | Tag::Emphasis))
-                });
+                let open = events
+                    .iter()
+                    .rposition(|e| matches!(e, Event::Start(Tag::Image { .. } | Tag::Emphasis)));
                 let image = open.is_some_and(|i| matches!(events[i], Event::Start(Tag::Image { .. })));
                 events.push(Event::End(if image { TagEnd::Image } else { TagEnd::Emphasis }));
             }
@@ -55,7 +55,8 @@ pub fn to_html(text: &str, pictures: &BTreeMap<String, String>) -> String {
                 id,
             }) => {
                 // Addresses, places in the page and files beside it; no `javascript:` and its like.
-                let safe = dest_url.starts_with("https://") || dest_url.starts_with("http://") || !dest_url.contains(':');
+                let safe =
+                    dest_url.starts_with("https://") || dest_url.starts_with("http://") || !dest_url.contains(':');
                 let dest_url = if safe { dest_url } else { CowStr::Borrowed("#") };
                 events.push(Event::Start(Tag::Link {
                     link_type,
@@ -86,7 +87,10 @@ mod tests {
 
     #[test]
     fn raw_html_is_text() {
-        let html = to_html("a <script>alert(1)</script> b\n\n<img src=\"http://x/y.png\">\n", &BTreeMap::new());
+        let html = to_html(
+            "a <script>alert(1)</script> b\n\n<img src=\"http://x/y.png\">\n",
+            &BTreeMap::new(),
+        );
         assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
         assert!(html.contains("&lt;script&gt;"), "{html}");
     }
@@ -95,15 +99,24 @@ mod tests {
     fn pictures_come_from_beside_the_text_or_become_words() {
         let pictures = BTreeMap::from([("a.svg".to_owned(), "data:image/svg+xml;base64,YWJj".to_owned())]);
         let html = to_html("![one](a.svg) ![two](https://x/y.png) ![three](../a.svg)", &pictures);
-        assert!(html.contains("src=\"data:image/svg+xml;base64,YWJj\" alt=\"one\""), "{html}");
-        assert!(html.contains("<em>two</em>") && html.contains("<em>three</em>"), "{html}");
+        assert!(
+            html.contains("src=\"data:image/svg+xml;base64,YWJj\" alt=\"one\""),
+            "{html}"
+        );
+        assert!(
+            html.contains("<em>two</em>") && html.contains("<em>three</em>"),
+            "{html}"
+        );
         assert!(!html.contains("https://x"), "{html}");
     }
 
     #[test]
     fn headings_fit_below_the_page_and_tables_scroll() {
         let html = to_html("# A\n\n| x |\n| - |\n| 1 |\n\n[go](javascript:x)", &BTreeMap::new());
-        assert!(html.contains("<h3>A</h3>") && html.contains("class=\"scroll\""), "{html}");
+        assert!(
+            html.contains("<h3>A</h3>") && html.contains("class=\"scroll\""),
+            "{html}"
+        );
         assert!(!html.contains("javascript"), "{html}");
     }
 }

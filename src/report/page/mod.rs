@@ -214,7 +214,11 @@ pub(super) fn page<'a>(
         claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
         tables,
         figures: figures.iter().map(figure).collect(),
-        audit: input.archive.audit.as_ref().map(|a| markdown::to_html(&a.text, &a.pictures)),
+        audit: input
+            .archive
+            .audit
+            .as_ref()
+            .map(|a| markdown::to_html(&a.text, &a.pictures)),
         cells: dossiers.iter().map(cell).collect(),
         runs: dossiers
             .iter()
@@ -329,7 +333,9 @@ fn figure(f: &Painted) -> Figure<'_> {
         stem: &f.stem,
         caption: &f.caption,
         page: f.span == Span::Page,
-        svg: f.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1),
+        svg: f
+            .svg
+            .replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1),
     }
 }
 
@@ -367,7 +373,11 @@ fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
     });
     let interval = d.interval.map(|i| {
         let (low, high) = (fixed(i.low, PLACES), fixed(i.high, PLACES));
-        format!("{low} to {high}, from {} resamples of {} test images", thousands(i.replicates), thousands(i.images))
+        format!(
+            "{low} to {high}, from {} resamples of {} test images",
+            thousands(i.replicates),
+            thousands(i.images)
+        )
     });
     Cell {
         key: &d.key,
@@ -438,7 +448,11 @@ fn shared(runs: &[Run]) -> Vec<Fact> {
         let one = values.len() == 1;
         let seeds = |s: Vec<u64>| {
             let list: Vec<String> = s.iter().map(u64::to_string).collect();
-            if one { String::new() } else { format!("seed {}", list.join(", ")) }
+            if one {
+                String::new()
+            } else {
+                format!("seed {}", list.join(", "))
+            }
         };
         Fact {
             values: values.into_iter().map(|(v, s)| (seeds(s), v)).collect(),
@@ -459,8 +473,12 @@ fn run_line<'a>(d: &'a Dossier, r: &'a Run) -> RunLine<'a> {
         value: fixed(r.value, PLACES + 2),
         device: p.map_or("unknown", |p| &p.device),
         hours: p.map_or_else(String::new, |p| fixed(p.seconds() / 3600.0, 3)),
-        commit: p.map_or_else(String::new, |p| p.commit.as_deref().map_or_else(|| "unknown".to_owned(), short)),
-        data: r.record.map_or("", |x| x.spec.data_sha256.get(..12).unwrap_or_default()),
+        commit: p.map_or_else(String::new, |p| {
+            p.commit.as_deref().map_or_else(|| "unknown".to_owned(), short)
+        }),
+        data: r
+            .record
+            .map_or("", |x| x.spec.data_sha256.get(..12).unwrap_or_default()),
         weights: r.record.map_or_else(String::new, |x| {
             let all: Vec<String> = x.spec.weights.values().map(|w| short(w)).collect();
             all.join(" ")
