@@ -40,6 +40,8 @@ pub(super) struct Card<'a> {
     params: [u64; 3],
     images: u64,
     predictions_sha256: &'a str,
+    /// Best or last, hash of the trained weights.
+    trained: Vec<(&'a str, &'a str)>,
     data_sha256: &'a str,
     data_notes: &'a [String],
     /// Role, hash, notes.
@@ -125,6 +127,7 @@ fn card<'a>(input: &'a ReportInput, d: &'a Dossier, r: &'a Run, record: &'a RunR
         params: [m.model.backbone_params, m.model.trainable_params, m.model.total_params],
         images: m.predictions.images,
         predictions_sha256: &m.predictions.sha256,
+        trained: m.weights_sha256.iter().map(|(w, h)| (w.as_str(), h.as_str())).collect(),
         data_sha256: &record.spec.data_sha256,
         data_notes: notes(input, d.dataset),
         weights: record

@@ -292,16 +292,21 @@ fn stroked(points: &[Point], width: f64) -> Vec<Vec<Point>> {
 
 /// Mean of every `k` × `k` block, rounded.
 fn average(large: &[u8], width: usize, height: usize, k: usize) -> Vec<u8> {
-    let row = width * k * 3;
-    let half = (k * k / 2) as u32;
+    let (area, half) = ((k * k) as u32, (k * k / 2) as u32);
     let mut small = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            for c in 0..3 {
-                let block = (0..k * k).map(|i| u32::from(large[(y * k + i / k) * row + (x * k + i % k) * 3 + c]));
-                small.push(((block.sum::<u32>() + half) / (k * k) as u32) as u8);
+    let mut sums = vec![0u32; width * 3];
+    for rows in large.chunks_exact(width * k * 3 * k).take(height) {
+        sums.fill(half);
+        for row in rows.chunks_exact(width * k * 3) {
+            for (sum, block) in sums.chunks_exact_mut(3).zip(row.chunks_exact(3 * k)) {
+                for pixel in block.chunks_exact(3) {
+                    sum[0] += u32::from(pixel[0]);
+                    sum[1] += u32::from(pixel[1]);
+                    sum[2] += u32::from(pixel[2]);
+                }
             }
         }
+        small.extend(sums.iter().map(|s| (s / area) as u8));
     }
     small
 }
