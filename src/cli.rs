@@ -136,9 +136,9 @@ pub enum Verb {
 /// A study and the part of it that is meant.
 #[derive(Debug, Clone, Args)]
 pub struct StudyArgs {
-    /// demo, paper, paper-corrected, medmnist, or the path of a study file
+    /// demo, paper, paper-corrected, splits, medmnist, or the path of a study file
     pub study: String,
-    /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
+    /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
 }

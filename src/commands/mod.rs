@@ -77,6 +77,7 @@ impl Context {
         runs.sort_by_key(|r| {
             (
                 place(&study.datasets, &r.dataset),
+                study.splits.iter().position(|s| s.as_str() == r.split()),
                 place(&study.backbones, &r.backbone),
                 r.freeze,
                 r.head,

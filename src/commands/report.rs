@@ -11,7 +11,7 @@ use crate::report::{
 };
 use crate::results::{Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Protocol, Published, Scale, SplitRule, Study, Tolerances};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -51,23 +51,30 @@ pub fn write(c: &Context, plan: &Plan) -> Result<ReportOutput> {
 
 fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
     let study = &plan.study;
-    let listing: Listing = plan.store.all()?;
+    let mut listing: Listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
+    for r in &mut listing.done {
+        r.spec.run.dataset = study.table(&r.spec.run.dataset, &r.spec.run.protocol);
+    }
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
-        .datasets
-        .iter()
-        .map(|name| {
-            let info = registry::find(name)?.info(&study.protocol);
+        .tables()
+        .into_iter()
+        .map(|(set, protocol)| {
+            let info = registry::find(set)?.info(&protocol);
             let tolerance = tolerances.get(info.target);
+            let name = study.table(set, &protocol);
             Ok(DatasetFacts {
-                name: name.clone(),
-                title: info.title.to_owned(),
+                title: match SplitRule::word(set, &protocol) {
+                    _ if name == set => info.title.to_owned(),
+                    rule => format!("{}, {rule} split", info.title),
+                },
+                name,
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
                 margin: tolerance.map(|t| t.margin),
@@ -121,7 +128,7 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         ),
         datasets,
         backbones,
-        planned: plan.entries.iter().map(planned).collect(),
+        planned: plan.entries.iter().map(|e| planned(study, e)).collect(),
         runs: frame(&listing.done)?,
         published,
         context,
@@ -135,9 +142,17 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
 /// Published values of a study's data sets: comparable ones as points, others as context.
 fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, context: &mut Vec<ContextValue>) {
     for v in p.values.iter().filter(|v| study.datasets.contains(&v.dataset)) {
+        // Published values are of the authors' splits: they stand beside those, where a study has several.
+        let tables = study.tables();
+        let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
+        let authors = of_set().find(|t| SplitRule::word(t.0, &t.1) == "authors");
+        let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
+            continue;
+        };
+        let dataset = study.table(set, protocol);
         match &v.backbone {
             Some(backbone) if p.comparable => published.push(PublishedPoint {
-                dataset: v.dataset.clone(),
+                dataset,
                 backbone: backbone.clone(),
                 freeze: v.freeze,
                 head: v.head,
@@ -149,7 +164,7 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
                 note: p.backbones.get(backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {
-                dataset: v.dataset.clone(),
+                dataset,
                 label: v.label.clone(),
                 metric: metric_title(&v.metric),
                 value: v.value,
@@ -160,13 +175,13 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
     }
 }
 
-fn planned(e: &Entry) -> PlannedRun {
+fn planned(study: &Study, e: &Entry) -> PlannedRun {
     let one_line = |s: &str| {
         let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
         first.trim_end_matches('.').to_owned()
     };
     PlannedRun {
-        dataset: e.spec.dataset.clone(),
+        dataset: study.table(&e.spec.dataset, &e.spec.protocol),
         backbone: e.spec.backbone.clone(),
         freeze: e.spec.freeze,
         head: e.spec.head,
