@@ -161,6 +161,15 @@ pub enum DataVerb {
         #[arg(long)]
         phantom: bool,
     },
+    /// Say what a data set is made of, what its parts share and what is in it twice; writes a page with a figure
+    Audit(AuditArgs),
+    /// Print a data set's card: Croissant JSON-LD with the SHA-256 of every file
+    Card {
+        set: String,
+        /// The generated stand-in instead of the real set
+        #[arg(long)]
+        phantom: bool,
+    },
     /// Hash a data set you brought and write its list
     Lock {
         #[arg(required = true)]
@@ -177,6 +186,25 @@ pub enum DataVerb {
         #[arg(long, value_name = "DIR")]
         write_lists: Option<PathBuf>,
     },
+}
+
+/// What to audit, and how deep.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Data sets; each gets <reports-dir>/data/<set>.md
+    pub sets: Vec<String>,
+    /// The sets, protocol and splits of a study instead; writes <reports-dir>/<study>/data.md
+    #[arg(long, conflicts_with_all = ["sets", "phantom", "preset"])]
+    pub study: Option<String>,
+    /// Read label files only, no image
+    #[arg(long)]
+    pub labels_only: bool,
+    /// The generated stand-ins instead of the real sets
+    #[arg(long)]
+    pub phantom: bool,
+    /// faithful or corrected: the protocol that cuts and reads the sets
+    #[arg(long, default_value = "faithful")]
+    pub preset: crate::study::Preset,
 }
 
 #[derive(Debug, Subcommand)]

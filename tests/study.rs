@@ -140,7 +140,10 @@ fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     std::fs::write(empty.path().join("demo.toml"), text).unwrap();
     assert_eq!(Study::resolve("demo", empty.path(), &KNOWN).unwrap().title, "Mine");
     let e = Study::resolve("papr", empty.path(), &KNOWN).unwrap_err();
-    assert!(e.expected.contains("demo, paper, paper-corrected, splits, medmnist"), "{e}");
+    assert!(
+        e.expected.contains("demo, paper, paper-corrected, splits, medmnist"),
+        "{e}"
+    );
     assert!(e.remedy.starts_with("Did you mean `paper`?"), "{e}");
     let e = Study::resolve("nowhere/x.toml", empty.path(), &KNOWN).unwrap_err();
     assert!(e.at.ends_with("x.toml") && e.remedy.contains("demo, paper"), "{e}");
@@ -404,12 +407,22 @@ fn splits_are_an_axis_of_the_study() {
         runs[0].to_string(),
         "isic2019 dinov2-b frozen linear seed 0 (faithful), grouped split"
     );
-    let changed: Vec<&str> = runs[0].protocol.diff(&Protocol::faithful()).iter().map(|d| d.0).collect();
+    let changed: Vec<&str> = runs[0]
+        .protocol
+        .diff(&Protocol::faithful())
+        .iter()
+        .map(|d| d.0)
+        .collect();
     assert_eq!(changed, ["isic_split"]);
     // The authors' half are the runs of the paper's study.
     let paper = study("paper").runs();
     let authors = Filter::parse(&["split=authors"], &s).unwrap();
-    assert!(s.runs().iter().filter(|r| authors.matches(r)).all(|r| paper.contains(r)));
+    assert!(
+        s.runs()
+            .iter()
+            .filter(|r| authors.matches(r))
+            .all(|r| paper.contains(r))
+    );
 }
 
 #[test]
@@ -432,7 +445,10 @@ fn splits_that_make_no_difference_are_one_and_impossible_ones_are_told() {
         .replace("heads =", "splits = [\"grouped\"]\nheads =")
         .replace("epochs = 10", "epochs = 10\nisic_split = \"by-lesion\"");
     let e = Study::parse("good", "good.toml", &text, &KNOWN).unwrap_err();
-    assert!(e.to_string().contains("no `isic_split` where `splits` decides it"), "{e}");
+    assert!(
+        e.to_string().contains("no `isic_split` where `splits` decides it"),
+        "{e}"
+    );
 }
 
 #[test]

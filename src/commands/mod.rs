@@ -1,6 +1,8 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
+mod audit;
 mod bench;
+mod card;
 mod data;
 mod doctor;
 mod inputs;

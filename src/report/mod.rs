@@ -6,6 +6,7 @@
 
 pub mod cells;
 pub mod compare;
+pub mod data;
 pub mod figure;
 pub mod input;
 mod summary;

@@ -16,12 +16,13 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 5] = builtin![
+const BUILTIN: [(&str, &str); 6] = builtin![
     "table.tex.tera",
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
-    "summary.md.tera"
+    "summary.md.tera",
+    "data.md.tera"
 ];
 
 /// The engines, one a language.

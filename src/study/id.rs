@@ -413,7 +413,10 @@ mod tests {
     #[test]
     fn a_later_switch_leaves_other_ids_alone() {
         let id = |s: &RunSpec| RunId::new(s, &inputs());
-        let mut isic = RunSpec { dataset: "isic2019".into(), ..spec() };
+        let mut isic = RunSpec {
+            dataset: "isic2019".into(),
+            ..spec()
+        };
         let before = id(&isic);
         isic.protocol.ddsm_split = super::super::protocol::DdsmSplit::ByCase;
         assert_eq!(id(&isic), before);

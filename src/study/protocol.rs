@@ -177,6 +177,14 @@ fn lists() -> DdsmSplit {
     DdsmSplit::Lists
 }
 
+impl std::str::FromStr for Preset {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|p| p.to_string() == s);
+        found.copied().ok_or_else(|| Self::words().join(" or "))
+    }
+}
+
 impl Preset {
     /// The protocol of this name, with nothing overridden.
     pub fn protocol(self) -> Protocol {

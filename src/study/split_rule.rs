@@ -115,7 +115,11 @@ mod tests {
             ..Protocol::faithful()
         };
         assert_eq!(SplitRule::word("chexpert", &mixed), "mixed");
-        assert_eq!(SplitRule::word("ddsm", &mixed), "authors", "a switch of another set is no matter");
+        assert_eq!(
+            SplitRule::word("ddsm", &mixed),
+            "authors",
+            "a switch of another set is no matter"
+        );
     }
 
     #[test]
@@ -135,7 +139,10 @@ mod tests {
                 let mut p = Protocol::faithful();
                 rule.set(set, &mut p);
                 let changed = p.diff(&Protocol::faithful());
-                assert!(changed.iter().all(|c| RULE_SWITCHES.contains(&c.0)), "{set} {rule}: {changed:?}");
+                assert!(
+                    changed.iter().all(|c| RULE_SWITCHES.contains(&c.0)),
+                    "{set} {rule}: {changed:?}"
+                );
             }
         }
     }

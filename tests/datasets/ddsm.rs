@@ -57,7 +57,10 @@ fn ddsm_labels_follow_the_task_and_groups_the_case() {
         b"benign_01-B_3159_1.LEFT_CC.LJPEG.1.jpg\nnormal_01-A_0009_1.LEFT_CC.LJPEG.1.jpg\n",
     );
     let d = files.load("ddsm", &p).unwrap();
-    assert_eq!((d.train.clone(), d.val.clone(), d.test.clone()), (vec![0, 1, 2, 3], vec![4], vec![5]));
+    assert_eq!(
+        (d.train.clone(), d.val.clone(), d.test.clone()),
+        (vec![0, 1, 2, 3], vec![4], vec![5])
+    );
     assert!(leaks(&d).none());
 }
 

@@ -89,7 +89,7 @@ impl Axes {
 }
 
 /// Four to eight round values inside the range, and the decimals they need.
-fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
+pub fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
     let span = high - low;
     let mut exponent = libm::floor(libm::log10(span)) as i32 - 1;
     loop {

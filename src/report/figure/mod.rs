@@ -5,6 +5,7 @@
 //! count. A demo shows no published value: they are not comparable.
 
 mod axes;
+pub mod balance;
 mod labels;
 mod legend;
 mod scene;
