@@ -6,6 +6,7 @@ pip install "pillow<13" numpy imagehash; run: python looks.py (Pillow 13 may res
 import itertools
 import json
 import platform
+import sys
 from pathlib import Path
 
 import imagehash
@@ -46,4 +47,29 @@ versions = {"python": platform.python_version(), "pillow": PIL.__version__, "num
 with open(HERE / "looks.json", "w") as out:
     head = {"recipe": "make/looks.py", "versions": versions, "files": files}
     out.write(json.dumps(head)[:-1] + ', "pairs": [\n' + ",\n".join(json.dumps(p) for p in pairs) + "\n]}\n")
+
+
+def medmnist(path):
+    """Images of an npz file that look the same: pairs, images, clusters (joined through others), images of val and test whose
+    cluster has an image of train."""
+    data = np.load(path)
+    parts = ["train", "val", "test"]
+    part = np.concatenate([[p] * len(data[f"{p}_images"]) for p in parts])
+    every = [Image.fromarray(x) for p in parts for x in data[f"{p}_images"]]
+    bits = np.array([np.concatenate([imagehash.dhash(i).hash.ravel(), imagehash.dhash_vertical(i).hash.ravel()]) for i in every])
+    bits = bits.astype(np.float32)
+    far = bits @ (1 - bits).T
+    near = np.argwhere(np.triu(far + far.T <= 10, 1))
+    looks = np.array([small(i) for i in every])
+    same = [(a, b) for a, b in near if np.abs(looks[a] - looks[b]).mean() <= 2]
+    clusters = []
+    for pair in same:
+        joined = [c for c in clusters if c & set(pair)]
+        clusters = [c for c in clusters if not c & set(pair)] + [set(pair).union(*joined)]
+    held = {p: sum(sum(part[i] == p for i in c) for c in clusters if any(part[i] == "train" for i in c)) for p in parts[1:]}
+    return {"pairs": len(same), "images": sum(map(len, clusters)), "clusters": len(clusters)} | held
+
+
+for path in sys.argv[1:]:
+    print(path, medmnist(path))
 print(len(files), len(pairs), sum(p["same"] for p in pairs), sorted(p["mean"] for p in pairs if 1.5 < p["mean"] < 2.5))
