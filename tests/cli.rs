@@ -440,15 +440,15 @@ fn the_audit_holds_counts_against_the_manifest_and_names_a_broken_image() {
 #[test]
 fn verify_reports_as_json_and_trusts_what_has_not_changed() {
     let p = Place::new();
-    let root = p.own("aptos2019", "APTOS2019");
+    let root = p.own("chexpert", "CheXpert");
     complains(
-        &p.medft(&["data", "verify", "aptos2019"]),
+        &p.medft(&["data", "verify", "chexpert"]),
         1,
-        &["no list", "medft data lock aptos2019"],
+        &["no list", "medft data lock chexpert"],
     );
-    assert_eq!(p.medft(&["data", "lock", "aptos2019"]).code, 0);
+    assert_eq!(p.medft(&["data", "lock", "chexpert"]).code, 0);
     let verify = |flag: &str| {
-        let a = p.medft(&["data", "verify", "aptos2019", flag, "--json"]);
+        let a = p.medft(&["data", "verify", "chexpert", flag, "--json"]);
         let json: serde_json::Value = serde_json::from_str(&a.out).unwrap();
         (a.code, json[0].clone())
     };
@@ -462,17 +462,17 @@ fn verify_reports_as_json_and_trusts_what_has_not_changed() {
     let (code, r) = verify("--full");
     assert_eq!(code, 0);
     assert_eq!(r["files"]["hashed"], r["files"]["files"]);
-    fs::write(root.join("train_1.csv"), "id_code,diagnosis\n").unwrap();
+    fs::write(root.join("train.csv"), "Path\n").unwrap();
     for flag in ["--since-lock", "--full"] {
         let (code, r) = verify(flag);
         assert_eq!(
             (code, &r["files"]["changed"][0]["path"]),
-            (2, &"train_1.csv".into()),
+            (2, &"train.csv".into()),
             "{flag}"
         );
     }
     complains(
-        &p.medft(&["data", "verify", "aptos2019", "--full", "--since-lock"]),
+        &p.medft(&["data", "verify", "chexpert", "--full", "--since-lock"]),
         2,
         &["cannot be used with"],
     );
@@ -488,4 +488,45 @@ fn the_list_of_sets_has_every_licence_and_citation() {
             assert!(a.out.contains(text.as_str()), "{}: {text}", m.set);
         }
     }
+}
+
+/// One study, both splits of a set: a table each, from runs on different images.
+#[test]
+fn a_study_may_have_several_splits_of_a_set() {
+    let p = Place::new();
+    let s = p.study("both", |t| {
+        t.replace("\"aptos2019\"", "\"isic2019\"")
+            .replace("[\"frozen\", \"unfrozen\"]", "[\"frozen\"]")
+            .replace("[\"linear\", \"mha\"]", "[\"linear\"]")
+            .replace("seeds = [0]", "seeds = [0]\nsplits = [\"authors\", \"grouped\"]")
+    });
+    let a = p.medft(&["reproduce", &s]);
+    assert_eq!(a.code, 0, "{}", a.err);
+    for (rule, title) in [
+        ("authors", "ISIC2019, authors split"),
+        ("grouped", "ISIC2019, grouped split"),
+    ] {
+        let table = fs::read_to_string(p.path(&format!("reports/both/tables/isic2019-{rule}.md"))).unwrap();
+        assert!(table.contains(title) && !table.contains("no result"), "{table}");
+    }
+    let runs = p.medft(&["plan", &s, "--json"]);
+    let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+    let ids: Vec<&str> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["id"].as_str().unwrap())
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{runs}");
+    let tested = |id: &str| {
+        let folder = fs::read_dir(p.path("results/both")).unwrap().map(|e| e.unwrap().path());
+        let mut folder = folder.filter(|f| f.file_name().is_some_and(|n| id.starts_with(n.to_str().unwrap())));
+        fs::read(folder.next().unwrap().join("predictions.parquet")).unwrap()
+    };
+    assert_ne!(tested(ids[0]), tested(ids[1]));
+    complains(
+        &p.medft(&["plan", &s, "--only", "split=official"]),
+        2,
+        &["authors or grouped"],
+    );
 }
