@@ -75,6 +75,9 @@ pub struct Global {
     /// Threads that decode and augment (default: all cores); never changes a result
     #[arg(long, global = true, value_name = "N")]
     pub workers: Option<usize>,
+    /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
+    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     /// Machine-readable output on stdout
     #[arg(long, global = true)]
     pub json: bool,

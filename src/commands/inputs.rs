@@ -15,7 +15,7 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 /// What stands for the weights of a tiny model in run ids: it has no file, its values are drawn.
-const SEEDED: &str = "medft tiny model, weights drawn from seed 0";
+const SEEDED: &str = "medft tiny model, weights drawn from seed 0 by their names in the backbone";
 
 /// Reports on all inputs of a list of runs; each data set and weights file is looked at once.
 pub struct Inventory {

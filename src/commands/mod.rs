@@ -17,6 +17,8 @@ use crate::cli::{Cli, DeviceWord, Global, StudyArgs, Verb};
 use crate::error::BadInput;
 use crate::manifest::Catalogue;
 use crate::study::{Filter, Known, RunSpec, Study};
+use crate::train::Trainer;
+use crate::train::fit::CandleTrainer;
 use anyhow::Result;
 use candle_core::Device;
 
@@ -33,6 +35,7 @@ pub const INTERRUPTED: u8 = 130;
 pub struct Context {
     pub global: Global,
     pub catalogue: &'static Catalogue,
+    pub trainer: &'static dyn Trainer,
 }
 
 /// Runs a verb and returns the exit code.
@@ -40,9 +43,18 @@ pub struct Context {
 /// # Errors
 /// For wrong use and broken input (exit code 2).
 pub fn run(cli: Cli) -> Result<u8> {
+    run_with(cli, &CandleTrainer)
+}
+
+/// As [`run`], with another trainer: tests of scheduling and crashes use the scripted one.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         global: cli.global,
         catalogue: Catalogue::embedded(),
+        trainer,
     };
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),

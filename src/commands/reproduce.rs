@@ -35,7 +35,7 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         return Ok(plan.code(false));
     }
     let tally = fit_all(c, &plan)?;
-    let plan = if tally.done + tally.failed > 0 {
+    let plan = if tally.done + tally.failed + tally.elsewhere > 0 {
         Plan::make(c, study, runs)?
     } else {
         plan

@@ -15,7 +15,8 @@ pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, crate_versions, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
-pub use store::{FOLDER_DIGITS, Listing, RunState, Store};
+pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use types::{
-    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RunOutput, RunRecord, Selected, Spec, WhichWeights,
+    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
+    WhichWeights,
 };

@@ -10,7 +10,7 @@ use crate::fsio;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,9 +27,14 @@ pub struct Position {
     pub steps: u64,
     /// Sum of the losses of the epoch under way.
     pub loss_sum: f64,
+    /// Seconds of the epoch under way.
+    pub epoch_seconds: f64,
+    /// The latest losses, evidence where a run fails.
+    #[serde(with = "super::nan_list")]
+    pub recent: VecDeque<f64>,
     pub epochs: Vec<EpochStats>,
-    /// Value and epoch of the best weights; `None` is the initial weights.
-    pub best: Option<(f64, u32)>,
+    /// For each rule of selection: value and epoch of the best weights; `None` is the initial weights.
+    pub best: Vec<Option<(f64, u32)>>,
     pub timing: Timing,
     /// Updates each parameter has had, in order.
     updates: Vec<u64>,
@@ -42,7 +47,13 @@ pub type Weights = Vec<Vec<f32>>;
 ///
 /// # Errors
 /// [`crate::error::BadInput`] where the disk is full or the folder not writable; the last checkpoint is then untouched.
-pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, best: Option<&Weights>) -> Result<()> {
+pub fn save(
+    dir: &Path,
+    position: &Position,
+    optim: &AdamW,
+    weights: &Weights,
+    kept: &BTreeMap<u32, Weights>,
+) -> Result<()> {
     let mut position = position.clone();
     position.updates = optim.slots.iter().map(|s| s.updates).collect();
     let mut parts: Vec<(String, &[f32])> = Vec::new();
@@ -50,8 +61,8 @@ pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, b
         parts.push((format!("m.{i:05}"), &s.m));
         parts.push((format!("v.{i:05}"), &s.v));
         parts.push((format!("p.{i:05}"), &weights[i]));
-        if let Some(b) = best {
-            parts.push((format!("best.{i:05}"), &b[i]));
+        for (epoch, w) in kept {
+            parts.push((format!("kept.{epoch}.{i:05}"), &w[i]));
         }
     }
     let views = parts
@@ -76,23 +87,25 @@ pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, b
 pub struct Restored {
     pub position: Position,
     pub weights: Weights,
-    pub best: Option<Weights>,
+    /// Weights of the epochs that a rule would select.
+    pub kept: BTreeMap<u32, Weights>,
 }
 
-/// Reads the newest whole checkpoint into the optimiser's moments; `None` where there is none that fits.
-pub fn load(dir: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+/// Reads the newest whole checkpoint of a run with `rules` rules of selection into the optimiser's moments; `None` where
+/// there is none that fits.
+pub fn load(dir: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     if !dir.exists() {
         return Ok(None);
     }
     for path in files(dir)?.into_iter().rev() {
-        if let Some(r) = read(&path, optim)? {
+        if let Some(r) = read(&path, optim, rules)? {
             return Ok(Some(r));
         }
     }
     Ok(None)
 }
 
-fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+fn read(path: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     let bytes = fsio::read(path)?;
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem.split_once('-').map(|s| s.1) != Some(fsio::sha256_hex(&bytes).as_str()) {
@@ -114,10 +127,11 @@ fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
             .collect();
         (v.len() == n).then_some(v)
     };
-    if position.updates.len() != optim.slots.len() {
+    if position.updates.len() != optim.slots.len() || position.best.len() != rules {
         return Ok(None);
     }
-    let (mut weights, mut best, mut moments) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kept: BTreeMap<u32, Weights> = position.best.iter().flatten().map(|b| (b.1, Vec::new())).collect();
+    let (mut weights, mut moments) = (Vec::new(), Vec::new());
     for (i, s) in optim.slots.iter().enumerate() {
         let n = s.m.len();
         let (Some(m), Some(v), Some(p)) = (
@@ -129,16 +143,20 @@ fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
         };
         weights.push(p);
         moments.push((m, v));
-        best.extend(get(format!("best.{i:05}"), n));
+        for (epoch, w) in &mut kept {
+            let Some(x) = get(format!("kept.{epoch}.{i:05}"), n) else {
+                return Ok(None);
+            };
+            w.push(x);
+        }
     }
     for ((s, (m, v)), u) in optim.slots.iter_mut().zip(moments).zip(&position.updates) {
         (s.m, s.v, s.updates) = (m, v, *u);
     }
-    let best = (best.len() == weights.len() && position.best.is_some()).then_some(best);
     Ok(Some(Restored {
         position,
         weights,
-        best,
+        kept,
     }))
 }
 
