@@ -157,6 +157,11 @@ fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Stored
         return Err(Fault::TooLarge { width, height });
     }
     let mut reader = decoder.read_info().map_err(fault)?;
+    // The png crate's expansion reads whole colours and does not look whether the last one is.
+    let palette = reader.info().palette.as_ref().map_or(0, |p| p.len());
+    if !palette.is_multiple_of(3) || palette > 3 * 256 {
+        return Err(Fault::Png(format!("a palette of {palette} bytes")));
+    }
     let size = reader.output_buffer_size().ok_or(Fault::TooLarge { width, height })?;
     let mut raw = vec![0; size];
     let frame = reader.next_frame(&mut raw).map_err(fault)?;
@@ -307,6 +312,14 @@ mod tests {
                 let _ = decode(&bytes, 1, ImageLoading::Sane);
             }
         }
+    }
+
+    /// Found by fuzzing: a palette that is cut inside a colour made the png crate (0.18.1) panic.
+    #[test]
+    fn a_palette_that_ends_inside_a_colour_is_refused() {
+        let file = folder().join("../fuzz/palette_of_49_bytes.png");
+        let e = decode(&std::fs::read(file).unwrap(), 3, ImageLoading::Authors).unwrap_err();
+        assert_eq!(e, Fault::Png("a palette of 49 bytes".into()));
     }
 
     #[test]
