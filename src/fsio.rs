@@ -115,6 +115,27 @@ fn describe(path: &Path, e: &io::Error) -> anyhow::Error {
     BadInput::new(path.display(), "to write this file", e.to_string(), remedy).into()
 }
 
+/// Takes an exclusive lock on `path`, which is created where it is missing; `on_wait` is told once where another process
+/// has it. The lock ends with the returned file. Whoever had it may delete the file: the next one locks a new one.
+pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
+    use std::os::unix::fs::MetadataExt;
+    let mut told = false;
+    loop {
+        let mut open = fs::OpenOptions::new();
+        let file = open.read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.try_lock().is_err() {
+            if !std::mem::replace(&mut told, true) {
+                on_wait();
+            }
+            file.lock()?;
+        }
+        let here = file.metadata()?;
+        if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
 /// Creates a folder and its parents.
 ///
 /// # Errors

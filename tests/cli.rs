@@ -457,6 +457,49 @@ fn an_edited_record_is_found_and_not_counted() {
     complains(&plan, 0, &["stale"]);
 }
 
+/// With one benchmark stored, its backbone's runs are measured and the others guessed; without any, nothing is claimed.
+#[test]
+fn a_plan_says_how_long_and_where_it_guesses() {
+    let p = Place::new();
+    let plan = |p: &Place| {
+        let only = "dataset=ddsm,seed=0,freeze=frozen,head=linear,backbone=dinov2-b,backbone=mae-b";
+        let a = p.medft(&["plan", "paper", "--only", only, "--json"]);
+        serde_json::from_str::<serde_json::Value>(&a.out).unwrap()
+    };
+    for line in plan(&p).as_array().unwrap() {
+        assert!(line["hours"].is_null() && line["basis"]["from"] == "unknown", "{line}");
+    }
+    let a = p.medft(&[
+        "bench",
+        "forward",
+        "--backbone",
+        "dinov2-b",
+        "--batch",
+        "1",
+        "--steps",
+        "1",
+        "--size",
+        "56",
+        "--json",
+    ]);
+    assert_eq!(a.code, 0, "{}", a.err);
+    let rate = serde_json::from_str::<serde_json::Value>(&a.out).unwrap()["images_per_s"]
+        .as_f64()
+        .unwrap();
+    let after = plan(&p);
+    let [dinov2, mae] = after.as_array().unwrap().as_slice() else {
+        panic!("{after}")
+    };
+    assert_eq!(
+        (&dinov2["basis"]["from"], &mae["basis"]["from"]),
+        (&"bench".into(), &"guess".into())
+    );
+    // One frozen pass over 8,336 images in each of 100 epochs and one over the 2,084 others, at 16 times the pixels.
+    let expected = (8336.0 * 100.0 + 1040.0 + 1044.0) * 16.0 / rate / 3600.0;
+    let found = dinov2["hours"].as_f64().unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found} against {expected}");
+}
+
 #[test]
 fn completions_and_doctor_answer() {
     let p = Place::new();

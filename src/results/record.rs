@@ -79,6 +79,12 @@ pub fn read_record<T: Content>(path: &Path) -> Result<(T, String)> {
     Ok((content, fsio::sha256_hex(&bytes)))
 }
 
+/// The content of a record whose hash does not count: to name what was edited in it. `None` where it cannot be parsed.
+pub(super) fn read_edited<T: Content>(path: &Path) -> Option<T> {
+    let envelope: Envelope = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    T::deserialize(envelope.content).ok()
+}
+
 fn schema<T: Content>() -> String {
     format!("medft.{}/{}", T::NAME, T::VERSION)
 }

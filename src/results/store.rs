@@ -28,13 +28,13 @@ use std::path::{Path, PathBuf};
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
 
-const SPEC: &str = "spec.json";
-const EPOCHS: &str = "epochs.json";
-const PREDICTIONS: &str = "predictions.parquet";
-const PROVENANCE: &str = "provenance.json";
-const METRICS: &str = "metrics.json";
+pub(super) const SPEC: &str = "spec.json";
+pub(super) const EPOCHS: &str = "epochs.json";
+pub(super) const PREDICTIONS: &str = "predictions.parquet";
+pub(super) const PROVENANCE: &str = "provenance.json";
+pub(super) const METRICS: &str = "metrics.json";
 const FAILED: &str = "failed.json";
-const DONE: &str = "DONE";
+pub(super) const DONE: &str = "DONE";
 const CHECKPOINT: &str = "checkpoint";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
@@ -103,6 +103,13 @@ impl Store {
         }
     }
 
+    /// The store in this very folder, wherever it lies.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
     /// The study's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -119,7 +126,7 @@ impl Store {
     }
 
     /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size
-    /// (see [`Store::verify`]).
+    /// (see [`Store::audit`]).
     pub fn state(&self, id: &str) -> RunState {
         match inspect(&self.run_dir(id)) {
             Found::Absent => RunState::Absent,
@@ -271,18 +278,14 @@ impl Store {
         Predictions::from_bytes(&path, &bytes)
     }
 
-    /// Checks every byte of a finished run, the predictions included.
-    ///
-    /// # Errors
-    /// [`BadInput`] naming the file that is torn or edited.
-    pub fn verify(&self, id: &str) -> Result<()> {
-        let record = self.load(id)?;
-        let path = self.run_dir(id).join(PREDICTIONS);
-        same_hash(
-            &path,
-            &record.metrics.predictions.sha256,
-            &fsio::sha256_file(&path, |_| {})?,
-        )
+    /// What changes whenever a file of a finished run does, without reading the predictions: the text of `DONE`, and size and
+    /// time of the predictions. Only for asking whether work done before still holds.
+    pub fn mark(&self, id: &str) -> Result<String> {
+        let dir = self.run_dir(id);
+        let path = dir.join(PREDICTIONS);
+        let meta = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let done = fsio::read_to_string(&dir.join(DONE))?;
+        Ok(format!("{id} {} {:?}\n{done}", meta.len(), meta.modified().ok()))
     }
 
     /// Every run folder of the study, read in parallel. An absent folder is an empty listing.
@@ -404,7 +407,7 @@ fn load_dir(dir: &Path) -> Result<RunRecord> {
 }
 
 /// `DONE` as file name → SHA-256, with exactly the files that a finished run has.
-fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
     let path = dir.join(DONE);
     if !path.exists() {
         return Err(BadInput::new(

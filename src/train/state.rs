@@ -183,3 +183,63 @@ pub fn as_bytes(x: &[f32]) -> &[u8] {
     // SAFETY: any f32 is four valid bytes, and the length covers exactly the slice.
     unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::optim::AdamWConfig;
+    use super::*;
+    use crate::model::params::{Builder, Init};
+    use candle_core::Device;
+
+    fn optim() -> AdamW {
+        let b = Builder::seeded(0, &Device::Cpu);
+        b.param([3], "w", Init::Const(1.0)).unwrap();
+        let config = AdamWConfig {
+            weight_decay: 0.0,
+            layer_decay: 1.0,
+            clip: 0.0,
+        };
+        AdamW::new(&b.params(), config)
+    }
+
+    fn at(steps: u64) -> Position {
+        Position {
+            steps,
+            step_in_epoch: 1,
+            best: vec![Some((0.5, 1)), None],
+            recent: [0.25, f64::NAN].into(),
+            ..Position::default()
+        }
+    }
+
+    /// Three checkpoints: two stay; the newest is read, and the one before it where the newest is torn.
+    #[test]
+    fn checkpoints_rotate_and_a_torn_one_falls_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut o = optim();
+        for steps in 1..=3 {
+            o.slots[0].m = vec![steps as f32; 3];
+            let w = vec![vec![10.0 * steps as f32; 3]];
+            let kept = BTreeMap::from([(1, vec![vec![0.5; 3]])]);
+            save(dir.path(), &at(steps), &o, &w, &kept).unwrap();
+        }
+        let all = files(dir.path()).unwrap();
+        assert_eq!(all.len(), 2);
+        let mut fresh = optim();
+        let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+        assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (3, 30.0, 3.0));
+        assert_eq!((&r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
+        assert!(r.position.recent[0] == 0.25 && r.position.recent[1].is_nan());
+        // A checkpoint of a run with other rules is not this run's.
+        assert!(load(dir.path(), &mut fresh, 1).unwrap().is_none());
+
+        let bytes = fs::read(&all[1]).unwrap();
+        for torn in [&bytes[..bytes.len() - 5], &[bytes.as_slice(), b"x"].concat(), b""] {
+            fs::write(&all[1], torn).unwrap();
+            let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+            assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (2, 20.0, 2.0));
+        }
+        fs::write(&all[0], b"").unwrap();
+        assert!(load(dir.path(), &mut fresh, 2).unwrap().is_none());
+    }
+}
