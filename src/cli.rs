@@ -144,9 +144,9 @@ pub enum Verb {
 /// A study and the part of it that is meant.
 #[derive(Debug, Clone, Args)]
 pub struct StudyArgs {
-    /// demo, paper, paper-corrected, medmnist, or the path of a study file
+    /// demo, paper, paper-corrected, splits, medmnist, or the path of a study file
     pub study: String,
-    /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
+    /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
 }
@@ -189,6 +189,15 @@ pub enum DataVerb {
         #[arg(long)]
         phantom: bool,
     },
+    /// Say what a data set is made of, what its parts share and what is in it twice; writes a page with a figure
+    Audit(AuditArgs),
+    /// Print a data set's card: Croissant JSON-LD with the SHA-256 of every file
+    Card {
+        set: String,
+        /// The generated stand-in instead of the real set
+        #[arg(long)]
+        phantom: bool,
+    },
     /// Download data sets; goes on where an earlier download was cut
     Fetch {
         #[arg(required = true)]
@@ -226,6 +235,25 @@ pub enum DataVerb {
         #[arg(long, value_name = "DIR")]
         write_lists: Option<PathBuf>,
     },
+}
+
+/// What to audit, and how deep.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Data sets; each gets <reports-dir>/data/<set>.md
+    pub sets: Vec<String>,
+    /// The sets, protocol and splits of a study instead; writes <reports-dir>/<study>/data.md
+    #[arg(long, conflicts_with_all = ["sets", "phantom", "preset"])]
+    pub study: Option<String>,
+    /// Read label files only, no image
+    #[arg(long)]
+    pub labels_only: bool,
+    /// The generated stand-ins instead of the real sets
+    #[arg(long)]
+    pub phantom: bool,
+    /// faithful or corrected: the protocol that cuts and reads the sets
+    #[arg(long, default_value = "faithful")]
+    pub preset: crate::study::Preset,
 }
 
 #[derive(Debug, Subcommand)]

@@ -508,3 +508,156 @@ fn completions_and_doctor_answer() {
     complains(&p.medft(&["weights", "list"]), 0, &["dinov2-b", "apache-2.0"]);
     complains(&p.medft(&["data", "list"]), 0, &["ddsm", "isic2019"]);
 }
+
+#[test]
+fn the_audit_of_a_study_is_a_page_with_a_figure() {
+    let p = Place::new();
+    assert_eq!(p.medft(&["data", "synth", "ddsm"]).code, 0);
+    let s = p.study("short", |t| t.replace("[\"aptos2019\"]", "[\"ddsm\", \"isic2019\"]"));
+    // ISIC2019 is not here: its place says so, and the code is 1.
+    let a = p.medft(&["data", "audit", "--study", &s]);
+    complains(
+        &a,
+        1,
+        &[
+            "reports/short/data.md",
+            "isic2019: not audited",
+            "medft data synth isic2019",
+        ],
+    );
+    let page = fs::read_to_string(p.path("reports/short/data.md")).unwrap();
+    let first = page.lines().next().unwrap();
+    assert!(
+        first.contains("phantom") && page.contains("## DDSM, authors split"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| authors (used) |") && page.contains("| same looks |"),
+        "{page}"
+    );
+    assert!(page.contains("## Not audited"), "{page}");
+    for file in ["data.svg", "data.png"] {
+        assert!(p.path("reports/short").join(file).is_file(), "{file}");
+    }
+    // The same input gives the same bytes.
+    let before = p.files("reports/short");
+    p.medft(&["data", "audit", "--study", &s, "--workers", "1"]);
+    assert_eq!(before, p.files("reports/short"));
+    let a = p.medft(&["data", "audit", "ddsm", "--phantom", "--labels-only", "--json"]);
+    assert_eq!(a.code, 0, "{}", a.err);
+    let json: serde_json::Value = serde_json::from_str(&a.out).unwrap();
+    assert!(json[0]["pictures"].is_null() && json[0]["labels"]["leaks"]["test_in_train"]["images"] == 0);
+    assert!(p.path("reports/data/ddsm.md").is_file());
+    complains(&p.medft(&["data", "audit"]), 2, &["no data set", "--study"]);
+    complains(&p.medft(&["data", "audit", "chexpert"]), 2, &["CheXpert", "agreement"]);
+}
+
+#[test]
+fn the_audit_holds_counts_against_the_manifest_and_names_a_broken_image() {
+    let p = Place::new();
+    let root = p.own("ddsm", "DDSM");
+    let images = root.join("ddsm_raw");
+    let mut names: Vec<PathBuf> = fs::read_dir(&images).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    let bytes = fs::read(&names[0]).unwrap();
+    fs::write(&names[0], &bytes[..bytes.len() / 2]).unwrap();
+    let a = p.medft(&["data", "audit", "ddsm"]);
+    complains(&a, 1, &["numbers differ from the manifest", "1 unreadable"]);
+    let page = fs::read_to_string(p.path("reports/data/ddsm.md")).unwrap();
+    let name = names[0].file_name().unwrap().to_str().unwrap().replace('_', "\\_");
+    assert!(page.contains("expected 8,336") && page.contains(&name), "{page}");
+}
+
+#[test]
+fn verify_reports_as_json_and_trusts_what_has_not_changed() {
+    let p = Place::new();
+    let root = p.own("chexpert", "CheXpert");
+    complains(
+        &p.medft(&["data", "verify", "chexpert"]),
+        1,
+        &["no list", "medft data lock chexpert"],
+    );
+    assert_eq!(p.medft(&["data", "lock", "chexpert"]).code, 0);
+    let verify = |flag: &str| {
+        let a = p.medft(&["data", "verify", "chexpert", flag, "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&a.out).unwrap();
+        (a.code, json[0].clone())
+    };
+    std::thread::sleep(std::time::Duration::from_millis(2_200));
+    assert_eq!(verify("--since-lock").0, 0);
+    let (code, r) = verify("--since-lock");
+    assert_eq!(
+        (code, &r["state"], &r["files"]["hashed"]),
+        (0, &"verified".into(), &0.into())
+    );
+    let (code, r) = verify("--full");
+    assert_eq!(code, 0);
+    assert_eq!(r["files"]["hashed"], r["files"]["files"]);
+    fs::write(root.join("train.csv"), "Path\n").unwrap();
+    for flag in ["--since-lock", "--full"] {
+        let (code, r) = verify(flag);
+        assert_eq!(
+            (code, &r["files"]["changed"][0]["path"]),
+            (2, &"train.csv".into()),
+            "{flag}"
+        );
+    }
+    complains(
+        &p.medft(&["data", "verify", "chexpert", "--full", "--since-lock"]),
+        2,
+        &["cannot be used with"],
+    );
+}
+
+#[test]
+fn the_list_of_sets_has_every_licence_and_citation() {
+    let p = Place::new();
+    let a = p.medft(&["data", "list"]);
+    assert_eq!(a.code, 0);
+    for m in medft::manifest::Catalogue::embedded().sets() {
+        for text in [&m.citation.text, &m.licence.labels, &m.licence.text()] {
+            assert!(a.out.contains(text.as_str()), "{}: {text}", m.set);
+        }
+    }
+}
+
+/// One study, both splits of a set: a table each, from runs on different images.
+#[test]
+fn a_study_may_have_several_splits_of_a_set() {
+    let p = Place::new();
+    let s = p.study("both", |t| {
+        t.replace("\"aptos2019\"", "\"isic2019\"")
+            .replace("[\"frozen\", \"unfrozen\"]", "[\"frozen\"]")
+            .replace("[\"linear\", \"mha\"]", "[\"linear\"]")
+            .replace("seeds = [0]", "seeds = [0]\nsplits = [\"authors\", \"grouped\"]")
+    });
+    let a = p.medft(&["reproduce", &s]);
+    assert_eq!(a.code, 0, "{}", a.err);
+    for (rule, title) in [
+        ("authors", "ISIC2019, authors split"),
+        ("grouped", "ISIC2019, grouped split"),
+    ] {
+        let table = fs::read_to_string(p.path(&format!("reports/both/tables/isic2019-{rule}.md"))).unwrap();
+        assert!(table.contains(title) && !table.contains("no result"), "{table}");
+    }
+    let runs = p.medft(&["plan", &s, "--json"]);
+    let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+    let ids: Vec<&str> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["id"].as_str().unwrap())
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{runs}");
+    let tested = |id: &str| {
+        let folder = fs::read_dir(p.path("results/both")).unwrap().map(|e| e.unwrap().path());
+        let mut folder = folder.filter(|f| f.file_name().is_some_and(|n| id.starts_with(n.to_str().unwrap())));
+        fs::read(folder.next().unwrap().join("predictions.parquet")).unwrap()
+    };
+    assert_ne!(tested(ids[0]), tested(ids[1]));
+    complains(
+        &p.medft(&["plan", &s, "--only", "split=official"]),
+        2,
+        &["authors or grouped"],
+    );
+}

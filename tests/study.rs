@@ -128,7 +128,7 @@ fn medmnist_is_the_recipe_it_is_compared_with() {
 #[test]
 fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     let empty = tempfile::tempdir().unwrap();
-    for name in ["demo", "paper", "paper-corrected", "medmnist"] {
+    for name in ["demo", "paper", "paper-corrected", "splits", "medmnist"] {
         assert_eq!(Study::resolve(name, empty.path(), &KNOWN).unwrap(), study(name));
         let path = experiments().join(format!("{name}.toml"));
         assert_eq!(
@@ -140,7 +140,10 @@ fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     std::fs::write(empty.path().join("demo.toml"), text).unwrap();
     assert_eq!(Study::resolve("demo", empty.path(), &KNOWN).unwrap().title, "Mine");
     let e = Study::resolve("papr", empty.path(), &KNOWN).unwrap_err();
-    assert!(e.expected.contains("demo, paper, paper-corrected, medmnist"), "{e}");
+    assert!(
+        e.expected.contains("demo, paper, paper-corrected, splits, medmnist"),
+        "{e}"
+    );
     assert!(e.remedy.starts_with("Did you mean `paper`?"), "{e}");
     let e = Study::resolve("nowhere/x.toml", empty.path(), &KNOWN).unwrap_err();
     assert!(e.at.ends_with("x.toml") && e.remedy.contains("demo, paper"), "{e}");
@@ -385,6 +388,67 @@ fn tiny_models_choose_their_own_patches_but_halve_as_often() {
     assert!(Study::parse("x", "x.toml", &text, &KNOWN).unwrap().report.demo);
     let e = Study::parse("x", "x.toml", &text.replace("crop = 64", "crop = 56"), &KNOWN).unwrap_err();
     assert!(e.expected.contains("sam2-b"), "{e}");
+}
+
+/// A rule in `splits` gives every data set the switches of that rule, and nothing else.
+#[test]
+fn splits_are_an_axis_of_the_study() {
+    let s = study("splits");
+    assert_eq!((s.cells(), s.runs().len()), (12, 36));
+    let tables: Vec<String> = s.tables().iter().map(|(d, p)| s.table(d, p)).collect();
+    assert_eq!(
+        tables.join(" "),
+        "ddsm-authors ddsm-grouped isic2019-authors isic2019-grouped chexpert-authors chexpert-grouped"
+    );
+    let grouped = Filter::parse(&["split=grouped", "dataset=isic2019"], &s).unwrap();
+    let runs: Vec<_> = s.runs().into_iter().filter(|r| grouped.matches(r)).collect();
+    assert_eq!(runs.len(), 6);
+    assert_eq!(
+        runs[0].to_string(),
+        "isic2019 dinov2-b frozen linear seed 0 (faithful), grouped split"
+    );
+    let changed: Vec<&str> = runs[0]
+        .protocol
+        .diff(&Protocol::faithful())
+        .iter()
+        .map(|d| d.0)
+        .collect();
+    assert_eq!(changed, ["isic_split"]);
+    // The authors' half are the runs of the paper's study.
+    let paper = study("paper").runs();
+    let authors = Filter::parse(&["split=authors"], &s).unwrap();
+    assert!(
+        s.runs()
+            .iter()
+            .filter(|r| authors.matches(r))
+            .all(|r| paper.contains(r))
+    );
+}
+
+#[test]
+fn splits_that_make_no_difference_are_one_and_impossible_ones_are_told() {
+    let with = |splits: &str, datasets: &str| {
+        let text = GOOD
+            .replace("heads =", &format!("splits = {splits}\nheads ="))
+            .replace("datasets = [\"ddsm\", \"isic2019\"]", &format!("datasets = {datasets}"));
+        assert_ne!(text, GOOD);
+        Study::parse("good", "good.toml", &text, &KNOWN)
+    };
+    let s = with("[\"authors\", \"grouped\"]", "[\"aptos2019\", \"retinamnist\"]").unwrap();
+    assert_eq!(s.tables().len(), 2);
+    assert_eq!(s.table("aptos2019", &s.tables()[0].1), "aptos2019");
+    let e = with("[\"official\"]", "[\"ddsm\", \"isic2019\"]").unwrap_err();
+    assert!(e.to_string().contains("ddsm has authors and grouped"), "{e}");
+    let e = with("[\"by-lesion\"]", "[\"isic2019\"]").unwrap_err();
+    assert!(e.to_string().contains("authors, grouped or official"), "{e}");
+    let text = GOOD
+        .replace("heads =", "splits = [\"grouped\"]\nheads =")
+        .replace("epochs = 10", "epochs = 10\nisic_split = \"by-lesion\"");
+    let e = Study::parse("good", "good.toml", &text, &KNOWN).unwrap_err();
+    assert!(
+        e.to_string().contains("no `isic_split` where `splits` decides it"),
+        "{e}"
+    );
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
             full: _,
             phantom,
         } => verify_sets(c, &sets, if since_lock { Mode::SinceLock } else { Mode::Full }, phantom),
+        DataVerb::Audit(a) => super::audit::run(c, &a),
+        DataVerb::Card { set, phantom } => super::card::run(c, &set, phantom),
         DataVerb::Fetch {
             sets,
             copy,
@@ -61,13 +63,24 @@ fn list(c: &Context) -> Result<u8> {
         return Ok(OK);
     }
     println!("{}", ui::table(&["set", "title", "state", "licence"], &rows));
-    if c.global.verbose > 0 {
-        for m in c.catalogue.sets() {
-            println!("\n{}: {}", m.set, m.how_to_get());
+    for m in c.catalogue.sets() {
+        let doi = m
+            .citation
+            .doi
+            .as_ref()
+            .map_or_else(String::new, |d| format!(", doi:{d}"));
+        println!(
+            "\n{}: images: {}; labels: {}",
+            m.set,
+            m.licence.text(),
+            m.licence.labels
+        );
+        println!("  cite: {}{doi}", m.citation.text);
+        if c.global.verbose > 0 {
+            println!("  get: {}", m.how_to_get().replace('\n', "\n  "));
             if !m.by_hand().is_empty() {
-                println!("by hand, in the data directory:{}", m.by_hand());
+                println!("  by hand, in the data directory:{}", m.by_hand());
             }
-            println!("{}", m.citation.text);
         }
     }
     Ok(OK)

@@ -1,7 +1,9 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
 mod acquire;
+mod audit;
 mod bench;
+mod card;
 mod data;
 mod doctor;
 mod estimate;
@@ -105,6 +107,7 @@ impl Context {
         runs.sort_by_key(|r| {
             (
                 place(&study.datasets, &r.dataset),
+                study.splits.iter().position(|s| s.as_str() == r.split()),
                 place(&study.backbones, &r.backbone),
                 r.freeze,
                 r.head,

@@ -12,7 +12,7 @@ use crate::report::{
 };
 use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,9 @@ fn finish(
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
     input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    for r in &mut listing.done {
+        r.spec.run.dataset = plan.study.table(&r.spec.run.dataset, &r.spec.run.protocol);
+    }
     input.runs = frame(&listing.done)?;
     Ok((render(&input, to)?, listing.done.len() == all))
 }
@@ -156,14 +159,18 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     let study = &plan.study;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
-        .datasets
-        .iter()
-        .map(|name| {
-            let info = registry::find(name)?.info(&study.protocol);
+        .tables()
+        .into_iter()
+        .map(|(set, protocol)| {
+            let info = registry::find(set)?.info(&protocol);
             let tolerance = tolerances.get(info.target);
+            let name = study.table(set, &protocol);
             Ok(DatasetFacts {
-                name: name.clone(),
-                title: info.title.to_owned(),
+                title: match SplitRule::word(set, &protocol) {
+                    _ if name == set => info.title.to_owned(),
+                    rule => format!("{}, {rule} split", info.title),
+                },
+                name,
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
                 classes: info.classes,
@@ -218,7 +225,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         ),
         datasets,
         backbones,
-        planned: plan.entries.iter().map(planned).collect(),
+        planned: plan.entries.iter().map(|e| planned(study, e)).collect(),
         runs: frame(&listing.done)?,
         evidence: Evidences::default(),
         published,
@@ -243,9 +250,17 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
 /// Published values of a study's data sets: comparable ones as points, others as context.
 fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, context: &mut Vec<ContextValue>) {
     for v in p.values.iter().filter(|v| study.datasets.contains(&v.dataset)) {
+        // Published values are of the authors' splits: they stand beside those, where a study has several.
+        let tables = study.tables();
+        let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
+        let authors = of_set().find(|t| SplitRule::word(t.0, &t.1) == "authors");
+        let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
+            continue;
+        };
+        let dataset = study.table(set, protocol);
         match &v.backbone {
             Some(backbone) if p.comparable => published.push(PublishedPoint {
-                dataset: v.dataset.clone(),
+                dataset,
                 backbone: backbone.clone(),
                 freeze: v.freeze,
                 head: v.head,
@@ -257,7 +272,7 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
                 note: p.backbones.get(backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {
-                dataset: v.dataset.clone(),
+                dataset,
                 label: v.label.clone(),
                 metric: metric_title(&v.metric),
                 value: v.value,
@@ -268,13 +283,13 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
     }
 }
 
-fn planned(e: &Entry) -> PlannedRun {
+fn planned(study: &Study, e: &Entry) -> PlannedRun {
     let one_line = |s: &str| {
         let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
         first.trim_end_matches('.').to_owned()
     };
     PlannedRun {
-        dataset: e.spec.dataset.clone(),
+        dataset: study.table(&e.spec.dataset, &e.spec.protocol),
         backbone: e.spec.backbone.clone(),
         freeze: e.spec.freeze,
         head: e.spec.head,

@@ -172,9 +172,10 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 }
 
 /// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 15] = [
+const IMAGE_SWITCHES: [&str; 16] = [
     "aptos_csv",
     "ddsm_task",
+    "ddsm_split",
     "chexpert_split",
     "chexpert_test",
     "chexpert_no_finding",

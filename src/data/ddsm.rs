@@ -1,14 +1,14 @@
 //! DDSM: digitised film mammograms in MIT's JPEG conversion, one list of image names per part (PROTOCOL 1.1).
 //!
 //! The paper says CBIS-DDSM; the code reads this older set, which has normal cases (Q8). The published lists are the split,
-//! there is no random one. Layout: `ddsm_raw_image_lists/{train,val,test}.txt` and the images in `ddsm_raw/`.
+//! there is no random one; they may be mended so that no case stands in two (`ddsm_split`). Layout: `ddsm_raw_image_lists/{train,val,test}.txt` and the images in `ddsm_raw/`.
 
 use super::files::{self, Unique};
-use super::split::Parts;
+use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
 use crate::study::Protocol;
-use crate::study::protocol::{DdsmTask, Warmup};
+use crate::study::protocol::{DdsmSplit, DdsmTask, Warmup};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,12 @@ impl Source for Ddsm {
             Ok((from..samples.len() as u32).collect())
         };
         let (train, val, test) = (part("train.txt")?, part("val.txt")?, part("test.txt")?);
-        let Parts { train, val, test } = Parts { train, val, test }.none_empty(root)?;
+        let lists = Parts { train, val, test };
+        let parts = match p.ddsm_split {
+            DdsmSplit::Lists => lists,
+            DdsmSplit::ByCase => split::whole_groups(&lists, |i| samples[i as usize].group.as_deref()),
+        };
+        let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
             root: root.to_path_buf(),

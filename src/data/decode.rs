@@ -33,22 +33,43 @@ pub enum Fault {
     TooLarge { width: usize, height: usize },
 }
 
+/// What a file holds besides the pixels that [`decode`] makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// 1 (grey), 3 (colour) or 4 (CMYK).
+    pub channels: usize,
+    pub alpha: bool,
+    /// 16 bits a sample.
+    pub deep: bool,
+    /// The EXIF orientation, 1 to 8, when the file names one.
+    pub orientation: Option<u8>,
+}
+
 /// Decodes a JPEG or PNG file to 1 (L) or 3 (RGB) channels.
 ///
 /// # Errors
 /// A [`Fault`] for anything that is not a whole, undamaged image of at most [`MAX_PIXELS`].
 pub fn decode(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<ImageArray, Fault> {
+    examine(bytes, channels, loading).map(|found| found.0)
+}
+
+/// As [`decode`], with what the conversion to these pixels left out.
+///
+/// # Errors
+/// As [`decode`].
+pub fn examine(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<(ImageArray, Stored), Fault> {
     assert!(matches!(channels, 1 | 3), "1 or 3 channels");
-    let (img, orientation) = match bytes {
+    let (img, stored) = match bytes {
         [0xFF, 0xD8, ..] => decode_jpeg(bytes)?,
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, loading)?,
         _ => return Err(Fault::NotAnImage),
     };
     let img = to_channels(img, channels);
-    Ok(match (loading, orientation) {
+    let img = match (loading, stored.orientation) {
         (ImageLoading::Sane, Some(o)) => orient(img, o),
         _ => img,
-    })
+    };
+    Ok((img, stored))
 }
 
 /// The file that is read for a listed one: the listed file, or [Q44] a `.png` beside it.
@@ -79,8 +100,14 @@ pub fn open(path: &Path, channels: usize, loading: ImageLoading, twin: PngTwin) 
         .map_err(|e| BadInput::new(path.display(), "a whole JPEG or PNG image", e.to_string(), REMEDY).into())
 }
 
-fn decode_jpeg(bytes: &[u8]) -> Result<(ImageArray, Option<u8>), Fault> {
+fn decode_jpeg(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
     let picture = jpeg::decode(bytes, MAX_PIXELS)?;
+    let stored = Stored {
+        channels: picture.channels,
+        alpha: false,
+        deep: false,
+        orientation: picture.orientation,
+    };
     let (channels, data) = match picture.channels {
         4 => (
             3,
@@ -100,7 +127,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(ImageArray, Option<u8>), Fault> {
         channels,
         data,
     };
-    Ok((img, picture.orientation))
+    Ok((img, stored))
 }
 
 /// Pillow's `cmyk2rgb`, with its rounded division by 255.
@@ -112,7 +139,7 @@ fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Option<u8>), Fault> {
+fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Stored), Fault> {
     let fault = |e: png::DecodingError| match e {
         png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Fault::Truncated,
         e => Fault::Png(e.to_string()),
@@ -130,6 +157,11 @@ fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Option
         return Err(Fault::TooLarge { width, height });
     }
     let mut reader = decoder.read_info().map_err(fault)?;
+    // The png crate's expansion reads whole colours and does not look whether the last one is.
+    let palette = reader.info().palette.as_ref().map_or(0, |p| p.len());
+    if !palette.is_multiple_of(3) || palette > 3 * 256 {
+        return Err(Fault::Png(format!("a palette of {palette} bytes")));
+    }
     let size = reader.output_buffer_size().ok_or(Fault::TooLarge { width, height })?;
     let mut raw = vec![0; size];
     let frame = reader.next_frame(&mut raw).map_err(fault)?;
@@ -164,8 +196,13 @@ fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Option
         channels,
         data,
     };
-    let orientation = reader.info().exif_metadata.as_deref().and_then(exif::orientation);
-    Ok((img, orientation))
+    let stored = Stored {
+        channels,
+        alpha: matches!(frame.color_type, png::ColorType::GrayscaleAlpha | png::ColorType::Rgba),
+        deep: frame.bit_depth == png::BitDepth::Sixteen,
+        orientation: reader.info().exif_metadata.as_deref().and_then(exif::orientation),
+    };
+    Ok((img, stored))
 }
 
 /// One 16-bit sample: Pillow opens 16-bit grey as such and clips it when it converts, and takes the high byte of all others.
@@ -275,6 +312,14 @@ mod tests {
                 let _ = decode(&bytes, 1, ImageLoading::Sane);
             }
         }
+    }
+
+    /// Found by fuzzing: a palette that is cut inside a colour made the png crate (0.18.1) panic.
+    #[test]
+    fn a_palette_that_ends_inside_a_colour_is_refused() {
+        let file = folder().join("../fuzz/palette_of_49_bytes.png");
+        let e = decode(&std::fs::read(file).unwrap(), 3, ImageLoading::Authors).unwrap_err();
+        assert_eq!(e, Fault::Png("a palette of 49 bytes".into()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Data sets, splits, decoding, augmentation, loading. Knows no model.
 
 pub mod aptos2019;
+pub mod audit;
 pub mod cache;
 pub mod chexpert;
 pub mod csv;

@@ -196,6 +196,22 @@ pub fn patient_borders<'a>(sorted: &[u32], patient: impl Fn(u32) -> Option<&'a s
     }
 }
 
+/// Given parts with every group whole: a group of several parts goes to the first of them (train, val, test), so that
+/// what is validated and tested is a part of what it was. Rows without a group stay. Parts are in file order.
+pub fn whole_groups<'a>(given: &Parts, group: impl Fn(u32) -> Option<&'a str>) -> Parts {
+    let mut home: HashMap<&str, usize> = HashMap::new();
+    let mut parts: [Vec<u32>; 3] = Default::default();
+    for (part, rows) in [&given.train, &given.val, &given.test].into_iter().enumerate() {
+        for &row in rows {
+            let to = group(row).map_or(part, |g| *home.entry(g).or_insert(part));
+            parts[to].push(row);
+        }
+    }
+    parts.iter_mut().for_each(|rows| rows.sort_unstable());
+    let [train, val, test] = parts;
+    Parts { train, val, test }
+}
+
 /// A random split that keeps groups whole (Q41): sizes as of [`random`], each class in proportion, as near as groups allow.
 ///
 /// A row without a group is its own. Every part has a whole number of places for each class (largest remainders) and

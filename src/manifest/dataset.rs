@@ -59,6 +59,17 @@ pub struct Licence {
     pub from: String,
 }
 
+impl Licence {
+    /// The licence of the images, or that none is known and why.
+    pub fn text(&self) -> String {
+        match (&self.images, &self.images_unknown) {
+            (Some(licence), _) => licence.clone(),
+            (None, Some(why)) => format!("unknown ({why})"),
+            (None, None) => "unknown".into(),
+        }
+    }
+}
+
 /// How to cite the set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@
 //! Knows no model and no reader of data: numbers to be checked against the expected counts are passed in
 //! ([`check_counts`]).
 
+pub mod card;
 pub mod catalogue;
 pub mod dataset;
 mod embedded;

@@ -11,6 +11,7 @@ pub mod claims;
 mod claims_page;
 pub mod compare;
 mod compare_page;
+pub mod data;
 mod dossier;
 pub mod figure;
 pub mod folders;

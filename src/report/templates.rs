@@ -16,7 +16,7 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 11] = builtin![
+const BUILTIN: [(&str, &str); 12] = builtin![
     "table.tex.tera",
     "table.html.tera",
     "card.md.tera",
@@ -27,7 +27,8 @@ const BUILTIN: [(&str, &str); 11] = builtin![
     "table.md.tera",
     "compare.md.tera",
     "claims.md.tera",
-    "summary.md.tera"
+    "summary.md.tera",
+    "data.md.tera"
 ];
 
 /// The engines, one a language.

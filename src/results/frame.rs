@@ -6,7 +6,7 @@ use polars::prelude::*;
 
 /// One row a run, in the order given.
 ///
-/// Columns: `id`, `dataset`, `backbone`, `family`, `scale`, `freeze`, `head`, `preset`, `seed`, `metric`, `value` (null where the
+/// Columns: `id`, `dataset`, `backbone`, `family`, `scale`, `freeze`, `head`, `preset`, `split`, `seed`, `metric`, `value` (null where the
 /// metric is not a number), `headline`, `images`, `params` (of the backbone), `trainable`, `total`, `device`, `hours`, `medft`,
 /// `commit` and `dirty` (null where the binary did not know them).
 ///
@@ -35,6 +35,7 @@ pub fn frame(runs: &[RunRecord]) -> Result<DataFrame> {
         text("freeze", &|r| r.spec.run.freeze.to_string()),
         text("head", &|r| r.spec.run.head.to_string()),
         text("preset", &|r| preset(r).to_owned()),
+        text("split", &|r| r.spec.run.split().to_owned()),
         count("seed", &|r| r.spec.run.seed),
         text("metric", &|r| r.metrics.target.clone()),
         Column::new(

@@ -12,6 +12,7 @@
 //! # optional:
 //! description = "…"
 //! scale = "full"                   # or "tiny": small models of the same code from seeded random weights
+//! splits = ["authors", "grouped"]  # split rules, each a table of its own; without the key the preset's
 //! [protocol]                       # single switches that depart from the preset
 //! epochs = 50
 //! [report]
@@ -26,6 +27,7 @@ use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::published::Published;
 use super::spec::{Freeze, HeadKind, RunSpec, Scale};
+use super::split_rule::{RULE_SWITCHES, SplitRule};
 use super::switches::{METRICS, Switch, Values};
 use super::words::{did_you_mean, or_list};
 use crate::error::BadInput;
@@ -68,22 +70,25 @@ pub struct Study {
     pub freeze: Vec<Freeze>,
     pub heads: Vec<HeadKind>,
     pub seeds: Vec<u64>,
+    /// How data sets are cut; empty for what `protocol` says.
+    pub splits: Vec<SplitRule>,
     pub protocol: Protocol,
     pub report: ReportOptions,
 }
 
 /// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("demo", include_str!("../../experiments/demo.toml")),
     ("paper", include_str!("../../experiments/paper.toml")),
     (
         "paper-corrected",
         include_str!("../../experiments/paper-corrected.toml"),
     ),
+    ("splits", include_str!("../../experiments/splits.toml")),
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "title",
     "description",
     "expected",
@@ -94,6 +99,7 @@ const KEYS: [&str; 12] = [
     "freeze",
     "heads",
     "seeds",
+    "splits",
     "protocol",
     "report",
 ];
@@ -169,6 +175,7 @@ impl Study {
             freeze: top.need("freeze")?.list(|i| i.choice(Freeze::ALL))?,
             heads: top.need("heads")?.list(|i| i.choice(HeadKind::ALL))?,
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
+            splits: read_splits(&top)?,
             protocol,
             report: read_report(&top, scale)?,
         };
@@ -176,23 +183,23 @@ impl Study {
         Ok(study)
     }
 
-    /// Every run of the study. Seeds vary slowest, then data sets, backbones, freeze modes, heads, each in the order of the
-    /// file: the whole table is there once with the first seed before any cell is run a second time.
+    /// Every run of the study. Seeds vary slowest, then data sets, splits, backbones, freeze modes, heads, each in the order
+    /// of the file: the whole table is there once with the first seed before any cell is run a second time.
     pub fn runs(&self) -> Vec<RunSpec> {
         let mut runs = Vec::with_capacity(self.cells() * self.seeds.len());
         for &seed in &self.seeds {
-            for dataset in &self.datasets {
+            for (dataset, protocol) in self.tables() {
                 for backbone in &self.backbones {
                     for &freeze in &self.freeze {
                         for &head in &self.heads {
                             runs.push(RunSpec {
-                                dataset: dataset.clone(),
+                                dataset: dataset.into(),
                                 backbone: backbone.clone(),
                                 scale: self.scale,
                                 freeze,
                                 head,
                                 seed,
-                                protocol: self.protocol.clone(),
+                                protocol: protocol.clone(),
                             });
                         }
                     }
@@ -202,9 +209,40 @@ impl Study {
         runs
     }
 
+    /// The tables of the study: data sets, each under every split rule that cuts it differently.
+    pub fn tables(&self) -> Vec<(&str, Protocol)> {
+        let of = |d: &'_ String| self.protocols(d).into_iter();
+        self.datasets
+            .iter()
+            .flat_map(|d| of(d).map(move |p| (d.as_str(), p)))
+            .collect()
+    }
+
+    /// The name of the table of `dataset` under `protocol`: the data set, with the split where the study has several of it.
+    pub fn table(&self, dataset: &str, protocol: &Protocol) -> String {
+        if self.protocols(dataset).len() < 2 {
+            return dataset.into();
+        }
+        format!("{dataset}-{}", SplitRule::word(dataset, protocol))
+    }
+
+    fn protocols(&self, dataset: &str) -> Vec<Protocol> {
+        if self.splits.is_empty() {
+            return vec![self.protocol.clone()];
+        }
+        let mut all = Vec::new();
+        for rule in &self.splits {
+            let mut p = self.protocol.clone();
+            if rule.set(dataset, &mut p) && !all.contains(&p) {
+                all.push(p);
+            }
+        }
+        all
+    }
+
     /// Number of table cells: runs without counting seeds.
     pub fn cells(&self) -> usize {
-        self.datasets.len() * self.backbones.len() * self.freeze.len() * self.heads.len()
+        self.tables().len() * self.backbones.len() * self.freeze.len() * self.heads.len()
     }
 }
 
@@ -254,6 +292,20 @@ fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
         };
     }
     Ok(report)
+}
+
+/// The split rules, where the study names any; then no switch of theirs may be set by hand.
+fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
+    let Some(item) = top.get("splits") else {
+        return Ok(Vec::new());
+    };
+    let switches = top.get("protocol").map(|i| i.section()).transpose()?;
+    let set = switches.and_then(|s| s.items().into_iter().find(|i| RULE_SWITCHES.contains(&i.key.as_str())));
+    if let Some(set) = set {
+        let expected = format!("no `{}` where `splits` decides it", set.key);
+        return Err(set.bad(expected, "Remove this line, or `splits`."));
+    }
+    item.list(|i| i.choice(SplitRule::ALL))
 }
 
 /// The preset with the switches of `[protocol]` set.
@@ -347,6 +399,15 @@ fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
                 "Change `crop` or leave the backbone out.",
             );
         }
+    }
+    let without = study.datasets.iter().find(|d| study.protocols(d).is_empty());
+    if let Some(dataset) = without {
+        return bad(
+            &["splits"],
+            format!("a split that every data set has; {dataset} has authors and grouped"),
+            "official alone".into(),
+            "Add another rule to `splits`, or leave the data set out.",
+        );
     }
     let [low, high] = p.crop_scale;
     if low > high || low > 1.0 {

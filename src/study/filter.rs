@@ -1,4 +1,4 @@
-//! `--only backbone=dinov2-*,dataset=ddsm,seed=0`: a part of a study's runs.
+//! `--only backbone=dinov2-*,dataset=ddsm,split=grouped,seed=0`: a part of a study's runs.
 //!
 //! Pairs of the same key are alternatives, different keys must all hold; several `--only` are read as one. `*` stands for
 //! any run of characters in names of backbones and data sets. A value that no run of the study has is an error: a filter
@@ -6,16 +6,17 @@
 
 use super::file::Study;
 use super::spec::RunSpec;
+use super::split_rule::SplitRule;
 use super::words::{did_you_mean, glob, or_list};
 use crate::error::BadInput;
 
-const KEYS: [&str; 5] = ["backbone", "dataset", "head", "freeze", "seed"];
+const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];
 
 /// Which runs of a study are meant. The default one keeps all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Alternatives for each of `KEYS`; none means all.
-    wanted: [Vec<String>; 5],
+    wanted: [Vec<String>; 6],
 }
 
 impl Filter {
@@ -63,6 +64,7 @@ impl Filter {
             &run.dataset,
             run.head.as_str(),
             run.freeze.as_str(),
+            run.split(),
             seed.as_str(),
         ];
         (0..KEYS.len()).all(|k| self.wanted[k].is_empty() || self.wanted[k].iter().any(|w| matches(k, w, have[k])))
@@ -89,6 +91,16 @@ fn values(study: &Study, key: usize) -> Vec<String> {
         1 => study.datasets.clone(),
         2 => study.heads.iter().map(ToString::to_string).collect(),
         3 => study.freeze.iter().map(ToString::to_string).collect(),
+        4 => {
+            let mut words = Vec::new();
+            for (dataset, protocol) in study.tables() {
+                let word = SplitRule::word(dataset, &protocol).to_owned();
+                if !words.contains(&word) {
+                    words.push(word);
+                }
+            }
+            words
+        }
         _ => study.seeds.iter().map(ToString::to_string).collect(),
     }
 }

@@ -27,6 +27,24 @@ use std::fmt;
 /// have other ids and are recomputed, never mixed.
 pub const PROTOCOL_REVISION: u32 = 1;
 
+/// Switches that came after the first results: field, value that means what medft did before, the data set they concern.
+///
+/// Such a switch is hashed only where it says something: for its data set, at another value. The ids of all other runs
+/// stay what they were.
+const LATER: [(&str, &str, &str); 1] = [("ddsm_split", "lists", "ddsm")];
+
+/// The spec as it is hashed.
+fn hashed(spec: &RunSpec) -> Value {
+    let mut json = serde_json::to_value(spec).expect("a spec holds words and numbers only");
+    if let Some(protocol) = json["protocol"].as_object_mut() {
+        protocol.retain(|field, value| {
+            let later = LATER.iter().find(|l| l.0 == field);
+            later.is_none_or(|(_, before, dataset)| spec.dataset == *dataset && value != before)
+        });
+    }
+    json
+}
+
 /// What a run reads besides its spec, by content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
@@ -86,8 +104,7 @@ pub struct RunId(String);
 impl RunId {
     /// The id of `spec` on these inputs.
     pub fn new(spec: &RunSpec, inputs: &Inputs) -> Self {
-        let spec = serde_json::to_value(spec).expect("a spec holds words and numbers only");
-        Self::of(&canonical_json(&spec), inputs, PROTOCOL_REVISION)
+        Self::of(&canonical_json(&hashed(spec)), inputs, PROTOCOL_REVISION)
     }
 
     fn of(spec: &str, inputs: &Inputs, revision: u32) -> Self {
@@ -390,6 +407,22 @@ mod tests {
                 Values::Metric => try_one(&pointer, json!("roc_auc")),
             }
         }
+    }
+
+    /// A switch that came later changes no id where it decides nothing, and a record from before it reads as it was meant.
+    #[test]
+    fn a_later_switch_leaves_other_ids_alone() {
+        let id = |s: &RunSpec| RunId::new(s, &inputs());
+        let mut isic = RunSpec {
+            dataset: "isic2019".into(),
+            ..spec()
+        };
+        let before = id(&isic);
+        isic.protocol.ddsm_split = super::super::protocol::DdsmSplit::ByCase;
+        assert_eq!(id(&isic), before);
+        let mut old = serde_json::to_value(spec()).unwrap();
+        old["protocol"].as_object_mut().unwrap().shift_remove("ddsm_split");
+        assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other room.
 //!
-//! Read in this order: [`protocol`] and [`spec`] are the words, [`switches`] says what each word means, [`file`](mod@file)
+//! Read in this order: [`protocol`], [`spec`] and [`split_rule`] are the words, [`switches`] says what each word means, [`file`](mod@file)
 //! turns a study file into runs, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
 //! the results are compared with.
 
@@ -12,6 +12,7 @@ mod located;
 pub mod protocol;
 pub mod published;
 pub mod spec;
+pub mod split_rule;
 pub mod switches;
 pub mod tolerance;
 mod words;
@@ -23,5 +24,6 @@ pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use protocol::{Preset, Protocol};
 pub use published::{AuthorsCode, BackboneNote, Published, PublishedValue};
 pub use spec::{Freeze, HeadKind, RunSpec, Scale};
+pub use split_rule::SplitRule;
 pub use switches::{METRICS, Switch};
 pub use tolerance::{Tolerance, Tolerances};

@@ -50,6 +50,8 @@ switch!(/// [Q6] Which APTOS label file is the data set.
     AptosCsv { Train1, TrainFull });
 switch!(/// [Q9] The DDSM task.
     DdsmTask { NormalVsLesion, ThreeClass, CancerVsRest });
+switch!(/// What the lists of DDSM keep together: five case numbers stand in two of them.
+    DdsmSplit { Lists, ByCase });
 switch!(/// [Q10] How train.csv of CheXpert is cut.
     ChexpertSplit { LabelSlices, PatientBorders });
 switch!(/// [Q11] What CheXpert is tested on.
@@ -114,6 +116,9 @@ pub struct Protocol {
     // data
     pub aptos_csv: AptosCsv,
     pub ddsm_task: DdsmTask,
+    /// Later than the first records, which lack it; see `LATER` in [`super::id`].
+    #[serde(default = "lists")]
+    pub ddsm_split: DdsmSplit,
     pub chexpert_split: ChexpertSplit,
     pub chexpert_test: ChexpertTest,
     pub chexpert_no_finding: ChexpertNoFinding,
@@ -168,6 +173,18 @@ pub struct Protocol {
     pub checkpointing: bool,
 }
 
+fn lists() -> DdsmSplit {
+    DdsmSplit::Lists
+}
+
+impl std::str::FromStr for Preset {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|p| p.to_string() == s);
+        found.copied().ok_or_else(|| Self::words().join(" or "))
+    }
+}
+
 impl Preset {
     /// The protocol of this name, with nothing overridden.
     pub fn protocol(self) -> Protocol {
@@ -185,6 +202,7 @@ impl Protocol {
             preset: Preset::Faithful,
             aptos_csv: AptosCsv::Train1,
             ddsm_task: DdsmTask::NormalVsLesion,
+            ddsm_split: DdsmSplit::Lists,
             chexpert_split: ChexpertSplit::LabelSlices,
             chexpert_test: ChexpertTest::TrainCsv,
             chexpert_no_finding: ChexpertNoFinding::SetWhenAllZero,
@@ -231,6 +249,7 @@ impl Protocol {
         Self {
             preset: Preset::Corrected,
             aptos_csv: AptosCsv::TrainFull,
+            ddsm_split: DdsmSplit::ByCase,
             chexpert_split: ChexpertSplit::PatientBorders,
             chexpert_no_finding: ChexpertNoFinding::AsInFile,
             isic_split: IsicSplit::ByLesion,

@@ -1,6 +1,7 @@
 //! One run of the matrix, without any path in it.
 
 use super::protocol::Protocol;
+use super::split_rule::SplitRule;
 use serde::{Deserialize, Serialize};
 
 /// Whether the backbone's parameters train.
@@ -42,7 +43,14 @@ pub struct RunSpec {
     pub protocol: Protocol,
 }
 
-/// One line for people: `ddsm dinov2-b frozen linear seed 0 (faithful)`.
+impl RunSpec {
+    /// The word for how the data set is cut: a [`SplitRule`], or `mixed`.
+    pub fn split(&self) -> &'static str {
+        SplitRule::word(&self.dataset, &self.protocol)
+    }
+}
+
+/// One line for people: `ddsm dinov2-b frozen linear seed 0 (faithful)`; a split that is not the preset's is named.
 impl std::fmt::Display for RunSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -58,7 +66,11 @@ impl std::fmt::Display for RunSpec {
             f,
             "{dataset} {backbone} {freeze} {head} seed {seed} ({})",
             protocol.preset
-        )
+        )?;
+        match self.split() {
+            own if own == SplitRule::word(dataset, &protocol.preset.protocol()) => Ok(()),
+            other => write!(f, ", {other} split"),
+        }
     }
 }
 

@@ -46,6 +46,22 @@ fn ddsm_labels_follow_the_task_and_groups_the_case() {
         (vec!["B_3159".into()], 1)
     );
     assert!(l.test_in_train.groups.is_empty());
+    let p = Protocol {
+        ddsm_split: DdsmSplit::ByCase,
+        ..Protocol::faithful()
+    };
+    // The case B_3159 goes whole to train; val would be empty, which is told.
+    files.fails("ddsm", &p, &["4, 0 and 1 of them"]);
+    files.put(
+        "ddsm_raw_image_lists/val.txt",
+        b"benign_01-B_3159_1.LEFT_CC.LJPEG.1.jpg\nnormal_01-A_0009_1.LEFT_CC.LJPEG.1.jpg\n",
+    );
+    let d = files.load("ddsm", &p).unwrap();
+    assert_eq!(
+        (d.train.clone(), d.val.clone(), d.test.clone()),
+        (vec![0, 1, 2, 3], vec![4], vec![5])
+    );
+    assert!(leaks(&d).none());
 }
 
 #[test]
@@ -107,4 +123,13 @@ fn the_real_ddsm_lists_give_the_published_counts() {
     assert_eq!(l.test_in_train.groups, ["A_1632"]);
     assert_eq!(l.test_in_val.groups, ["B_3159"]);
     assert_eq!(l.test_in_train.images_of_shared_groups, 4);
+
+    // By hand from the five cases, four images a list each: 4 of test and 12 of val go to train, 4 of test to val.
+    let c = source.load(&root, &Protocol::corrected()).unwrap();
+    assert!(leaks(&c).none());
+    assert_eq!(
+        (c.train.len(), c.val.len(), c.test.len()),
+        (8336 + 16, 1040 - 12 + 4, 1044 - 8)
+    );
+    assert!(c.test.iter().all(|i| two.test.contains(i)));
 }

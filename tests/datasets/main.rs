@@ -1,6 +1,7 @@
 //! The data-set readers on small files in the real layouts, on vectors made by CPython, pandas and NumPy, and on the real
 //! label files where they are at hand.
 
+mod audit;
 mod chexpert;
 mod ddsm;
 mod isic2019;

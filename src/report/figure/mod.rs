@@ -5,6 +5,7 @@
 //! captions state.
 
 mod axes;
+pub mod balance;
 mod calibration;
 mod confusion;
 mod dots;
