@@ -75,6 +75,9 @@ pub struct Global {
     /// Threads that decode and augment (default: all cores); never changes a result
     #[arg(long, global = true, value_name = "N")]
     pub workers: Option<usize>,
+    /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
+    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     /// Machine-readable output on stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -109,10 +112,10 @@ impl FromStr for DeviceWord {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Data sets: list, verify, lock, synth
+    /// Data sets: list, fetch, import, verify, lock, synth
     #[command(subcommand)]
     Data(DataVerb),
-    /// Pretrained weights: list, verify
+    /// Pretrained weights: list, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
     /// Say for every run of a study whether it is done, can start, or what blocks it
@@ -120,11 +123,16 @@ pub enum Verb {
     /// Run what is missing of a study
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
-    Report(StudyArgs),
-    /// Hold a study against the published values; exit code 1 where one differs
-    Compare(StudyArgs),
+    Report(ReportArgs),
+    /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
+    Compare(CompareArgs),
+    /// Hold every stored and rendered number against what it follows from; exit code 2 where one was edited
+    VerifyResults {
+        /// Studies (default: every folder of results)
+        studies: Vec<String>,
+    },
     /// verify → run → report → compare
-    Reproduce(StudyArgs),
+    Reproduce(ReportArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Say what medft finds on this machine
@@ -141,6 +149,26 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// A study and how its report is made.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Resamples of the test images behind intervals and tests; 0 for none
+    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
+    pub replicates: usize,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// With this, both are folders of results, such as results/paper: runs of the same id are paired
+    #[arg(conflicts_with = "only")]
+    pub other: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -160,6 +188,27 @@ pub enum DataVerb {
         /// The generated stand-ins instead of the real sets
         #[arg(long)]
         phantom: bool,
+    },
+    /// Download data sets; goes on where an earlier download was cut
+    Fetch {
+        #[arg(required = true)]
+        sets: Vec<String>,
+        /// Which of several copies of a set: 28, 64, 128 or 224 of MedMNIST; see data-manifests
+        #[arg(long, value_name = "WORD")]
+        copy: Option<String>,
+        /// Accept licence and terms, which are shown in any case
+        #[arg(long)]
+        accept_terms: bool,
+    },
+    /// Take in the archives of a data set that you downloaded yourself
+    Import {
+        set: String,
+        /// All archives of the set, under their published names
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+        /// Which of several copies of the set they are
+        #[arg(long, value_name = "WORD")]
+        copy: Option<String>,
     },
     /// Hash a data set you brought and write its list
     Lock {
@@ -183,6 +232,14 @@ pub enum DataVerb {
 pub enum WeightsVerb {
     /// Each backbone's weights: source, licence, pin, and whether they are here
     List,
+    /// Download weights; goes on where an earlier download was cut
+    Fetch {
+        /// Backbones (default: those of the paper)
+        backbones: Vec<String>,
+        /// This published file instead of the preferred one (see `weights list`)
+        #[arg(long = "pin", value_name = "NAME")]
+        pins: Vec<String>,
+    },
     /// Hash the weights that are here and hold them against their pins
     Verify {
         /// Backbones (default: all)

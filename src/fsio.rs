@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+const TEMP_PREFIX: &str = ".medft-";
+const TEMP_SUFFIX: &str = ".tmp";
 
 /// Writes `bytes` to `path` atomically; creates missing parent folders.
 ///
@@ -17,31 +21,85 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// As [`write_atomic`], for content that is produced piece by piece.
-pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
-    let dir = match path.parent() {
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut Pending) -> io::Result<()>) -> Result<()> {
+    let mut file = Pending::create(path)?;
+    fill(&mut file).map_err(|e| describe(path, &e))?;
+    file.publish()
+}
+
+/// A file that nobody sees before it is published; dropped unpublished, it leaves nothing.
+pub struct Pending {
+    path: PathBuf,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl Pending {
+    /// Opens a temp file beside `path`; creates missing parent folders.
+    ///
+    /// # Errors
+    /// [`BadInput`] with a remedy when the folder is not writable.
+    pub fn create(path: &Path) -> Result<Self> {
+        let open = || -> io::Result<NamedTempFile> {
+            fs::create_dir_all(folder(path))?;
+            let tmp = tempfile::Builder::new()
+                .prefix(TEMP_PREFIX)
+                .suffix(TEMP_SUFFIX)
+                .tempfile_in(folder(path))?;
+            // Tells `sweep` that its writer lives; where a file system has no locks, `sweep` removes nothing.
+            let _ = tmp.as_file().lock();
+            Ok(tmp)
+        };
+        let tmp = open().map_err(|e| describe(path, &e))?;
+        Ok(Self {
+            path: path.into(),
+            out: BufWriter::with_capacity(1 << 16, tmp),
+        })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// [`BadInput`] with a remedy when the disk is full.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| describe(&self.path, &e))
+    }
+
+    /// Makes the content durable and gives it its name.
+    ///
+    /// # Errors
+    /// [`BadInput`] with a remedy when the disk is full; the old file is then untouched.
+    pub fn publish(self) -> Result<()> {
+        let Self { path, out } = self;
+        let run = || -> io::Result<()> {
+            let tmp = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            tmp.as_file().sync_all()?;
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o644))?;
+            }
+            tmp.persist(&path).map_err(|e| e.error)?;
+            File::open(folder(&path))?.sync_all()
+        };
+        run().map_err(|e| describe(&path, &e))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
-    };
-    let run = || -> io::Result<()> {
-        fs::create_dir_all(dir)?;
-        let mut tmp = tempfile::Builder::new()
-            .prefix(".medft-")
-            .suffix(".tmp")
-            .tempfile_in(dir)?;
-        let mut w = BufWriter::with_capacity(1 << 16, tmp.as_file_mut());
-        fill(&mut w)?;
-        w.flush()?;
-        drop(w);
-        tmp.as_file().sync_all()?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o644))?;
-        }
-        tmp.persist(path).map_err(|e| e.error)?;
-        File::open(dir)?.sync_all()
-    };
-    run().map_err(|e| describe(path, &e))
+    }
 }
 
 fn describe(path: &Path, e: &io::Error) -> anyhow::Error {
@@ -55,6 +113,64 @@ fn describe(path: &Path, e: &io::Error) -> anyhow::Error {
         _ => "Check the folder, then run the same command again; finished work is kept.",
     };
     BadInput::new(path.display(), "to write this file", e.to_string(), remedy).into()
+}
+
+/// Takes an exclusive lock on `path`, which is created where it is missing; `on_wait` is told once where another process
+/// has it. The lock ends with the returned file. Whoever had it may delete the file: the next one locks a new one.
+pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
+    use std::os::unix::fs::MetadataExt;
+    let mut told = false;
+    loop {
+        let mut open = fs::OpenOptions::new();
+        let file = open.read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.try_lock().is_err() {
+            if !std::mem::replace(&mut told, true) {
+                on_wait();
+            }
+            file.lock()?;
+        }
+        let here = file.metadata()?;
+        if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Creates a folder and its parents.
+///
+/// # Errors
+/// [`BadInput`] with a remedy, as [`write_atomic`].
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| describe(path, &e))
+}
+
+/// Removes the temp files that killed writers left in `dir`; those that a living process is writing are kept.
+///
+/// # Errors
+/// Where the folder cannot be listed or a file not removed.
+pub fn sweep(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot list {}", dir.display()))?,
+    };
+    for e in entries {
+        let path = e.with_context(|| format!("cannot list {}", dir.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !(name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)) {
+            continue;
+        }
+        // A file that is not there any more got its name meanwhile.
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a whole file; the error names it.

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod fetch;
 pub mod fsio;
 pub mod manifest;
 pub mod model;

@@ -150,6 +150,26 @@ fn threads_and_order_do_not_change_a_byte() {
     assert_eq!(a.files("results/short"), b.files("results/short"));
 }
 
+/// The heads of a frozen backbone are trained in one pass; each must come out as it does alone.
+#[test]
+fn heads_trained_together_are_those_trained_apart() {
+    let (a, b) = (Place::new(), Place::new());
+    let frozen = |t: String| t.replace("[\"frozen\", \"unfrozen\"]", "[\"frozen\"]");
+    for (name, augment) in [("cached", "\naugment = \"none\"\n"), ("drawn", "")] {
+        let change = |t: String| frozen(t) + augment;
+        let s = a.study(name, change);
+        b.study(name, change);
+        let together = a.medft(&["run", &s, "-v"]);
+        assert_eq!(together.code, 0, "{}", together.err);
+        for head in ["head=mha", "head=linear"] {
+            assert_eq!(b.medft(&["run", &s, "--only", head]).code, 0);
+        }
+        assert_eq!(a.files(&format!("results/{name}")), b.files(&format!("results/{name}")));
+    }
+}
+
+/// Real training with a checkpoint after every step: the kills fall into the writing of phantoms, features, steps,
+/// checkpoints and records.
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let (a, b) = (Place::new(), Place::new());
@@ -157,21 +177,89 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let s = a.study("short", longer);
     b.study("short", longer);
     assert_eq!(a.medft(&["run", &s]).code, 0);
-    // The first kills fall into the writing of the phantom, later ones into training and records.
-    for wait in [20, 60, 150, 300, 600, 900, 200, 700] {
+    let mut hit = 0;
+    for wait in [20, 60, 150, 300, 600, 900, 200, 700, 500, 400] {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
             .current_dir(b.0.path())
-            .args(["run", &s])
+            .args(["run", &s, "--checkpoint-every", "0"])
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(wait));
+        hit += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    assert!(hit >= 5, "only {hit} kills met a living process");
     let last = b.medft(&["run", &s]);
     assert_eq!(last.code, 0, "{}", last.err);
     assert_eq!(a.files("results/short"), b.files("results/short"));
+}
+
+/// SIGINT finishes the step, writes a checkpoint and ends with 130; the next run goes on from there.
+#[test]
+fn an_interrupted_run_checkpoints_and_goes_on_to_the_same_bytes() {
+    let (a, b) = (Place::new(), Place::new());
+    let longer = |t: String| t.replace("epochs = 2", "epochs = 40");
+    let s = a.study("short", longer);
+    b.study("short", longer);
+    let only = ["--only", "freeze=unfrozen,head=linear"];
+    assert_eq!(a.medft(&[&["run", &s], &only[..]].concat()).code, 0);
+    assert_eq!(b.medft(&["data", "synth", "aptos2019"]).code, 0);
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
+        .current_dir(b.0.path())
+        .args(["run", &s, "--checkpoint-every", "0"])
+        .args(only)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The first checkpoint says that training is under way.
+    let checkpoints = || {
+        let runs = fs::read_dir(b.path("results/short")).into_iter().flatten().flatten();
+        runs.flat_map(|r| {
+            fs::read_dir(r.path().join("checkpoint"))
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
+        .count()
+    };
+    while checkpoints() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(checkpoints() > 0);
+    let plan = b.medft(&[&["plan", &s, "--json"], &only[..]].concat());
+    assert!(plan.out.contains("\"resume\""), "{}", plan.out);
+    assert_eq!(b.medft(&[&["run", &s], &only[..]].concat()).code, 0);
+    assert_eq!(a.files("results/short"), b.files("results/short"));
+}
+
+#[test]
+fn an_exploding_run_leaves_its_evidence_and_the_study_goes_on() {
+    let p = Place::new();
+    let s = p.study("wild", |t| t.replace("lr = 2e-3", "lr = 1e9"));
+    let a = p.medft(&["run", &s, "--only", "freeze=unfrozen"]);
+    complains(&a, 1, &["failed", "loss", "step"]);
+    let mut failed = 0;
+    for e in fs::read_dir(p.path("results/wild")).unwrap() {
+        let run = e.unwrap().path();
+        let text = fs::read_to_string(run.join("failed.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let f = &record["content"];
+        assert!(f["step"].as_u64().unwrap() >= 1 && f["lr"] == 1e9, "{text}");
+        assert_eq!(f["images"].as_array().unwrap().len(), 16, "{text}");
+        assert!(!f["losses"].as_array().unwrap().is_empty(), "{text}");
+        assert!(fs::read_dir(run.join("checkpoint")).unwrap().count() > 0);
+        failed += 1;
+    }
+    assert_eq!(failed, 2, "both heads were tried");
+    let plan = p.medft(&["plan", &s, "--only", "freeze=unfrozen"]);
+    complains(&plan, 0, &["failed", "loss"]);
 }
 
 #[test]
@@ -367,6 +455,49 @@ fn an_edited_record_is_found_and_not_counted() {
     complains(&a, 1, &["metrics.json"]);
     let plan = p.medft(&["plan", &s]);
     complains(&plan, 0, &["stale"]);
+}
+
+/// With one benchmark stored, its backbone's runs are measured and the others guessed; without any, nothing is claimed.
+#[test]
+fn a_plan_says_how_long_and_where_it_guesses() {
+    let p = Place::new();
+    let plan = |p: &Place| {
+        let only = "dataset=ddsm,seed=0,freeze=frozen,head=linear,backbone=dinov2-b,backbone=mae-b";
+        let a = p.medft(&["plan", "paper", "--only", only, "--json"]);
+        serde_json::from_str::<serde_json::Value>(&a.out).unwrap()
+    };
+    for line in plan(&p).as_array().unwrap() {
+        assert!(line["hours"].is_null() && line["basis"]["from"] == "unknown", "{line}");
+    }
+    let a = p.medft(&[
+        "bench",
+        "forward",
+        "--backbone",
+        "dinov2-b",
+        "--batch",
+        "1",
+        "--steps",
+        "1",
+        "--size",
+        "56",
+        "--json",
+    ]);
+    assert_eq!(a.code, 0, "{}", a.err);
+    let rate = serde_json::from_str::<serde_json::Value>(&a.out).unwrap()["images_per_s"]
+        .as_f64()
+        .unwrap();
+    let after = plan(&p);
+    let [dinov2, mae] = after.as_array().unwrap().as_slice() else {
+        panic!("{after}")
+    };
+    assert_eq!(
+        (&dinov2["basis"]["from"], &mae["basis"]["from"]),
+        (&"bench".into(), &"guess".into())
+    );
+    // One frozen pass over 8,336 images in each of 100 epochs and one over the 2,084 others, at 16 times the pixels.
+    let expected = (8336.0 * 100.0 + 1040.0 + 1044.0) * 16.0 / rate / 3600.0;
+    let found = dinov2["hours"].as_f64().unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found} against {expected}");
 }
 
 #[test]

@@ -550,10 +550,11 @@ fn weights_are_found_verified_and_refused() {
     let r = judged(&all, dir.path(), Check::Cached);
     assert_eq!(r.state, WeightsState::Missing);
     let e = r.require().unwrap_err();
-    assert!(
-        e.remedy
-            .contains("hf download pub/toy-model model.safetensors --revision abc --local-dir"),
-        "{e}"
+    assert!(e.remedy.contains("medft weights fetch toy"), "{e}");
+    let by_hand = all.pins("toy").unwrap()[0].by_hand(Path::new("weights"));
+    assert_eq!(
+        by_hand,
+        "hf download pub/toy-model model.safetensors --revision abc --local-dir 'weights/toy-hf'"
     );
 
     for place in [
@@ -576,7 +577,8 @@ fn weights_are_found_verified_and_refused() {
             "{e}"
         );
         assert!(
-            e.remedy.starts_with("Delete the file and fetch it again: hf download"),
+            e.remedy
+                .starts_with("Delete the file and fetch it again: medft weights fetch toy"),
             "{e}"
         );
         fs::remove_file(dir.path().join(place)).unwrap();
@@ -656,7 +658,7 @@ fn a_hash_first_seen_is_locked_and_holds() {
     fs::write(&file, "weighTs").unwrap();
     let e = judged(&all, dir.path(), Check::Cached).require().unwrap_err();
     assert!(e.expected.contains("the one first seen (weights.lock)"), "{e}");
-    assert!(e.remedy.contains("curl -L --create-dirs -o"), "{e}");
+    assert!(e.remedy.contains("medft weights fetch toy"), "{e}");
     assert_eq!(
         fs::read_to_string(dir.path().join("weights/weights.lock")).unwrap(),
         lock

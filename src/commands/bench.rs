@@ -1,5 +1,6 @@
 //! `medft bench`: throughput of this machine, as median and spread over steps.
 
+use super::estimate::{self, Machine, Measurement};
 use super::{Context, OK};
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::{Label, Task};
@@ -39,7 +40,22 @@ struct Report {
 
 pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     let r = match a.what {
-        BenchWhat::Forward | BenchWhat::Train => model(c, a)?,
+        BenchWhat::Forward | BenchWhat::Train => {
+            let r = model(c, a)?;
+            if a.head == HeadKind::Linear {
+                estimate::keep(
+                    c,
+                    &Measurement {
+                        what: r.what.clone(),
+                        backbone: a.backbone.clone(),
+                        size: a.size,
+                        machine: Machine::this(c),
+                        images_per_s: r.images_per_s,
+                    },
+                )?;
+            }
+            r
+        }
         BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => files(c, a)?,
     };
     if c.global.json {

@@ -21,6 +21,12 @@ pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
             full: _,
             phantom,
         } => verify_sets(c, &sets, if since_lock { Mode::SinceLock } else { Mode::Full }, phantom),
+        DataVerb::Fetch {
+            sets,
+            copy,
+            accept_terms,
+        } => super::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
+        DataVerb::Import { set, archives, copy } => super::acquire::import(c, &set, &archives, copy.as_deref()),
         DataVerb::Lock { sets } => lock(c, &sets),
         DataVerb::Synth {
             sets,
@@ -57,7 +63,11 @@ fn list(c: &Context) -> Result<u8> {
     println!("{}", ui::table(&["set", "title", "state", "licence"], &rows));
     if c.global.verbose > 0 {
         for m in c.catalogue.sets() {
-            println!("\n{}: {}\n{}", m.set, m.how_to_get(), m.citation.text);
+            println!("\n{}: {}", m.set, m.how_to_get());
+            if !m.by_hand().is_empty() {
+                println!("by hand, in the data directory:{}", m.by_hand());
+            }
+            println!("{}", m.citation.text);
         }
     }
     Ok(OK)
@@ -139,18 +149,28 @@ fn lock(c: &Context, sets: &[String]) -> Result<u8> {
 /// Reads the label files of a real set and forms its splits.
 fn read_labels(c: &Context, set: &str) -> Result<()> {
     let source = registry::find(set)?;
-    let p = Protocol::faithful();
-    let root = c.global.data_dir.join(source.info(&p).folder);
+    let root = c.global.data_dir.join(source.info(&Protocol::faithful()).folder);
     if root.is_dir() {
-        let d = source.load(&root, &p)?;
-        eprintln!(
-            "{set}: {} images; train {}, val {}, test {}",
-            d.samples.len(),
-            d.train.len(),
-            d.val.len(),
-            d.test.len()
-        );
+        read_labels_in(set, &root)?;
     }
+    Ok(())
+}
+
+/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
+/// set lies there (APTOS 2019 has two).
+pub(super) fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
+    let source = registry::find(set)?;
+    let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
+    let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
+    let other_copy = !all_there(&faithful) && all_there(&corrected);
+    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
+    eprintln!(
+        "{set}: {} images; train {}, val {}, test {}",
+        d.samples.len(),
+        d.train.len(),
+        d.val.len(),
+        d.test.len()
+    );
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use super::ui::{Unit, bar};
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::fsio;
-use crate::manifest::{Check, Kind, Mode, Places, SetReport, WeightsReport, verify_set, verify_weights};
+use crate::manifest::{
+    Check, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set, verify_weights,
+};
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::MhaBody;
 use crate::study::{HeadKind, Inputs, RunSpec, Scale};
@@ -15,7 +17,7 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 /// What stands for the weights of a tiny model in run ids: it has no file, its values are drawn.
-const SEEDED: &str = "medft tiny model, weights drawn from seed 0";
+const SEEDED: &str = "medft tiny model, weights drawn from seed 0 by their names in the backbone";
 
 /// Reports on all inputs of a list of runs; each data set and weights file is looked at once.
 pub struct Inventory {
@@ -116,6 +118,14 @@ impl Inventory {
             pretrained,
             ids,
         })
+    }
+
+    /// Whether an input of a run is here but is not what it should be.
+    pub fn differs(&self, r: &RunSpec) -> bool {
+        self.sets[&r.dataset].state == SetState::Differs
+            || weight_words(r)
+                .iter()
+                .any(|(_, word)| self.weights[word].state == WeightsState::WrongHash)
     }
 
     /// Notes on weights that are used without a published hash.

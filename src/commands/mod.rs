@@ -1,20 +1,29 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
+mod acquire;
 mod bench;
 mod data;
 mod doctor;
+mod estimate;
+mod fetch;
+mod folders;
 mod inputs;
+mod meter;
+mod notes;
 mod plan;
 mod report;
 mod reproduce;
 mod run;
 mod ui;
+mod verify_results;
 mod weights;
 
 use crate::cli::{Cli, DeviceWord, Global, StudyArgs, Verb};
 use crate::error::BadInput;
 use crate::manifest::Catalogue;
 use crate::study::{Filter, Known, RunSpec, Study};
+use crate::train::Trainer;
+use crate::train::fit::CandleTrainer;
 use anyhow::Result;
 use candle_core::Device;
 
@@ -31,6 +40,7 @@ pub const INTERRUPTED: u8 = 130;
 pub struct Context {
     pub global: Global,
     pub catalogue: &'static Catalogue,
+    pub trainer: &'static dyn Trainer,
 }
 
 /// Runs a verb and returns the exit code.
@@ -38,9 +48,18 @@ pub struct Context {
 /// # Errors
 /// For wrong use and broken input (exit code 2).
 pub fn run(cli: Cli) -> Result<u8> {
+    run_with(cli, &CandleTrainer)
+}
+
+/// As [`run`], with another trainer: tests of scheduling and crashes use the scripted one.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         global: cli.global,
-        catalogue: Catalogue::embedded(),
+        catalogue: catalogue()?,
+        trainer,
     };
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),
@@ -49,6 +68,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Run(a) => run::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => report::compare(&c, &a),
+        Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),
@@ -57,6 +77,14 @@ pub fn run(cli: Cli) -> Result<u8> {
             clap_complete::generate(shell, &mut command, "medft", &mut std::io::stdout());
             Ok(OK)
         }
+    }
+}
+
+/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names: another mirror, another pin, a test.
+fn catalogue() -> Result<&'static Catalogue> {
+    match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+        None => Ok(Catalogue::embedded()),
+        Some(dir) => Ok(Box::leak(Box::new(Catalogue::from_dir(dir.as_ref())?))),
     }
 }
 

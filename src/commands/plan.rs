@@ -1,11 +1,12 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
+use super::estimate::{Basis, Estimate, Estimator, Machine};
 use super::inputs::{Inventory, RunInputs};
 use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::StudyArgs;
 use crate::manifest::{SetState, WeightsState};
-use crate::results::{RunState, Store};
-use crate::study::{RunId, RunSpec, Study};
+use crate::results::{Listing, RunState, Store};
+use crate::study::{Freeze, RunId, RunSpec, Study};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -38,6 +39,7 @@ pub struct Plan {
     pub study: Study,
     pub inventory: Inventory,
     pub store: Store,
+    pub listing: Listing,
     pub entries: Vec<Entry>,
 }
 
@@ -50,12 +52,17 @@ impl Plan {
         let entries = runs
             .into_iter()
             .map(|spec| match inventory.of(&spec) {
-                Err(e) => Entry {
-                    spec,
-                    id: None,
-                    inputs: None,
-                    state: State::Blocked(e.to_string()),
-                },
+                Err(e) => {
+                    let id = recorded(&inventory, &listing, &spec);
+                    Entry {
+                        spec,
+                        state: id
+                            .as_ref()
+                            .map_or_else(|| State::Blocked(e.to_string()), |_| State::Done),
+                        id,
+                        inputs: None,
+                    }
+                }
                 Ok(inputs) => {
                     let id = RunId::new(&spec, &inputs.ids);
                     let state = match store.state(id.full()) {
@@ -85,6 +92,7 @@ impl Plan {
             study,
             inventory,
             store,
+            listing,
             entries,
         })
     }
@@ -165,6 +173,17 @@ fn first(s: &str) -> String {
     s.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The finished run of a spec whose inputs are not here (any more): a results folder is worth reading without the data. Not
+/// where an input is here and is another one, and not where two runs could be meant.
+fn recorded(inventory: &Inventory, listing: &Listing, spec: &RunSpec) -> Option<RunId> {
+    if inventory.differs(spec) {
+        return None;
+    }
+    let mut found = listing.done.iter().filter(|r| r.spec.run == *spec);
+    let one = found.next().filter(|_| found.next().is_none())?;
+    one.id().parse().ok()
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     id: Option<&'a str>,
@@ -175,16 +194,69 @@ struct Line<'a> {
     freeze: &'static str,
     head: &'static str,
     seed: u64,
+    #[serde(flatten)]
+    time: Estimate,
+}
+
+/// The time of each run that is still to be made. Runs that share a frozen backbone share its time.
+fn times(c: &Context, plan: &Plan) -> Result<Vec<Estimate>> {
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing)?;
+    let open = |e: &Entry| e.state != State::Done;
+    let times = plan.entries.iter().map(|e| {
+        let together = |o: &&Entry| {
+            open(o)
+                && RunSpec {
+                    head: e.spec.head,
+                    ..o.spec.clone()
+                } == e.spec
+        };
+        let heads = match e.spec.freeze {
+            Freeze::Frozen => plan.entries.iter().filter(together).count().max(1),
+            Freeze::Unfrozen => 1,
+        };
+        match open(e) {
+            true => estimator.estimate(&e.spec, heads),
+            false => Estimate {
+                hours: Some(0.0),
+                basis: Basis::Runs(1),
+            },
+        }
+    });
+    Ok(times.collect())
+}
+
+/// What the study still takes, and how far the figure is measured.
+fn total(times: &[Estimate], machine: &Machine) -> String {
+    let sum =
+        |f: &dyn Fn(&Basis) -> bool| -> f64 { times.iter().filter(|t| f(&t.basis)).filter_map(|t| t.hours).sum() };
+    let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
+    let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
+    let unknown = times.iter().filter(|t| t.hours.is_none()).count();
+    let mut text = format!("{} to go: {} by measurements", machine.hours(), ui::hours(measured));
+    if guessed > 0.0 {
+        text.push_str(&format!(
+            ", {} by guess (other backbones' speed, scaled by multiply-adds)",
+            ui::hours(guessed)
+        ));
+    }
+    if unknown > 0 {
+        text.push_str(&format!(", {unknown} runs unknown"));
+    }
+    text
 }
 
 /// Prints the plan; exit code 1 where something blocks a run.
 pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     let (study, runs) = c.study(a)?;
     let plan = Plan::make(c, study, runs)?;
+    let times = times(c, &plan)?;
+    let machine = Machine::this(c);
     let lines: Vec<Line> = plan
         .entries
         .iter()
-        .map(|e| Line {
+        .zip(&times)
+        .map(|(e, time)| Line {
+            time: time.clone(),
             id: e.id.as_ref().map(RunId::full),
             state: &e.state,
             dataset: &e.spec.dataset,
@@ -200,7 +272,8 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         let rows: Vec<Vec<String>> = plan
             .entries
             .iter()
-            .map(|e| {
+            .zip(&times)
+            .map(|(e, time)| {
                 let (word, why) = match &e.state {
                     State::Done => ("done", String::new()),
                     State::Resume => ("resume", String::new()),
@@ -217,6 +290,11 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
                     e.spec.head.to_string(),
                     e.spec.seed.to_string(),
                     word.to_owned(),
+                    time.hours.map_or_else(|| "?".into(), ui::hours),
+                    match e.state {
+                        State::Done => String::new(),
+                        _ => time.basis.to_string(),
+                    },
                     why,
                 ]
             })
@@ -229,10 +307,13 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
             "head",
             "seed",
             "state",
+            machine.hours(),
+            "from",
             "why",
         ];
         println!("{}", ui::table(&head, &rows));
         println!("\n{}", plan.summary());
+        println!("{}", total(&times, &machine));
         if let Some(t) = plan.missing() {
             println!("\n{t}");
         }

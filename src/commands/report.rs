@@ -1,34 +1,40 @@
 //! `medft report` and `medft compare`: from records to tables, figure and verdicts.
 
 use super::plan::{Entry, Plan, State};
-use super::{Context, INCOMPLETE, OK};
-use crate::cli::StudyArgs;
+use super::{Context, INCOMPLETE, OK, notes};
+use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
+use crate::fsio;
 use crate::model;
 use crate::report::{
-    BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
-    ReportOutput, render,
+    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+    ReportOutput, render, seal,
 };
-use crate::results::{Listing, frame};
+use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Protocol, Published, Scale, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, Study, Tolerances};
 use anyhow::Result;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a)?;
     println!("{}", folder(c, &plan.study).join("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
 /// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
+    if let Some(other) = &a.other {
+        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
+    }
+    let a = &a.report;
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan)?;
+    let out = write(c, &plan, a)?;
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
@@ -40,24 +46,112 @@ pub fn compare(c: &Context, a: &StudyArgs) -> Result<u8> {
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
 
-fn folder(c: &Context, study: &Study) -> PathBuf {
+/// Where the report of a study lies.
+pub fn folder(c: &Context, study: &Study) -> PathBuf {
     c.global.reports_dir.join(&study.name)
 }
 
-/// Renders `reports/<study>/`.
-pub fn write(c: &Context, plan: &Plan) -> Result<ReportOutput> {
-    render(&input(c, plan)?, &folder(c, &plan.study))
+/// Renders `reports/<study>/`, unless what lies there is what would be written.
+pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    let folder = folder(c, &plan.study);
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    let inputs = digest(plan, &input, a.replicates)?;
+    if let Some(output) = seal::still_holds(&folder, &inputs) {
+        return Ok(output);
+    }
+    let before = seal::open(&folder)?;
+    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
+    if whole {
+        seal::close(&folder, &inputs, &output, &before)?;
+    }
+    Ok(output)
 }
 
-fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
-    let study = &plan.study;
-    let listing: Listing = plan.store.all()?;
+/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    Ok(finish(plan, input, listing, a.replicates, to, cache)?.0)
+}
+
+/// Adds the evidence and renders; also says whether every record could be used.
+fn finish(
+    plan: &Plan,
+    mut input: ReportInput,
+    mut listing: Listing,
+    replicates: usize,
+    to: &Path,
+    cache: Option<&Path>,
+) -> Result<(ReportOutput, bool)> {
+    let all = listing.done.len();
+    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    input.runs = frame(&listing.done)?;
+    Ok((render(&input, to)?, listing.done.len() == all))
+}
+
+/// The records of the study; warns of those that cannot be read.
+fn listing(plan: &Plan) -> Result<Listing> {
+    let listing = plan.store.all()?;
     for (name, why) in &listing.broken {
         eprintln!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
     }
+    Ok(listing)
+}
+
+/// The hash of everything a report is made from, this binary included.
+fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+    use std::fmt::Write as _;
+    let mut text = format!("{input:?}\n{replicates} resamples\n");
+    let _ = writeln!(text, "{} {:?}", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT"));
+    // Two builds of one commit with uncommitted changes differ in size or time.
+    if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
+        let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
+    }
+    for p in &input.planned {
+        if let PlannedState::Done(id) = &p.state {
+            text.push_str(&plan.store.mark(id)?);
+        }
+    }
+    if let Some(folder) = &input.templates {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+        files.sort();
+        for f in files.iter().filter(|f| f.extension().is_some_and(|e| e == "tera")) {
+            let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);
+        }
+    }
+    Ok(fsio::sha256_hex(text.as_bytes()))
+}
+
+/// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
+/// listing, as any other record that was changed.
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+    let planned: BTreeSet<&str> = plan
+        .entries
+        .iter()
+        .filter_map(|e| Some(e.id.as_ref()?.full()))
+        .collect();
+    let runs: Vec<_> = listing
+        .done
+        .iter()
+        .filter(|r| planned.contains(r.id()))
+        .cloned()
+        .collect();
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
+    for u in &unusable {
+        eprintln!("warning: {}; the run is left out", u.why);
+    }
+    listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
+    Ok(evidence)
+}
+
+/// All but the evidence, which takes longer.
+fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<ReportInput> {
+    let study = &plan.study;
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .datasets
@@ -70,6 +164,7 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
                 title: info.title.to_owned(),
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
+                classes: info.classes,
                 margin: tolerance.map(|t| t.margin),
                 margin_reason: tolerance.map_or_else(String::new, |t| t.reason.clone()),
             })
@@ -123,11 +218,22 @@ fn input(c: &Context, plan: &Plan) -> Result<ReportInput> {
         backbones,
         planned: plan.entries.iter().map(planned).collect(),
         runs: frame(&listing.done)?,
+        evidence: Evidences::default(),
         published,
         context,
         sources,
         caveats,
         alpha: tolerances.alpha,
+        archive: Archive {
+            records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
+            store: Some(plan.store.clone()),
+            study_argument: study.name.clone(),
+            audit: Audit::beside(&folder(c, study)),
+            notes: notes::all(c, study, listing)?,
+        },
+        claims: Some(Claims::load(&c.global.experiments_dir)?)
+            .filter(|c| study.report.published.contains(&c.published)),
+        only: a.study.only.clone(),
         templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
     })
 }

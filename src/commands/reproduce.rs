@@ -3,13 +3,13 @@
 use super::plan::Plan;
 use super::run::fit_all;
 use super::{Context, INTERRUPTED, inputs, report};
-use crate::cli::StudyArgs;
+use crate::cli::ReportArgs;
 use crate::study::Scale;
 use anyhow::Result;
 
 /// Exit code 0 when every run has a result and no value differs; 1 with a table of what is missing otherwise.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     if study.scale == Scale::Tiny {
         inputs::synthesise_missing(c, &runs)?;
     }
@@ -35,12 +35,12 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         return Ok(plan.code(false));
     }
     let tally = fit_all(c, &plan)?;
-    let plan = if tally.done + tally.failed > 0 {
+    let plan = if tally.done + tally.failed + tally.elsewhere > 0 {
         Plan::make(c, study, runs)?
     } else {
         plan
     };
-    let out = report::write(c, &plan)?;
+    let out = report::write(c, &plan, a)?;
     println!(
         "{}",
         c.global.reports_dir.join(&plan.study.name).join("README.md").display()

@@ -11,21 +11,23 @@ use crate::data::{Dataset, Label, registry};
 use crate::error::BadInput;
 use crate::model;
 use crate::results::{
-    Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Truth, WhichWeights,
+    Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights,
 };
 use crate::study::protocol::{Normalisation, TestWeights};
-use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
-use crate::train::fit::CandleTrainer;
-use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Trainer};
+use crate::study::{Freeze, PROTOCOL_REVISION, RunId, RunSpec, Scale};
+use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// What became of the runs that were started.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
     pub done: usize,
     pub failed: usize,
+    /// Left to another process.
+    pub elsewhere: usize,
     pub interrupted: bool,
 }
 
@@ -45,7 +47,11 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         println!("{t}");
         return Ok(plan.code(false));
     }
-    Ok(if tally.failed > 0 { INCOMPLETE } else { OK })
+    Ok(if tally.failed + tally.elsewhere > 0 {
+        INCOMPLETE
+    } else {
+        OK
+    })
 }
 
 /// A data set with its images prepared; kept while the runs that follow need the same.
@@ -60,13 +66,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     for note in plan.inventory.notes() {
         eprintln!("note: {note}");
     }
-    let todo: Vec<&Entry> = plan
-        .entries
-        .iter()
-        .filter(|e| !matches!(e.state, State::Done | State::Blocked(_)))
-        .collect();
+    let groups = groups(&plan.entries);
     let mut tally = Tally::default();
-    if todo.is_empty() {
+    if groups.is_empty() {
         return Ok(tally);
     }
     // A second SIGINT ends the process at once.
@@ -88,36 +90,79 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
         )
         .into());
     }
-    let all = bar(todo.len() as u64, Unit::Items);
+    let all = bar(groups.iter().map(Vec::len).sum::<usize>() as u64, Unit::Items);
     all.set_prefix(plan.study.name.clone());
     let mut loaded: Option<Loaded> = None;
-    for e in todo {
-        let Some(inputs) = &e.inputs else { continue };
-        let key = image_key(&e.spec, &inputs.data_root)?;
+    for group in groups {
+        let first = &group[0];
+        let key = image_key(&first.entry.spec, &first.inputs.data_root)?;
         if loaded.as_ref().is_none_or(|l| l.key != key) {
             drop(loaded.take());
-            loaded = Some(load(c, plan, &e.spec, key)?);
+            loaded = Some(load(c, plan, &first.entry.spec, key)?);
         }
         let Some(l) = &loaded else { continue };
-        all.set_message(format!("{}", e.spec));
-        match fit(c, plan, e, inputs, l, &device)? {
-            Ended::Done(text) => {
-                tally.done += 1;
-                say(c, &all, &text);
+        all.set_message(format!("{}", first.entry.spec));
+        for ended in fit(c, plan, &group, l, &device)? {
+            match ended {
+                Ended::Done(text) => {
+                    tally.done += 1;
+                    say(c, &all, &text);
+                }
+                Ended::Failed(text) => {
+                    tally.failed += 1;
+                    all.suspend(|| eprintln!("{text}"));
+                }
+                Ended::Elsewhere(text) => {
+                    tally.elsewhere += 1;
+                    all.suspend(|| eprintln!("{text}"));
+                }
+                Ended::Interrupted => tally.interrupted = true,
             }
-            Ended::Failed(text) => {
-                tally.failed += 1;
-                all.suspend(|| eprintln!("{text}"));
-            }
-            Ended::Interrupted => {
-                tally.interrupted = true;
-                break;
-            }
+            all.inc(1);
         }
-        all.inc(1);
+        if tally.interrupted {
+            break;
+        }
     }
     all.finish_and_clear();
     Ok(tally)
+}
+
+/// A run that is to be fitted.
+struct Todo<'a> {
+    entry: &'a Entry,
+    id: &'a RunId,
+    inputs: &'a RunInputs,
+}
+
+/// What is to be fitted, in the plan's order: runs that differ in nothing but the head of a frozen backbone come together,
+/// so that the backbone runs once for both.
+fn groups(entries: &[Entry]) -> Vec<Vec<Todo<'_>>> {
+    let mut groups: Vec<Vec<Todo<'_>>> = Vec::new();
+    for e in entries {
+        let (Some(id), Some(inputs)) = (&e.id, &e.inputs) else {
+            continue;
+        };
+        if matches!(e.state, State::Done | State::Blocked(_)) {
+            continue;
+        }
+        let todo = Todo { entry: e, id, inputs };
+        let fits = |g: &&mut Vec<Todo<'_>>| {
+            let first = &g[0];
+            let same_head = RunSpec {
+                head: first.entry.spec.head,
+                ..e.spec.clone()
+            };
+            e.spec.freeze == Freeze::Frozen
+                && same_head == first.entry.spec
+                && inputs.pretrained.backbone == first.inputs.pretrained.backbone
+        };
+        match groups.iter_mut().find(fits) {
+            Some(g) => g.push(todo),
+            None => groups.push(vec![todo]),
+        }
+    }
+    groups
 }
 
 fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
@@ -190,40 +235,62 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
 enum Ended {
     Done(String),
     Failed(String),
+    /// Another process has it or has finished it meanwhile.
+    Elsewhere(String),
     Interrupted,
 }
 
-fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, device: &Device) -> Result<Ended> {
-    let Some(id) = &e.id else { return Ok(Ended::Interrupted) };
-    let spec = Spec {
-        id: id.full().to_owned(),
-        run: e.spec.clone(),
-        data_sha256: inputs.data_root.clone(),
-        weights: inputs.weights.clone(),
-        protocol_revision: PROTOCOL_REVISION,
-    };
-    plan.store.begin(&spec)?;
-    let checkpoint_dir = plan.store.checkpoint_dir(id.full());
-    let threads = rayon::current_num_threads();
-    let mut provenance = Provenance::start(&spec, &device_name(device), threads as u32);
-    let weights: Vec<&str> = inputs.weights.values().map(String::as_str).collect();
-    let job = Job {
-        spec: &e.spec,
-        data: &l.data,
-        images: &l.images,
-        pretrained: &inputs.pretrained,
-        device,
-        checkpoint_dir: &checkpoint_dir,
-        feature_cache: Some(FeatureCache {
-            dir: train::features::default_dir(&c.global.results_dir),
-            inputs: format!("{} {}", inputs.data_root, weights.join(" ")),
-        }),
-    };
+/// Fits runs that go together; one end a run.
+fn fit(c: &Context, plan: &Plan, group: &[Todo<'_>], l: &Loaded, device: &Device) -> Result<Vec<Ended>> {
+    let mut ended = Vec::new();
+    // A claim holds the run's folder until its record is written.
+    let mut begun = Vec::new();
+    for todo in group {
+        let spec = Spec {
+            id: todo.id.full().to_owned(),
+            run: todo.entry.spec.clone(),
+            data_sha256: todo.inputs.data_root.clone(),
+            weights: todo.inputs.weights.clone(),
+            protocol_revision: PROTOCOL_REVISION,
+        };
+        match plan.store.begin(&spec) {
+            Ok(claim) => begun.push((todo, spec, claim)),
+            Err(e) => match e.downcast::<Taken>() {
+                Ok(taken) => ended.push(Ended::Elsewhere(taken.to_string())),
+                Err(e) => return Err(e),
+            },
+        }
+    }
+    let threads = rayon::current_num_threads() as u32;
+    let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.1.id)).collect();
+    let jobs: Vec<Job> = begun
+        .iter()
+        .zip(&dirs)
+        .map(|((todo, ..), dir)| Job {
+            spec: &todo.entry.spec,
+            data: &l.data,
+            images: &l.images,
+            pretrained: &todo.inputs.pretrained,
+            device,
+            checkpoint_dir: dir,
+            checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
+            feature_cache: Some(FeatureCache {
+                dir: train::features::default_dir(&c.global.results_dir),
+                inputs: feature_inputs(todo.inputs),
+            }),
+        })
+        .collect();
+    let provenances: Vec<Provenance> = begun
+        .iter()
+        .map(|b| Provenance::start(&b.1, &device_name(device), threads))
+        .collect();
     let start = Instant::now();
     let steps = bar(0, Unit::Items);
-    steps.set_prefix(id.short().to_owned());
-    let outcome = CandleTrainer
-        .fit(&job, &mut |p| match p {
+    let names: Vec<&str> = begun.iter().map(|b| b.0.id.short()).collect();
+    steps.set_prefix(names.join("+"));
+    let outcomes = c
+        .trainer
+        .fit(&jobs, &mut |p| match p {
             Progress::Step {
                 step,
                 steps: n,
@@ -241,13 +308,44 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
                 steps.set_message("images");
             }
         })
-        .with_context(|| format!("run {} ({})", id.short(), e.spec))?;
+        .with_context(|| format!("run {} ({})", names.join(" and "), group[0].entry.spec))?;
     steps.finish_and_clear();
+    for (((todo, spec, _claim), provenance), outcome) in begun.iter().zip(provenances).zip(outcomes) {
+        ended.push(record(plan, (todo, spec), l, provenance, outcome, start)?);
+    }
+    Ok(ended)
+}
+
+/// What a feature table depends on beside the spec: data and the backbone's weights.
+fn feature_inputs(inputs: &RunInputs) -> String {
+    let backbone = inputs.weights.get("backbone").map_or("", String::as_str);
+    format!("{} {backbone}", inputs.data_root)
+}
+
+/// Writes what became of a run.
+fn record(
+    plan: &Plan,
+    (todo, spec): (&Todo<'_>, &Spec),
+    l: &Loaded,
+    mut provenance: Provenance,
+    outcome: Outcome,
+    start: Instant,
+) -> Result<Ended> {
+    let (id, run) = (todo.id, &spec.run);
     match outcome {
         Outcome::Interrupted => Ok(Ended::Interrupted),
-        Outcome::Failed { epoch, step, reason } => {
-            let text = format!("failed {} {}: {reason}", id.short(), e.spec);
-            plan.store.fail(id.full(), &Failure { epoch, step, reason })?;
+        Outcome::Failed(f) => {
+            let text = format!("failed {} {run}: {}", id.short(), f.reason);
+            let failure = Failure {
+                epoch: f.epoch,
+                step: f.step,
+                reason: f.reason,
+                lr: f.lr,
+                losses: f.losses,
+                images: f.images,
+                epochs: f.epochs.into_iter().map(epoch).collect(),
+            };
+            plan.store.fail(id.full(), &failure)?;
             Ok(Ended::Failed(text))
         }
         Outcome::Done(f) => {
@@ -255,18 +353,25 @@ fn fit(c: &Context, plan: &Plan, e: &Entry, inputs: &RunInputs, l: &Loaded, devi
             provenance.phases.clone_from(&f.timing.phases);
             provenance.epoch_seconds.clone_from(&f.timing.epoch_seconds);
             provenance.resumed_after.clone_from(&f.timing.resumed_after);
-            let record = plan
-                .store
-                .finish(id.full(), &output(&e.spec, &l.data, *f, provenance)?)?;
+            let record = plan.store.finish(id.full(), &output(run, &l.data, *f, provenance)?)?;
             Ok(Ended::Done(format!(
-                "done {} {}: {} {:.4} in {}",
+                "done {} {run}: {} {:.4} in {}",
                 id.short(),
-                e.spec,
                 record.metrics.target,
                 record.metrics.value,
                 duration(start.elapsed().as_secs_f64())
             )))
         }
+    }
+}
+
+fn epoch(e: EpochStats) -> Epoch {
+    Epoch {
+        epoch: e.epoch,
+        lr: e.lr,
+        train_loss: e.train_loss,
+        val_loss: e.val_loss,
+        val: e.val,
     }
 }
 
@@ -301,29 +406,34 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
                 .collect(),
         },
     };
-    Ok(RunOutput {
-        epochs: f
-            .epochs
+    // A preset's rule is worth its own numbers where it selects weights other than the headline's rule.
+    let rules: Vec<(&str, &Tested)> = [("corrected", &f.corrected), ("faithful", &f.faithful)]
+        .into_iter()
+        .filter(|(_, s)| s.tested.weights_sha256 != f.best.tested.weights_sha256)
+        .map(|(name, s)| (name, &s.tested))
+        .collect();
+    let sets = || {
+        [("best", &f.best.tested), ("last", &f.last)]
             .into_iter()
-            .map(|e| Epoch {
-                epoch: e.epoch,
-                lr: e.lr,
-                train_loss: e.train_loss,
-                val_loss: e.val_loss,
-                val: e.val,
-            })
-            .collect(),
+            .chain(rules.iter().copied())
+    };
+    Ok(RunOutput {
         target: data.info.target.to_owned(),
         headline: match spec.protocol.test_weights {
             TestWeights::Best => WhichWeights::Best,
             TestWeights::Last => WhichWeights::Last,
         },
-        best: f.best.metrics,
-        last: f.last.metrics,
+        best: f.best.tested.metrics.clone(),
+        last: f.last.metrics.clone(),
         selected: Selected {
-            faithful: f.selected_faithful,
-            corrected: f.selected_corrected,
+            faithful: f.faithful.epoch,
+            corrected: f.corrected.epoch,
         },
+        rules: rules
+            .iter()
+            .map(|(n, t)| ((*n).to_owned(), t.metrics.clone()))
+            .collect(),
+        weights_sha256: sets().map(|(n, t)| (n.to_owned(), t.weights_sha256.clone())).collect(),
         model: ModelFacts {
             family: model::registry::find(&spec.backbone)?.family.to_owned(),
             backbone_params: f.backbone_params,
@@ -334,9 +444,11 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             ids: test().map(|s| s.id.clone()).collect(),
             truth,
             outputs,
-            best: f.best.logits,
-            last: f.last.logits,
+            best: f.best.tested.logits.clone(),
+            last: f.last.logits.clone(),
+            others: rules.iter().map(|(n, t)| ((*n).to_owned(), t.logits.clone())).collect(),
         },
+        epochs: f.epochs.into_iter().map(epoch).collect(),
         provenance,
     })
 }

@@ -52,6 +52,16 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out.join("\n")
 }
 
+/// Hours with three significant digits, for tables.
+pub fn hours(h: f64) -> String {
+    match h {
+        h if h >= 100.0 => format!("{h:.0}"),
+        h if h >= 10.0 => format!("{h:.1}"),
+        h if h >= 1.0 => format!("{h:.2}"),
+        h => format!("{h:.3}"),
+    }
+}
+
 /// Seconds as people say them.
 pub fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;

@@ -9,6 +9,7 @@ use anyhow::Result;
 pub fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
     match v {
         WeightsVerb::List => list(c),
+        WeightsVerb::Fetch { backbones, pins } => super::fetch::weights(c, &backbones, &pins),
         WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
     }
 }

@@ -24,7 +24,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
@@ -104,7 +104,7 @@ impl DiskCache {
             per_shard: (shard_bytes / preparation.bytes()).max(1),
         };
         let stamps: Vec<Short> = used.par_iter().map(|&i| source.stamp(i)).collect();
-        source.remove_leftovers();
+        fsio::sweep(&source.folder)?;
         let done = AtomicUsize::new(0);
         let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, used.len());
         let mut shards = Vec::new();
@@ -274,25 +274,6 @@ impl Source<'_> {
         self.open_shard(number, stamps.len())
             .with_context(|| format!("{} changed while it was being written", path.display()))
     }
-
-    /// Removes temporary files of builds that were killed. A live one is younger: a shard takes seconds.
-    fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let old = |m: fs::Metadata| {
-                m.modified()
-                    .is_ok_and(|t| t.elapsed().is_ok_and(|d| d > Duration::from_secs(3600)))
-            };
-            let name = entry.file_name();
-            let temporary = name.to_string_lossy().starts_with(".medft-") && name.to_string_lossy().ends_with(".tmp");
-            if temporary && entry.metadata().is_ok_and(old) {
-                // Not ours to insist on: it only takes up space.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
 }
 
 fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
@@ -346,6 +327,7 @@ mod tests {
     use crate::error::BadInput;
     use crate::study::Protocol;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     /// A cache of 3 images a shard over the test set in `root`.
     fn open(dir: &Path, data: &Dataset, heard: &Mutex<Vec<usize>>) -> Result<DiskCache> {

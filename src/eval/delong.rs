@@ -2,6 +2,7 @@
 //! mid-ranks in O(n log n) (Sun and Xu 2014).
 
 use super::auc::{ascending, ties};
+use super::confusion::mean;
 use super::error::{EvalError, Result, argument, finite, length};
 use super::interval::{Interval, level};
 use super::student::{normal_quantile, normal_two_sided};
@@ -25,47 +26,71 @@ pub struct DelongTest {
     pub interval: Interval,
 }
 
-/// Areas and covariance of `scores` (one slice a model) against the same truth.
-///
-/// Errors unless there are at least two images of either class: the variance needs both.
-pub fn delong(scores: &[&[f64]], truth: &[bool]) -> Result<Delong> {
-    if scores.is_empty() {
-        return Err(EvalError::Empty { what: "models" });
-    }
-    let positives = truth.iter().filter(|&&t| t).count();
-    for (what, found) in [
-        ("positive images", positives),
-        ("negative images", truth.len() - positives),
-    ] {
-        if found < 2 {
-            return Err(EvalError::TooFew { what, needed: 2, found });
-        }
-    }
-    let (m, n) = (positives as f64, (truth.len() - positives) as f64);
-    let mut auc = Vec::new();
-    let (mut of_positives, mut of_negatives) = (Vec::new(), Vec::new());
-    for column in scores {
-        finite("scores", column)?;
-        length("scores", truth.len(), column.len())?;
-        let (area, p, q) = components(column, truth, m, n);
-        auc.push(area);
-        of_positives.push(p);
-        of_negatives.push(q);
-    }
-    let k = scores.len();
-    let covariance = (0..k * k)
-        .map(|c| {
-            let (i, j) = (c / k, c % k);
-            covariance(&of_positives[i], &of_positives[j], auc[i], auc[j]) / m
-                + covariance(&of_negatives[i], &of_negatives[j], auc[i], auc[j]) / n
-        })
-        .collect();
-    Ok(Delong { auc, covariance })
+/// The structural components of one area: for every positive the share of negatives it beats, for every negative the share
+/// of positives that beat it (ties ½), each in image order. Their means are the area; their spread is its variance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Components {
+    pub auc: f64,
+    pub of_positives: Vec<f64>,
+    pub of_negatives: Vec<f64>,
 }
 
-/// The area and its structural components: for every positive the share of negatives it beats, for every negative the
-/// share of positives that beat it (ties ½), in image order.
-fn components(scores: &[f64], truth: &[bool], m: f64, n: f64) -> (f64, Vec<f64>, Vec<f64>) {
+impl Components {
+    /// Of one score column.
+    ///
+    /// Errors unless there are at least two images of either class: the variance needs both.
+    pub fn new(scores: &[f64], truth: &[bool]) -> Result<Self> {
+        let positives = truth.iter().filter(|&&t| t).count();
+        for (what, found) in [
+            ("positive images", positives),
+            ("negative images", truth.len() - positives),
+        ] {
+            if found < 2 {
+                return Err(EvalError::TooFew { what, needed: 2, found });
+            }
+        }
+        finite("scores", scores)?;
+        length("scores", truth.len(), scores.len())?;
+        Ok(components(
+            scores,
+            truth,
+            positives as f64,
+            (truth.len() - positives) as f64,
+        ))
+    }
+
+    /// Of the mean of several areas over the same images (the seeds of a cell): a mean of areas is linear in the components.
+    pub fn mean(all: &[&Self]) -> Result<Self> {
+        let Some(first) = all.first() else {
+            return Err(EvalError::Empty { what: "models" });
+        };
+        for c in all {
+            length("positive images", first.of_positives.len(), c.of_positives.len())?;
+            length("negative images", first.of_negatives.len(), c.of_negatives.len())?;
+        }
+        let over =
+            |pick: fn(&Self) -> &[f64], len: usize| (0..len).map(|i| mean(all.iter().map(|c| pick(c)[i]))).collect();
+        Ok(Self {
+            auc: mean(all.iter().map(|c| c.auc)),
+            of_positives: over(|c| &c.of_positives, first.of_positives.len()),
+            of_negatives: over(|c| &c.of_negatives, first.of_negatives.len()),
+        })
+    }
+}
+
+/// Areas and covariance of `scores` (one slice a model) against the same truth.
+///
+/// Errors unless there are at least two images of either class.
+pub fn delong(scores: &[&[f64]], truth: &[bool]) -> Result<Delong> {
+    let all = scores
+        .iter()
+        .map(|s| Components::new(s, truth))
+        .collect::<Result<Vec<_>>>()?;
+    Delong::of(&all.iter().collect::<Vec<_>>())
+}
+
+/// The components of checked input with `m` positives and `n` negatives.
+fn components(scores: &[f64], truth: &[bool], m: f64, n: f64) -> Components {
     let order = ascending(scores);
     let mut share = vec![0.0; scores.len()];
     let (mut negatives, mut positives, mut twice_won) = (0u64, 0u64, 0u64);
@@ -87,7 +112,11 @@ fn components(scores: &[f64], truth: &[bool], m: f64, n: f64) -> (f64, Vec<f64>,
         let both = share.iter().zip(truth);
         both.filter(|&(_, &t)| t == wanted).map(|(&s, _)| s).collect()
     };
-    (twice_won as f64 / (2.0 * m * n), pick(true), pick(false))
+    Components {
+        auc: twice_won as f64 / (2.0 * m * n),
+        of_positives: pick(true),
+        of_negatives: pick(false),
+    }
 }
 
 fn covariance(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> f64 {
@@ -96,6 +125,30 @@ fn covariance(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> f64 {
 }
 
 impl Delong {
+    /// Areas and covariance from components over the same images.
+    pub fn of(models: &[&Components]) -> Result<Self> {
+        let Some(first) = models.first() else {
+            return Err(EvalError::Empty { what: "models" });
+        };
+        let (m, n) = (first.of_positives.len(), first.of_negatives.len());
+        for c in models {
+            length("positive images", m, c.of_positives.len())?;
+            length("negative images", n, c.of_negatives.len())?;
+        }
+        let covariance = models
+            .iter()
+            .flat_map(|a| models.iter().map(move |b| (a, b)))
+            .map(|(a, b)| {
+                covariance(&a.of_positives, &b.of_positives, a.auc, b.auc) / m as f64
+                    + covariance(&a.of_negatives, &b.of_negatives, a.auc, b.auc) / n as f64
+            })
+            .collect();
+        Ok(Self {
+            auc: models.iter().map(|c| c.auc).collect(),
+            covariance,
+        })
+    }
+
     fn cov(&self, i: usize, j: usize) -> f64 {
         self.covariance[i * self.auc.len() + j]
     }

@@ -269,6 +269,56 @@ fn delong_equals_its_definition() {
 type Prepare = Box<dyn Fn(&str) -> Box<dyn Statistic>>;
 
 #[test]
+fn seeds_and_images_together_equal_scipy() {
+    let v = vectors("combined.json");
+    let mut w = Worst::relative(1e-9);
+    for (i, c) in list(&v["tost"]).iter().enumerate() {
+        let images = ImageSpread {
+            standard_error: num(&c["standard_error"]),
+            replicates: num(&c["replicates"]) as usize,
+        };
+        let (published, reading, margin) = (num(&c["published"]), num(&c["reading"]), num(&c["margin"]));
+        let t = tost_over_images(&nums(&c["values"]), images, published, reading, margin, 0.05).unwrap();
+        w.check(format!("{i} df"), t.df, num(&c["df"]));
+        w.check(format!("{i} p lower"), t.p_lower, num(&c["p_lower"]));
+        w.check(format!("{i} p upper"), t.p_upper, num(&c["p_upper"]));
+        w.check(format!("{i} low"), t.interval.low, num(&c["ci90"][0]));
+        w.check(format!("{i} high"), t.interval.high, num(&c["ci90"][1]));
+    }
+    w.report("TOST over seeds and images");
+}
+
+#[test]
+fn delong_of_means_over_seeds_equals_its_definition() {
+    let v = vectors("combined.json");
+    let mut w = Worst::absolute(1e-12);
+    for (i, c) in list(&v["delong"]).iter().enumerate() {
+        let truth = bools(&c["truth"]);
+        let cells: Vec<Components> = list(&c["cells"])
+            .iter()
+            .map(|seeds| {
+                let all: Vec<Components> = list(seeds)
+                    .iter()
+                    .map(|s| Components::new(&nums(s), &truth).unwrap())
+                    .collect();
+                Components::mean(&all.iter().collect::<Vec<_>>()).unwrap()
+            })
+            .collect();
+        let d = Delong::of(&cells.iter().collect::<Vec<_>>()).unwrap();
+        let test = d.compare(0, 1, 0.95).unwrap();
+        for k in 0..2 {
+            w.check(format!("{i} auc {k}"), d.auc[k], num(&c["auc"][k]));
+        }
+        for (k, want) in flat(&c["covariance"]).into_iter().enumerate() {
+            w.check(format!("{i} covariance {k}"), d.covariance[k], want);
+        }
+        w.check(format!("{i} z"), test.z, num(&c["z"]));
+        w.check(format!("{i} p"), test.p, num(&c["p"]));
+    }
+    w.report("DeLong of means");
+}
+
+#[test]
 fn bootstrap_replicates_equal_scikit_learn_on_the_same_rows() {
     let v = vectors("resample.json");
     let (classes, labels) = (num(&v["classes"]) as usize, num(&v["labels"]) as usize);

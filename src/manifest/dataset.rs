@@ -104,6 +104,15 @@ pub struct Archive {
     pub url_unknown: Option<String>,
     #[serde(default)]
     pub mirrors: Vec<String>,
+    /// What the Kaggle API serves it as: `datasets/<owner>/<name>` or `competitions/<name>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kaggle: Option<String>,
+    /// Word for one of several copies of the set, of which a user has one; the first in the file is the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<String>,
+    /// Where its files belong; a file that is no archive lies in the set's folder as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpack: Option<Unpack>,
     /// Whether the study needs it.
     pub needed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +131,25 @@ pub struct Archive {
     #[serde(default = "yes")]
     pub strict: bool,
     pub from: String,
+}
+
+/// Where the files of an archive belong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unpack {
+    /// Folder below the set's; the set's own where empty.
+    pub into: String,
+    /// A file or folder by which its content is known: what lies beside it belongs into `into`, and folders above it are
+    /// dropped, because copies differ in them.
+    pub beside: String,
+    pub from: String,
+}
+
+impl Archive {
+    /// Whether it holds files, by its name.
+    pub fn is_packed(&self) -> bool {
+        self.file.ends_with(".zip") || self.file.ends_with(".tar.gz")
+    }
 }
 
 /// Line ends of a text file.
@@ -235,6 +263,7 @@ impl DataManifest {
             c.pair(&format!("{t}: size"), a.size.is_some(), &a.size_unknown);
             c.hash(&format!("{t}: sha256"), &a.sha256, &a.sha256_unknown, 64);
             c.hash(&format!("{t}: md5"), &a.md5, &a.md5_unknown, 32);
+            c.acquisition(&t, a);
         }
         for l in &m.label_files {
             let t = format!("label_file {}", l.path);
@@ -258,16 +287,59 @@ impl DataManifest {
         Ok(m)
     }
 
-    /// How a user gets the set: the page, the commands for the data directory, the terms.
+    /// How a user gets the set: the commands, the terms, the page. What else there is stands in [`DataManifest::by_hand`].
     pub fn how_to_get(&self) -> String {
-        let mut out = format!("{} {}", self.access.terms, self.access.page);
-        if !self.access.commands.is_empty() {
-            out.push_str("\nIn the data directory:");
-        }
+        format!(
+            "medft data fetch {set}, or medft data import {set} ARCHIVE… for archives you have. {terms} {page}",
+            set = self.set,
+            terms = self.access.terms,
+            page = self.access.page
+        )
+    }
+
+    /// How to get the set without medft: commands for the data directory; empty where only the page helps.
+    pub fn by_hand(&self) -> String {
+        let mut out = String::new();
         for command in &self.access.commands {
             let _ = write!(out, "\n  {command}");
         }
         out
+    }
+
+    /// Words for the copies of the set, the usual one first.
+    pub fn copies(&self) -> Vec<&str> {
+        let mut out = Vec::new();
+        for c in self.archives.iter().filter_map(|a| a.copy.as_deref()) {
+            if !out.contains(&c) {
+                out.push(c);
+            }
+        }
+        out
+    }
+
+    /// The archives of one copy: those that are needed, or the one that the word names.
+    ///
+    /// # Errors
+    /// [`BadInput`] with the words there are.
+    pub fn copy(&self, word: Option<&str>) -> Result<Vec<&Archive>, BadInput> {
+        let words = self.copies();
+        let Some(word) = word.or(words.first().copied()) else {
+            return Ok(self.archives.iter().filter(|a| a.needed).collect());
+        };
+        if !words.contains(&word) {
+            let known = match words.is_empty() {
+                true => "no word: the set has one copy".to_owned(),
+                false => format!("one of {}", words.join(", ")),
+            };
+            return Err(BadInput::new(
+                format!("--copy of {}", self.set),
+                known,
+                format!("`{word}`"),
+                "Correct the word.",
+            ));
+        }
+        let of = |a: &&Archive| a.copy.as_deref().map_or(a.needed, |c| c == word);
+        Ok(self.archives.iter().filter(of).collect())
     }
 }
 
@@ -312,6 +384,36 @@ impl<'a> Checker<'a> {
             && (h.len() != digits || !h.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
         {
             self.fail(format!("{key} of {digits} lower-case hex digits"), format!("`{h}`"));
+        }
+    }
+
+    /// Names and places that a download turns into paths and addresses.
+    pub fn acquisition(&mut self, at: &str, a: &Archive) {
+        let plain = |s: &str| !s.is_empty() && !s.starts_with('.') && !s.contains(['/', '\\', '\0']);
+        if !plain(&a.file) {
+            self.fail(format!("{at}: a plain file name"), format!("`{}`", a.file));
+        }
+        if let Some(k) = &a.kaggle {
+            let parts: Vec<&str> = k.split('/').collect();
+            let word = |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let good = matches!(parts[..], ["datasets", _, _] | ["competitions", _]) && parts.iter().all(word);
+            if !good {
+                self.fail(
+                    format!("{at}: kaggle = datasets/<owner>/<name> or competitions/<name>"),
+                    format!("`{k}`"),
+                );
+            }
+        }
+        if a.needed && a.is_packed() && a.unpack.is_none() {
+            self.fail(format!("{at}: unpack, where its files belong"), "none");
+        }
+        if let Some(u) = &a.unpack
+            && !(plain(&u.beside) && (u.into.is_empty() || u.into.split('/').all(plain)))
+        {
+            self.fail(
+                format!("{at}: unpack: plain names"),
+                format!("`{}` and `{}`", u.into, u.beside),
+            );
         }
     }
 

@@ -101,8 +101,8 @@ impl<'a> Judge<'a> {
         Ok(self.hold(pin, stat.size, sha, md5.as_deref()))
     }
 
-    /// Holds the hashes of a file against everything that is known of it.
-    fn hold(&mut self, pin: &WeightsManifest, size: u64, sha: Sha, md5: Option<&str>) -> Verdict {
+    /// Holds the hashes of a file against everything that is known of it, but its size.
+    pub fn hold(&mut self, pin: &WeightsManifest, size: u64, sha: Sha, md5: Option<&str>) -> Verdict {
         let hex = sha.to_string();
         let wrong = |expected: String, found: &str| Verdict::Wrong {
             expected,

@@ -15,6 +15,18 @@ pub enum Format {
     Pickle,
 }
 
+impl Format {
+    /// The first bytes of such a file, any of them; none where they vary.
+    pub fn magic(self) -> &'static [&'static [u8]] {
+        match self {
+            // It begins with the length of its header.
+            Self::Safetensors => &[],
+            // PyTorch's zip, or a bare pickle of protocol 2 and later.
+            Self::Pickle => &[b"PK\x03\x04", b"\x80"],
+        }
+    }
+}
+
 /// How well the facts of a pin are founded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,19 +171,31 @@ impl WeightsManifest {
         self.folder.as_deref().unwrap_or(&self.name)
     }
 
+    /// What names the file's state on the hub: the pinned commit, else the pinned name, else main.
+    pub fn hub_revision(&self) -> &str {
+        self.revision.as_deref().or(self.reference.as_deref()).unwrap_or("main")
+    }
+
     /// The command or sentence that gets the file to where it is looked for.
     pub fn how_to_get(&self, weights_dir: &Path) -> String {
+        let place = weights_dir.join(self.folder()).join(&self.file);
+        match (&self.get, self.rank) {
+            (Some(words), _) => format!("{words} Put it at {}.", place.display()),
+            (None, 1) => format!("medft weights fetch {}", self.backbone),
+            (None, _) => format!("medft weights fetch {} --pin {}", self.backbone, self.name),
+        }
+    }
+    /// The command that gets the file without medft, for another machine or a place without network.
+    pub fn by_hand(&self, weights_dir: &Path) -> String {
         let dir = weights_dir.join(self.folder());
         let dir = dir.display();
         match (&self.get, &self.repo, &self.url) {
-            (Some(words), ..) => format!("{words} Put it at {dir}/{}.", self.file),
-            (None, Some(repo), _) => {
-                let revision = self.revision.as_deref().or(self.reference.as_deref()).unwrap_or("main");
-                format!(
-                    "hf download {repo} {} --revision {revision} --local-dir '{dir}'",
-                    self.file
-                )
-            }
+            (Some(_), ..) => self.how_to_get(weights_dir),
+            (None, Some(repo), _) => format!(
+                "hf download {repo} {} --revision {} --local-dir '{dir}'",
+                self.file,
+                self.hub_revision()
+            ),
             (None, None, Some(url)) => format!("curl -L --create-dirs -o '{dir}/{}' '{url}'", self.file),
             (None, None, None) => format!("Put {} into {dir}.", self.file),
         }

@@ -167,8 +167,9 @@ fn candidates(all: &Catalogue, pin: &WeightsManifest, places: &Places) -> Vec<Pa
         let cache = hf_hub::Cache::new(hub.clone());
         if let Some(revision) = &pin.revision {
             out.push(cache.model(repo.clone()).pointer_path(revision).join(&pin.file));
-        } else if let Some(reference) = &pin.reference {
-            let repo = hf_hub::Repo::with_revision(repo.clone(), hf_hub::RepoType::Model, reference.clone());
+        } else {
+            let name = pin.hub_revision().to_owned();
+            let repo = hf_hub::Repo::with_revision(repo.clone(), hf_hub::RepoType::Model, name);
             out.extend(cache.repo(repo).get(&pin.file));
         }
     }

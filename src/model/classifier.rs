@@ -1,16 +1,17 @@
 //! A backbone with a head: what a run trains.
 
-use super::backbone::{Backbone, Options};
+use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
 use super::params::{Builder, Params};
 use super::registry;
 use super::vit::default_linear;
 use crate::study::protocol::{MhaBody, Readout};
-use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
-use anyhow::{Context, Result};
+use crate::study::{Freeze, HeadKind, RunSpec, Scale};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A file of pretrained weights and the name map to read it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Pretrained {
 
 /// A backbone, a head and their parameters.
 pub struct Classifier {
-    pub backbone: Box<dyn Backbone>,
+    pub backbone: Arc<dyn Backbone>,
     pub head: Head,
     pub params: Params,
     readout: Readout,
@@ -56,12 +57,29 @@ impl Classifier {
             None if spec.scale == Scale::Tiny => fresh.with_seed(0),
             None => anyhow::bail!("{} has no weights file", entry.name),
         };
-        let body = match spec.head {
-            HeadKind::Linear => (TINY_BODY, fresh.clone()),
-            HeadKind::Mha => body(spec.scale, &spec.protocol, pretrained, &fresh)?,
-        };
+        let body = body(spec, pretrained, &fresh)?;
         let options = registry::options(entry, pretrained.backbone.as_ref(), &spec.protocol, channels);
         Self::assemble(spec, (options, outputs), &fresh, &source, &body)
+    }
+
+    /// The model of a run that differs from the one of `other` in nothing but the head of a frozen backbone; the backbone is
+    /// held once. Equal in every byte to [`Classifier::new`].
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] where a checkpoint does not fit.
+    pub fn sharing(
+        other: &Self,
+        spec: &RunSpec,
+        outputs: usize,
+        pretrained: &Pretrained,
+        device: &Device,
+    ) -> Result<Self> {
+        ensure!(spec.freeze == Freeze::Frozen, "only a frozen backbone can be shared");
+        let fresh = Builder::seeded(spec.seed, device);
+        let dot = |head| format!("{}.", scope(head));
+        fresh.adopt(&other.params, &dot(other.head.kind()), &dot(spec.head));
+        let body = body(spec, pretrained, &fresh)?;
+        Self::with_head(spec, outputs, other.backbone.clone(), &fresh, &body)
     }
 
     /// A model of the spec's scale with seeded random values everywhere, for measurements.
@@ -80,20 +98,30 @@ impl Classifier {
         (options, outputs): (Options, usize),
         fresh: &Builder,
         source: &Builder,
+        body: &(BodyConfig, Builder),
+    ) -> Result<Self> {
+        let entry = registry::find(&spec.backbone)?;
+        // A tiny backbone has the same values under either head, as a published one has.
+        let b = source
+            .scope(scope(spec.head))
+            .drawn_as("backbone")
+            .trainable(spec.freeze == Freeze::Unfrozen);
+        let backbone = (entry.build)(spec.scale, spec.protocol.crop as usize, options, &b)?;
+        source.finish_source()?;
+        Self::with_head(spec, outputs, backbone.into(), fresh, body)
+    }
+
+    fn with_head(
+        spec: &RunSpec,
+        outputs: usize,
+        backbone: Arc<dyn Backbone>,
+        fresh: &Builder,
         (config, body): &(BodyConfig, Builder),
     ) -> Result<Self> {
-        let p = &spec.protocol;
-        let entry = registry::find(&spec.backbone)?;
-        let scope = match spec.head {
-            HeadKind::Linear => "backbone",
-            HeadKind::Mha => "foundation_model.backbone",
-        };
-        let b = source.scope(scope).trainable(spec.freeze == Freeze::Unfrozen);
-        let backbone = (entry.build)(spec.scale, p.crop as usize, options, &b)?;
-        source.finish_source()?;
+        let readout = spec.protocol.readout;
         let head = match spec.head {
             HeadKind::Linear => {
-                let dim = match p.readout {
+                let dim = match readout {
                     Readout::Family => backbone.feature_dim(),
                     Readout::MeanTokens => backbone.token_dim(),
                 };
@@ -109,17 +137,21 @@ impl Classifier {
             backbone,
             head,
             params: fresh.params(),
-            readout: p.readout,
+            readout,
         })
     }
 
     /// What the head reads: (B, D) for the linear head, (B, N, F) for MHA.
     pub fn features(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let f = self.backbone.forward(x)?;
+        self.read(&self.backbone.forward(x)?)
+    }
+
+    /// The part of a backbone's features that this head reads.
+    pub fn read(&self, f: &Features) -> candle_core::Result<Tensor> {
         match (&self.head, self.readout) {
-            (Head::Linear(_), Readout::Family) => Ok(f.pooled),
+            (Head::Linear(_), Readout::Family) => Ok(f.pooled.clone()),
             (Head::Linear(_), Readout::MeanTokens) => f.tokens.mean(1),
-            (Head::Mha(_), _) => Ok(f.tokens),
+            (Head::Mha(_), _) => Ok(f.tokens.clone()),
         }
     }
 
@@ -137,13 +169,22 @@ impl Classifier {
     }
 }
 
-/// The MHA body's shape and where its values come from.
-fn body(scale: Scale, p: &Protocol, pretrained: &Pretrained, fresh: &Builder) -> Result<(BodyConfig, Builder)> {
-    Ok(match (scale, p.mha_body) {
-        (Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, fresh.with_seed(0)),
-        (Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
-        (Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, fresh.clone()),
-        (Scale::Full, MhaBody::DeitBase) => {
+/// What stands before the names of a backbone's parameters in the authors' state dict.
+fn scope(head: HeadKind) -> &'static str {
+    match head {
+        HeadKind::Linear => "backbone",
+        HeadKind::Mha => "foundation_model.backbone",
+    }
+}
+
+/// The MHA body's shape and where its values come from; a linear head has none and ignores it.
+fn body(spec: &RunSpec, pretrained: &Pretrained, fresh: &Builder) -> Result<(BodyConfig, Builder)> {
+    Ok(match (spec.head, spec.scale, spec.protocol.mha_body) {
+        (HeadKind::Linear, ..) => (TINY_BODY, fresh.clone()),
+        (_, Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, fresh.with_seed(0)),
+        (_, Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
+        (_, Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, fresh.clone()),
+        (_, Scale::Full, MhaBody::DeitBase) => {
             let f = pretrained
                 .deit
                 .as_ref()

@@ -5,6 +5,7 @@ use super::checkpoint::{Rule, same, unused};
 use super::layers::{LayerNorm, Linear, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, TIMM, default_linear, layer_norm, prepend};
+use crate::study::HeadKind;
 use anyhow::Result;
 use candle_core::{Tensor, bail};
 
@@ -160,4 +161,14 @@ pub enum Head {
     Linear(Linear),
     /// On the tokens (B, N, F).
     Mha(Box<MhaHead>),
+}
+
+impl Head {
+    /// The word for it in studies.
+    pub fn kind(&self) -> HeadKind {
+        match self {
+            Self::Linear(_) => HeadKind::Linear,
+            Self::Mha(_) => HeadKind::Mha,
+        }
+    }
 }

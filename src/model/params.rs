@@ -70,6 +70,8 @@ pub struct Builder {
     device: Device,
     /// Prefix of names in the model (`backbone.`).
     scope: String,
+    /// Prefix of names that seeded values are drawn by; the scope, unless [`Builder::drawn_as`] says otherwise.
+    key: String,
     /// Prefix inside the checkpoint.
     path: String,
     trainable: bool,
@@ -97,6 +99,7 @@ impl Builder {
             params: Rc::default(),
             device: device.clone(),
             scope: String::new(),
+            key: String::new(),
             path: String::new(),
             trainable: true,
         }
@@ -124,8 +127,30 @@ impl Builder {
     pub fn scope(&self, scope: &str) -> Self {
         Self {
             scope: format!("{}{scope}.", self.scope),
+            key: format!("{}{scope}.", self.key),
             ..self.clone()
         }
+    }
+
+    /// Draws seeded values by the names that a scope `key` would give, so that parts that are called differently in two
+    /// models can have the same values.
+    pub fn drawn_as(&self, key: &str) -> Self {
+        Self {
+            key: format!("{key}."),
+            ..self.clone()
+        }
+    }
+
+    /// Records the tensors of another model whose names start with `from` under names that start with `to`: both models
+    /// then hold the same memory.
+    pub fn adopt(&self, other: &Params, from: &str, to: &str) {
+        let renamed = other.0.iter().filter_map(|p| {
+            Some(Param {
+                name: format!("{to}{}", p.name.strip_prefix(from)?),
+                ..p.clone()
+            })
+        });
+        self.params.borrow_mut().0.extend(renamed);
     }
 
     /// Whether parameters made from here on train.
@@ -186,7 +211,7 @@ impl Builder {
             Source::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
             Source::Seed(seed) => {
                 let n = dims.iter().product();
-                let values = draw(*seed, &format!("{}{name}", self.scope), n, init);
+                let values = draw(*seed, &format!("{}{name}", self.key), n, init);
                 Ok(Tensor::from_vec(values, dims, &self.device)?)
             }
         }

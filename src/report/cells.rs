@@ -4,6 +4,7 @@
 //! library splits its work.
 
 use super::input::{PlannedRun, PlannedState, ReportInput};
+use super::sampled::Sampled;
 use crate::study::{Freeze, HeadKind};
 use anyhow::{Result, ensure};
 use polars::prelude::*;
@@ -23,6 +24,10 @@ pub struct Score {
     pub seeds: Vec<u64>,
     /// Run ids of `values`.
     pub runs: Vec<String>,
+    /// What the test images say of the mean over seeds; `None` unless the predictions of all its runs were resampled.
+    pub sampled: Option<Sampled>,
+    /// Hours over all runs with a record, by what computed them.
+    pub hours: BTreeMap<String, f64>,
     missing: Vec<(String, Vec<u64>)>,
 }
 
@@ -64,6 +69,11 @@ impl Score {
         self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.len()))
     }
 
+    /// Each reason with the seeds it keeps away.
+    pub fn gaps(&self) -> impl Iterator<Item = (&str, &[u64])> {
+        self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.as_slice()))
+    }
+
     fn miss(&mut self, reason: &str, seed: u64) {
         match self.missing.iter_mut().find(|(r, _)| r == reason) {
             Some((_, seeds)) => seeds.push(seed),
@@ -102,16 +112,28 @@ impl Cells {
                 .entry((p.dataset.clone(), p.backbone.clone(), p.freeze, p.head))
                 .or_default();
             score.planned += 1;
-            match (&p.state, found[i]) {
-                (PlannedState::Gap(reason), _) => score.miss(reason, p.seed),
-                (PlannedState::Done(_), Found::Nothing) => score.miss("the record of this run was not read", p.seed),
-                (PlannedState::Done(_), Found::NotANumber) => score.miss("the test metric is not a number", p.seed),
-                (PlannedState::Done(id), Found::Value(v)) => {
+            let PlannedState::Done(id) = &p.state else {
+                if let PlannedState::Gap(reason) = &p.state {
+                    score.miss(reason, p.seed);
+                }
+                continue;
+            };
+            let Some(record) = &found[i] else {
+                score.miss("the record of this run was not read", p.seed);
+                continue;
+            };
+            *score.hours.entry(record.device.clone()).or_default() += record.hours;
+            match record.value {
+                None => score.miss("the test metric is not a number", p.seed),
+                Some(v) => {
                     score.values.push(v);
                     score.seeds.push(p.seed);
                     score.runs.push(id.clone());
                 }
             }
+        }
+        for score in cells.values_mut() {
+            score.sampled = Sampled::of(&input.evidence, &score.runs);
         }
         Ok(Self { cells })
     }
@@ -145,15 +167,16 @@ impl Cells {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Found {
-    Nothing,
-    NotANumber,
-    Value(f64),
+/// What the frame says of a planned run.
+struct Found {
+    /// `None` where it is not finite.
+    value: Option<f64>,
+    device: String,
+    hours: f64,
 }
 
-/// For every planned run what the frame says of its id.
-fn lookup(input: &ReportInput) -> Result<Vec<Found>> {
+/// For every planned run what the frame says of its id; `None` where it does not hold it.
+fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
     let ids: Vec<Option<&str>> = input
         .planned
         .iter()
@@ -167,7 +190,10 @@ fn lookup(input: &ReportInput) -> Result<Vec<Found>> {
         ids.len(),
         vec![Column::new("row".into(), rows), Column::new("id".into(), ids)],
     )?;
-    let wanted = ["id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value"].map(col);
+    let wanted = [
+        "id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value", "device", "hours",
+    ]
+    .map(col);
     let joined = plan
         .lazy()
         .left_join(input.runs.clone().lazy().select(wanted), col("id"), col("id"))
@@ -182,16 +208,17 @@ fn lookup(input: &ReportInput) -> Result<Vec<Found>> {
             .map(|s| s.map(str::to_owned))
             .collect())
     };
-    let words = ["dataset", "backbone", "freeze", "head", "metric"].map(text);
-    let [datasets, backbones, freezes, heads, metrics] = words;
-    let (datasets, backbones, freezes, heads, metrics) = (datasets?, backbones?, freezes?, heads?, metrics?);
+    let (datasets, backbones) = (text("dataset")?, text("backbone")?);
+    let (freezes, heads) = (text("freeze")?, text("head")?);
+    let (metrics, devices) = (text("metric")?, text("device")?);
     let seeds: Vec<Option<u64>> = joined.column("seed")?.u64()?.iter().collect();
     let values: Vec<Option<f64>> = joined.column("value")?.f64()?.iter().collect();
+    let hours: Vec<Option<f64>> = joined.column("hours")?.f64()?.iter().collect();
 
     let mut found = Vec::with_capacity(values.len());
     for (i, p) in input.planned.iter().enumerate() {
         let Some(dataset) = &datasets[i] else {
-            found.push(Found::Nothing);
+            found.push(None);
             continue;
         };
         let same = dataset == &p.dataset
@@ -207,11 +234,11 @@ fn lookup(input: &ReportInput) -> Result<Vec<Found>> {
             "the record of {} reports {metric} instead of {expected}",
             describe(p)
         );
-        found.push(
-            values[i]
-                .filter(|v| v.is_finite())
-                .map_or(Found::NotANumber, Found::Value),
-        );
+        found.push(Some(Found {
+            value: values[i].filter(|v| v.is_finite()),
+            device: devices[i].clone().unwrap_or_else(|| "unknown".to_owned()),
+            hours: hours[i].unwrap_or(0.0),
+        }));
     }
     Ok(found)
 }

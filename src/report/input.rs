@@ -1,6 +1,7 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
-use crate::study::{Freeze, HeadKind};
+use crate::results::Evidences;
+use crate::study::{Claims, Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct DatasetFacts {
     pub metric: String,
     /// As printed.
     pub metric_title: String,
+    /// Names of the classes or labels, in the order of the outputs.
+    pub classes: Vec<String>,
     /// Largest difference to a published value that still counts as none; `None` where no verdict can be given.
     pub margin: Option<f64>,
     /// Why this margin, in words.
@@ -169,6 +172,8 @@ pub struct ReportInput {
     pub planned: Vec<PlannedRun>,
     /// As [`crate::results::frame()`] makes it; may hold more runs than the plan.
     pub runs: DataFrame,
+    /// The runs on resampled test sets; empty where no interval over test images is wanted.
+    pub evidence: Evidences,
     /// Empty where no published value is comparable.
     pub published: Vec<PublishedPoint>,
     pub context: Vec<ContextValue>,
@@ -178,6 +183,12 @@ pub struct ReportInput {
     pub caveats: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
+    /// What stands behind the numbers.
+    pub archive: super::Archive,
+    /// The claims of the paper whose values are compared; `None` where none are written down.
+    pub claims: Option<Claims>,
+    /// The part of the study that is meant, as it was asked for; empty for all of it.
+    pub only: Vec<String>,
     /// A folder whose templates replace the built-in ones of the same name.
     pub templates: Option<PathBuf>,
 }
@@ -186,6 +197,14 @@ impl ReportInput {
     /// The word printed first in everything a demo study writes.
     pub fn warning(&self) -> Option<&'static str> {
         self.demo.then_some(super::DEMO_WARNING)
+    }
+
+    /// The study as a command line names it.
+    pub fn study_argument(&self) -> &str {
+        match self.archive.study_argument.as_str() {
+            "" => &self.study,
+            argument => argument,
+        }
     }
 
     /// A data set by its word.

@@ -4,22 +4,41 @@
 //! model ([`table::Table`]), the parameters-against-score figure, and the comparison with the published values. The same input
 //! gives the same bytes: no clock, no machine, no folder name enters.
 
+mod archive;
+mod cards;
 pub mod cells;
+pub mod claims;
+mod claims_page;
 pub mod compare;
+mod compare_page;
+mod dossier;
 pub mod figure;
+pub mod folders;
 pub mod input;
+mod page;
+mod paper;
+pub mod regimes;
+mod rendered;
+mod results_json;
+pub mod sampled;
+pub mod seal;
 mod summary;
 pub mod table;
+mod table_csv;
 mod templates;
 
+pub use archive::{Archive, Audit};
 pub use cells::{Cells, Score};
+pub use claims::{ClaimVerdict, Judged};
 pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use rendered::{RENDERED, Rendered};
 
 use crate::fsio;
-use anyhow::{Context, Result};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
@@ -27,7 +46,7 @@ pub const DEMO_WARNING: &str =
     "Demo numbers mean nothing: small random models on synthetic images, run only to show that every part works.";
 
 /// What [`render`] wrote and found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReportOutput {
     /// Every file, in the order written.
     pub files: Vec<PathBuf>,
@@ -37,6 +56,10 @@ pub struct ReportOutput {
     /// Empty for a study without published values.
     pub comparisons: Vec<Comparison>,
     pub verdicts: VerdictCounts,
+    /// How the published values fit each regime.
+    pub fits: Vec<regimes::Fit>,
+    /// Empty where no claims are written down.
+    pub claims: Vec<Judged>,
 }
 
 /// Writes the whole report of a study below `out`.
@@ -53,48 +76,123 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .collect::<Vec<_>>();
     let comparisons = compare::compare(input, &cells);
+    let fits = regimes::fits(input, &cells);
+    let claims = input
+        .claims
+        .as_ref()
+        .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
-    let mut files = Vec::new();
-    let mut write = |name: &str, bytes: &[u8]| -> Result<()> {
-        let path = out.join(name);
-        fsio::write_atomic(&path, bytes)?;
-        files.push(path);
-        Ok(())
-    };
+    let mut sink = Sink::new(input, out);
     let mut pages = Vec::new();
     for t in &tables {
         let page = templates.render("table.md.tera", t)?;
-        write(
+        sink.put(
             &format!("tables/{}.tex", t.name),
             templates.render("table.tex.tera", t)?.as_bytes(),
         )?;
-        write(&format!("tables/{}.md", t.name), page.as_bytes())?;
-        write(&format!("tables/{}.csv", t.name), &t.to_csv()?)?;
+        sink.put(&format!("tables/{}.md", t.name), page.as_bytes())?;
+        sink.put(
+            &format!("tables/{}.html", t.name),
+            templates.render("table.html.tera", t)?.as_bytes(),
+        )?;
+        sink.put(&format!("tables/{}.csv", t.name), &t.to_csv()?)?;
         pages.push(page);
     }
-    write(
+    sink.put(
         "tables.tex",
         templates
             .render("standalone.tex.tera", &serde_json::json!({ "tables": tables }))?
             .as_bytes(),
     )?;
-    let scene = figure::scene(input, &cells);
-    write(
-        "figure.svg",
-        scene.to_svg().context("cannot draw the figure as SVG")?.as_bytes(),
-    )?;
-    write("figure.png", &scene.to_png().context("cannot draw the figure as PNG")?)?;
-    let page = compare::page(input, &comparisons);
-    write("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
-    write("compare.csv", &compare::to_csv(&comparisons)?)?;
-    let page = summary::page(input, &cells, &comparisons, &pages)?;
-    write("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
+    everything(input, &templates, &cells, &tables, (&comparisons, &fits, &claims), &mut sink)?;
+    let page = compare_page::page(input, &comparisons, &fits);
+    sink.put("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
+    sink.put("compare.csv", &compare_page::to_csv(&comparisons)?)?;
+    sink.put("regimes.csv", &compare_page::fits_csv(&fits)?)?;
+    let page = claims_page::page(input, &claims);
+    sink.put("claims.md", templates.render("claims.md.tera", &page)?.as_bytes())?;
+    sink.put("claims.csv", &claims_page::to_csv(&claims)?)?;
+    let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
+    sink.put("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
+    sink.close()?;
 
     Ok(ReportOutput {
-        files,
+        files: sink.files,
         planned: input.planned.len(),
         done: cells.iter().map(|(_, s)| s.n()).sum(),
         verdicts: VerdictCounts::of(&comparisons),
         comparisons,
+        fits,
+        claims,
     })
+}
+
+type Findings<'a> = (&'a [Comparison], &'a [regimes::Fit], &'a [Judged]);
+
+/// Figures, and the files that show or hold everything: page, paper, `results.json`, model cards.
+fn everything(
+    input: &ReportInput,
+    templates: &templates::Templates,
+    cells: &Cells,
+    tables: &[table::Table],
+    (comparisons, fits, claims): Findings,
+    sink: &mut Sink,
+) -> Result<()> {
+    let figures = figure::paint(input, cells, comparisons)?;
+    for f in &figures {
+        sink.put(&format!("figures/{}.svg", f.stem), f.svg.as_bytes())?;
+        sink.put(&format!("figures/{}.png", f.stem), &f.png)?;
+    }
+    let dossiers = dossier::all(input, cells, comparisons);
+    sink.put("results.json", &results_json::bytes(input, cells, &dossiers, (comparisons, fits, claims))?)?;
+    let numbers = paper::numbers(input, &dossiers, comparisons)?;
+    sink.put("numbers.tex", templates.render("numbers.tex.tera", &numbers)?.as_bytes())?;
+    let paper = paper::paper(input, &dossiers, comparisons, tables, &figures);
+    sink.put("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
+    let fragments = tables.iter().map(|t| page::table(templates, t)).collect::<Result<_>>()?;
+    let page = page::page(input, &dossiers, (comparisons, fits, claims), fragments, &figures);
+    sink.put("index.html", templates.render("index.html.tera", &page)?.as_bytes())?;
+    for card in cards::all(input, &dossiers) {
+        let text = templates.render("card.md.tera", &card)?;
+        sink.put(&format!("cards/{}.md", card.name), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes files below a folder and remembers them.
+struct Sink<'a> {
+    out: &'a Path,
+    files: Vec<PathBuf>,
+    rendered: Rendered,
+}
+
+impl<'a> Sink<'a> {
+    fn new(input: &ReportInput, out: &'a Path) -> Self {
+        Self {
+            out,
+            files: Vec::new(),
+            rendered: Rendered::new(input),
+        }
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.rendered.add(name, bytes);
+        self.write(name, bytes)
+    }
+
+    /// Writes what was rendered, and with what.
+    fn close(&mut self) -> Result<()> {
+        let bytes = self.rendered.bytes()?;
+        self.write(RENDERED, &bytes)
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.out.join(name);
+        // Hundreds of small files are mostly the same as before, and a write waits for the disk.
+        if !std::fs::read(&path).is_ok_and(|old| old == bytes) {
+            fsio::write_atomic(&path, bytes)?;
+        }
+        self.files.push(path);
+        Ok(())
+    }
 }

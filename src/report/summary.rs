@@ -1,6 +1,7 @@
 //! The page a reader opens first: what was planned, what is there, what is missing and why.
 
 use super::cells::Cells;
+use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
 use super::input::{PlannedState, ReportInput};
 use super::table::fixed;
@@ -25,8 +26,17 @@ pub(super) struct Page<'a> {
     compared: usize,
     published: usize,
     counts: VerdictCounts,
+    claims: Vec<ClaimLine>,
     /// The Markdown tables as they are.
     tables: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct ClaimLine {
+    id: String,
+    text: String,
+    verdict: &'static str,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +72,7 @@ pub(super) fn page<'a>(
     input: &'a ReportInput,
     cells: &Cells,
     comparisons: &[Comparison],
+    claims: &[Judged],
     tables: &'a [String],
 ) -> Result<Page<'a>> {
     let datasets: Vec<DatasetLine> = input
@@ -105,6 +116,15 @@ pub(super) fn page<'a>(
         compared: comparisons.len(),
         published: input.published.len(),
         counts: VerdictCounts::of(comparisons),
+        claims: claims
+            .iter()
+            .map(|j| ClaimLine {
+                id: j.claim.id.clone(),
+                text: j.claim.text.clone(),
+                verdict: j.verdict.word(),
+                why: j.verdict.why().to_owned(),
+            })
+            .collect(),
         tables,
     })
 }

@@ -1,9 +1,11 @@
-//! The one table model. LaTeX, Markdown and CSV are made from it, and from nothing else.
+//! The one table model. LaTeX, Markdown, HTML and CSV are made from it, and from nothing else.
 
 use super::cells::{Cells, Score};
+use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
-use anyhow::Result;
+use super::sampled::{COVERAGE, ImageTest, Sampled, against_best};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Decimals of scores, as in the paper. Ties are decided at this resolution: what prints alike ranks alike.
 pub const PLACES: usize = 3;
@@ -24,6 +26,8 @@ pub struct Table {
     /// Runs of neighbouring columns with one heading above them.
     pub groups: Vec<Group>,
     pub rows: Vec<Row>,
+    /// How the numbers are to be read: whole sentences.
+    pub reading: Vec<String>,
     pub notes: Vec<Note>,
 }
 
@@ -34,6 +38,11 @@ pub struct Column {
     /// Heading above, shared with neighbours; empty for none.
     pub group: String,
     pub kind: ColumnKind,
+    /// Digits before the point and decimals of the widest number; 0 and 0 for text.
+    pub digits: usize,
+    pub decimals: usize,
+    /// Whether a number of the column has a minus sign.
+    pub negative: bool,
     /// What every score of the column has in common, for CSV: (`freeze`, `frozen`), …
     pub keys: Vec<(String, String)>,
 }
@@ -47,19 +56,33 @@ pub enum ColumnKind {
     Score,
 }
 
-/// A heading over the columns `from` to `to`, counted from 1.
+impl ColumnKind {
+    /// Aligned parts of a cell: a score is a mean, then its spread.
+    fn slots(self) -> usize {
+        if self == Self::Score { 2 } else { 1 }
+    }
+}
+
+/// A heading over neighbouring columns. Columns are counted by `span`; `from` and `to`, counted from 1, and `slots` count the
+/// aligned parts, of which a score has two.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub title: String,
+    pub span: usize,
+    pub slots: usize,
     pub from: usize,
     pub to: usize,
-    pub span: usize,
 }
 
 /// A row; `section` asks for a gap above it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub section: bool,
+    pub family: String,
+    /// The word in studies.
+    pub backbone: String,
+    /// Whether any score has an interval over test images.
+    pub intervals: bool,
     pub cells: Vec<Cell>,
 }
 
@@ -69,23 +92,60 @@ pub struct Row {
 pub enum Cell {
     Text { text: String },
     Number { value: Option<f64>, places: usize },
-    Score(ScoreCell),
+    Score(Box<ScoreCell>),
 }
 
 /// Mean and spread over seeds, or a gap.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScoreCell {
+    /// Names the cell in the study.
+    pub key: String,
     pub n: usize,
     pub planned: usize,
     pub mean: Option<f64>,
+    /// Over seeds.
     pub sd: Option<f64>,
+    /// Over test images; `None` where the predictions were not resampled.
+    pub interval: Option<ImageInterval>,
     pub rank: Rank,
+    /// Holm-adjusted p of "equal to the best of the column"; `None` for the best itself and where there is no test.
+    pub p_best: Option<f64>,
+    /// Below the best, but not significantly so.
+    pub tied: bool,
     /// Mark of the note that says why something is missing.
     pub mark: Option<String>,
     /// The note's text, for CSV.
     pub gap: Option<String>,
     pub values: Vec<f64>,
+    pub seeds: Vec<u64>,
     pub runs: Vec<String>,
+    /// Hours of all runs, by what computed them.
+    pub hours: Vec<(String, f64)>,
+}
+
+/// A bootstrap interval of the mean over seeds over test images.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ImageInterval {
+    pub low: f64,
+    pub high: f64,
+    pub standard_error: f64,
+    pub images: usize,
+    pub replicates: usize,
+    /// Replicates without a defined metric, left out.
+    pub undefined: usize,
+}
+
+impl From<&Sampled> for ImageInterval {
+    fn from(s: &Sampled) -> Self {
+        Self {
+            low: s.interval.low,
+            high: s.interval.high,
+            standard_error: s.standard_error,
+            images: s.count,
+            replicates: s.replicates.len(),
+            undefined: s.undefined,
+        }
+    }
 }
 
 /// Place within the column, at the printed resolution.
@@ -108,41 +168,56 @@ impl Table {
     /// Backbones × regimes on one data set: the paper's table.
     pub fn of_dataset(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Self {
         let regimes = cells.regimes(&dataset.name);
+        let backbones = || input.backbones.iter().filter(|b| cells.plans(&dataset.name, &b.name));
+        let score = |b: &str, (f, h)| cells.get(&dataset.name, b, f, h);
+        let devices: BTreeSet<&str> = backbones()
+            .flat_map(|b| regimes.iter().filter_map(move |&r| score(&b.name, r)))
+            .flat_map(|s| s.hours.keys().map(String::as_str))
+            .collect();
         let mut columns = vec![
-            plain("Family", ColumnKind::Text),
             plain("Backbone", ColumnKind::Text),
             plain("Params (M)", ColumnKind::Number),
         ];
         columns.extend(regimes.iter().map(|(freeze, head)| Column {
-            title: head_title(*head).to_owned(),
             group: freeze.to_string(),
-            kind: ColumnKind::Score,
             keys: vec![("freeze".into(), freeze.to_string()), ("head".into(), head.to_string())],
+            ..plain(head_title(*head), ColumnKind::Score)
         }));
+        columns.extend(devices.iter().map(|d| plain(&hours_title(d), ColumnKind::Number)));
         let mut rows = Vec::<Row>::new();
-        let mut family = None;
-        for b in input.backbones.iter().filter(|b| cells.plans(&dataset.name, &b.name)) {
+        for b in backbones() {
+            let scores: Vec<_> = regimes.iter().map(|&r| score(&b.name, r)).collect();
             let mut row = vec![
-                Cell::Text { text: b.family.clone() },
                 Cell::Text { text: b.title.clone() },
                 Cell::Number {
                     value: b.params.map(|p| p as f64 / 1e6),
                     places: params_places(b.params),
                 },
             ];
-            for (freeze, head) in &regimes {
-                row.push(Cell::Score(score_cell(cells.get(
-                    &dataset.name,
-                    &b.name,
-                    *freeze,
-                    *head,
-                ))));
-            }
+            row.extend(regimes.iter().zip(&scores).map(|(&(freeze, head), s)| {
+                Cell::Score(Box::new(ScoreCell {
+                    key: key(&dataset.name, &b.name, freeze, head),
+                    ..score_cell(*s)
+                }))
+            }));
+            row.extend(devices.iter().map(|d| {
+                let hours: Vec<f64> = scores
+                    .iter()
+                    .flatten()
+                    .filter_map(|s| s.hours.get(*d).copied())
+                    .collect();
+                Cell::Number {
+                    value: (!hours.is_empty()).then(|| hours.iter().sum()),
+                    places: 0,
+                }
+            }));
             rows.push(Row {
-                section: family.is_some_and(|f| f != &b.family),
+                section: rows.last().is_some_and(|r: &Row| r.family != b.family),
+                family: b.family.clone(),
+                backbone: b.name.clone(),
+                intervals: scores.iter().flatten().any(|s| s.sampled.is_some()),
                 cells: row,
             });
-            family = Some(&b.family);
         }
         let mut table = Self {
             name: dataset.name.clone(),
@@ -155,11 +230,52 @@ impl Table {
             groups: groups(&columns),
             columns,
             rows,
+            reading: vec![
+                "Mean ± sample standard deviation over seeds (number of seeds); per column best in bold, second underlined, ties decided as printed"
+                    .to_owned(),
+            ],
             notes: Vec::new(),
         };
+        table.widths(devices.len());
         table.rank();
+        let tests = regimes.iter().enumerate().filter_map(|(k, &r)| {
+            let column: Vec<Option<&Score>> = backbones().map(|b| score(&b.name, r)).collect();
+            table.test(2 + k, &column, input.alpha)
+        });
+        let test = tests.fold(None, |first, t| first.or(Some(t)));
+        table.explain(test, input.alpha);
         table.mark();
         table
+    }
+
+    /// Decimals of the hours (three significant digits of the largest) and the widest number of every column.
+    fn widths(&mut self, devices: usize) {
+        let first_hours = self.columns.len() - devices;
+        for c in 0..self.columns.len() {
+            let numbers = self.rows.iter().filter_map(|r| match &r.cells[c] {
+                Cell::Number { value, places } => value.map(|v| (v, *places)),
+                Cell::Score(s) => s.mean.map(|m| (m, PLACES)),
+                Cell::Text { .. } => None,
+            });
+            let numbers: Vec<(f64, usize)> = numbers.collect();
+            let largest = numbers.iter().map(|n| n.0.abs()).fold(0.0, f64::max);
+            let digits = (1..).find(|&d| largest.round() < 10f64.powi(d)).unwrap_or(1) as usize;
+            let decimals = if c >= first_hours {
+                let places = (0..5).find(|&p| largest * 10f64.powi(p) >= 100.0).unwrap_or(5) as usize;
+                for row in &mut self.rows {
+                    if let Cell::Number { places: p, .. } = &mut row.cells[c] {
+                        *p = places;
+                    }
+                }
+                places
+            } else {
+                numbers.iter().map(|n| n.1).max().unwrap_or(0)
+            };
+            if self.columns[c].kind != ColumnKind::Text {
+                (self.columns[c].digits, self.columns[c].decimals) = (digits, decimals);
+                self.columns[c].negative = numbers.iter().any(|(v, places)| fixed(*v, *places).starts_with('-'));
+            }
+        }
     }
 
     /// Ranks every score column at the printed resolution. One lone value is not ranked.
@@ -180,6 +296,51 @@ impl Table {
                     _ => Rank::None,
                 };
             }
+        }
+    }
+
+    /// Tests every score of column `c` against the column's best over test images; says with which test.
+    fn test(&mut self, c: usize, scores: &[Option<&Score>], alpha: f64) -> Option<ImageTest> {
+        let means: Vec<(usize, f64)> = (0..)
+            .zip(scores)
+            .filter_map(|(i, s)| Some((i, (*s)?.mean()?)))
+            .collect();
+        // The first of equals, so that the order of the rows decides and nothing else.
+        let best = means.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a })?.0;
+        let sampled: Vec<Option<&Sampled>> = scores.iter().map(|s| (*s)?.sampled.as_ref()).collect();
+        let (p, test) = against_best(best, &sampled);
+        for (row, p) in self.rows.iter_mut().zip(p) {
+            if let (Cell::Score(s), Some(p)) = (&mut row.cells[c], p) {
+                s.p_best = Some(p);
+                s.tied = p >= alpha && s.rank != Rank::Best;
+            }
+        }
+        test
+    }
+
+    /// Says how intervals and the mark of ties came about, where there are any.
+    fn explain(&mut self, test: Option<ImageTest>, alpha: f64) {
+        let scores = self.rows.iter().flat_map(|r| &r.cells).filter_map(|c| match c {
+            Cell::Score(s) => s.interval,
+            _ => None,
+        });
+        let intervals: Vec<ImageInterval> = scores.collect();
+        let Some(one) = intervals.first() else { return };
+        let images = if intervals.iter().all(|i| i.images == one.images) {
+            format!("the {} test images", thousands(one.images))
+        } else {
+            "the test images".to_owned()
+        };
+        self.reading.push(format!(
+            "In brackets: {} % interval of the mean over {images} ({} resamples)",
+            fixed(100.0 * COVERAGE, 0),
+            thousands(one.replicates)
+        ));
+        if let Some(test) = test {
+            self.reading.push(format!(
+                "†: not significantly below the best of its column over the test images ({}, Holm over the column, level {alpha})",
+                test.title()
+            ));
         }
     }
 
@@ -204,67 +365,6 @@ impl Table {
             score.mark = Some(mark);
         }
     }
-
-    /// Long form, one line a score: label columns, the column's keys, the numbers at full precision, seeds' values, run ids, gap.
-    pub fn to_csv(&self) -> Result<Vec<u8>> {
-        let slug = |s: &str| {
-            label(s)
-                .split('-')
-                .filter(|w| !w.is_empty())
-                .collect::<Vec<_>>()
-                .join("_")
-        };
-        let labels: Vec<usize> = (0..self.columns.len())
-            .filter(|&c| self.columns[c].kind != ColumnKind::Score)
-            .collect();
-        let scores: Vec<usize> = (0..self.columns.len()).filter(|c| !labels.contains(c)).collect();
-        let keys = scores.first().map_or(&[][..], |&c| &self.columns[c].keys);
-        let mut csv = csv::Writer::from_writer(Vec::new());
-        let mut header = vec!["dataset".to_owned(), "metric".to_owned()];
-        header.extend(labels.iter().map(|&c| slug(&self.columns[c].title)));
-        header.extend(keys.iter().map(|(k, _)| k.clone()));
-        header.extend(
-            [
-                "n", "planned", "mean", "sd", "rank", "values", "runs", "gap", "protocol",
-            ]
-            .map(str::to_owned),
-        );
-        csv.write_record(&header)?;
-        let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
-        for row in &self.rows {
-            for &c in &scores {
-                let Cell::Score(s) = &row.cells[c] else { continue };
-                let mut line = vec![self.title.clone(), self.metric.clone()];
-                line.extend(labels.iter().map(|&l| match &row.cells[l] {
-                    Cell::Text { text } => text.clone(),
-                    Cell::Number { value, .. } => number(*value),
-                    Cell::Score(_) => String::new(),
-                }));
-                line.extend(self.columns[c].keys.iter().map(|(_, v)| v.clone()));
-                let values: Vec<String> = s.values.iter().map(f64::to_string).collect();
-                let rank = match s.rank {
-                    Rank::Best => "best",
-                    Rank::Second => "second",
-                    Rank::None => "",
-                };
-                line.extend([
-                    s.n.to_string(),
-                    s.planned.to_string(),
-                    number(s.mean),
-                    number(s.sd),
-                    rank.to_owned(),
-                ]);
-                line.extend([
-                    values.join(" "),
-                    s.runs.join(" "),
-                    s.gap.clone().unwrap_or_default(),
-                    self.protocol.clone(),
-                ]);
-                csv.write_record(&line)?;
-            }
-        }
-        Ok(csv.into_inner()?)
-    }
 }
 
 impl Cell {
@@ -281,6 +381,9 @@ fn plain(title: &str, kind: ColumnKind) -> Column {
         title: title.to_owned(),
         group: String::new(),
         kind,
+        digits: 0,
+        decimals: 0,
+        negative: false,
         keys: Vec::new(),
     }
 }
@@ -290,15 +393,27 @@ fn params_places(params: Option<u64>) -> usize {
     if params.is_some_and(|p| p < 1_000_000) { 3 } else { 1 }
 }
 
+/// What computed, as the heading of its hours.
+fn hours_title(device: &str) -> String {
+    match device {
+        "cpu" => "CPU-hours".to_owned(),
+        gpu => format!("GPU-hours ({gpu})"),
+    }
+}
+
 fn score_cell(score: Option<&Score>) -> ScoreCell {
     let none = Score::default();
     let (s, unplanned) = score.map_or((&none, true), |s| (s, false));
     ScoreCell {
+        key: String::new(),
         n: s.n(),
         planned: s.planned,
         mean: s.mean(),
         sd: s.sd(),
+        interval: s.sampled.as_ref().map(ImageInterval::from),
         rank: Rank::None,
+        p_best: None,
+        tied: false,
         mark: None,
         gap: if unplanned {
             Some("not planned in this study".to_owned())
@@ -306,25 +421,32 @@ fn score_cell(score: Option<&Score>) -> ScoreCell {
             s.gap()
         },
         values: s.values.clone(),
+        seeds: s.seeds.clone(),
         runs: s.runs.clone(),
+        hours: s.hours.iter().map(|(d, h)| (d.clone(), *h)).collect(),
     }
 }
 
 fn groups(columns: &[Column]) -> Vec<Group> {
     let mut groups = Vec::<Group>::new();
-    for (i, c) in columns.iter().enumerate() {
+    let mut slot = 1;
+    for c in columns {
+        let slots = c.kind.slots();
         match groups.last_mut() {
             Some(g) if g.title == c.group => {
-                g.to = i + 1;
                 g.span += 1;
+                g.slots += slots;
+                g.to += slots;
             }
             _ => groups.push(Group {
                 title: c.group.clone(),
-                from: i + 1,
-                to: i + 1,
                 span: 1,
+                slots,
+                from: slot,
+                to: slot + slots - 1,
             }),
         }
+        slot += slots;
     }
     groups
 }
@@ -342,7 +464,7 @@ fn letters(mut i: usize) -> String {
 }
 
 /// Lower-case letters, digits and dashes only.
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() {
@@ -363,6 +485,19 @@ pub fn fixed(v: f64, places: usize) -> String {
     }
 }
 
+/// A count with commas between thousands.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, d) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(d);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,6 +507,14 @@ mod tests {
         assert_eq!(
             [0, 25, 26, 27, 51, 52, 701, 702].map(letters),
             ["a", "z", "aa", "ab", "az", "ba", "zz", "aaa"]
+        );
+    }
+
+    #[test]
+    fn commas_part_thousands() {
+        assert_eq!(
+            [0, 999, 1000, 22_349, 1_000_000].map(thousands),
+            ["0", "999", "1,000", "22,349", "1,000,000"]
         );
     }
 

@@ -16,11 +16,17 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 5] = builtin![
+const BUILTIN: [(&str, &str); 11] = builtin![
     "table.tex.tera",
+    "table.html.tera",
+    "card.md.tera",
+    "index.html.tera",
+    "numbers.tex.tera",
+    "paper.tex.tera",
     "standalone.tex.tera",
     "table.md.tera",
     "compare.md.tera",
+    "claims.md.tera",
     "summary.md.tera"
 ];
 
@@ -28,6 +34,7 @@ const BUILTIN: [(&str, &str); 5] = builtin![
 pub struct Templates {
     tex: Tera,
     md: Tera,
+    html: Tera,
 }
 
 impl Templates {
@@ -45,12 +52,24 @@ impl Templates {
             comment_start: "<#".into(),
             comment_end: "#>".into(),
         })?;
-        let mut this = Self { tex, md: Tera::new() };
+        let mut this = Self {
+            tex,
+            md: Tera::new(),
+            html: Tera::new(),
+        };
         this.tex.autoescape_on([".tex.tera"]);
         this.tex.set_escape_fn(escape_tex);
         this.md.autoescape_on([".md.tera"]);
         this.md.set_escape_fn(escape_md);
-        for engine in [&mut this.tex, &mut this.md] {
+        this.html.autoescape_on([".html.tera"]);
+        this.md.register_filter("yaml", |v: &str, _: Kwargs, _: &State| -> TeraResult<String> {
+            // A JSON string is a YAML string in double quotes.
+            Ok(serde_json::Value::from(v).to_string())
+        });
+        this.md.register_filter("number", |v: f64, _: Kwargs, _: &State| -> TeraResult<String> {
+            Ok(v.to_string())
+        });
+        for engine in [&mut this.tex, &mut this.md, &mut this.html] {
             engine.register_filter("fixed", |v: f64, args: Kwargs, _: &State| -> TeraResult<String> {
                 Ok(fixed(v, args.must_get::<usize>("places")?))
             });
@@ -58,10 +77,10 @@ impl Templates {
         for (name, builtin) in BUILTIN {
             let own = folder.map(|f| f.join(name)).filter(|p| p.is_file());
             let text = own.as_deref().map(fsio::read_to_string).transpose()?;
-            let engine = if name.ends_with(".tex.tera") {
-                &mut this.tex
-            } else {
-                &mut this.md
+            let engine = match language(name) {
+                Language::Tex => &mut this.tex,
+                Language::Md => &mut this.md,
+                Language::Html => &mut this.html,
             };
             if let Err(e) = engine.add_raw_template(name, text.as_deref().unwrap_or(builtin)) {
                 let at = own.map_or_else(|| format!("built-in template {name}"), |p| p.display().to_string());
@@ -77,14 +96,30 @@ impl Templates {
     /// [`BadInput`] naming the template that asks for something that is not there.
     pub fn render<T: Serialize>(&self, name: &str, content: &T) -> Result<String> {
         let context = Context::from_serialize(content).with_context(|| format!("cannot hand data to {name}"))?;
-        let engine = if name.ends_with(".tex.tera") {
-            &self.tex
-        } else {
-            &self.md
+        let engine = match language(name) {
+            Language::Tex => &self.tex,
+            Language::Md => &self.md,
+            Language::Html => &self.html,
         };
         engine
             .render(name, &context)
             .map_err(|e| bad_template(format!("template {name}"), &e).into())
+    }
+}
+
+enum Language {
+    Tex,
+    Md,
+    Html,
+}
+
+fn language(template: &str) -> Language {
+    if template.ends_with(".tex.tera") {
+        Language::Tex
+    } else if template.ends_with(".html.tera") {
+        Language::Html
+    } else {
+        Language::Md
     }
 }
 
@@ -118,6 +153,7 @@ pub fn escape_tex(text: &str, out: &mut dyn Write) -> io::Result<()> {
             '\n' | '\r' | '\t' => out.write_all(b" ")?,
             '\u{a0}' => out.write_all(b"~")?,
             '±' => out.write_all(b"$\\pm$")?,
+            '†' => out.write_all(b"\\textsuperscript{\\dag}")?,
             '×' => out.write_all(b"$\\times$")?,
             '·' => out.write_all(b"$\\cdot$")?,
             '−' => out.write_all(b"$-$")?,

@@ -4,18 +4,24 @@
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
 //! and figures see the records only through [`frame()`]. The files are described in `results/README.md`.
 
+mod evidence;
+mod evidence_cache;
 mod frame;
 mod predictions;
 mod provenance;
 mod record;
 mod store;
 mod types;
+mod verify;
 
+pub use evidence::{Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
-pub use provenance::{Provenance, crate_versions, utc_now};
+pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
-pub use store::{FOLDER_DIGITS, Listing, RunState, Store};
+pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use types::{
-    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RunOutput, RunRecord, Selected, Spec, WhichWeights,
+    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
+    WhichWeights,
 };
+pub use verify::{Audit, Finding};

@@ -1,11 +1,12 @@
 //! Per-image test predictions as parquet: what every metric can be computed from again.
 //!
-//! One row a set of weights and image, the best weights first, images in test order. Columns: `weights` ("best" or
-//! "last"), `id`, the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
+//! One row a set of weights and image, sets one after the other, images in test order. Columns: `weights` ("best", "last",
+//! then "corrected" or "faithful" where that preset's rule of selection picks weights other than the best), `id`, the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
 
 use crate::error::BadInput;
 use anyhow::{Result, anyhow, ensure};
 use polars::prelude::*;
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub enum Truth {
     Labels { labels: usize, values: Vec<u32> },
 }
 
-/// Logits of the test images under both sets of weights.
+/// Logits of the test images under each set of weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
     /// Sample ids in test order.
@@ -30,9 +31,17 @@ pub struct Predictions {
     pub best: Vec<f32>,
     /// Row-major (images, outputs), from the weights after the last step.
     pub last: Vec<f32>,
+    /// Rule of selection → row-major (images, outputs), where it selects weights other than the best.
+    pub others: BTreeMap<String, Vec<f32>>,
 }
 
 impl Predictions {
+    /// Name and logits of every set of weights, in the order of the file.
+    pub fn sets(&self) -> impl Iterator<Item = (&str, &Vec<f32>)> {
+        let others = self.others.iter().map(|(name, x)| (name.as_str(), x));
+        [("best", &self.best), ("last", &self.last)].into_iter().chain(others)
+    }
+
     fn check(&self) -> Result<()> {
         let n = self.ids.len();
         let truths = match &self.truth {
@@ -48,7 +57,7 @@ impl Predictions {
             }
         };
         ensure!(truths == n, "{truths} truths for {n} images");
-        for (name, logits) in [("best", &self.best), ("last", &self.last)] {
+        for (name, logits) in self.sets() {
             ensure!(
                 logits.len() == n * self.outputs,
                 "{} {name} logits for {n} images × {} outputs",
@@ -63,37 +72,29 @@ impl Predictions {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check()?;
         let n = self.ids.len();
-        let twice = |column: &[u32]| [column, column].concat();
-        let weights: Vec<&str> = ["best", "last"]
-            .into_iter()
-            .flat_map(|w| std::iter::repeat_n(w, n))
-            .collect();
-        let ids: Vec<&str> = self.ids.iter().chain(&self.ids).map(String::as_str).collect();
+        let sets: Vec<(&str, &Vec<f32>)> = self.sets().collect();
+        let each = |column: &[u32]| column.repeat(sets.len());
+        let weights: Vec<&str> = sets.iter().flat_map(|s| std::iter::repeat_n(s.0, n)).collect();
+        let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
+        let ids = ids.repeat(sets.len());
         let mut columns = vec![Column::new("weights".into(), weights), Column::new("id".into(), ids)];
         match &self.truth {
-            Truth::Classes(c) => columns.push(Column::new("truth".into(), twice(c))),
+            Truth::Classes(c) => columns.push(Column::new("truth".into(), each(c))),
             Truth::Labels { labels, values } => {
                 for l in 0..*labels {
                     let one: Vec<u32> = values.iter().skip(l).step_by(*labels).copied().collect();
-                    columns.push(Column::new(format!("truth_{l}").into(), twice(&one)));
+                    columns.push(Column::new(format!("truth_{l}").into(), each(&one)));
                 }
             }
         }
         for k in 0..self.outputs {
-            let one = |logits: &[f32]| {
-                logits
-                    .iter()
-                    .skip(k)
-                    .step_by(self.outputs)
-                    .copied()
-                    .collect::<Vec<f32>>()
-            };
-            columns.push(Column::new(
-                format!("logit_{k}").into(),
-                [one(&self.best), one(&self.last)].concat(),
-            ));
+            let one: Vec<f32> = sets
+                .iter()
+                .flat_map(|s| s.1.iter().skip(k).step_by(self.outputs).copied())
+                .collect();
+            columns.push(Column::new(format!("logit_{k}").into(), one));
         }
-        let mut frame = DataFrame::new(2 * n, columns)?;
+        let mut frame = DataFrame::new(sets.len() * n, columns)?;
         let mut bytes = Vec::new();
         ParquetWriter::new(&mut bytes)
             .with_compression(ParquetCompression::Zstd(None))
@@ -122,14 +123,20 @@ impl Predictions {
     }
 
     fn from_frame(frame: &DataFrame) -> Result<Self> {
-        let n = frame.height() / 2;
-        let half = |w: &str| std::iter::repeat_n(w.to_owned(), n);
+        let weights = text(frame, "weights")?;
+        let mut names = weights.clone();
+        names.dedup();
+        let n = frame.height() / names.len().max(2);
+        let blocks = names.iter().flat_map(|w| std::iter::repeat_n(w, n));
         ensure!(
-            text(frame, "weights")? == half("best").chain(half("last")).collect::<Vec<_>>(),
-            "`weights` is not best, then last"
+            names.len() >= 2 && names[..2] == ["best", "last"] && weights.iter().eq(blocks),
+            "`weights` is not best, last and then other sets of the same length"
         );
         let mut ids = text(frame, "id")?;
-        ensure!(ids[..n] == ids[n..], "best and last rows name other images");
+        ensure!(
+            n == 0 || ids.chunks(n).all(|c| *c == ids[..n]),
+            "the sets of weights name other images"
+        );
         ids.truncate(n);
         let count = |prefix: &str| {
             frame
@@ -167,6 +174,11 @@ impl Predictions {
             outputs,
             best: rows(0),
             last: rows(n),
+            others: names[2..]
+                .iter()
+                .enumerate()
+                .map(|(i, name)| (name.clone(), rows((i + 2) * n)))
+                .collect(),
         };
         predictions.check()?;
         Ok(predictions)

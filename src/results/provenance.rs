@@ -97,7 +97,8 @@ pub fn crate_versions() -> BTreeMap<String, String> {
     versions
 }
 
-fn cpu_name() -> String {
+/// The processor's name, as the system gives it.
+pub fn cpu_name() -> String {
     let field = |text: &str, key: &str| {
         let line = text.lines().find(|l| l.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_owned())

@@ -79,6 +79,12 @@ pub fn read_record<T: Content>(path: &Path) -> Result<(T, String)> {
     Ok((content, fsio::sha256_hex(&bytes)))
 }
 
+/// The content of a record whose hash does not count: to name what was edited in it. `None` where it cannot be parsed.
+pub(super) fn read_edited<T: Content>(path: &Path) -> Option<T> {
+    let envelope: Envelope = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    T::deserialize(envelope.content).ok()
+}
+
 fn schema<T: Content>() -> String {
     format!("medft.{}/{}", T::NAME, T::VERSION)
 }
@@ -130,6 +136,12 @@ pub(super) fn numbers<'de, D: serde::Deserializer<'de>>(
 ) -> Result<std::collections::BTreeMap<String, f64>, D::Error> {
     let map = std::collections::BTreeMap::<String, Option<f64>>::deserialize(d)?;
     Ok(map.into_iter().map(|(k, v)| (k, v.unwrap_or(f64::NAN))).collect())
+}
+
+/// `null` back to NaN, for a list of numbers.
+pub(super) fn number_list<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
+    let list = Vec::<Option<f64>>::deserialize(d)?;
+    Ok(list.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect())
 }
 
 #[cfg(test)]

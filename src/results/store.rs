@@ -14,27 +14,27 @@
 
 use super::provenance::Provenance;
 use super::record::{read_record, write_record};
-use super::types::{Epochs, Failure, Metrics, PredictionFile, RunOutput, RunRecord, Spec, WhichWeights};
+use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, Spec, WhichWeights};
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
 
-const SPEC: &str = "spec.json";
-const EPOCHS: &str = "epochs.json";
-const PREDICTIONS: &str = "predictions.parquet";
-const PROVENANCE: &str = "provenance.json";
-const METRICS: &str = "metrics.json";
+pub(super) const SPEC: &str = "spec.json";
+pub(super) const EPOCHS: &str = "epochs.json";
+pub(super) const PREDICTIONS: &str = "predictions.parquet";
+pub(super) const PROVENANCE: &str = "provenance.json";
+pub(super) const METRICS: &str = "metrics.json";
 const FAILED: &str = "failed.json";
-const DONE: &str = "DONE";
+pub(super) const DONE: &str = "DONE";
 const CHECKPOINT: &str = "checkpoint";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
@@ -66,6 +66,29 @@ pub struct Listing {
     pub broken: Vec<(String, String)>,
 }
 
+/// A run's folder, held by this process until it is dropped: no other process may begin the same run meanwhile.
+#[derive(Debug)]
+pub struct Claim {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl std::ops::Deref for Claim {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Why a run could not be begun although nothing is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Taken {
+    #[error("{0}: another process is at this run")]
+    Busy(String),
+    #[error("{0}: this run is finished; move the folder away to make it again")]
+    Finished(String),
+}
+
 /// The runs of one study below a results folder.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -77,6 +100,13 @@ impl Store {
     pub fn new(results_root: &Path, study: &str) -> Self {
         Self {
             folder: results_root.join(study),
+        }
+    }
+
+    /// The store in this very folder, wherever it lies.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
         }
     }
 
@@ -96,7 +126,7 @@ impl Store {
     }
 
     /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size
-    /// (see [`Store::verify`]).
+    /// (see [`Store::audit`]).
     pub fn state(&self, id: &str) -> RunState {
         match inspect(&self.run_dir(id)) {
             Found::Absent => RunState::Absent,
@@ -109,33 +139,45 @@ impl Store {
         }
     }
 
-    /// Opens the folder of a run that is about to be trained and writes `spec.json`; returns the folder. A partial run
-    /// keeps its checkpoint; a failed one starts afresh; a broken one is set aside.
+    /// Claims the folder of a run that is about to be trained and writes `spec.json`. A partial run keeps its checkpoint; a
+    /// failed one starts afresh; a broken one is set aside. What a killed writer left half-written is removed.
     ///
     /// # Errors
-    /// [`BadInput`] when the results folder is not writable or the run is already done.
-    pub fn begin(&self, spec: &Spec) -> Result<PathBuf> {
+    /// [`Taken`] when another process is at the run or it is done; [`BadInput`] when the results folder is not writable.
+    pub fn begin(&self, spec: &Spec) -> Result<Claim> {
         let dir = self.run_dir(&spec.id);
-        match inspect(&dir) {
-            Found::Absent | Found::Partial { spec: None, .. } => {}
-            Found::Partial { spec: Some(old), .. } if *old == *spec => return Ok(dir),
+        let name = dir.display().to_string();
+        let claim = claim(dir)?;
+        let write = match inspect(&claim.dir) {
+            Found::Absent | Found::Partial { spec: None, .. } => true,
+            Found::Partial { spec: Some(old), .. } => {
+                if *old != *spec {
+                    return self.replace(claim, spec);
+                }
+                false
+            }
             Found::Failed(_) => {
-                remove(&dir.join(FAILED))?;
-                remove(&dir.join(CHECKPOINT))?;
+                remove(&claim.join(FAILED))?;
+                remove(&claim.join(CHECKPOINT))?;
+                true
             }
-            Found::Done(r) if r.spec == *spec => {
-                return Err(BadInput::new(
-                    dir.display(),
-                    "a run that is still to be made",
-                    "a finished one",
-                    "Keep it, or move the folder away to make it again.",
-                )
-                .into());
-            }
-            Found::Done(_) | Found::Partial { .. } | Found::Broken(_) => self.set_aside(&dir)?,
+            Found::Done(r) if r.spec == *spec => return Err(Taken::Finished(name).into()),
+            Found::Done(_) | Found::Broken(_) => return self.replace(claim, spec),
+        };
+        fsio::sweep(&claim)?;
+        fsio::sweep(&claim.join(CHECKPOINT))?;
+        if write {
+            write_record(&claim.join(SPEC), spec)?;
         }
-        write_record(&dir.join(SPEC), spec)?;
-        Ok(dir)
+        Ok(claim)
+    }
+
+    /// Sets a folder aside that cannot be used and claims a new one in its place.
+    fn replace(&self, old: Claim, spec: &Spec) -> Result<Claim> {
+        self.set_aside(&old.dir)?;
+        let claim = claim(old.dir.clone())?;
+        write_record(&claim.join(SPEC), spec)?;
+        Ok(claim)
     }
 
     fn set_aside(&self, dir: &Path) -> Result<()> {
@@ -166,6 +208,12 @@ impl Store {
             best: output.best.clone(),
             last: output.last.clone(),
             selected: output.selected,
+            rules: output
+                .rules
+                .iter()
+                .map(|(rule, m)| (rule.clone(), RuleMetrics(m.clone())))
+                .collect(),
+            weights_sha256: output.weights_sha256.clone(),
             model: output.model.clone(),
             predictions: PredictionFile {
                 sha256: fsio::sha256_hex(&bytes),
@@ -197,11 +245,9 @@ impl Store {
         })
     }
 
-    /// Records that a run ended without a result. Its checkpoint is removed.
+    /// Records that a run ended without a result. Its checkpoint stays as evidence until the run is begun again.
     pub fn fail(&self, id: &str, failure: &Failure) -> Result<()> {
-        let dir = self.run_dir(id);
-        write_record(&dir.join(FAILED), failure)?;
-        remove(&dir.join(CHECKPOINT))
+        write_record(&self.run_dir(id).join(FAILED), failure).map(|_| ())
     }
 
     /// The record of a finished run.
@@ -232,18 +278,14 @@ impl Store {
         Predictions::from_bytes(&path, &bytes)
     }
 
-    /// Checks every byte of a finished run, the predictions included.
-    ///
-    /// # Errors
-    /// [`BadInput`] naming the file that is torn or edited.
-    pub fn verify(&self, id: &str) -> Result<()> {
-        let record = self.load(id)?;
-        let path = self.run_dir(id).join(PREDICTIONS);
-        same_hash(
-            &path,
-            &record.metrics.predictions.sha256,
-            &fsio::sha256_file(&path, |_| {})?,
-        )
+    /// What changes whenever a file of a finished run does, without reading the predictions: the text of `DONE`, and size and
+    /// time of the predictions. Only for asking whether work done before still holds.
+    pub fn mark(&self, id: &str) -> Result<String> {
+        let dir = self.run_dir(id);
+        let path = dir.join(PREDICTIONS);
+        let meta = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let done = fsio::read_to_string(&dir.join(DONE))?;
+        Ok(format!("{id} {} {:?}\n{done}", meta.len(), meta.modified().ok()))
     }
 
     /// Every run folder of the study, read in parallel. An absent folder is an empty listing.
@@ -277,6 +319,19 @@ impl Store {
         }
         listing.done.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(listing)
+    }
+}
+
+/// Makes a run's folder and locks it.
+fn claim(dir: PathBuf) -> Result<Claim> {
+    fsio::create_dir(&dir)?;
+    let lock = File::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Claim { dir, _lock: lock }),
+        Err(TryLockError::WouldBlock) => Err(Taken::Busy(dir.display().to_string()).into()),
+        // A file system without locks: then it is on the user not to start the same run twice.
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(Claim { dir, _lock: lock }),
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", dir.display())),
     }
 }
 
@@ -352,7 +407,7 @@ fn load_dir(dir: &Path) -> Result<RunRecord> {
 }
 
 /// `DONE` as file name → SHA-256, with exactly the files that a finished run has.
-fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
     let path = dir.join(DONE);
     if !path.exists() {
         return Err(BadInput::new(
@@ -425,6 +480,10 @@ fn check_output(o: &RunOutput) -> Result<f64> {
     ensure!(
         o.best.keys().eq(o.last.keys()),
         "best and last weights were not measured by the same metrics"
+    );
+    ensure!(
+        o.rules.keys().eq(o.predictions.others.keys()),
+        "the rules that were tested are not those that were predicted with"
     );
     let headline = match o.headline {
         WhichWeights::Best => &o.best,

@@ -3,7 +3,7 @@
 
 use super::predictions::Predictions;
 use super::provenance::Provenance;
-use super::record::{Content, number, numbers};
+use super::record::{Content, number, number_list, numbers};
 use crate::study::RunSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub struct ModelFacts {
 pub struct PredictionFile {
     pub sha256: String,
     pub bytes: u64,
-    /// Test images; the file has a row a set of weights and image.
+    /// Test images; the file has a row for each set of weights and image.
     pub images: u64,
 }
 
@@ -98,19 +98,36 @@ pub struct Metrics {
     #[serde(deserialize_with = "numbers")]
     pub last: BTreeMap<String, f64>,
     pub selected: Selected,
+    /// All test metrics of the weights that a preset's rule selects where the best weights are others.
+    pub rules: BTreeMap<String, RuleMetrics>,
+    /// Name of a set of weights (`best`, `last`, a rule) → SHA-256 over the trained parameters.
+    pub weights_sha256: BTreeMap<String, String>,
     pub model: ModelFacts,
     pub predictions: PredictionFile,
 }
 
+/// Test metrics by name, unrounded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleMetrics(#[serde(deserialize_with = "numbers")] pub BTreeMap<String, f64>);
+
 /// `failed.json`: a run that ended without a result, for instance in a loss that is not a number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     pub epoch: u32,
-    /// Optimiser steps done.
+    /// The optimiser step that failed; the checkpoint beside this record holds the weights before it.
     pub step: u64,
     /// A sentence without its full stop.
     pub reason: String,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// The latest losses, the failing one last; NaN where a loss was no finite number.
+    #[serde(deserialize_with = "number_list")]
+    pub losses: Vec<f64>,
+    /// Ids of the images in the failing batch.
+    pub images: Vec<String>,
+    pub epochs: Vec<Epoch>,
 }
 
 /// Everything that the trainer hands over when a run is finished.
@@ -125,6 +142,10 @@ pub struct RunOutput {
     /// Test metrics of the last weights.
     pub last: BTreeMap<String, f64>,
     pub selected: Selected,
+    /// Test metrics by the preset's rule that selects other weights; each has its logits in `predictions.others`.
+    pub rules: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Name of a set of weights → SHA-256 over the trained parameters.
+    pub weights_sha256: BTreeMap<String, String>,
     pub model: ModelFacts,
     pub predictions: Predictions,
     pub provenance: Provenance,
@@ -156,7 +177,7 @@ macro_rules! content {
 content! {
     Spec => "spec", 1;
     Epochs => "epochs", 1;
-    Metrics => "metrics", 1;
+    Metrics => "metrics", 2;
     Provenance => "provenance", 1;
-    Failure => "failed", 1;
+    Failure => "failed", 2;
 }

@@ -4,6 +4,7 @@
 //! turns a study file into runs, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
 //! the results are compared with.
 
+pub mod claims;
 pub mod file;
 pub mod filter;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod switches;
 pub mod tolerance;
 mod words;
 
+pub use claims::{Claim, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};
 pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};

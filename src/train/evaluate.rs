@@ -43,6 +43,28 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// As published: three decimals, from 0 (Q14, Q16).
+    pub const FAITHFUL: Self = Self {
+        rounding: true,
+        start: 0.0,
+    };
+    /// As a reader of the paper expects.
+    pub const CORRECTED: Self = Self {
+        rounding: false,
+        start: f64::NEG_INFINITY,
+    };
+
+    /// The protocol's own rule, then those of the presets that differ from it.
+    pub fn all(p: &Protocol) -> Vec<Self> {
+        let mut all = vec![Self::of(p)];
+        for r in [Self::FAITHFUL, Self::CORRECTED] {
+            if !all.contains(&r) {
+                all.push(r);
+            }
+        }
+        all
+    }
+
     pub fn of(p: &Protocol) -> Self {
         Self {
             rounding: p.selection_rounding == SelectionRounding::ThreeDecimals,

@@ -6,15 +6,17 @@
 
 use super::{FeatureCache, Job, Progress, state};
 use crate::data::loader::Mode;
+use crate::error::BadInput;
 use crate::fsio;
 use crate::model::Classifier;
 use crate::study::HeadKind;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Rows of features, one a sample of an index list; row-major float32.
 pub struct FeatureTable {
@@ -55,90 +57,172 @@ impl FeatureTable {
     }
 }
 
-/// Computes (or opens) the features of `indices` under the validation transform.
-pub fn table(
-    job: &Job<'_>,
-    model: &Classifier,
-    indices: &[u32],
-    progress: &mut dyn FnMut(Progress),
-) -> Result<FeatureTable> {
-    let batch = job.spec.protocol.batch as usize;
-    let Some(cache) = &job.feature_cache else {
-        let mut rows = Vec::new();
-        let dims = compute(job, model, indices, batch, progress, &mut |x| {
-            rows.extend_from_slice(x);
-            Ok(())
-        })?;
-        return Ok(FeatureTable {
-            rows: Rows::Memory(rows),
-            dims,
-        });
-    };
-    let path = cache.dir.join(format!("{}.f32", key(job, cache, indices)?));
-    let dims_path = path.with_extension("json");
-    if !(path.exists() && dims_path.exists()) {
-        let mut dims = Vec::new();
-        let mut failed = None;
-        fsio::write_atomic_with(&path, |w| {
-            let mut put = |x: &[f32]| w.write_all(state::as_bytes(x));
-            match compute(job, model, indices, batch, progress, &mut put) {
-                Ok(d) => {
-                    dims = d;
-                    Ok(())
-                }
-                Err(e) => match e.downcast::<std::io::Error>() {
-                    Ok(io) => Err(io),
-                    Err(e) => {
-                        failed = Some(e);
-                        Err(std::io::Error::other("features"))
-                    }
-                },
-            }
-        })
-        .map_err(|e| failed.take().unwrap_or(e))?;
-        fsio::write_atomic(&dims_path, &serde_json::to_vec(&dims)?)?;
-    }
-    let dims: Vec<usize> = serde_json::from_slice(&fsio::read(&dims_path)?)
-        .with_context(|| format!("{} is torn; remove it and run again", dims_path.display()))?;
-    let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    // SAFETY: the file is written once, atomically, under the hash of its inputs, and never changed.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
-    let want = indices.len() * dims.iter().product::<usize>() * 4;
-    anyhow::ensure!(
-        map.len() == want,
-        "{} has {} bytes, {want} were expected; remove it and run again",
-        path.display(),
-        map.len()
-    );
-    Ok(FeatureTable {
-        rows: Rows::Mapped(map),
-        dims,
-    })
+/// What a table is described by, beside its rows.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct About {
+    dims: Vec<usize>,
+    /// Of the rows.
+    sha256: String,
 }
 
-/// Runs the backbone over `indices` in order; returns the shape of a row.
-fn compute(
-    job: &Job<'_>,
-    model: &Classifier,
+/// Rows under way.
+enum Sink {
+    Memory(Vec<f32>),
+    File {
+        path: PathBuf,
+        out: Box<fsio::Pending>,
+        hash: Sha256,
+    },
+}
+
+/// Opens the features of `indices` under the validation transform for each of `members` (which share backbone and images),
+/// and computes those that are not there in one pass over the images.
+///
+/// # Errors
+/// For images that cannot be read, and tables that are torn or were edited.
+pub fn tables(
+    members: &[(&Job<'_>, &Classifier)],
     indices: &[u32],
-    batch: usize,
     progress: &mut dyn FnMut(Progress),
-    put: &mut dyn FnMut(&[f32]) -> std::io::Result<()>,
-) -> Result<Vec<usize>> {
-    let mut dims = Vec::new();
+) -> Result<Vec<FeatureTable>> {
+    let mut paths = Vec::new();
+    for (job, _) in members {
+        let path = job
+            .feature_cache
+            .as_ref()
+            .map(|c| Ok::<_, anyhow::Error>(c.dir.join(format!("{}.f32", key(job, c, indices)?))));
+        paths.push(path.transpose()?);
+    }
+    let missing: Vec<usize> = (0..members.len())
+        .filter(|&i| paths[i].as_ref().is_none_or(|p| !(p.exists() && about(p).exists())))
+        .collect();
+    let mut memory = compute(members, &missing, &paths, indices, progress)?;
+    paths
+        .iter()
+        .enumerate()
+        .map(|(i, path)| match path {
+            Some(p) => open(p, indices.len()),
+            None => memory.remove(&i).context("a table was not computed"),
+        })
+        .collect()
+}
+
+/// Computes the tables of the members in `missing`; returns those that have no file.
+fn compute(
+    members: &[(&Job<'_>, &Classifier)],
+    missing: &[usize],
+    paths: &[Option<PathBuf>],
+    indices: &[u32],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<BTreeMap<usize, FeatureTable>> {
+    let Some(&first) = missing.first() else {
+        return Ok(BTreeMap::new());
+    };
+    let (job, model) = members[first];
+    let mut sinks = missing
+        .iter()
+        .map(|&i| Sink::new(paths[i].as_deref()))
+        .collect::<Result<Vec<_>>>()?;
+    let mut dims = vec![Vec::new(); missing.len()];
     let mut done = 0;
-    for b in job.images.batches(indices, Mode::Val, batch, false) {
+    for b in job
+        .images
+        .batches(indices, Mode::Val, job.spec.protocol.batch as usize, false)
+    {
         let b = b?;
         done += b.indices.len();
-        let f = model.features(&b.tensor(job.device)?)?.to_device(&Device::Cpu)?;
-        dims = f.dims()[1..].to_vec();
-        put(&f.flatten_all()?.to_vec1::<f32>()?)?;
+        let features = model.backbone.forward(&b.tensor(job.device)?)?;
+        for (s, &i) in missing.iter().enumerate() {
+            let f = members[i].1.read(&features)?.to_device(&Device::Cpu)?;
+            dims[s] = f.dims()[1..].to_vec();
+            sinks[s].put(&f.flatten_all()?.to_vec1::<f32>()?)?;
+        }
         progress(Progress::Images {
             done,
             of: indices.len(),
         });
     }
-    Ok(dims)
+    let mut memory = BTreeMap::new();
+    for ((sink, dims), &i) in sinks.into_iter().zip(dims).zip(missing) {
+        match sink {
+            Sink::Memory(rows) => {
+                memory.insert(
+                    i,
+                    FeatureTable {
+                        rows: Rows::Memory(rows),
+                        dims,
+                    },
+                );
+            }
+            Sink::File { path, out, hash } => {
+                out.publish()?;
+                let sha256 = fsio::hex(&hash.finalize());
+                fsio::write_atomic(&about(&path), &serde_json::to_vec(&About { dims, sha256 })?)?;
+            }
+        }
+    }
+    Ok(memory)
+}
+
+impl Sink {
+    fn new(path: Option<&Path>) -> Result<Self> {
+        Ok(match path {
+            None => Self::Memory(Vec::new()),
+            Some(path) => Self::File {
+                path: path.into(),
+                out: Box::new(fsio::Pending::create(path)?),
+                hash: Sha256::new(),
+            },
+        })
+    }
+
+    fn put(&mut self, x: &[f32]) -> Result<()> {
+        match self {
+            Self::Memory(rows) => rows.extend_from_slice(x),
+            Self::File { out, hash, .. } => {
+                hash.update(state::as_bytes(x));
+                out.put(state::as_bytes(x))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn about(table: &Path) -> PathBuf {
+    table.with_extension("json")
+}
+
+/// Maps a table of `n` rows and checks its bytes.
+fn open(path: &Path, n: usize) -> Result<FeatureTable> {
+    let torn = |expected: String, found: String| {
+        let remedy = "Remove the file and run again: it is computed anew.";
+        BadInput::new(path.display(), expected, found, remedy)
+    };
+    let About { dims, sha256 } = serde_json::from_slice(&fsio::read(&about(path))?).map_err(|e| {
+        torn(
+            "a table with its description".into(),
+            format!("a description that says: {e}"),
+        )
+    })?;
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // SAFETY: the file is written once, atomically, under the hash of its inputs, and never changed.
+    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
+    let want = n * dims.iter().product::<usize>() * 4;
+    if map.len() != want {
+        return Err(torn(format!("{want} bytes"), format!("{} bytes", map.len())).into());
+    }
+    let found = fsio::sha256_hex(&map);
+    if found != sha256 {
+        return Err(torn(
+            format!("rows that hash to {sha256}"),
+            format!("rows that hash to {found}"),
+        )
+        .into());
+    }
+    Ok(FeatureTable {
+        rows: Rows::Mapped(map),
+        dims,
+    })
 }
 
 /// A hash over everything that the rows depend on.
@@ -174,7 +258,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     }
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
-        ("features", 1, env!("CARGO_PKG_VERSION")),
+        ("features", 2, env!("CARGO_PKG_VERSION")),
         (&s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,

@@ -18,6 +18,7 @@ use candle_core::Device;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// One run to fit.
 pub struct Job<'a> {
@@ -29,6 +30,8 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// Where checkpoints of this run live.
     pub checkpoint_dir: &'a Path,
+    /// Time between checkpoints; a stop always writes one.
+    pub checkpoint_every: Duration,
     /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
     pub feature_cache: Option<FeatureCache>,
 }
@@ -62,18 +65,28 @@ pub struct EpochStats {
 pub struct Tested {
     pub logits: Vec<f32>,
     pub metrics: BTreeMap<String, f64>,
+    /// Over the trained parameters: equal hashes are equal weights.
+    pub weights_sha256: String,
+}
+
+/// What a rule selects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// `None` is the initial weights.
+    pub epoch: Option<u32>,
+    pub tested: Tested,
 }
 
 /// A finished fit.
 #[derive(Debug, Clone)]
 pub struct Fitted {
     pub epochs: Vec<EpochStats>,
-    /// The epoch the protocol's own rule selects; `None` is the initial weights.
-    pub selected: Option<u32>,
-    /// What the faithful and the corrected rule select from the same stored metrics.
-    pub selected_faithful: Option<u32>,
-    pub selected_corrected: Option<u32>,
-    pub best: Tested,
+    /// By the protocol's own rule of selection.
+    pub best: Selection,
+    /// By the rules of the two presets.
+    pub faithful: Selection,
+    pub corrected: Selection,
+    /// After the last step.
     pub last: Tested,
     pub backbone_params: u64,
     pub trainable_params: u64,
@@ -103,14 +116,24 @@ impl Timing {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Done(Box<Fitted>),
-    /// The loss stopped being a number: where, and what was seen.
-    Failed {
-        epoch: u32,
-        step: u64,
-        reason: String,
-    },
+    /// The loss exploded or stopped being a number.
+    Failed(Box<Failed>),
     /// Stopped on request after a checkpoint.
     Interrupted,
+}
+
+/// Where a run failed, and what was seen there. Its checkpoint holds the weights before the step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed {
+    pub epoch: u32,
+    pub step: u64,
+    pub reason: String,
+    pub lr: f64,
+    /// The latest losses, the failing one last.
+    pub losses: Vec<f64>,
+    /// Ids of the images in the failing batch.
+    pub images: Vec<String>,
+    pub epochs: Vec<EpochStats>,
 }
 
 /// What a progress bar hears.
@@ -130,9 +153,12 @@ pub enum Progress {
 
 /// Fits runs; the real one uses candle, the scripted one lets scheduling, crash and report tests run in milliseconds.
 pub trait Trainer {
+    /// Fits one run, or several that differ in nothing but the head of a frozen backbone; one outcome a job, in order. The
+    /// results are the same bytes as when each is fitted alone.
+    ///
     /// # Errors
     /// For inputs that cannot be read or do not fit; nothing computed before is lost.
-    fn fit(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome>;
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>;
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -176,5 +202,19 @@ mod nan_map {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
         let m = BTreeMap::<String, Option<f64>>::deserialize(d)?;
         Ok(m.into_iter().map(|(k, v)| (k, v.unwrap_or(f64::NAN))).collect())
+    }
+}
+
+/// As `nan`, for a list.
+mod nan_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::VecDeque;
+    pub fn serialize<S: Serializer>(v: &VecDeque<f64>, s: S) -> Result<S::Ok, S::Error> {
+        let v: Vec<Option<f64>> = v.iter().map(|x| x.is_finite().then_some(*x)).collect();
+        v.serialize(s)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<VecDeque<f64>, D::Error> {
+        let v = Vec::<Option<f64>>::deserialize(d)?;
+        Ok(v.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect())
     }
 }

@@ -1,13 +1,17 @@
 //! A trainer whose results are written down beforehand, for tests of scheduling, crashes and reports.
 
-use super::{EpochStats, Fitted, Job, Outcome, Progress, Tested, Timing, Trainer};
+use super::evaluate::{Rule, metrics};
+use super::optim::{AdamW, AdamWConfig};
+use super::state::{self, Position};
+use super::{EpochStats, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
+use crate::model::params::Params;
 use crate::rng::{Purpose, Stream};
-use crate::train::evaluate::{Rule, metrics};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Makes logits from the seed and the labels alone: no model, no image.
+/// Makes metrics and logits from the seed and the labels alone: no model, no image. Writes a checkpoint after every epoch,
+/// as the real trainer does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scripted {
     /// Time an epoch takes, so that a test can kill the process in the middle.
@@ -15,35 +19,42 @@ pub struct Scripted {
 }
 
 impl Trainer for Scripted {
-    fn fit(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+        jobs.iter().map(|job| self.one(job, progress)).collect()
+    }
+}
+
+impl Scripted {
+    fn one(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let p = &job.spec.protocol;
-        let task = job.data.info.task;
-        let labels: Vec<_> = job
-            .data
-            .test
-            .iter()
-            .map(|&i| job.data.samples[i as usize].label.clone())
-            .collect();
-        let k = task.outputs();
-        let mut s = Stream::new(job.spec.seed, Purpose::Test, 0, 0);
-        let logits: Vec<f32> = (0..labels.len() * k).map(|_| s.normal() as f32).collect();
-        let test = Tested {
-            metrics: metrics(task, p, &logits, &labels)?,
-            logits,
+        let config = AdamWConfig {
+            weight_decay: 0.0,
+            layer_decay: 1.0,
+            clip: 0.0,
         };
-        let mut epochs = Vec::new();
-        for epoch in 1..=p.epochs {
+        let mut optim = AdamW::new(&Params::default(), config);
+        let metric = job.data.info.target;
+        let mut position = match state::load(job.checkpoint_dir, &mut optim, 0)? {
+            Some(r) => r.position,
+            None => Position::default(),
+        };
+        while position.epochs_done < p.epochs {
             std::thread::sleep(self.epoch);
             if super::stop_requested() {
                 return Ok(Outcome::Interrupted);
             }
-            epochs.push(EpochStats {
+            let epoch = position.epochs_done + 1;
+            let value = Stream::new(job.spec.seed, Purpose::Test, epoch, 0).uniform();
+            position.epochs.push(EpochStats {
                 epoch,
                 lr: p.lr,
                 train_loss: 1.0 / f64::from(epoch),
                 val_loss: 1.0 / f64::from(epoch),
-                val: BTreeMap::from([(job.data.info.target.to_owned(), s.uniform())]),
+                val: BTreeMap::from([(metric.to_owned(), value)]),
             });
+            position.epochs_done = epoch;
+            position.steps = u64::from(epoch);
+            state::save(job.checkpoint_dir, &position, &optim, &Vec::new(), &BTreeMap::new())?;
             progress(Progress::Step {
                 epoch,
                 epochs: p.epochs,
@@ -52,26 +63,42 @@ impl Trainer for Scripted {
                 loss: 1.0,
             });
         }
-        let metric = job.data.info.target;
+        let test = |epoch: Option<u32>| tested(job, epoch);
+        let select = |rule: Rule| -> Result<Selection> {
+            let epoch = rule.select(&position.epochs, metric);
+            Ok(Selection {
+                epoch,
+                tested: test(epoch)?,
+            })
+        };
         Ok(Outcome::Done(Box::new(Fitted {
-            selected: Rule::of(p).select(&epochs, metric),
-            selected_faithful: Rule {
-                rounding: true,
-                start: 0.0,
-            }
-            .select(&epochs, metric),
-            selected_corrected: Rule {
-                rounding: false,
-                start: f64::NEG_INFINITY,
-            }
-            .select(&epochs, metric),
-            epochs,
-            best: test.clone(),
-            last: test,
+            best: select(Rule::of(p))?,
+            faithful: select(Rule::FAITHFUL)?,
+            corrected: select(Rule::CORRECTED)?,
+            last: test(Some(p.epochs))?,
+            epochs: position.epochs.clone(),
             backbone_params: 0,
             trainable_params: 0,
             total_params: 0,
-            timing: Timing::default(),
+            timing: position.timing.clone(),
         })))
     }
+}
+
+/// Logits of an epoch, drawn for the seed.
+fn tested(job: &Job<'_>, epoch: Option<u32>) -> Result<Tested> {
+    let task = job.data.info.task;
+    let labels: Vec<_> = job
+        .data
+        .test
+        .iter()
+        .map(|&i| job.data.samples[i as usize].label.clone())
+        .collect();
+    let mut s = Stream::new(job.spec.seed, Purpose::Test, epoch.unwrap_or(0), 1);
+    let logits: Vec<f32> = (0..labels.len() * task.outputs()).map(|_| s.normal() as f32).collect();
+    Ok(Tested {
+        metrics: metrics(task, &job.spec.protocol, &logits, &labels)?,
+        weights_sha256: crate::fsio::sha256_hex(state::as_bytes(&logits)),
+        logits,
+    })
 }

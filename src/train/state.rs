@@ -10,7 +10,7 @@ use crate::fsio;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,9 +27,14 @@ pub struct Position {
     pub steps: u64,
     /// Sum of the losses of the epoch under way.
     pub loss_sum: f64,
+    /// Seconds of the epoch under way.
+    pub epoch_seconds: f64,
+    /// The latest losses, evidence where a run fails.
+    #[serde(with = "super::nan_list")]
+    pub recent: VecDeque<f64>,
     pub epochs: Vec<EpochStats>,
-    /// Value and epoch of the best weights; `None` is the initial weights.
-    pub best: Option<(f64, u32)>,
+    /// For each rule of selection: value and epoch of the best weights; `None` is the initial weights.
+    pub best: Vec<Option<(f64, u32)>>,
     pub timing: Timing,
     /// Updates each parameter has had, in order.
     updates: Vec<u64>,
@@ -42,7 +47,13 @@ pub type Weights = Vec<Vec<f32>>;
 ///
 /// # Errors
 /// [`crate::error::BadInput`] where the disk is full or the folder not writable; the last checkpoint is then untouched.
-pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, best: Option<&Weights>) -> Result<()> {
+pub fn save(
+    dir: &Path,
+    position: &Position,
+    optim: &AdamW,
+    weights: &Weights,
+    kept: &BTreeMap<u32, Weights>,
+) -> Result<()> {
     let mut position = position.clone();
     position.updates = optim.slots.iter().map(|s| s.updates).collect();
     let mut parts: Vec<(String, &[f32])> = Vec::new();
@@ -50,8 +61,8 @@ pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, b
         parts.push((format!("m.{i:05}"), &s.m));
         parts.push((format!("v.{i:05}"), &s.v));
         parts.push((format!("p.{i:05}"), &weights[i]));
-        if let Some(b) = best {
-            parts.push((format!("best.{i:05}"), &b[i]));
+        for (epoch, w) in kept {
+            parts.push((format!("kept.{epoch}.{i:05}"), &w[i]));
         }
     }
     let views = parts
@@ -76,23 +87,25 @@ pub fn save(dir: &Path, position: &Position, optim: &AdamW, weights: &Weights, b
 pub struct Restored {
     pub position: Position,
     pub weights: Weights,
-    pub best: Option<Weights>,
+    /// Weights of the epochs that a rule would select.
+    pub kept: BTreeMap<u32, Weights>,
 }
 
-/// Reads the newest whole checkpoint into the optimiser's moments; `None` where there is none that fits.
-pub fn load(dir: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+/// Reads the newest whole checkpoint of a run with `rules` rules of selection into the optimiser's moments; `None` where
+/// there is none that fits.
+pub fn load(dir: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     if !dir.exists() {
         return Ok(None);
     }
     for path in files(dir)?.into_iter().rev() {
-        if let Some(r) = read(&path, optim)? {
+        if let Some(r) = read(&path, optim, rules)? {
             return Ok(Some(r));
         }
     }
     Ok(None)
 }
 
-fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
+fn read(path: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     let bytes = fsio::read(path)?;
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if stem.split_once('-').map(|s| s.1) != Some(fsio::sha256_hex(&bytes).as_str()) {
@@ -114,10 +127,11 @@ fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
             .collect();
         (v.len() == n).then_some(v)
     };
-    if position.updates.len() != optim.slots.len() {
+    if position.updates.len() != optim.slots.len() || position.best.len() != rules {
         return Ok(None);
     }
-    let (mut weights, mut best, mut moments) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kept: BTreeMap<u32, Weights> = position.best.iter().flatten().map(|b| (b.1, Vec::new())).collect();
+    let (mut weights, mut moments) = (Vec::new(), Vec::new());
     for (i, s) in optim.slots.iter().enumerate() {
         let n = s.m.len();
         let (Some(m), Some(v), Some(p)) = (
@@ -129,16 +143,20 @@ fn read(path: &Path, optim: &mut AdamW) -> Result<Option<Restored>> {
         };
         weights.push(p);
         moments.push((m, v));
-        best.extend(get(format!("best.{i:05}"), n));
+        for (epoch, w) in &mut kept {
+            let Some(x) = get(format!("kept.{epoch}.{i:05}"), n) else {
+                return Ok(None);
+            };
+            w.push(x);
+        }
     }
     for ((s, (m, v)), u) in optim.slots.iter_mut().zip(moments).zip(&position.updates) {
         (s.m, s.v, s.updates) = (m, v, *u);
     }
-    let best = (best.len() == weights.len() && position.best.is_some()).then_some(best);
     Ok(Some(Restored {
         position,
         weights,
-        best,
+        kept,
     }))
 }
 
@@ -164,4 +182,64 @@ pub fn as_bytes(x: &[f32]) -> &[u8] {
     };
     // SAFETY: any f32 is four valid bytes, and the length covers exactly the slice.
     unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::optim::AdamWConfig;
+    use super::*;
+    use crate::model::params::{Builder, Init};
+    use candle_core::Device;
+
+    fn optim() -> AdamW {
+        let b = Builder::seeded(0, &Device::Cpu);
+        b.param([3], "w", Init::Const(1.0)).unwrap();
+        let config = AdamWConfig {
+            weight_decay: 0.0,
+            layer_decay: 1.0,
+            clip: 0.0,
+        };
+        AdamW::new(&b.params(), config)
+    }
+
+    fn at(steps: u64) -> Position {
+        Position {
+            steps,
+            step_in_epoch: 1,
+            best: vec![Some((0.5, 1)), None],
+            recent: [0.25, f64::NAN].into(),
+            ..Position::default()
+        }
+    }
+
+    /// Three checkpoints: two stay; the newest is read, and the one before it where the newest is torn.
+    #[test]
+    fn checkpoints_rotate_and_a_torn_one_falls_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut o = optim();
+        for steps in 1..=3 {
+            o.slots[0].m = vec![steps as f32; 3];
+            let w = vec![vec![10.0 * steps as f32; 3]];
+            let kept = BTreeMap::from([(1, vec![vec![0.5; 3]])]);
+            save(dir.path(), &at(steps), &o, &w, &kept).unwrap();
+        }
+        let all = files(dir.path()).unwrap();
+        assert_eq!(all.len(), 2);
+        let mut fresh = optim();
+        let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+        assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (3, 30.0, 3.0));
+        assert_eq!((&r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
+        assert!(r.position.recent[0] == 0.25 && r.position.recent[1].is_nan());
+        // A checkpoint of a run with other rules is not this run's.
+        assert!(load(dir.path(), &mut fresh, 1).unwrap().is_none());
+
+        let bytes = fs::read(&all[1]).unwrap();
+        for torn in [&bytes[..bytes.len() - 5], &[bytes.as_slice(), b"x"].concat(), b""] {
+            fs::write(&all[1], torn).unwrap();
+            let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+            assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (2, 20.0, 2.0));
+        }
+        fs::write(&all[0], b"").unwrap();
+        assert!(load(dir.path(), &mut fresh, 2).unwrap().is_none());
+    }
 }

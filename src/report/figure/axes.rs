@@ -1,95 +1,161 @@
-//! The axes of a panel: logarithmic parameters, linear score, round ticks.
+//! The axes of a plot: linear or logarithmic, with round ticks.
 
-use super::Mark;
 use super::labels::Rect;
 use super::scene::{Align, Point, Shape};
-use super::style::{DODGE, GREY, GRID, INK, INSET, TEXT_SIZE, text};
+use super::style::{GREY, GRID, INK, TEXT_SIZE, text};
 use crate::report::table::fixed;
 
-/// Logarithmic parameters, linear score, and the place of the regimes.
-pub struct Axes {
-    pub plot: Rect,
-    /// log10 of million parameters.
-    x: (f64, f64),
-    y: (f64, f64),
+/// A range of values, how it is laid out, and where its ticks are.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    /// After the logarithm where there is one; `low` is where the axis begins, at the left or at the bottom.
+    low: f64,
+    high: f64,
+    log: bool,
+    pub ticks: Vec<(f64, String)>,
 }
 
-impl Axes {
-    pub fn around(marks: &[Mark], plot: Rect) -> Self {
-        let span = |values: &mut dyn Iterator<Item = f64>| {
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
-        };
-        let (x0, x1) = span(&mut marks.iter().map(|m| libm::log10(m.params)));
-        let (y0, y1) = span(&mut marks.iter().flat_map(|m| [m.value - m.sd, m.value + m.sd]));
-        let x_pad = (0.12 * (x1 - x0)).max(0.1);
-        let y_pad = if y1 - y0 < 1e-9 { 0.02 } else { 0.09 * (y1 - y0) };
+impl Axis {
+    /// From `low` to `high` with round ticks.
+    pub fn linear(low: f64, high: f64) -> Self {
+        let (values, places) = linear_ticks(low, high);
+        let ticks = values.into_iter().map(|v| (v, fixed(v, places))).collect();
         Self {
-            plot,
-            x: (x0 - x_pad, x1 + x_pad),
-            y: (y0 - y_pad, y1 + y_pad),
+            low,
+            high,
+            log: false,
+            ticks,
         }
     }
 
-    pub fn x(&self, millions: f64) -> f64 {
-        let t = (libm::log10(millions) - self.x.0) / (self.x.1 - self.x.0);
-        self.plot.x0 + t * (self.plot.x1 - self.plot.x0)
+    /// Around values with some room; `least` is the room on each side where all values are equal.
+    pub fn around(values: impl IntoIterator<Item = f64>, room: f64, least: f64) -> Self {
+        let (low, high) = span(values);
+        let pad = if high - low < 1e-9 { least } else { room * (high - low) };
+        Self::linear(low - pad, high + pad)
+    }
+
+    /// Logarithmic around positive values with some room.
+    pub fn log_around(values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = span(values.into_iter().map(libm::log10));
+        let pad = (0.12 * (high - low)).max(0.1);
+        let (low, high) = (low - pad, high + pad);
+        let ticks = log_ticks(low, high)
+            .into_iter()
+            .map(|v| (v, format!("{v}")))
+            .collect();
+        Self {
+            low,
+            high,
+            log: true,
+            ticks,
+        }
+    }
+
+    /// Whole numbers from `first` to `last`, as epochs are; half a step of room on each side.
+    pub fn whole(first: u32, last: u32) -> Self {
+        let step = [1u32, 2, 5, 10, 20, 50, 100, 200, 500]
+            .into_iter()
+            .find(|s| (last - first) / s <= 8)
+            .unwrap_or(1000);
+        let ticks = (first..=last)
+            .filter(|n| n % step == 0 || step == 1)
+            .map(|n| (f64::from(n), n.to_string()))
+            .collect();
+        let room = (f64::from(last - first) * 0.03).max(0.4);
+        Self {
+            low: f64::from(first) - room,
+            high: f64::from(last) + room,
+            log: false,
+            ticks,
+        }
+    }
+
+    /// `n` rows from the top down: row `i` lies between `i` and `i + 1`; no ticks.
+    pub fn rows(n: usize) -> Self {
+        Self {
+            low: n as f64,
+            high: 0.0,
+            log: false,
+            ticks: Vec::new(),
+        }
+    }
+
+    /// 0 at the beginning of the axis, 1 at its end.
+    pub fn share(&self, value: f64) -> f64 {
+        let v = if self.log { libm::log10(value) } else { value };
+        (v - self.low) / (self.high - self.low)
+    }
+}
+
+fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    values
+        .into_iter()
+        .filter(|v| v.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
+}
+
+/// A rectangle with two axes.
+#[derive(Debug, Clone)]
+pub struct Plot {
+    pub rect: Rect,
+    pub x: Axis,
+    pub y: Axis,
+}
+
+impl Plot {
+    pub fn x(&self, value: f64) -> f64 {
+        self.rect.x0 + self.x.share(value) * (self.rect.x1 - self.rect.x0)
     }
 
     pub fn y(&self, value: f64) -> f64 {
-        let t = (value - self.y.0) / (self.y.1 - self.y.0);
-        self.plot.y1 - t * (self.plot.y1 - self.plot.y0)
+        self.rect.y1 - self.y.share(value) * (self.rect.y1 - self.rect.y0)
     }
 
-    pub fn at(&self, m: &Mark) -> Point {
-        (
-            self.x(m.params) + m.ours.map_or(0.0, |(_, place)| place * DODGE),
-            self.y(m.value),
-        )
+    pub fn at(&self, x: f64, y: f64) -> Point {
+        (self.x(x), self.y(y))
     }
 
-    pub fn draw(&self, metric: &str, shapes: &mut Vec<Shape>) {
-        let p = &self.plot;
-        let (ticks, places) = linear_ticks(self.y.0, self.y.1);
-        for v in ticks {
-            let y = self.y(v);
-            shapes.push(Shape::Line {
-                points: vec![(p.x0, y), (p.x1, y)],
-                width: 1.0,
-                colour: GRID,
-            });
-            shapes.push(text((p.x0 - 10.0, y), &fixed(v, places), TEXT_SIZE, INK, Align::End));
+    /// Grid, ticks, frame and the names of the axes; an empty name is left out.
+    pub fn draw(&self, x_title: &str, y_title: &str, shapes: &mut Vec<Shape>) {
+        let p = &self.rect;
+        let grid = |points: Vec<Point>| Shape::Line {
+            points,
+            width: 1.0,
+            colour: GRID,
+        };
+        let mut widest = 0.0f64;
+        for (v, words) in &self.y.ticks {
+            let y = self.y(*v);
+            shapes.push(grid(vec![(p.x0, y), (p.x1, y)]));
+            shapes.push(text((p.x0 - 10.0, y), words, TEXT_SIZE, INK, Align::End));
+            widest = widest.max(super::scene::text_width(words, TEXT_SIZE));
         }
-        for v in log_ticks(self.x.0, self.x.1) {
-            let x = self.x(v);
-            shapes.push(Shape::Line {
-                points: vec![(x, p.y0), (x, p.y1)],
-                width: 1.0,
-                colour: GRID,
-            });
-            shapes.push(text((x, p.y1 + 22.0), &format!("{v}"), TEXT_SIZE, INK, Align::Middle));
+        for (v, words) in &self.x.ticks {
+            let x = self.x(*v);
+            shapes.push(grid(vec![(x, p.y0), (x, p.y1)]));
+            shapes.push(text((x, p.y1 + 22.0), words, TEXT_SIZE, INK, Align::Middle));
         }
         outline(p, shapes);
-        let below = ((p.x0 + p.x1) / 2.0, p.y1 + 56.0);
-        shapes.push(text(
-            below,
-            "parameters of the backbone (millions)",
-            TEXT_SIZE,
-            INK,
-            Align::Middle,
-        ));
-        shapes.push(Shape::Text {
-            at: (p.x0 - INSET.0 + 22.0, (p.y0 + p.y1) / 2.0),
-            text: metric.to_owned(),
-            size: TEXT_SIZE,
-            colour: INK,
-            align: Align::Middle,
-            upright: true,
-        });
+        if !x_title.is_empty() {
+            let below = ((p.x0 + p.x1) / 2.0, p.y1 + 54.0);
+            shapes.push(text(below, x_title, TEXT_SIZE, INK, Align::Middle));
+        }
+        if !y_title.is_empty() {
+            shapes.push(Shape::Text {
+                at: (p.x0 - widest - 30.0, (p.y0 + p.y1) / 2.0),
+                text: y_title.to_owned(),
+                size: TEXT_SIZE,
+                colour: INK,
+                align: Align::Middle,
+                upright: true,
+            });
+        }
     }
 }
 
 /// Four to eight round values inside the range, and the decimals they need.
-fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
+pub fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
     let span = high - low;
     let mut exponent = libm::floor(libm::log10(span)) as i32 - 1;
     loop {
@@ -154,5 +220,28 @@ mod tests {
             [50.0, 100.0, 200.0, 500.0]
         );
         assert_eq!(log_ticks(libm::log10(0.02), libm::log10(0.11)), [0.02, 0.05, 0.1]);
+    }
+
+    #[test]
+    fn epochs_have_whole_ticks() {
+        let words = |a: Axis| a.ticks.into_iter().map(|t| t.1).collect::<Vec<_>>().join(" ");
+        assert_eq!(words(Axis::whole(1, 3)), "1 2 3");
+        assert_eq!(words(Axis::whole(1, 1)), "1");
+        assert_eq!(words(Axis::whole(1, 100)), "20 40 60 80 100");
+    }
+
+    #[test]
+    fn rows_run_from_the_top_down() {
+        let plot = Plot {
+            rect: Rect {
+                x0: 0.0,
+                y0: 10.0,
+                x1: 1.0,
+                y1: 30.0,
+            },
+            x: Axis::linear(0.0, 1.0),
+            y: Axis::rows(4),
+        };
+        assert_eq!((plot.y(0.0), plot.y(4.0)), (10.0, 30.0));
     }
 }

@@ -1,94 +1,142 @@
-//! The legend: what a shape and a colour mean, of those that are shown.
+//! The legend: what a shape, a colour and a dash mean, of those that are shown.
 
 use super::scene::{Align, Rgb, Shape, WHITE_FILL, text_width};
-use super::style::{GREY, INK, LABEL_SIZE, LEGEND_LINE, RADIUS, TEXT_SIZE, marker, regime_colour, text};
+use super::style::{Dash, INK, LEGEND_LINE, RADIUS, TEXT_SIZE, dashed, marker, regime_colour, regime_dash, regime_shape, text};
 use crate::report::input::regime_title;
 use crate::study::{Freeze, HeadKind};
 
-const GAP: f64 = 34.0;
+const GAP: f64 = 30.0;
+/// Length of a line's sample.
+const LINE: f64 = 44.0;
 
-/// Shape, fill, outline, words.
-struct Entry {
+/// A marker as the figure draws it.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
     shape: usize,
+    radius: f64,
     fill: Rgb,
     outline: (f64, Rgb),
+}
+
+/// One sample with its words.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    mark: Option<Sample>,
+    line: Option<(Dash, f64, Rgb)>,
     words: String,
 }
 
 impl Entry {
+    /// A filled shape.
+    pub fn solid(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
+        Self {
+            mark: Some(Sample {
+                shape,
+                radius: RADIUS,
+                fill,
+                outline: (0.8, WHITE_FILL),
+            }),
+            line: None,
+            words: words.into(),
+        }
+    }
+
+    /// A small filled shape.
+    pub fn small(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
+        let mut entry = Self::solid(shape, fill, words);
+        if let Some(m) = &mut entry.mark {
+            m.radius = 0.62 * RADIUS;
+        }
+        entry
+    }
+
+    /// A shape with nothing but its outline.
+    pub fn hollow(shape: usize, ink: Rgb, words: impl Into<String>) -> Self {
+        Self {
+            mark: Some(Sample {
+                shape,
+                radius: RADIUS,
+                fill: WHITE_FILL,
+                outline: (1.8, ink),
+            }),
+            line: None,
+            words: words.into(),
+        }
+    }
+
+    /// A line.
+    pub fn line(dash: Dash, width: f64, colour: Rgb, words: impl Into<String>) -> Self {
+        Self {
+            mark: None,
+            line: Some((dash, width, colour)),
+            words: words.into(),
+        }
+    }
+
+    /// A regime as per-run figures draw it: its line with its shape; `more` follows its name.
+    pub fn regime((freeze, head): (Freeze, HeadKind), more: &str) -> Self {
+        let colour = regime_colour(freeze, head);
+        Self {
+            line: Some((regime_dash(freeze, head), 2.6, colour)),
+            ..Self::solid(
+                regime_shape(freeze, head),
+                colour,
+                format!("{}{more}", regime_title(freeze, head)),
+            )
+        }
+    }
+
+    /// A regime's line alone.
+    pub fn regime_line(regime: (Freeze, HeadKind), more: &str) -> Self {
+        Self {
+            mark: None,
+            ..Self::regime(regime, more)
+        }
+    }
+
+    /// A regime's shape alone.
+    pub fn regime_mark(regime: (Freeze, HeadKind), more: &str) -> Self {
+        Self {
+            line: None,
+            ..Self::regime(regime, more)
+        }
+    }
+
+    fn sample(&self) -> f64 {
+        if self.line.is_some() { LINE } else { 2.0 * RADIUS }
+    }
+
     fn width(&self) -> f64 {
-        2.0 * RADIUS + 10.0 + text_width(&self.words, TEXT_SIZE) + GAP
+        self.sample() + 10.0 + text_width(&self.words, TEXT_SIZE) + GAP
     }
 }
 
-/// Draws the legend below `top`, centred in `width`; returns where it ends. `families` are (shape, name).
-pub fn draw(
-    families: &[(usize, &str)],
-    regimes: &[(Freeze, HeadKind)],
-    published: bool,
-    width: f64,
-    top: f64,
-    shapes: &mut Vec<Shape>,
-) -> f64 {
-    let solid = |shape: usize, fill: Rgb, words: String| Entry {
-        shape,
-        fill,
-        outline: (0.8, WHITE_FILL),
-        words,
-    };
-    let families = families
-        .iter()
-        .map(|(shape, f)| solid(*shape, GREY, (*f).to_owned()))
-        .collect();
-    let mut kinds: Vec<Entry> = regimes
-        .iter()
-        .map(|&(f, h)| solid(0, regime_colour(f, h), regime_title(f, h)))
-        .collect();
-    if published {
-        let words = "published (regime not stated)".to_owned();
-        kinds.push(Entry {
-            shape: 0,
-            fill: WHITE_FILL,
-            outline: (1.8, INK),
-            words,
-        });
-    }
-    let mut y = top + 8.0;
-    for group in [families, kinds] {
-        for line in lines(group, width - 40.0) {
+/// Draws `groups` of entries below `top`, each group on lines of its own, centred in `width`; returns where they end.
+pub fn draw(groups: Vec<Vec<Entry>>, width: f64, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+    let mut y = top;
+    for group in groups {
+        for line in lines(group, width - 24.0) {
             let mut x = (width - line.iter().map(Entry::width).sum::<f64>() + GAP) / 2.0;
             let middle = y + LEGEND_LINE / 2.0;
             for e in line {
-                let points = marker(e.shape, (x + RADIUS, middle), RADIUS);
-                shapes.push(Shape::Polygon {
-                    points,
-                    fill: e.fill,
-                    outline: Some(e.outline),
-                });
-                shapes.push(text(
-                    (x + 2.0 * RADIUS + 10.0, middle),
-                    &e.words,
-                    TEXT_SIZE,
-                    INK,
-                    Align::Start,
-                ));
-                x += e.width();
+                let (sample, whole) = (e.sample(), e.width());
+                if let Some((dash, stroke, colour)) = e.line {
+                    dashed(&[(x, middle), (x + sample, middle)], dash, stroke, colour, shapes);
+                }
+                if let Some(m) = e.mark {
+                    shapes.push(Shape::Polygon {
+                        points: marker(m.shape, (x + sample / 2.0, middle), m.radius),
+                        fill: m.fill,
+                        outline: Some(m.outline),
+                    });
+                }
+                shapes.push(text((x + sample + 10.0, middle), &e.words, TEXT_SIZE, INK, Align::Start));
+                x += whole;
             }
             y += LEGEND_LINE;
         }
     }
-    if !regimes.is_empty() {
-        let bars = "Solid: ours, mean over seeds; bars: ± one sample standard deviation.";
-        shapes.push(text(
-            (width / 2.0, y + LEGEND_LINE / 2.0),
-            bars,
-            LABEL_SIZE,
-            GREY,
-            Align::Middle,
-        ));
-        y += LEGEND_LINE;
-    }
-    y + 10.0
+    y
 }
 
 /// Breaks entries into lines that fit.
@@ -97,7 +145,7 @@ fn lines(entries: Vec<Entry>, width: f64) -> Vec<Vec<Entry>> {
     let mut used = 0.0;
     for e in entries {
         let own = e.width();
-        match lines.last_mut().filter(|_| used + own <= width) {
+        match lines.last_mut().filter(|_| used + own - GAP <= width) {
             Some(line) => {
                 used += own;
                 line.push(e);

@@ -64,8 +64,10 @@ const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 /// (ascent − descent) / em and cap height / em of DejaVu Sans 2.37.
 const LINE_PER_EM: f64 = 1.164;
 const CAP_PER_EM: f64 = 0.729;
-/// PNG pixels painted per pixel kept, and SVG coordinates per canvas unit (plotters rounds to whole ones).
-const PNG_SCALE: u32 = 4;
+/// PNG pixels kept per canvas unit (411 an inch at the printed size), and painted per pixel kept.
+const PNG_KEPT: u32 = 2;
+const PNG_FINER: u32 = 2;
+/// SVG coordinates per canvas unit (plotters rounds to whole ones).
 const SVG_SCALE: u32 = 8;
 
 fn font() -> Result<()> {
@@ -122,6 +124,30 @@ impl Kind {
 }
 
 impl Scene {
+    /// Every text with its box (x0, y0, x1, y1), capital letters high, in canvas units.
+    pub fn texts(&self) -> Vec<(String, [f64; 4])> {
+        let boxes = self.shapes.iter().filter_map(|shape| {
+            let Shape::Text { at, text, size, align, upright, .. } = shape else {
+                return None;
+            };
+            let (length, half) = (text_width(text, *size), CAP_PER_EM * size / 2.0);
+            let start = match align {
+                Align::Start => 0.0,
+                Align::Middle => -length / 2.0,
+                Align::End => -length,
+            };
+            Some((
+                text.clone(),
+                match upright {
+                    false => [at.0 + start, at.1 - half, at.0 + start + length, at.1 + half],
+                    // Read from below: along the line means up.
+                    true => [at.0 - half, at.1 - start - length, at.0 + half, at.1 - start],
+                },
+            ))
+        });
+        boxes.collect()
+    }
+
     /// The drawing as an SVG file.
     pub fn to_svg(&self) -> Result<String> {
         font()?;
@@ -142,16 +168,17 @@ impl Scene {
     /// The drawing as a PNG file.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         font()?;
-        let (w, h) = (self.width * PNG_SCALE, self.height * PNG_SCALE);
-        let mut large = vec![255u8; (w * h * 3) as usize];
+        let (w, h) = (self.width * PNG_KEPT, self.height * PNG_KEPT);
+        let (wide, high) = (w * PNG_FINER, h * PNG_FINER);
+        let mut large = vec![255u8; (wide * high * 3) as usize];
         {
-            let root = BitMapBackend::with_buffer(&mut large, (w, h)).into_drawing_area();
-            self.paint(&root, f64::from(PNG_SCALE), Kind::Png)?;
+            let root = BitMapBackend::with_buffer(&mut large, (wide, high)).into_drawing_area();
+            self.paint(&root, f64::from(PNG_KEPT * PNG_FINER), Kind::Png)?;
         }
-        let pixels = average(&large, self.width as usize, self.height as usize, PNG_SCALE as usize);
+        let pixels = average(&large, w as usize, h as usize, PNG_FINER as usize);
         let mut bytes = Vec::new();
         image::codecs::png::PngEncoder::new(&mut bytes)
-            .write_image(&pixels, self.width, self.height, image::ExtendedColorType::Rgb8)
+            .write_image(&pixels, w, h, image::ExtendedColorType::Rgb8)
             .context("cannot encode the PNG")?;
         Ok(bytes)
     }

@@ -1,0 +1,20 @@
+//! Gets files over HTTP and unpacks archives: continued after a cut, checked while they stream, published whole.
+//!
+//! [`download`] is one file from one of several addresses; [`Hub`] puts one into the Hugging Face cache. Knows no
+//! manifest, no data set and no backbone: what is expected of a file is passed in. Nothing here displays or stores a
+//! credential, and a credential goes to its own origin only.
+
+mod answer;
+pub mod archive;
+mod client;
+mod download;
+mod error;
+mod hub;
+pub mod kaggle;
+mod part;
+
+pub use client::{Client, Credential};
+pub use download::{Done, Event, OnEvent, Place, Wanted, download};
+pub use error::{FetchError, Why};
+pub use hub::{Hub, HubFile};
+pub use part::Digests;

@@ -1,0 +1,165 @@
+//! All that is known of a cell in one place: its runs with their provenance, what is missing, its verdicts, how to make it
+//! again. The page shows it, `results.json` holds it, model cards are cut from it.
+
+use super::cells::{Cells, Key, Score};
+use super::compare::Comparison;
+use super::input::{ReportInput, regime_title};
+use super::table::ImageInterval;
+use crate::results::{FOLDER_DIGITS, Metrics, Provenance, RunRecord};
+use crate::study::{Freeze, HeadKind};
+use serde::Serialize;
+
+/// One cell.
+#[derive(Debug, Serialize)]
+pub struct Dossier<'a> {
+    /// Unique in the study, and safe in file names, addresses and HTML: `ddsm-dinov2-b-frozen-mha`.
+    pub key: String,
+    pub dataset: &'a str,
+    pub backbone: &'a str,
+    pub freeze: Freeze,
+    pub head: HeadKind,
+    /// Runs planned.
+    pub planned: usize,
+    /// Runs with a finite score.
+    pub n: usize,
+    /// Over seeds.
+    pub mean: Option<f64>,
+    /// Sample standard deviation over seeds.
+    pub sd: Option<f64>,
+    /// Of the mean, over test images.
+    pub interval: Option<ImageInterval>,
+    pub runs: Vec<Run<'a>>,
+    /// Why runs have no score.
+    pub missing: Vec<Missing<'a>>,
+    /// With each published value that this cell may be the counterpart of.
+    pub comparisons: Vec<&'a Comparison>,
+    /// Command that makes the cell again, into another folder.
+    pub rerun: String,
+    /// `DINOv2-B, frozen, MHA on DDSM`.
+    #[serde(skip)]
+    pub title: String,
+}
+
+/// One finished run of a cell.
+#[derive(Debug, Serialize)]
+pub struct Run<'a> {
+    pub id: &'a str,
+    /// Name of its folder in the results.
+    pub folder: &'a str,
+    pub seed: u64,
+    /// The score that counts.
+    pub value: f64,
+    /// Command that makes the run again, into another folder.
+    pub rerun: String,
+    /// All metrics and counts, where the record is at hand.
+    pub metrics: Option<&'a Metrics>,
+    pub provenance: Option<&'a Provenance>,
+    #[serde(skip)]
+    pub record: Option<&'a RunRecord>,
+}
+
+/// A reason and the seeds it keeps away.
+#[derive(Debug, Serialize)]
+pub struct Missing<'a> {
+    pub reason: &'a str,
+    pub seeds: &'a [u64],
+}
+
+/// Every cell of the study, data set by data set in the order of tables.
+pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<Dossier<'a>> {
+    let mut all: Vec<Dossier> = cells
+        .iter()
+        .map(|(key, score)| dossier(input, key, score, comparisons))
+        .collect();
+    let dataset = |d: &Dossier| input.datasets.iter().position(|x| x.name == d.dataset);
+    let backbone = |d: &Dossier| input.backbones.iter().position(|x| x.name == d.backbone);
+    all.sort_by_key(|d| (dataset(d), backbone(d), d.freeze, d.head));
+    all
+}
+
+/// The key of a cell.
+pub fn key(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> String {
+    format!("{}-{}-{freeze}-{head}", safe(dataset), safe(backbone))
+}
+
+/// A name of a registry as part of a key. What is no small letter, digit or dash is written by its number, so that two names
+/// never become one.
+pub fn safe(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for c in name.chars() {
+        match c {
+            'a'..='z' | '0'..='9' | '-' => out.push(c),
+            other => {
+                let _ = write!(out, "x{:x}.", u32::from(other));
+            }
+        }
+    }
+    out
+}
+
+fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, comparisons: &'a [Comparison]) -> Dossier<'a> {
+    let (dataset, backbone, freeze, head) = key;
+    let command = |seed: Option<u64>| {
+        let seed = seed.map_or_else(String::new, |s| format!(",seed={s}"));
+        format!(
+            "medft run {} --only dataset={dataset},backbone={backbone},freeze={freeze},head={head}{seed} --results-dir again",
+            input.study_argument()
+        )
+    };
+    let runs = score.runs.iter().zip(&score.seeds).zip(&score.values);
+    let runs = runs.map(|((id, &seed), &value)| {
+        let record = input.archive.records.get(id);
+        Run {
+            id,
+            folder: id.get(..FOLDER_DIGITS).unwrap_or(id),
+            seed,
+            value,
+            rerun: command(Some(seed)),
+            metrics: record.map(|r| &r.metrics),
+            provenance: record.map(|r| &r.provenance),
+            record,
+        }
+    });
+    let title = input.dataset(dataset).map_or(dataset.as_str(), |d| &d.title);
+    Dossier {
+        key: self::key(dataset, backbone, *freeze, *head),
+        dataset,
+        backbone,
+        freeze: *freeze,
+        head: *head,
+        planned: score.planned,
+        n: score.n(),
+        mean: score.mean(),
+        sd: score.sd(),
+        interval: score.sampled.as_ref().map(ImageInterval::from),
+        runs: runs.collect(),
+        missing: score
+            .gaps()
+            .map(|(reason, seeds)| Missing { reason, seeds })
+            .collect(),
+        comparisons: comparisons
+            .iter()
+            .filter(|c| c.dataset == *dataset && c.backbone == *backbone && c.regime == Some((*freeze, *head)))
+            .collect(),
+        rerun: command(None),
+        title: format!(
+            "{}, {} on {title}",
+            input.backbone_title(backbone),
+            regime_title(*freeze, *head)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_safe_and_keep_names_apart() {
+        let key = |b: &str| key("ddsm", b, Freeze::Frozen, HeadKind::Mha);
+        assert_eq!(key("dinov2-b"), "ddsm-dinov2-b-frozen-mha");
+        assert_eq!(key("a_b"), "ddsm-ax5f.b-frozen-mha");
+        assert_ne!(key("a_b"), key("a b"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Two result folders side by side: the same study on two machines, or two protocols.
+//!
+//! Runs are paired by their id, so that a pair differs in nothing but the machine and the build: such pairs are compared seed by
+//! seed and, where the predictions are of the same images, image by image. Where a cell has no id in common, its two sides were
+//! made from something else (protocol, data or weights, which is named), and are compared as independent samples.
+
+use super::compare::Verdict;
+use super::sampled::Sampled;
+use super::table::{fixed, thousands};
+use crate::eval::{Equivalence, ImageSpread, Interval, equivalence, percentile, tost, tost_over_images, welch};
+use crate::results::{Evidences, RunRecord};
+use crate::study::{Freeze, HeadKind, Tolerances};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// One side of the comparison.
+pub struct Folder<'a> {
+    pub runs: &'a [RunRecord],
+    pub evidence: &'a Evidences,
+}
+
+/// How two predictions of one run agree.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Agreement {
+    /// Share of images (or of labels, where an image has several) with the same prediction.
+    pub same: f64,
+    /// Largest difference of a logit.
+    pub largest: f64,
+}
+
+/// One cell of both folders.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairedCell {
+    pub dataset: String,
+    pub backbone: String,
+    pub freeze: Freeze,
+    pub head: HeadKind,
+    pub metric: String,
+    pub margin: Option<f64>,
+    /// Runs on either side.
+    pub n: (usize, usize),
+    /// Runs paired by their id; 0 where the sides are compared as independent samples.
+    pub paired: usize,
+    /// Pairs whose predictions are the same to the bit.
+    pub identical: usize,
+    /// The least agreement of a pair; `None` where predictions were not compared.
+    pub agreement: Option<Agreement>,
+    pub means: (Option<f64>, Option<f64>),
+    /// First − second.
+    pub difference: Option<f64>,
+    /// Of level 1 − 2α.
+    pub interval: Option<(f64, f64)>,
+    /// Whether the test images enter the interval.
+    pub images: bool,
+    /// What the two sides were made from where that is not the same.
+    pub made_from: Option<String>,
+    pub verdict: Verdict,
+}
+
+type Key = (String, String, Freeze, HeadKind);
+
+/// Compares two folders cell by cell, sorted by data set, backbone and regime. `agree` compares the stored predictions of one
+/// run id in both folders; it is asked only where their hashes differ.
+pub fn compare(
+    a: &Folder,
+    b: &Folder,
+    tolerances: &Tolerances,
+    mut agree: impl FnMut(&str) -> Option<Agreement>,
+) -> Vec<PairedCell> {
+    let mut cells = BTreeMap::<Key, [Vec<&RunRecord>; 2]>::new();
+    for (side, folder) in [a, b].into_iter().enumerate() {
+        for r in folder.runs {
+            let s = &r.spec.run;
+            let key = (s.dataset.clone(), s.backbone.clone(), s.freeze, s.head);
+            cells.entry(key).or_default()[side].push(r);
+        }
+    }
+    let mut out = Vec::new();
+    for (key, [left, right]) in cells {
+        let pairs: Vec<(&RunRecord, &RunRecord)> = left
+            .iter()
+            .filter_map(|l| Some((*l, *right.iter().find(|r| r.id() == l.id())?)))
+            .collect();
+        let mut cell = Cell::new(key, &left, &right, tolerances);
+        if left.is_empty() || right.is_empty() {
+            let where_ = if left.is_empty() { "first" } else { "second" };
+            cell.out.verdict = Verdict::NotRun(format!("not in the {where_} folder"));
+        } else if pairs.is_empty() {
+            cell.independent(&left, &right, tolerances.alpha);
+        } else {
+            cell.paired(&pairs, (a.evidence, b.evidence), tolerances.alpha, &mut agree);
+        }
+        out.push(cell.out);
+    }
+    out
+}
+
+struct Cell {
+    out: PairedCell,
+}
+
+impl Cell {
+    fn new(key: Key, left: &[&RunRecord], right: &[&RunRecord], tolerances: &Tolerances) -> Self {
+        let metric = left.iter().chain(right).next().map_or("", |r| &r.metrics.target);
+        let (dataset, backbone, freeze, head) = key;
+        Self {
+            out: PairedCell {
+                dataset,
+                backbone,
+                freeze,
+                head,
+                metric: metric.to_owned(),
+                margin: tolerances.get(metric).map(|t| t.margin),
+                n: (left.len(), right.len()),
+                paired: 0,
+                identical: 0,
+                agreement: None,
+                means: (mean(&values(left)), mean(&values(right))),
+                difference: None,
+                interval: None,
+                images: false,
+                made_from: None,
+                verdict: Verdict::Inconclusive("the metrics are not the same".to_owned()),
+            },
+        }
+    }
+
+    /// Runs of the same id: differences seed by seed, and over images where both have them.
+    fn paired(
+        &mut self,
+        pairs: &[(&RunRecord, &RunRecord)],
+        evidence: (&Evidences, &Evidences),
+        alpha: f64,
+        agree: &mut impl FnMut(&str) -> Option<Agreement>,
+    ) {
+        let (left, right): (Vec<&RunRecord>, Vec<&RunRecord>) = pairs.iter().copied().unzip();
+        let (a, b) = (values(&left), values(&right));
+        let d: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+        let out = &mut self.out;
+        out.paired = pairs.len();
+        out.means = (mean(&a), mean(&b));
+        out.difference = mean(&d);
+        for (l, r) in pairs {
+            if l.metrics.predictions.sha256 == r.metrics.predictions.sha256 && l.metrics.value == r.metrics.value {
+                out.identical += 1;
+            } else if let Some(x) = agree(l.id()) {
+                let worst = out.agreement.get_or_insert(x);
+                worst.same = worst.same.min(x.same);
+                worst.largest = worst.largest.max(x.largest);
+            }
+        }
+        if out.identical == pairs.len() {
+            out.interval = Some((0.0, 0.0));
+            out.verdict = Verdict::Reproduced;
+            return;
+        }
+        let spread = image_spread(&left, &right, evidence);
+        out.images = spread.is_some();
+        let Some(margin) = out.margin else {
+            out.verdict = Verdict::Inconclusive("no margin is stated for this metric".to_owned());
+            return;
+        };
+        let test = match spread {
+            Some(images) => tost_over_images(&d, images, 0.0, 0.0, margin, alpha),
+            None => tost(&d, 0.0, 0.0, margin, alpha),
+        };
+        match test {
+            Ok(t) => self.answer(t.answer, &t.interval),
+            Err(_) => {
+                out.verdict = Verdict::Inconclusive("one pair of runs, and no predictions to resample".to_owned());
+            }
+        }
+    }
+
+    /// Runs that were made from something else: Welch's interval over seeds.
+    fn independent(&mut self, left: &[&RunRecord], right: &[&RunRecord], alpha: f64) {
+        let out = &mut self.out;
+        out.made_from = Some(difference_of_specs(left[0], right[0]));
+        let (a, b) = (values(left), values(right));
+        out.difference = out.means.0.zip(out.means.1).map(|(a, b)| a - b);
+        if left[0].metrics.target != right[0].metrics.target {
+            return;
+        }
+        let Some(margin) = out.margin else {
+            out.verdict = Verdict::Inconclusive("no margin is stated for this metric".to_owned());
+            return;
+        };
+        match welch(&a, &b, 1.0 - 2.0 * alpha) {
+            Ok(w) => {
+                let answer = equivalence(&w.interval, 0.0, 0.0, margin);
+                self.answer(answer, &w.interval);
+            }
+            Err(_) => out.verdict = Verdict::Inconclusive("one seed on a side: no spread to test with".to_owned()),
+        }
+    }
+
+    fn answer(&mut self, answer: Equivalence, interval: &Interval) {
+        self.out.interval = Some((interval.low, interval.high));
+        self.out.verdict = match answer {
+            Equivalence::Equivalent => Verdict::Reproduced,
+            Equivalence::Different => Verdict::Differs,
+            Equivalence::Undetermined => Verdict::Inconclusive("the interval crosses the margin".to_owned()),
+        };
+    }
+}
+
+fn values(runs: &[&RunRecord]) -> Vec<f64> {
+    runs.iter().map(|r| r.metrics.value).collect()
+}
+
+/// Mean of finite values; `None` where there is none or one is not a number.
+fn mean(values: &[f64]) -> Option<f64> {
+    let m = values.iter().sum::<f64>() / values.len() as f64;
+    m.is_finite().then_some(m)
+}
+
+/// The spread over test images of the mean difference of pairs; `None` unless both sides were resampled on the same images.
+fn image_spread(left: &[&RunRecord], right: &[&RunRecord], evidence: (&Evidences, &Evidences)) -> Option<ImageSpread> {
+    let ids = |runs: &[&RunRecord]| runs.iter().map(|r| r.id().to_owned()).collect::<Vec<_>>();
+    let a = Sampled::of(evidence.0, &ids(left))?;
+    let b = Sampled::of(evidence.1, &ids(right))?;
+    if !a.paired_with(&b) {
+        return None;
+    }
+    let d: Vec<f64> = a.replicates.iter().zip(&b.replicates).map(|(a, b)| a - b).collect();
+    let p = percentile(&d, super::sampled::COVERAGE).ok()?;
+    Some(ImageSpread {
+        standard_error: p.standard_error,
+        replicates: d.len() - p.undefined,
+    })
+}
+
+/// In words, what two runs of a cell do not share.
+fn difference_of_specs(a: &RunRecord, b: &RunRecord) -> String {
+    let mut words = Vec::new();
+    let switches = |r: &RunRecord| serde_json::to_value(&r.spec.run.protocol).unwrap_or_default();
+    let (p, q) = (switches(a), switches(b));
+    let (Some(p), Some(q)) = (p.as_object(), q.as_object()) else {
+        return "the protocol".to_owned();
+    };
+    let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    for (k, v) in p {
+        if let Some(w) = q.get(k).filter(|w| *w != v) {
+            words.push(format!("{} {} / {}", k.replace('_', " "), text(v), text(w)));
+        }
+    }
+    if a.spec.run.scale != b.spec.run.scale {
+        words.push("the scale".to_owned());
+    }
+    if a.spec.data_sha256 != b.spec.data_sha256 {
+        words.push("the data".to_owned());
+    }
+    if a.spec.weights != b.spec.weights {
+        words.push("the weights".to_owned());
+    }
+    if a.spec.protocol_revision != b.spec.protocol_revision {
+        words.push("the meaning of the protocol".to_owned());
+    }
+    if words.is_empty() {
+        words.push("the seeds".to_owned());
+    }
+    words.join(", ")
+}
+
+/// The rows of a plain text table, with their heading.
+pub fn rows(cells: &[PairedCell]) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let head = vec![
+        "data set",
+        "backbone",
+        "regime",
+        "first",
+        "second",
+        "difference",
+        "interval",
+        "runs",
+        "predictions",
+        "verdict",
+    ];
+    let score = |m: Option<f64>| m.map_or_else(|| "–".to_owned(), |m| fixed(m, 4));
+    let signed = |v: f64| format!("{}{}", if v >= 0.0 { "+" } else { "" }, fixed(v, 5));
+    let rows = cells
+        .iter()
+        .map(|c| {
+            let predictions = match c.agreement {
+                _ if c.paired > 0 && c.identical == c.paired => "identical".to_owned(),
+                Some(a) => format!("{} % alike, logits to {:.1e}", fixed(100.0 * a.same, 2), a.largest),
+                None => "–".to_owned(),
+            };
+            let runs = match (c.paired, c.n) {
+                (0, (a, b)) => format!("{a} and {b}, not paired"),
+                (p, _) => format!("{} pairs", thousands(p)),
+            };
+            let why = c.verdict.why();
+            let mut verdict = c.verdict.word().to_owned();
+            for more in [Some(why).filter(|w| !w.is_empty()), c.made_from.as_deref()]
+                .into_iter()
+                .flatten()
+            {
+                verdict = format!("{verdict}: {more}");
+            }
+            vec![
+                c.dataset.clone(),
+                c.backbone.clone(),
+                super::input::regime_title(c.freeze, c.head),
+                score(c.means.0),
+                score(c.means.1),
+                c.difference.map_or_else(|| "–".to_owned(), signed),
+                c.interval
+                    .map_or_else(|| "–".to_owned(), |(l, h)| format!("{} to {}", signed(l), signed(h))),
+                runs,
+                predictions,
+                verdict,
+            ]
+        })
+        .collect();
+    (head, rows)
+}

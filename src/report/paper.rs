@@ -1,0 +1,216 @@
+//! `paper.tex` with the tables and figures, and `numbers.tex` with every number by name, so that no number in a text is typed.
+//!
+//! `\medft{<name>}` prints a number; a name that is not there stops LaTeX. The names of a cell's numbers are
+//! `<cell>/mean`, `/sd`, `/n`, …; a number that does not exist (a cell without a result) prints a dash.
+
+use super::compare::{Comparison, VerdictCounts};
+use super::dossier::Dossier;
+use super::figure::{Painted, Span};
+use super::input::{ReportInput, head_title};
+use super::table::{PLACES, Table, fixed};
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// What `numbers.tex.tera` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Numbers {
+    warning: Option<&'static str>,
+    groups: Vec<Group>,
+}
+
+/// Numbers of one thing, with a comment above them.
+#[derive(Debug, Serialize)]
+struct Group {
+    about: String,
+    /// (name, as printed).
+    numbers: Vec<(String, String)>,
+}
+
+/// What `paper.tex.tera` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Paper<'a> {
+    warning: Option<&'static str>,
+    title: &'a str,
+    description: &'a str,
+    expected: &'a str,
+    protocol: String,
+    sources: &'a [String],
+    caveats: &'a [String],
+    compared: bool,
+    datasets: Vec<Dataset<'a>>,
+    tables: Vec<&'a str>,
+    figures: Vec<Figure<'a>>,
+    gaps: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Dataset<'a> {
+    name: String,
+    title: &'a str,
+    metric: &'a str,
+    table: String,
+    has_best: bool,
+    best: Option<String>,
+    best_key: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Figure<'a> {
+    stem: &'a str,
+    caption: &'a str,
+    page: bool,
+    label: String,
+}
+
+const DASH: &str = "–";
+
+/// Every number, each under one name.
+///
+/// # Errors
+/// When two numbers would have the same name.
+pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[Comparison]) -> Result<Numbers> {
+    let counts = VerdictCounts::of(comparisons);
+    let done: usize = dossiers.iter().map(|d| d.n).sum();
+    let complete = dossiers.iter().filter(|d| d.n == d.planned).count();
+    let number = |name: &str, n: usize| (name.to_owned(), n.to_string());
+    let mut groups = vec![Group {
+        about: format!("The study {}", input.study),
+        numbers: vec![
+            number("planned", input.planned.len()),
+            number("done", done),
+            number("missing", input.planned.len().saturating_sub(done)),
+            number("cells", dossiers.len()),
+            number("cells/complete", complete),
+            number("backbones", input.backbones.len()),
+            number("datasets", input.datasets.len()),
+            number("published", input.published.len()),
+            number("comparisons", comparisons.len()),
+            number("reproduced", counts.reproduced),
+            number("differs", counts.differs),
+            number("inconclusive", counts.inconclusive),
+            number("not-run", counts.not_run),
+            ("alpha".to_owned(), input.alpha.to_string()),
+        ],
+    }];
+    for d in &input.datasets {
+        let own = || dossiers.iter().filter(|c| c.dataset == d.name);
+        let verdicts = VerdictCounts::of(comparisons.iter().filter(|c| c.dataset == d.name));
+        let name = word(&d.name);
+        groups.push(Group {
+            about: format!("{}, {}", d.title, d.metric_title),
+            numbers: vec![
+                number(&format!("{name}/planned"), own().map(|c| c.planned).sum()),
+                number(&format!("{name}/done"), own().map(|c| c.n).sum()),
+                (
+                    format!("{name}/margin"),
+                    d.margin.map_or_else(|| DASH.to_owned(), |m| m.to_string()),
+                ),
+                number(&format!("{name}/reproduced"), verdicts.reproduced),
+                number(&format!("{name}/differs"), verdicts.differs),
+                number(&format!("{name}/inconclusive"), verdicts.inconclusive),
+                number(&format!("{name}/not-run"), verdicts.not_run),
+            ],
+        });
+    }
+    for b in &input.backbones {
+        let millions = b.params.map(|p| p as f64 / 1e6);
+        let places = if millions.is_some_and(|m| m < 1.0) { 3 } else { 1 };
+        groups.push(Group {
+            about: b.title.clone(),
+            numbers: vec![(
+                format!("{}/parameters-millions", word(&b.name)),
+                millions.map_or_else(|| DASH.to_owned(), |m| fixed(m, places)),
+            )],
+        });
+    }
+    groups.extend(dossiers.iter().map(cell));
+    let mut names = BTreeSet::new();
+    for (name, _) in groups.iter().flat_map(|g| &g.numbers) {
+        ensure!(names.insert(name), "two numbers have the name {name}");
+    }
+    Ok(Numbers {
+        warning: input.warning(),
+        groups,
+    })
+}
+
+fn cell(d: &Dossier) -> Group {
+    let value = |v: Option<f64>, places: usize| v.map_or_else(|| DASH.to_owned(), |v| fixed(v, places));
+    let mut numbers = vec![
+        (format!("{}/mean", d.key), value(d.mean, PLACES)),
+        (format!("{}/sd", d.key), value(d.sd, PLACES)),
+        (format!("{}/ci-low", d.key), value(d.interval.map(|i| i.low), PLACES)),
+        (format!("{}/ci-high", d.key), value(d.interval.map(|i| i.high), PLACES)),
+        (format!("{}/n", d.key), d.n.to_string()),
+        (format!("{}/planned", d.key), d.planned.to_string()),
+    ];
+    for (i, c) in d.comparisons.iter().enumerate() {
+        // The first published value has the plain names.
+        let key = if i == 0 { d.key.clone() } else { format!("{}/{}", d.key, i + 1) };
+        numbers.push((format!("{key}/published"), fixed(c.published, PLACES)));
+        numbers.push((format!("{key}/difference"), value(c.difference, PLACES + 1)));
+        numbers.push((format!("{key}/low"), value(c.interval.map(|i| i.0), PLACES + 1)));
+        numbers.push((format!("{key}/high"), value(c.interval.map(|i| i.1), PLACES + 1)));
+    }
+    for r in &d.runs {
+        numbers.push((format!("{}/seed{}", d.key, r.seed), fixed(r.value, PLACES)));
+    }
+    Group {
+        about: d.title.clone(),
+        numbers,
+    }
+}
+
+/// A word of a registry as part of a name.
+fn word(name: &str) -> String {
+    super::dossier::safe(name)
+}
+
+/// The document.
+pub(super) fn paper<'a>(
+    input: &'a ReportInput,
+    dossiers: &'a [Dossier],
+    comparisons: &[Comparison],
+    tables: &'a [Table],
+    figures: &'a [Painted],
+) -> Paper<'a> {
+    Paper {
+        warning: input.warning(),
+        title: &input.title,
+        description: &input.description,
+        expected: &input.expected,
+        protocol: input.protocol.sentence(),
+        sources: &input.sources,
+        caveats: &input.caveats,
+        compared: !comparisons.is_empty(),
+        datasets: input
+            .datasets
+            .iter()
+            .map(|d| {
+                let own = dossiers.iter().filter(|c| c.dataset == d.name && c.mean.is_some());
+                let best = own.max_by(|a, b| a.mean.unwrap_or(f64::NAN).total_cmp(&b.mean.unwrap_or(f64::NAN)));
+                Dataset {
+                    name: word(&d.name),
+                    title: &d.title,
+                    metric: &d.metric_title,
+                    table: tables.iter().find(|t| t.name == d.name).map_or_else(String::new, |t| t.label.clone()),
+                    has_best: best.is_some(),
+                    best: best.map(|c| format!("{} ({}, {} head)", input.backbone_title(c.backbone), c.freeze, head_title(c.head))),
+                    best_key: best.map_or_else(String::new, |c| c.key.clone()),
+                }
+            })
+            .collect(),
+        tables: tables.iter().map(|t| t.name.as_str()).collect(),
+        figures: figures
+            .iter()
+            .map(|f| Figure {
+                stem: &f.stem,
+                caption: &f.caption,
+                page: f.span == Span::Page,
+                label: f.stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect(),
+            })
+            .collect(),
+        gaps: dossiers.iter().any(|d| !d.missing.is_empty()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Whether the report that lies there is the one that its inputs give.
+//!
+//! `inputs.sha256` names everything that the report was made from, `report.json` the hash of every file. A report is made anew
+//! unless both still hold, so that an edited, missing or outdated file never stays. Files of an earlier report that the
+//! new one does not have are removed, where they are still as they were written.
+
+use super::{RENDERED, Rendered, ReportOutput};
+use crate::fsio;
+use crate::results::read_record;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path};
+
+const INPUTS: &str = "inputs.sha256";
+const OUTCOME: &str = ".outcome.json";
+
+/// What the report in `folder` found, if it was made from inputs of this hash and no file of it has changed.
+pub fn still_holds(folder: &Path, inputs: &str) -> Option<ReportOutput> {
+    let known = fs::read_to_string(folder.join(INPUTS)).ok()?;
+    let files = files(folder)?;
+    if known.trim() != inputs || !files.iter().all(|(file, hash)| unchanged(&folder.join(file), hash)) {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(folder.join(OUTCOME)).ok()?).ok()
+}
+
+/// Breaks the seal before a report is written over, so that a writing that is cut short leaves none; returns the files of
+/// the report that is there, with their hashes.
+///
+/// # Errors
+/// [`crate::error::BadInput`] when the folder cannot be written.
+pub fn open(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let path = folder.join(INPUTS);
+    if path.exists() {
+        fsio::write_atomic(&path, b"")?;
+    }
+    Ok(files(folder).unwrap_or_default())
+}
+
+/// Seals a report that was just made; `before` is what [`open`] returned.
+///
+/// # Errors
+/// [`crate::error::BadInput`] when a file cannot be written.
+pub fn close(folder: &Path, inputs: &str, output: &ReportOutput, before: &BTreeMap<String, String>) -> Result<()> {
+    for (file, hash) in before {
+        let path = folder.join(file);
+        if !output.files.contains(&path) && unchanged(&path, hash) {
+            // A leftover that cannot be removed does no harm: nothing refers to it.
+            let _ = fs::remove_file(path);
+        }
+    }
+    fsio::write_atomic(&folder.join(OUTCOME), &serde_json::to_vec(output)?)?;
+    fsio::write_atomic(&folder.join(INPUTS), format!("{inputs}\n").as_bytes())
+}
+
+/// File → hash of the report that is there; `None` where there is none, or it names a file outside the folder.
+fn files(folder: &Path) -> Option<BTreeMap<String, String>> {
+    let (rendered, _) = read_record::<Rendered>(&folder.join(RENDERED)).ok()?;
+    let inside = |f: &String| Path::new(f).components().all(|c| matches!(c, Component::Normal(_)));
+    rendered.files.keys().all(inside).then_some(rendered.files)
+}
+
+fn unchanged(path: &Path, hash: &str) -> bool {
+    path.is_file() && fsio::sha256_file(path, |_| {}).is_ok_and(|h| h == hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::VerdictCounts;
+    use crate::results::write_record;
+
+    /// Writes a report of these files.
+    fn output(folder: &Path, names: &[&str]) -> ReportOutput {
+        let mut rendered = Rendered {
+            medft: String::new(),
+            only: Vec::new(),
+            replicates: 0,
+            files: BTreeMap::new(),
+        };
+        for name in names {
+            fsio::write_atomic(&folder.join(name), name.as_bytes()).unwrap();
+            rendered.files.insert((*name).to_owned(), fsio::sha256_hex(name.as_bytes()));
+        }
+        write_record(&folder.join(RENDERED), &rendered).unwrap();
+        ReportOutput {
+            files: names.iter().map(|n| folder.join(n)).collect(),
+            planned: 3,
+            done: 2,
+            comparisons: Vec::new(),
+            verdicts: VerdictCounts::default(),
+            fits: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_seal_holds_until_anything_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        assert!(still_holds(at, "a").is_none());
+        let before = open(at).unwrap();
+        let out = output(at, &["README.md", "tables/x.md"]);
+        close(at, "a", &out, &before).unwrap();
+        let again = still_holds(at, "a").unwrap();
+        assert_eq!((again.planned, again.done, &again.files), (3, 2, &out.files));
+        assert!(still_holds(at, "b").is_none(), "other inputs");
+        fs::write(at.join("tables/x.md"), "edited").unwrap();
+        assert!(still_holds(at, "a").is_none(), "an edited file");
+        fs::remove_file(at.join("tables/x.md")).unwrap();
+        assert!(still_holds(at, "a").is_none(), "a missing file");
+        output(at, &["README.md", "tables/x.md"]);
+        assert!(still_holds(at, "a").is_some());
+        open(at).unwrap();
+        assert!(still_holds(at, "a").is_none(), "a report that is being written");
+    }
+
+    #[test]
+    fn leftovers_go_and_the_users_own_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        close(at, "a", &output(at, &["README.md", "old.md", "mine.md"]), &BTreeMap::new()).unwrap();
+        fs::write(at.join("mine.md"), "notes of a reader").unwrap();
+        fs::write(at.join("data.md"), "another verb's").unwrap();
+        let before = open(at).unwrap();
+        close(at, "b", &output(at, &["README.md"]), &before).unwrap();
+        let left = |f: &str| at.join(f).exists();
+        assert_eq!((left("old.md"), left("mine.md"), left("data.md")), (false, true, true));
+    }
+}

@@ -1,0 +1,285 @@
+//! What the stored predictions of runs say beyond one number: the target metric on resampled test sets.
+//!
+//! Runs on the same test images are measured on the same resamples, so that replicate r of two runs may be subtracted
+//! (paired comparison). The resamples are drawn from a seed that hangs on the images alone: two studies, two machines and
+//! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
+//! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
+
+use super::evidence_cache::Cache;
+use super::predictions::{Predictions, Truth};
+use super::store::Store;
+use super::types::{RunRecord, WhichWeights};
+use crate::eval::{self, Components, Resamples, Statistic};
+use crate::fsio;
+use crate::rng::{Purpose, Stream};
+use crate::study::RunSpec;
+use crate::study::protocol::MacroClasses;
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Replicates of a report unless it is told otherwise.
+pub const REPLICATES: usize = 1000;
+
+/// One run's target metric on resampled test sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// SHA-256 over ids and truth of the test images, in order. Only runs that share it may be compared replicate by replicate.
+    pub images: String,
+    /// Number of test images.
+    pub count: usize,
+    /// The metric on every resample; NaN where it is not defined.
+    pub replicates: Vec<f64>,
+    /// DeLong's components, where the metric is the area under a two-class ROC curve.
+    pub components: Option<Components>,
+}
+
+/// The evidence of many runs, by run id.
+#[derive(Debug, Clone, Default)]
+pub struct Evidences {
+    /// Resamples drawn; 0 where none were asked for.
+    pub replicates: usize,
+    runs: BTreeMap<String, Evidence>,
+}
+
+/// A run whose predictions could not be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    pub id: String,
+    pub why: String,
+}
+
+impl Evidences {
+    /// The evidence of a run.
+    pub fn get(&self, id: &str) -> Option<&Evidence> {
+        self.runs.get(id)
+    }
+
+    /// Adds the evidence of one run.
+    pub fn insert(&mut self, id: String, evidence: Evidence) {
+        self.replicates = self.replicates.max(evidence.replicates.len());
+        self.runs.insert(id, evidence);
+    }
+
+    /// Reads and resamples the predictions of `runs`, as many runs at a time as there are threads. Predictions that do not
+    /// fit their hash are left out and listed.
+    ///
+    /// `cache` is a folder; what it holds for the same predictions is not computed again.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn of(
+        store: &Store,
+        runs: &[RunRecord],
+        replicates: usize,
+        cache: Option<&Path>,
+    ) -> Result<(Self, Vec<Unusable>)> {
+        let (mut all, mut unusable) = (Self::default(), Vec::new());
+        if replicates == 0 {
+            return Ok((all, unusable));
+        }
+        all.replicates = replicates;
+        let mut datasets = BTreeMap::<&str, Vec<&RunRecord>>::new();
+        for r in runs {
+            datasets.entry(&r.spec.run.dataset).or_default().push(r);
+        }
+        let study = store.folder().file_name().unwrap_or_default().to_string_lossy();
+        for (dataset, runs) in datasets {
+            let file = cache.map(|c| c.join(format!("{study}-{dataset}.bin")));
+            let mut cached = file.as_deref().map_or_else(Cache::default, Cache::read);
+            let missing: Vec<&RunRecord> = runs
+                .iter()
+                .copied()
+                .filter(|r| cached.get(&cache_key(r, replicates)).is_none())
+                .collect();
+            let computed = compute(store, &missing, replicates);
+            let changed = !computed.is_empty();
+            for (r, found) in computed {
+                match found {
+                    Ok(e) => cached.insert(cache_key(r, replicates), e),
+                    Err(e) => unusable.push(Unusable {
+                        id: r.id().to_owned(),
+                        why: format!("{e:#}"),
+                    }),
+                }
+            }
+            if let (Some(file), true) = (&file, changed) {
+                cached.keep(&runs.iter().map(|r| cache_key(r, replicates)).collect());
+                cached.write(file)?;
+            }
+            for r in runs {
+                if let Some(e) = cached.get(&cache_key(r, replicates)) {
+                    all.runs.insert(r.id().to_owned(), e.clone());
+                }
+            }
+        }
+        unusable.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((all, unusable))
+    }
+}
+
+/// Everything that a run's evidence hangs on. Raise the leading word when the drawing or a metric changes its meaning.
+fn cache_key(r: &RunRecord, replicates: usize) -> String {
+    let m = &r.metrics;
+    let all = r.spec.run.protocol.macro_classes == MacroClasses::All;
+    format!(
+        "evidence-1 {} {:?} all={all} {replicates} {}",
+        m.target, m.headline, m.predictions.sha256
+    )
+}
+
+/// The evidence of `runs` in their order. Runs of one list almost always share their images; those that do not wait for
+/// the next round, so that resamples of one test set are in memory at a time.
+fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<(&'a RunRecord, Result<Evidence>)> {
+    let mut out = Vec::with_capacity(runs.len());
+    let mut todo = runs.to_vec();
+    while let Some(first) = todo.first() {
+        let drawn = store.predictions(first.id()).and_then(|p| {
+            let images = images_of(&p);
+            Ok((draw(&images, p.ids.len(), replicates)?, images))
+        });
+        let (resamples, images) = match drawn {
+            Ok(d) => d,
+            Err(e) => {
+                out.push((todo.remove(0), Err(e)));
+                continue;
+            }
+        };
+        let found: Vec<_> = todo
+            .par_iter()
+            .map(|r| {
+                let p = store.predictions(r.id());
+                match p {
+                    Ok(p) if images_of(&p) != images => None,
+                    p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+                }
+            })
+            .collect();
+        let mut rest = Vec::new();
+        for (r, f) in todo.into_iter().zip(found) {
+            match f {
+                Some(f) => out.push((r, f)),
+                None => rest.push(r),
+            }
+        }
+        todo = rest;
+    }
+    out
+}
+
+fn evidence(r: &RunRecord, p: &Predictions, images: &str, resamples: &Resamples) -> Result<Evidence> {
+    let prepared = Prepared::new(&r.spec.run, p, r.metrics.headline)?;
+    let statistic = prepared.statistic(&r.metrics.target)?;
+    Ok(Evidence {
+        images: images.to_owned(),
+        count: p.ids.len(),
+        replicates: resamples.evaluate(&*statistic)?,
+        components: prepared.components(&r.metrics.target),
+    })
+}
+
+/// Resamples of a test set, the same wherever its images are.
+pub(super) fn draw(images: &str, count: usize, replicates: usize) -> Result<Resamples> {
+    let seed = images.get(..16).and_then(|h| u64::from_str_radix(h, 16).ok());
+    let seed = seed.context("the hash of the images is not in hex")?;
+    Ok(Resamples::draw(count, replicates, |r| {
+        let mut s = Stream::new(seed, Purpose::Bootstrap, 0, r);
+        move || s.next_u64()
+    })?)
+}
+
+/// SHA-256 over ids and truth of the test images, in order.
+pub fn images_of(p: &Predictions) -> String {
+    let mut bytes = Vec::with_capacity(p.ids.iter().map(|i| i.len() + 1).sum::<usize>() + 4 * p.ids.len());
+    for id in &p.ids {
+        bytes.extend_from_slice(id.as_bytes());
+        bytes.push(b'\n');
+    }
+    let truth = match &p.truth {
+        Truth::Classes(c) => c,
+        Truth::Labels { values, .. } => values,
+    };
+    bytes.extend(truth.iter().flat_map(|t| t.to_le_bytes()));
+    fsio::sha256_hex(&bytes)
+}
+
+/// Stored logits as probabilities beside their truth: what every metric is computed from.
+pub struct Prepared {
+    probs: Vec<f64>,
+    outputs: usize,
+    all_classes: bool,
+    truth: PreparedTruth,
+}
+
+enum PreparedTruth {
+    Classes(Vec<u32>),
+    Labels(Vec<u8>),
+}
+
+impl Prepared {
+    /// Softmax or sigmoid of the logits of the best or the last weights.
+    ///
+    /// # Errors
+    /// When a label is neither 0 nor 1, or the logits do not form rows.
+    pub fn new(run: &RunSpec, p: &Predictions, which: WhichWeights) -> Result<Self> {
+        let logits = match which {
+            WhichWeights::Best => &p.best,
+            WhichWeights::Last => &p.last,
+        };
+        Self::of(run, p, logits)
+    }
+
+    /// As [`Prepared::new`], for any of the sets of logits in `p`.
+    pub(super) fn of(run: &RunSpec, p: &Predictions, logits: &[f32]) -> Result<Self> {
+        let (probs, truth) = match &p.truth {
+            Truth::Classes(c) => (eval::softmax(logits, p.outputs)?, PreparedTruth::Classes(c.clone())),
+            Truth::Labels { values, .. } => {
+                let values = values
+                    .iter()
+                    .map(|&v| u8::try_from(v).ok().filter(|v| *v < 2))
+                    .collect::<Option<_>>()
+                    .context("a label is neither 0 nor 1")?;
+                (eval::sigmoid(logits), PreparedTruth::Labels(values))
+            }
+        };
+        Ok(Self {
+            probs,
+            outputs: p.outputs,
+            all_classes: run.protocol.macro_classes == MacroClasses::All,
+            truth,
+        })
+    }
+
+    /// Every metric of the test set, as the trainer measured it.
+    pub fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        Ok(match &self.truth {
+            PreparedTruth::Classes(t) => eval::multiclass(&self.probs, self.outputs, t, self.all_classes)?,
+            PreparedTruth::Labels(t) => eval::multilabel(&self.probs, self.outputs, t)?,
+        })
+    }
+
+    /// One metric, prepared for resampling.
+    pub fn statistic(&self, metric: &str) -> Result<Box<dyn Statistic>> {
+        Ok(match &self.truth {
+            PreparedTruth::Classes(t) => {
+                eval::multiclass_statistic(metric, &self.probs, self.outputs, t, self.all_classes)?
+            }
+            PreparedTruth::Labels(t) => eval::multilabel_statistic(metric, &self.probs, self.outputs, t)?,
+        })
+    }
+
+    /// DeLong's components where the metric is the area of a two-class task; `None` elsewhere, and where a class has fewer
+    /// than two images.
+    fn components(&self, metric: &str) -> Option<Components> {
+        let PreparedTruth::Classes(t) = &self.truth else {
+            return None;
+        };
+        if self.outputs != 2 || metric != "roc_auc" {
+            return None;
+        }
+        let scores: Vec<f64> = self.probs.iter().skip(1).step_by(2).copied().collect();
+        let positive: Vec<bool> = t.iter().map(|&t| t == 1).collect();
+        Components::new(&scores, &positive).ok()
+    }
+}

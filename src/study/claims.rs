@@ -1,0 +1,276 @@
+//! The paper's claims as statements that numbers can decide: `experiments/claims.toml`.
+//!
+//! A claim is a sentence of the paper, the reading of it that is tested, and the test. What a test computes is in
+//! `report::claims`; here is only what the file may say.
+
+use super::located::{Item, Section, Text};
+use super::spec::{Freeze, HeadKind};
+use crate::error::BadInput;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// One statement with the test that decides it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    pub id: String,
+    /// What the paper says.
+    pub text: String,
+    /// Where it says so.
+    pub source: String,
+    /// The form in which it is tested.
+    pub reading: String,
+    pub test: ClaimTest,
+}
+
+/// A part of the regimes; `None` is both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Regimes {
+    pub freeze: Option<Freeze>,
+    pub head: Option<HeadKind>,
+}
+
+impl Regimes {
+    /// Whether a regime is one of these.
+    pub fn holds(self, freeze: Freeze, head: HeadKind) -> bool {
+        self.freeze.is_none_or(|f| f == freeze) && self.head.is_none_or(|h| h == head)
+    }
+}
+
+/// What is computed; positive effects speak for the claim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "test", rename_all = "kebab-case")]
+pub enum ClaimTest {
+    /// Mean of the backbones of these families minus mean of the others.
+    Group { families: Vec<String> },
+    /// Lowest mean of these families minus highest mean of the others.
+    Top { families: Vec<String> },
+    /// `plus` minus `minus`; with `less` also minus the same difference between two other parts.
+    Contrast {
+        plus: Regimes,
+        minus: Regimes,
+        less: Option<(Regimes, Regimes)>,
+    },
+    /// `plus` minus `minus` for every backbone on its own.
+    ContrastEveryBackbone { plus: Regimes, minus: Regimes },
+    /// (smaller, larger) backbones: the sign of the advantage of size hangs on the data set.
+    SizeTurns { pairs: Vec<(String, String)> },
+    /// The advantage of size grows with the training images of a data set.
+    SizeSlope {
+        pairs: Vec<(String, String)>,
+        images: Vec<(String, f64)>,
+    },
+    /// Families published later score higher; months counted from year 0.
+    Trend { dates: Vec<(String, f64)> },
+}
+
+/// All claims.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Level after correction over all claims.
+    pub alpha: f64,
+    /// The published values whose paper makes these claims; studies that compare with it check them.
+    pub published: String,
+    pub claims: Vec<Claim>,
+}
+
+const TESTS: [&str; 7] = [
+    "group",
+    "top",
+    "contrast",
+    "contrast-every-backbone",
+    "size-turns",
+    "size-slope",
+    "trend",
+];
+
+impl Claims {
+    /// Reads `<experiments_dir>/claims.toml`, or the copy inside the binary where there is none.
+    ///
+    /// # Errors
+    /// [`BadInput`] with file and line.
+    pub fn load(experiments_dir: &Path) -> Result<Self, BadInput> {
+        const BUILT_IN: &str = include_str!("../../experiments/claims.toml");
+        let (file, text) = super::published::beside_or_built_in(&experiments_dir.join("claims.toml"), BUILT_IN)?;
+        Self::parse(&file, &text)
+    }
+
+    /// Reads claims from `text`; `file` is what messages call it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, BadInput> {
+        let text = Text { file, text };
+        let doc = text.parse()?;
+        let top = Section::top(text, &doc);
+        top.only(&["alpha", "published", "claim"])?;
+        let mut claims = Vec::<Claim>::new();
+        for section in top.need("claim")?.sections()? {
+            let claim = read(&section)?;
+            if claims.iter().any(|c| c.id == claim.id) {
+                return Err(section.need("id")?.bad("every id once", "Give the claim another id."));
+            }
+            claims.push(claim);
+        }
+        Ok(Self {
+            alpha: top
+                .need("alpha")?
+                .real(|x| x > 0.0 && x < 0.5, "a number above 0 and below 0.5")?,
+            published: top.need("published")?.string()?,
+            claims,
+        })
+    }
+}
+
+fn read(section: &Section) -> Result<Claim, BadInput> {
+    const ALWAYS: [&str; 5] = ["id", "text", "source", "test", "reading"];
+    let only = |own: &[&str]| section.only(&[&ALWAYS[..], own].concat());
+    let test = match section.need("test")?.choice(&TESTS)? {
+        "group" => {
+            only(&["families"])?;
+            ClaimTest::Group {
+                families: words(section, "families")?,
+            }
+        }
+        "top" => {
+            only(&["families"])?;
+            ClaimTest::Top {
+                families: words(section, "families")?,
+            }
+        }
+        "contrast" => {
+            only(&["plus", "minus", "less_plus", "less_minus"])?;
+            let less = match (section.get("less_plus"), section.get("less_minus")) {
+                (Some(_), _) | (_, Some(_)) => Some((regimes(section, "less_plus")?, regimes(section, "less_minus")?)),
+                (None, None) => None,
+            };
+            ClaimTest::Contrast {
+                plus: regimes(section, "plus")?,
+                minus: regimes(section, "minus")?,
+                less,
+            }
+        }
+        "contrast-every-backbone" => {
+            only(&["plus", "minus"])?;
+            ClaimTest::ContrastEveryBackbone {
+                plus: regimes(section, "plus")?,
+                minus: regimes(section, "minus")?,
+            }
+        }
+        "size-turns" => {
+            only(&["pairs"])?;
+            ClaimTest::SizeTurns { pairs: pairs(section)? }
+        }
+        "size-slope" => {
+            only(&["pairs", "images"])?;
+            ClaimTest::SizeSlope {
+                pairs: pairs(section)?,
+                images: entries(section, "images", |i| i.count(1, 1 << 40).map(|n| n as f64))?,
+            }
+        }
+        _ => {
+            only(&["dates"])?;
+            ClaimTest::Trend {
+                dates: entries(section, "dates", month)?,
+            }
+        }
+    };
+    Ok(Claim {
+        id: section.need("id")?.string()?,
+        text: section.need("text")?.string()?,
+        source: section.need("source")?.string()?,
+        reading: section.need("reading")?.string()?,
+        test,
+    })
+}
+
+fn words(section: &Section, key: &str) -> Result<Vec<String>, BadInput> {
+    section.need(key)?.list(Item::string)
+}
+
+fn regimes(section: &Section, key: &str) -> Result<Regimes, BadInput> {
+    let part = section.need(key)?.section()?;
+    part.only(&["freeze", "head"])?;
+    Ok(Regimes {
+        freeze: part.get("freeze").map(|i| i.choice(Freeze::ALL)).transpose()?,
+        head: part.get("head").map(|i| i.choice(HeadKind::ALL)).transpose()?,
+    })
+}
+
+fn pairs(section: &Section) -> Result<Vec<(String, String)>, BadInput> {
+    section.need("pairs")?.list(|i| {
+        let both = i.list(Item::string)?;
+        match both.as_slice() {
+            [small, large] => Ok((small.clone(), large.clone())),
+            _ => Err(i.bad("two backbones, the smaller first", "Name two.")),
+        }
+    })
+}
+
+fn entries(
+    section: &Section,
+    key: &str,
+    value: impl Fn(&Item) -> Result<f64, BadInput>,
+) -> Result<Vec<(String, f64)>, BadInput> {
+    let items = section.need(key)?.section()?.items();
+    items.iter().map(|i| Ok((i.key.clone(), value(i)?))).collect()
+}
+
+/// `YYYY-MM` as months.
+fn month(item: &Item) -> Result<f64, BadInput> {
+    let text = item.string()?;
+    let parts = text
+        .split_once('-')
+        .and_then(|(y, m)| Some((y.parse::<u16>().ok()?, m.parse::<u8>().ok()?)));
+    match parts {
+        Some((y, m @ 1..=12)) => Ok(f64::from(y) * 12.0 + f64::from(m)),
+        _ => Err(item.bad("a month as YYYY-MM", "Correct it.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_claims_are_understood() {
+        let c = Claims::parse("claims.toml", include_str!("../../experiments/claims.toml")).unwrap();
+        assert_eq!((c.claims.len(), c.published.as_str()), (8, "paper2025"));
+        let ClaimTest::Trend { dates } = &c.claims[7].test else {
+            panic!("{:?}", c.claims[7])
+        };
+        assert_eq!(dates.iter().find(|d| d.0 == "AIMv2").unwrap().1, 2024.0 * 12.0 + 11.0);
+        let ClaimTest::Contrast { plus, less, .. } = &c.claims[4].test else {
+            panic!("{:?}", c.claims[4])
+        };
+        assert!(less.is_none() && plus.holds(Freeze::Frozen, HeadKind::Mha));
+        assert!(!plus.holds(Freeze::Frozen, HeadKind::Linear) && !plus.holds(Freeze::Unfrozen, HeadKind::Mha));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named_with_its_line() {
+        let good = include_str!("../../experiments/claims.toml");
+        for (old, new, words) in [
+            ("\"group\"", "\"groop\"", ["claims.toml:", "group"]),
+            (
+                "id = \"families-top\"",
+                "id = \"families-mean\"",
+                ["claims.toml:", "every id once"],
+            ),
+            ("\"2024-11\"", "\"2024-13\"", ["claims.toml:", "YYYY-MM"]),
+            ("head = \"mha\" }", "head = \"mlp\" }", ["claims.toml:", "mha"]),
+            (
+                "[\"aimv2-l\", \"aimv2-h\"]",
+                "[\"aimv2-l\"]",
+                ["claims.toml:", "two backbones"],
+            ),
+            (
+                "source = \"abstract\"\ntest = \"trend\"",
+                "sauce = 1\ntest = \"trend\"",
+                ["claims.toml:", "source"],
+            ),
+        ] {
+            assert!(good.contains(old), "{old}");
+            let e = Claims::parse("claims.toml", &good.replacen(old, new, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(words.iter().all(|w| e.contains(w)), "{e}");
+        }
+    }
+}

@@ -1,0 +1,646 @@
+//! The page, the paper, `results.json`, model cards and figures of a report, from outside, on records in a real store.
+//!
+//! Names, reasons and provenance of the study below are hostile on purpose: they hold what would break HTML, LaTeX or YAML. Two
+//! tests need tools: pdflatex with siunitx and threeparttable, and chromium; where they are absent they print "skipped".
+//! With `MEDFT_PAGE_TEST_DIR` set, the report is written there too, to be looked at.
+
+use medft::report::{
+    self, Archive, Audit, BackboneFacts, Cells, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote,
+    PublishedPoint, ReportInput, compare, figure,
+};
+use medft::results::{
+    Epoch, Evidences, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Truth, WhichWeights, frame,
+};
+use medft::rng::{Purpose, Stream};
+use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use medft::{fsio, study::protocol::Preset};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+const REGIMES: [(Freeze, HeadKind); 4] = [
+    (Freeze::Frozen, HeadKind::Linear),
+    (Freeze::Frozen, HeadKind::Mha),
+    (Freeze::Unfrozen, HeadKind::Linear),
+    (Freeze::Unfrozen, HeadKind::Mha),
+];
+/// Name, title, classes or labels, whether labels, metric.
+const SETS: [(&str, &str, usize, bool, &str); 4] = [
+    ("ddsm", "DD<S>M & \"co\"", 2, false, "roc_auc"),
+    ("aptos2019", "APTOS_2019", 5, false, "quadratic_kappa"),
+    ("isic2019", "ISIC 50% {x}", 8, false, "recall"),
+    ("chexpert", "CheXpert", 14, true, "roc_auc"),
+];
+const BACKBONES: [(&str, &str, &str, f64); 5] = [
+    ("dinov2-b", "DINOv2-B", "DINOv2", 86.6),
+    ("dinov2-l", "DINOv2-L", "DINOv2", 304.4),
+    ("mae_b", "MAE_B <b>", "MAE", 85.8),
+    ("coca-l", "CoCa-L", "CoCa", 306.7),
+    ("vmamba-s", "VMamba-S", "VMamba", 49.4),
+];
+const REASON: &str = "no <script>alert(1)</script> weights & \"more\" of a_b";
+const PROCESSOR: &str = "cpu\"><img src=x onerror=alert(1)>";
+const IMAGES: usize = 80;
+
+fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -> RunOutput {
+    let (outputs, several, metric) = set;
+    let truth: Vec<u32> = (0..IMAGES).map(|i| (i % outputs) as u32).collect();
+    let mut logits = |sharp: f64| -> Vec<f32> {
+        let hit = |i: usize, k: usize| if several { (i + k) % 3 == 0 } else { truth[i] as usize == k };
+        (0..IMAGES * outputs)
+            .map(|j| (sharp * f64::from(u8::from(hit(j / outputs, j % outputs))) + rng.normal()) as f32)
+            .collect()
+    };
+    let (best, last) = (logits(1.8), logits(1.2));
+    let truth = if several {
+        let values = (0..IMAGES * outputs).map(|j| u32::from((j / outputs + j % outputs) % 3 == 0));
+        Truth::Labels {
+            labels: outputs,
+            values: values.collect(),
+        }
+    } else {
+        Truth::Classes(truth)
+    };
+    let epochs = (1..=20).map(|n| Epoch {
+        epoch: n,
+        lr: 1e-4,
+        train_loss: 1.5 / f64::from(n) + 0.02 * rng.normal(),
+        val_loss: 1.6 / f64::from(n) + 0.3 + 0.02 * rng.normal(),
+        val: BTreeMap::from([(metric.to_owned(), value - 0.3 / f64::from(n))]),
+    });
+    let epochs = epochs.collect();
+    let mut provenance = Provenance::start(spec, "cpu", 2);
+    provenance.cpu = PROCESSOR.into();
+    provenance.phases = BTreeMap::from([("train".into(), 3600.0)]);
+    provenance.commit = Some("0123456789abcdef0123".into());
+    provenance.started = "2026-01-01T00:00:00Z".into();
+    provenance.ended = "2026-01-01T01:00:00Z".into();
+    provenance.command = vec!["medft".into(), "run".into(), "<study>".into()];
+    RunOutput {
+        epochs,
+        target: metric.into(),
+        headline: WhichWeights::Best,
+        best: BTreeMap::from([(metric.to_owned(), value), ("undefined".into(), f64::NAN)]),
+        last: BTreeMap::from([(metric.to_owned(), value - 0.01), ("undefined".into(), f64::NAN)]),
+        selected: Selected {
+            faithful: Some(20),
+            corrected: Some(20),
+        },
+        model: ModelFacts {
+            family: "F".into(),
+            backbone_params: 86_580_480,
+            trainable_params: 1538,
+            total_params: 86_582_018,
+        },
+        predictions: Predictions {
+            ids: (0..IMAGES).map(|i| format!("{i}.png")).collect(),
+            truth,
+            outputs,
+            best,
+            last,
+            others: BTreeMap::new(),
+        },
+        rules: BTreeMap::new(),
+        weights_sha256: BTreeMap::from([("best".to_owned(), fsio::sha256_hex(spec.id.as_bytes()))]),
+        provenance,
+    }
+}
+
+/// Every cell with two seeds; the last backbone has no result, the third only one seed of every cell.
+fn input(results: &Path) -> ReportInput {
+    let store = Store::new(results, "test");
+    let mut rng = Stream::new(5, Purpose::Test, 0, 0);
+    let (mut planned, mut published) = (Vec::new(), Vec::new());
+    for (dataset, _, outputs, several, metric) in SETS {
+        for (i, (backbone, ..)) in BACKBONES.iter().enumerate() {
+            for (k, (freeze, head)) in REGIMES.into_iter().enumerate() {
+                let centre = 0.85 + 0.01 * k as f64 + rng.uniform_in(-0.03, 0.03);
+                for seed in 0..2 {
+                    let run = RunSpec {
+                        dataset: dataset.into(),
+                        backbone: (*backbone).into(),
+                        scale: Scale::Full,
+                        freeze,
+                        head,
+                        seed,
+                        protocol: Protocol::faithful(),
+                    };
+                    let spec = Spec {
+                        id: fsio::sha256_hex(run.to_string().as_bytes()),
+                        run,
+                        data_sha256: fsio::sha256_hex(dataset.as_bytes()),
+                        weights: BTreeMap::from([("backbone".to_owned(), fsio::sha256_hex(b"weights"))]),
+                        protocol_revision: 1,
+                    };
+                    let value = centre + 0.003 * rng.normal();
+                    let missing = i == 4 || (i == 2 && seed == 1);
+                    if !missing {
+                        store.begin(&spec).unwrap();
+                        let out = output(&spec, (outputs, several, metric), value, &mut rng);
+                        store.finish(&spec.id, &out).unwrap();
+                    }
+                    planned.push(PlannedRun {
+                        dataset: dataset.into(),
+                        backbone: (*backbone).into(),
+                        freeze,
+                        head,
+                        seed,
+                        state: match missing {
+                            true => PlannedState::Gap(REASON.into()),
+                            false => PlannedState::Done(spec.id),
+                        },
+                    });
+                }
+            }
+            published.push(PublishedPoint {
+                dataset: dataset.into(),
+                backbone: (*backbone).into(),
+                freeze: None,
+                head: None,
+                metric: metric.into(),
+                params_millions: Some(BACKBONES[i].3),
+                value: 0.86 + rng.uniform_in(-0.02, 0.02),
+                uncertainty: 0.0001,
+                shared_offset: 0.0,
+                note: None,
+            });
+        }
+    }
+    let records = store.all().unwrap().done;
+    let preset = serde_json::to_value(Protocol::faithful()).unwrap();
+    assert_eq!(Protocol::faithful().preset, Preset::Faithful);
+    ReportInput {
+        study: "test".into(),
+        title: "A study <of> pages & \"papers\"".into(),
+        description: "Made for a test, 100% of it; a_b & c.".into(),
+        expected: String::new(),
+        demo: false,
+        protocol: ProtocolNote::new("faithful", &preset, &preset),
+        datasets: SETS
+            .iter()
+            .map(|(name, title, outputs, several, metric)| DatasetFacts {
+                name: (*name).into(),
+                title: (*title).into(),
+                metric: (*metric).into(),
+                metric_title: metric.replace('_', " "),
+                classes: (0..*outputs)
+                    .map(|k| if *several { format!("Long label & name {k}") } else { format!("C{k}") })
+                    .collect(),
+                margin: Some(0.01),
+                margin_reason: "Chosen for the test.".into(),
+            })
+            .collect(),
+        backbones: BACKBONES
+            .iter()
+            .map(|(name, title, family, millions)| BackboneFacts {
+                name: (*name).into(),
+                title: (*title).into(),
+                family: (*family).into(),
+                params: Some((millions * 1e6) as u64),
+            })
+            .collect(),
+        planned,
+        runs: frame(&records).unwrap(),
+        evidence: Evidences::default(),
+        published,
+        context: Vec::new(),
+        sources: vec!["Somebody: <A figure>, 2025.".into()],
+        caveats: vec!["Read with care & 100% attention.".into()],
+        alpha: 0.05,
+        archive: Archive {
+            records: records.into_iter().map(|r| (r.id().to_owned(), r)).collect(),
+            store: Some(store),
+            study_argument: "experiments/test.toml".into(),
+            audit: Some(Audit {
+                text: "# Data\n\nAn audit <script>alert(2)</script>.\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n![balance](data.png)\n".into(),
+                pictures: BTreeMap::from([("data.png".into(), "data:image/png;base64,AAAA".into())]),
+            }),
+            notes: BTreeMap::from([("ddsm".into(), vec!["Licence: none stated.".into()])]),
+        },
+        claims: None,
+        only: Vec::new(),
+        templates: None,
+    }
+}
+
+/// A report is made once for all tests.
+struct Made {
+    dir: PathBuf,
+    _temp: Option<tempfile::TempDir>,
+    input: ReportInput,
+}
+
+fn made() -> &'static Made {
+    static MADE: OnceLock<Made> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = std::env::var_os("MEDFT_PAGE_TEST_DIR").map_or_else(|| temp.path().join("report"), PathBuf::from);
+        let input = input(&temp.path().join("results"));
+        let out = report::render(&input, &dir).unwrap();
+        assert_eq!((out.planned, out.done), (160, 112));
+        Made {
+            dir,
+            _temp: Some(temp),
+            input,
+        }
+    })
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(made().dir.join(file)).unwrap()
+}
+
+/// The values of an attribute, in order.
+fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
+    let pattern = format!(" {name}=\"");
+    html.split(pattern.as_str())
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('"')?.0))
+        .collect()
+}
+
+/// The text between the first `from` and the next `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let rest = text.split_once(from).unwrap_or_else(|| panic!("no {from}")).1;
+    rest.split_once(to).unwrap_or_else(|| panic!("no {to} after {from}")).0
+}
+
+fn results() -> Value {
+    serde_json::from_str(&read("results.json")).unwrap()
+}
+
+// ------------------------------------------------------------------------------------------------------------------- page
+
+#[test]
+fn the_page_loads_nothing_and_runs_no_script() {
+    let html = read("index.html");
+    for load in ["<script", "<link", "<iframe", "<object", "<embed", "@import", "srcset=", "http-equiv", "onerror=alert(1)>\""] {
+        assert!(!html.contains(load), "{load}");
+    }
+    for src in attributes(&html, "src") {
+        assert!(src.starts_with("data:image/"), "{src}");
+    }
+    for place in html.split("url(").skip(1) {
+        assert!(place.starts_with("data:") || place.starts_with('#'), "{}", &place[..40]);
+    }
+    let linked = ["xlink:href", "poster", "action", "background"];
+    assert!(linked.iter().all(|a| attributes(&html, a).is_empty()));
+}
+
+#[test]
+fn whatever_comes_from_data_is_escaped() {
+    let html = read("index.html");
+    assert!(!html.contains("<script>") && !html.contains("<img src=x") && !html.contains("DD<S>M"));
+    assert!(html.contains("DD&lt;S&gt;M &amp; &quot;co&quot;"));
+    assert!(html.contains("An audit &lt;script&gt;alert(2)&lt;/script&gt;."));
+    assert!(html.contains("no &lt;script&gt;alert(1)"));
+}
+
+#[test]
+fn ids_are_unique_and_every_reference_has_its_target() {
+    let html = read("index.html");
+    let ids = attributes(&html, "id");
+    let unique: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(ids.len(), unique.len());
+    for name in ["popovertarget", "aria-labelledby"] {
+        for target in attributes(&html, name) {
+            assert!(unique.contains(target), "{name} {target}");
+        }
+    }
+    for target in attributes(&html, "href") {
+        let place = target.strip_prefix('#').unwrap_or_else(|| panic!("{target}"));
+        assert!(unique.contains(place), "{target}");
+    }
+    assert!(html.contains("<main id=\"main\">") && html.contains("class=\"skip\" href=\"#main\""));
+    for figure in html.split("<svg ").skip(1) {
+        assert!(figure.starts_with("role=\"img\" aria-label=\""), "{}", &figure[..60]);
+    }
+}
+
+#[test]
+fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
+    let (html, json) = (read("index.html"), results());
+    let cells = json["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 4 * 5 * 4);
+    let mut scores = 0;
+    for c in cells {
+        let key = c["key"].as_str().unwrap();
+        let dossier = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
+        let button = format!("<button type=\"button\" class=\"cell\" popovertarget=\"cell-{key}\">");
+        let shown = between(&html, &button, "</button>");
+        let values: Vec<f64> = c["runs"].as_array().unwrap().iter().map(|r| r["value"].as_f64().unwrap()).collect();
+        if values.len() < 2 {
+            assert!(dossier.contains("Missing:") && dossier.contains("no &lt;script&gt;"), "{key}");
+        }
+        if values.is_empty() {
+            assert_eq!(shown, "–", "{key}");
+            continue;
+        }
+        scores += 1;
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        assert!((c["mean"].as_f64().unwrap() - mean).abs() < 1e-15);
+        assert_eq!(between(shown, "<span class=\"mean\">", "</span>"), format!("{mean:.3}"), "{key}");
+        for run in c["runs"].as_array().unwrap() {
+            let record = made().input.archive.records.get(run["id"].as_str().unwrap()).unwrap();
+            assert_eq!(run["value"].as_f64().unwrap().to_bits(), record.metrics.value.to_bits());
+            assert!(dossier.contains(record.id()) && dossier.contains(&record.spec.data_sha256));
+            assert!(dossier.contains(&record.metrics.predictions.sha256));
+            assert!(dossier.contains("0123456789abcdef0123") && dossier.contains(&record.spec.weights["backbone"]));
+        }
+        assert!(dossier.contains("medft run experiments/test.toml --only dataset="), "{key}");
+    }
+    assert_eq!(scores, 4 * 4 * 4);
+}
+
+#[test]
+fn the_matrix_counts_what_the_verdicts_count() {
+    let (html, json) = (read("index.html"), results());
+    let matrix = between(&html, "aria-label=\"Verdict matrix\"", "</table>");
+    for (word, key) in [
+        ("Reproduced", "reproduced"),
+        ("Differs", "differs"),
+        ("Inconclusive", "inconclusive"),
+        ("NotRun", "not_run"),
+    ] {
+        let n = matrix.matches(&format!("class=\"{word}\"")).count();
+        assert_eq!(n as u64, json["verdicts"][key].as_u64().unwrap(), "{word}");
+    }
+    assert_eq!(matrix.matches("<button").count(), 80);
+}
+
+/// Runs chromium on a file; `None` where it is not installed.
+fn chromium(arguments: &[&str], file: &Path) -> Option<String> {
+    let installed = Command::new("chromium").arg("--version").output();
+    if !installed.is_ok_and(|o| o.status.success()) {
+        println!("skipped: needs chromium");
+        return None;
+    }
+    let profile = tempfile::tempdir().unwrap();
+    let out = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--virtual-time-budget=5000",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(arguments)
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Some(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// A script that is put into a copy of the page asks what a reader with a phone and a keyboard would meet.
+#[test]
+fn a_browser_finds_no_fault_on_a_phone() {
+    const PROBE: &str = r#"<script>addEventListener("load", () => {
+        const faults = [];
+        const say = (what) => faults.push(what);
+        if (document.documentElement.scrollWidth > innerWidth) say("the page is " + document.documentElement.scrollWidth + " wide");
+        if (document.compatMode !== "CSS1Compat") say("quirks mode");
+        const buttons = [...document.querySelectorAll("button.cell, .matrix button")];
+        if (buttons.length < 160) say(buttons.length + " buttons");
+        for (const b of buttons) {
+            const box = document.getElementById(b.getAttribute("popovertarget"));
+            b.click();
+            if (!box.matches(":popover-open")) say("does not open: " + box.id);
+            if (document.activeElement !== box.querySelector(".close")) say("no focus in " + box.id);
+            if (box.scrollWidth > box.clientWidth + 1) say("too wide: " + box.id);
+            box.querySelector(".close").click();
+            if (box.matches(":popover-open")) say("does not close: " + box.id);
+        }
+        for (const s of document.querySelectorAll(".scroll"))
+            if (s.scrollWidth > s.clientWidth + 1 && !s.hasAttribute("tabindex") && !s.closest("[popover]")) say("not reachable by keyboard: " + s.className);
+        if (performance.getEntriesByType("resource").some((r) => !r.name.startsWith("data:"))) say("something was loaded");
+        const out = document.createElement("p");
+        out.id = "probe";
+        out.textContent = innerWidth + ": " + (faults.length ? faults.slice(0, 5).join("; ") : "no fault");
+        parent.document.body.append(out);
+    });</script></body>"#;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("probe.html");
+    let page = read("index.html").replace("</body>", PROBE);
+    let page = page.replace('&', "&amp;").replace('"', "&quot;");
+    for width in [360, 1280] {
+        // In a frame, because a window has a least width that is larger than a phone's.
+        let style = format!("width: {width}px; height: 800px; border: 0");
+        let frame = format!("<!doctype html><body><iframe style=\"{style}\" srcdoc=\"{page}\"></iframe></body>");
+        fs::write(&file, frame).unwrap();
+        let Some(dom) = chromium(&["--window-size=1400,900", "--dump-dom"], &file) else {
+            return;
+        };
+        assert_eq!(between(&dom, "<p id=\"probe\">", "</p>"), format!("{width}: no fault"));
+    }
+}
+
+#[test]
+fn the_page_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let pdf = dir.path().join("page.pdf");
+    let print = format!("--print-to-pdf={}", pdf.display());
+    if chromium(&[&print, "--no-pdf-header-footer"], &made().dir.join("index.html")).is_some() {
+        let bytes = fs::read(&pdf).unwrap();
+        assert!(bytes.starts_with(b"%PDF-") && bytes.len() > 100_000, "{} bytes", bytes.len());
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- figures
+
+#[test]
+fn every_figure_that_belongs_is_there() {
+    let mut expected: BTreeSet<String> = ["parameters".to_owned()].into();
+    for (set, _, outputs, several, _) in SETS {
+        for kind in ["parameters", "difference", "slope-unfreezing", "slope-head", "training", "calibration"] {
+            expected.insert(format!("{kind}-{set}"));
+        }
+        let own: &[&str] = match (several, outputs) {
+            (true, _) => &["label-auc"],
+            (false, 2) => &["roc"],
+            _ => &["recall", "confusion"],
+        };
+        expected.extend(own.iter().map(|k| format!("{k}-{set}")));
+    }
+    let stems: BTreeSet<String> = fs::read_dir(made().dir.join("figures"))
+        .unwrap()
+        .map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(stems, expected);
+}
+
+/// A column is 720 units for 3.5 inches: 7 points are 20 units. Boxes are those of capitals.
+#[test]
+fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
+    let input = &made().input;
+    let cells = Cells::aggregate(input).unwrap();
+    let painted = figure::paint(input, &cells, &compare::compare(input, &cells)).unwrap();
+    for f in &painted {
+        let (width, height) = (f64::from(f.size.0), f64::from(f.size.1));
+        for (i, (text, b)) in f.texts.iter().enumerate() {
+            let inside = b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= width && b[3] <= height;
+            assert!(inside, "{}: {text} at {b:?} leaves {width} × {height}", f.stem);
+            for (other, o) in &f.texts[..i] {
+                let meet = b[0] < o[2] && o[0] < b[2] && b[1] < o[3] && o[1] < b[3];
+                assert!(!meet, "{}: {text} {b:?} meets {other} {o:?}", f.stem);
+            }
+        }
+        if f.span == figure::Span::Column {
+            assert_eq!(f.size.0, 720, "{}", f.stem);
+        }
+        let png = image_size(&f.png);
+        assert_eq!(png, (2 * f.size.0, 2 * f.size.1), "{}", f.stem);
+    }
+    let rule = painted.iter().filter(|f| f.caption.contains(report::figure::RULE)).count();
+    assert_eq!(rule, 4 * 2 + 2 * 2 + 1 + 1, "per-run figures state the rule by which runs are chosen");
+}
+
+/// Width and height in the header of a PNG.
+fn image_size(png: &[u8]) -> (u32, u32) {
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
+#[test]
+fn a_demo_says_so_everywhere() {
+    let mut input = made().input.clone();
+    input.demo = true;
+    let dir = tempfile::tempdir().unwrap();
+    report::render(&input, dir.path()).unwrap();
+    let mut files = 0;
+    for entry in walk(dir.path()) {
+        let name = entry.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".csv") || name.ends_with(".png") || name == "tables.tex" || name == "report.json" {
+            continue;
+        }
+        let text = fs::read_to_string(&entry).unwrap();
+        // In a drawing the warning is broken into lines.
+        let words = if name.ends_with(".svg") { "Demo numbers mean nothing" } else { DEMO_WARNING };
+        assert!(text.contains(words), "{name}");
+        files += 1;
+    }
+    assert!(files > 150, "{files}");
+}
+
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for e in fs::read_dir(dir).unwrap() {
+        let path = e.unwrap().path();
+        if path.is_dir() {
+            all.extend(walk(&path));
+        } else {
+            all.push(path);
+        }
+    }
+    all
+}
+
+// ------------------------------------------------------------------------------------------------ results.json, paper, cards
+
+#[test]
+fn results_json_names_its_schema_and_holds_whole_runs() {
+    let json = results();
+    assert_eq!(json["schema"], "medft.report/1");
+    assert_eq!((json["planned"].as_u64(), json["done"].as_u64()), (Some(160), Some(112)));
+    let run = &json["cells"][0]["runs"][0];
+    assert_eq!(run["provenance"]["cpu"], PROCESSOR);
+    assert!(run["metrics"]["best"]["undefined"].is_null(), "not a number is null");
+    let gap = json["cells"].as_array().unwrap().iter().find(|c| c["n"] == 0).unwrap();
+    assert_eq!(gap["missing"][0]["reason"], REASON);
+    assert_eq!(gap["missing"][0]["seeds"], serde_json::json!([0, 1]));
+}
+
+#[test]
+fn every_trained_model_has_a_card_with_its_metrics() {
+    let json = results();
+    let mut cards = 0;
+    for c in json["cells"].as_array().unwrap() {
+        for run in c["runs"].as_array().unwrap() {
+            let name = format!("{}-seed{}", c["key"].as_str().unwrap(), run["seed"]);
+            let card = read(&format!("cards/{name}.md"));
+            let head = format!("{}\n", between(&card, "---\n", "\n---\n"));
+            assert!(head.contains(&format!("- name: \"{name}\"\n")), "{head}");
+            let value = between(&head, "      value: ", "\n");
+            assert_eq!(value.parse::<f64>().unwrap().to_bits(), run["value"].as_f64().unwrap().to_bits());
+            assert!(!head.contains("NaN") && !head.contains("undefined"), "{head}");
+            for must in ["Not for clinical use", "none has been chosen", run["id"].as_str().unwrap()] {
+                    assert!(card.contains(must), "{must}");
+            }
+            cards += 1;
+        }
+    }
+    assert_eq!(cards, 112);
+    assert_eq!(fs::read_dir(made().dir.join("cards")).unwrap().count(), 112);
+}
+
+fn pdflatex(dir: &Path, file: &str) -> Option<(bool, String)> {
+    let have = |tool: &str, arg: &str| {
+        let out = Command::new(tool).arg(arg).output();
+        out.is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
+    };
+    if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") || !have("kpsewhich", "siunitx.sty") {
+        println!("skipped: needs pdflatex with siunitx and threeparttable");
+        return None;
+    }
+    let run = Command::new("pdflatex")
+        .args(["-interaction=nonstopmode", "-halt-on-error", file])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    Some((run.status.success(), String::from_utf8_lossy(&run.stdout).into_owned()))
+}
+
+#[test]
+fn the_paper_compiles_without_an_overfull_box() {
+    let dir = &made().dir;
+    for pass in 0..2 {
+        let Some((ok, log)) = pdflatex(dir, "paper.tex") else {
+            return;
+        };
+        assert!(ok, "{log}");
+        if pass == 1 {
+            let log = String::from_utf8_lossy(&fs::read(dir.join("paper.log")).unwrap()).into_owned();
+            for word in ["Overfull", "undefined", "Missing", "LaTeX Warning: Label"] {
+                let line = log.lines().find(|l| l.contains(word));
+                assert!(line.is_none(), "{}", line.unwrap());
+            }
+        }
+    }
+}
+
+/// Names are unique, values are those of `results.json`, and LaTeX stops at a name that is not there.
+#[test]
+fn numbers_have_names() {
+    let tex = read("numbers.tex");
+    let numbers: Vec<(&str, &str)> = tex
+        .lines()
+        .filter_map(|l| l.strip_prefix(r"\medftnumber{")?.strip_suffix('}')?.split_once("}{"))
+        .collect();
+    let by_name: BTreeMap<&str, &str> = numbers.iter().copied().collect();
+    assert_eq!(numbers.len(), by_name.len());
+    assert_eq!((by_name["planned"], by_name["done"]), ("160", "112"));
+    for c in results()["cells"].as_array().unwrap() {
+        let printed = by_name[format!("{}/mean", c["key"].as_str().unwrap()).as_str()];
+        let expected = c["mean"].as_f64().map_or_else(|| "--".to_owned(), |m| format!("{m:.3}"));
+        assert_eq!(printed, expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("numbers.tex"), &tex).unwrap();
+    for (name, expected) in [("done", true), ("no-such-number", false)] {
+        let text = format!("\\documentclass{{article}}\\input{{numbers.tex}}\\begin{{document}}\\medft{{{name}}}\\end{{document}}");
+        fs::write(dir.path().join("a.tex"), text).unwrap();
+        if let Some((ok, log)) = pdflatex(dir.path(), "a.tex") {
+            assert_eq!(ok, expected, "{log}");
+            assert!(ok || log.contains("There is no number named"), "{log}");
+        }
+    }
+}

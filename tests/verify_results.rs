@@ -1,0 +1,256 @@
+//! An edited number is found and named, wherever it stands; and two folders of results are held against each other.
+
+use assert_cmd::Command;
+use medft::results::{Metrics, read_record, write_record};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    /// A place where the short study has been run, to its report.
+    fn with_results(change: impl Fn(String) -> String) -> Self {
+        let p = Self(tempfile::tempdir().unwrap());
+        let text = r#"
+title = "A short study"
+expected = "Nothing: it tests the program."
+preset = "faithful"
+scale = "tiny"
+datasets = ["aptos2019"]
+backbones = ["dinov2-b"]
+freeze = ["frozen"]
+heads = ["linear"]
+seeds = [0, 1]
+[protocol]
+resize = 72
+crop = 64
+epochs = 2
+batch = 16
+lr = 2e-3
+warmup = "none"
+validation_set = "all"
+"#;
+        fs::write(p.path("short.toml"), change(text.to_owned())).unwrap();
+        let (code, out) = p.medft(&["reproduce", "./short.toml"]);
+        assert_eq!(code, 0, "{out}");
+        p
+    }
+
+    fn path(&self, rel: &str) -> PathBuf {
+        self.0.path().join(rel)
+    }
+
+    /// Exit code, and what was said on stdout and stderr.
+    fn medft(&self, args: &[&str]) -> (i32, String) {
+        let out = Command::cargo_bin("medft")
+            .unwrap()
+            .current_dir(self.0.path())
+            .env_clear()
+            .args(args)
+            .output()
+            .unwrap();
+        let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
+        (out.status.code().unwrap_or(-1), said.concat())
+    }
+
+    fn verify(&self) -> (i32, String) {
+        self.medft(&["verify-results", "./short.toml"])
+    }
+
+    /// The folder of one run.
+    fn run(&self) -> PathBuf {
+        let mut runs: Vec<PathBuf> = fs::read_dir(self.path("results/short"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        runs.sort();
+        runs.remove(0)
+    }
+
+    /// Changes a file, looks for `words` in what verify-results finds, and puts the file back.
+    #[track_caller]
+    fn finds(&self, file: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>, words: &[&str]) {
+        let whole = fs::read(file).unwrap();
+        let edited = edit(whole.clone());
+        assert_ne!(whole, edited, "{} was not edited", file.display());
+        fs::write(file, edited).unwrap();
+        let (code, said) = self.verify();
+        assert_eq!(code, 2, "{said}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for w in words.iter().chain([&name]) {
+            assert!(said.contains(w), "no `{w}` in:\n{said}");
+        }
+        fs::write(file, whole).unwrap();
+    }
+}
+
+/// Another first decimal (or last digit, of a whole number) in the first number after `key`. The last of seventeen digits would not
+/// do: its neighbours may be the same double.
+fn another_digit(key: &'static str) -> impl Fn(Vec<u8>) -> Vec<u8> {
+    move |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        let from = text.find(key).unwrap_or_else(|| panic!("no {key} in {text}")) + key.len();
+        let start = from + text[from..].find(|c: char| c.is_ascii_digit()).unwrap();
+        let length = text[start..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap();
+        let point = text[start..start + length].find('.');
+        let at = start + point.map_or(length - 1, |p| p + 1);
+        let mut out = text.into_bytes();
+        out[at] = if out[at] == b'9' { b'8' } else { out[at] + 1 };
+        out
+    }
+}
+
+fn flip(at: usize) -> impl Fn(Vec<u8>) -> Vec<u8> {
+    move |mut bytes| {
+        let middle = bytes.len() / 2 + at;
+        bytes[middle] ^= 1;
+        bytes
+    }
+}
+
+#[test]
+fn an_edited_number_anywhere_is_found_and_named() {
+    let p = Place::with_results(|t| t);
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("2 runs and") && said.contains("none not as they should be"),
+        "{said}"
+    );
+    assert_eq!(
+        p.medft(&["verify-results"]).0,
+        0,
+        "all folders of results, the study of one being unknown by its name"
+    );
+
+    let run = p.run();
+    p.finds(
+        &run.join("epochs.json"),
+        another_digit("\"val_loss\":"),
+        &["as DONE says"],
+    );
+    let words = [
+        "metrics.json: best.quadratic_kappa: expected",
+        "as predictions.parquet gives",
+    ];
+    p.finds(&run.join("metrics.json"), another_digit("\"quadratic_kappa\":"), &words);
+    p.finds(&run.join("predictions.parquet"), flip(0), &["as DONE says"]);
+    p.finds(
+        &run.join("provenance.json"),
+        another_digit("\"threads\":"),
+        &["as DONE says"],
+    );
+    p.finds(
+        &run.join("spec.json"),
+        another_digit("\"seed\":"),
+        &["spec.json: id: expected"],
+    );
+    p.finds(&run.join("DONE"), flip(0), &["as DONE says"]);
+
+    let report = p.path("reports/short");
+    p.finds(
+        &report.join("tables/aptos2019.md"),
+        another_digit("DINOv2-B |"),
+        &["aptos2019.md:7", "as the records give"],
+    );
+    p.finds(
+        &report.join("tables/aptos2019.tex"),
+        another_digit("DINOv2-B &"),
+        &["as the records give"],
+    );
+    p.finds(
+        &report.join("tables/aptos2019.html"),
+        another_digit("class=\"mean\">"),
+        &["as the records give"],
+    );
+    p.finds(
+        &report.join("tables/aptos2019.csv"),
+        another_digit("frozen,linear,"),
+        &["aptos2019.csv:2"],
+    );
+    p.finds(
+        &report.join("README.md"),
+        another_digit("have a result"),
+        &["as the records give"],
+    );
+    p.finds(&report.join("figure.png"), flip(0), &["an edited one that hashes to"]);
+    p.finds(
+        &report.join("report.json"),
+        another_digit("\"replicates\":"),
+        &["an edited one"],
+    );
+    assert_eq!(p.verify().0, 0, "everything was put back");
+}
+
+/// Who corrects the hashes as well is found by what follows from other files.
+#[test]
+fn a_number_edited_with_its_hashes_is_found_and_named() {
+    let p = Place::with_results(|t| t);
+    let run = p.run();
+    let path = run.join("metrics.json");
+    let (mut metrics, old) = read_record::<Metrics>(&path).unwrap();
+    metrics.value += 0.125;
+    let new = write_record(&path, &metrics).unwrap();
+    let done = fs::read_to_string(run.join("DONE")).unwrap();
+    fs::write(run.join("DONE"), done.replace(&old, &new)).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("metrics.json: value: expected") && !said.contains("best."),
+        "{said}"
+    );
+
+    metrics.value -= 0.125;
+    metrics.selected.corrected = Some(7);
+    let newer = write_record(&path, &metrics).unwrap();
+    fs::write(run.join("DONE"), done.replace(&old, &newer)).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("metrics.json: selected.corrected: expected") && said.contains("found 7"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_report_of_other_records_is_told_from_an_edited_one_and_data_are_not_needed() {
+    let p = Place::with_results(|t| t);
+    fs::remove_dir_all(p.path("data")).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "records are read without the data they came from: {said}");
+    fs::remove_dir_all(p.run()).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("one of other records") && !said.contains("as the records give"),
+        "{said}"
+    );
+    let (code, said) = p.medft(&["verify-results", "shrot"]);
+    assert!(code == 2 && said.contains("shrot"), "{said}");
+}
+
+#[test]
+fn two_folders_of_the_same_runs_agree_and_of_other_ones_say_what_differs() {
+    let (a, b) = (Place::with_results(|t| t), Place::with_results(|t| t));
+    let other = Place::with_results(|t| t.replace("lr = 2e-3", "lr = 1e-3"));
+    let folder = |p: &Place| p.path("results/short").display().to_string();
+    let (code, said) = a.medft(&["compare", &folder(&a), &folder(&b)]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("identical") && said.contains("2 pairs") && said.contains("1 reproduced"),
+        "{said}"
+    );
+    let (_, said) = a.medft(&["compare", &folder(&a), &folder(&other)]);
+    assert!(
+        said.contains("lr 0.002 / 0.001") && said.contains("not paired"),
+        "{said}"
+    );
+    let (code, said) = a.medft(&["compare", &folder(&a), "nowhere"]);
+    assert!(
+        code == 2 && said.contains("nowhere") && said.contains("a folder of results"),
+        "{said}"
+    );
+    fs::write(a.run().join("epochs.json"), "{}").unwrap();
+    let (code, said) = a.medft(&["compare", &folder(&a), &folder(&b)]);
+    assert!(code == 2 && said.contains("epochs.json"), "{said}");
+}
