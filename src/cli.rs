@@ -308,6 +308,9 @@ pub struct BenchArgs {
     /// linear or mha
     #[arg(long, default_value = "linear")]
     pub head: crate::study::HeadKind,
+    /// Recompute activations in the backward pass: less memory, more time (train)
+    #[arg(long)]
+    pub checkpointing: bool,
     /// Images to decode, augment or hash (default: phantoms made for the purpose)
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,

@@ -30,6 +30,9 @@ struct Report {
     seconds_median: f64,
     seconds_min: f64,
     seconds_max: f64,
+    /// Processor time of a step, all threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_seconds_median: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_s: Option<f64>,
     peak_rss_bytes: Option<u64>,
@@ -83,6 +86,7 @@ fn report(
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     Report {
+        cpu_seconds_median: None,
         what: format!("{:?}", a.what).to_lowercase(),
         subject,
         batch,
@@ -103,6 +107,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let device = c.device()?;
     let mut protocol = Protocol::faithful();
     protocol.crop = a.size as u32;
+    protocol.checkpointing = a.checkpointing;
     let spec = RunSpec {
         dataset: "bench".into(),
         backbone: a.backbone.clone(),
@@ -131,9 +136,9 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
             clip: 1.0,
         },
     );
-    let mut seconds = Vec::new();
+    let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for i in 0..=a.steps {
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), cpu_seconds());
         let y = m.forward(&x)?;
         if a.what == BenchWhat::Train {
             optim.step(&backward(&target.loss(&y)?)?, 1e-4)?;
@@ -143,10 +148,31 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
         // The first step warms caches and allocator.
         if i > 0 {
             seconds.push(start.elapsed().as_secs_f64());
+            cpu.extend(cpu_seconds().zip(used).map(|(now, then)| now - then));
         }
     }
     let head = if a.head == HeadKind::Mha { " + mha" } else { "" };
-    Ok(report(c, a, format!("{}{head}, {s} px", a.backbone), b, seconds, None))
+    let again = if a.checkpointing { ", checkpointing" } else { "" };
+    let subject = format!("{}{head}, {s} px{again}", a.backbone);
+    cpu.sort_by(f64::total_cmp);
+    Ok(Report {
+        cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
+        ..report(c, a, subject, b, seconds, None)
+    })
+}
+
+/// Processor time of this process so far, user and system, all threads.
+#[cfg(unix)]
+fn cpu_seconds() -> Option<f64> {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call only writes the struct it is given.
+    let code = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut t) };
+    (code == 0).then_some(t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9)
+}
+
+#[cfg(not(unix))]
+fn cpu_seconds() -> Option<f64> {
+    None
 }
 
 /// Decoding, augmenting and hashing, one thread a file.

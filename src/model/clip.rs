@@ -6,7 +6,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same, unused};
-use super::layers::{LayerNorm, linear, patch_embed, recompute};
+use super::layers::{LayerNorm, linear, patch_embed};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, OPEN_CLIP, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
@@ -215,8 +215,7 @@ impl Tower {
         let mut x = self.ln_pre.forward(&x)?;
         seen("ln_pre", &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            let b = block.clone();
-            x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
+            x = block.forward(&x, self.checkpointing)?;
             seen(&format!("block.{i}"), &x);
         }
         Ok(x)

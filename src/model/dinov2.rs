@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same};
-use super::layers::{LayerNorm, patch_embed, recompute, resize_table};
+use super::layers::{LayerNorm, patch_embed, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, prepend};
 use crate::study::Scale;
@@ -188,8 +188,7 @@ impl Backbone for Dinov2 {
         let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&positions)?;
         seen("embed", &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            let b = block.clone();
-            x = recompute(self.options.checkpointing, &x, move |x| b.forward(x))?;
+            x = block.forward(&x, self.options.checkpointing)?;
             seen(&format!("block.{i}"), &x);
         }
         let n = x.dim(1)?;

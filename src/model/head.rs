@@ -130,7 +130,7 @@ impl MhaHead {
         let mut x = prepend(&self.cls_token, &u)?.broadcast_add(&positions)?;
         seen("embed", &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x)?;
+            x = block.forward(&x, false)?;
             seen(&format!("block.{i}"), &x);
         }
         let feature = self.norm.forward(&x.narrow(1, 0, 1)?)?.squeeze(1)?;

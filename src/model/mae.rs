@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
-use super::layers::{LayerNorm, patch_embed, recompute, resize_table};
+use super::layers::{LayerNorm, patch_embed, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, patches_across, prepend};
 use crate::study::Scale;
@@ -180,8 +180,7 @@ impl Backbone for Mae {
         let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
         seen("embed", &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            let b = block.clone();
-            x = recompute(self.options.checkpointing, &x, move |x| b.forward(x))?;
+            x = block.forward(&x, self.options.checkpointing)?;
             seen(&format!("block.{i}"), &x);
         }
         let x = self.norm.forward(&x)?;

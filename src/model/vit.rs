@@ -1,6 +1,7 @@
 //! The pre-norm transformer block that DINOv2, MAE, DeiT, CLIP and CoCa share, under each one's parameter names.
 
-use super::layers::{LayerNorm, Linear, add_scaled, attention_packed, quick_gelu};
+pub use super::layers::Act;
+use super::layers::{LayerNorm, Linear, TransformerBlock};
 use super::params::{Builder, Init};
 use crate::error::BadInput;
 use anyhow::Result;
@@ -40,13 +41,6 @@ pub const OPEN_CLIP: BlockNames = BlockNames {
     fc2: "mlp.c_proj",
 };
 
-/// The activation of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    GeluErf,
-    QuickGelu,
-}
-
 /// The shape of a block.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockConfig {
@@ -64,18 +58,7 @@ pub struct BlockConfig {
 
 /// x + ls1·Attn(norm1 x), then x + ls2·MLP(norm2 x).
 #[derive(Debug, Clone)]
-pub struct Block {
-    norm1: LayerNorm,
-    qkv: Linear,
-    proj: Linear,
-    ls1: Option<Tensor>,
-    norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    ls2: Option<Tensor>,
-    heads: usize,
-    act: Act,
-}
+pub struct Block(TransformerBlock);
 
 impl Block {
     pub fn new(c: BlockConfig, n: &BlockNames, b: &Builder) -> Result<Self> {
@@ -83,7 +66,7 @@ impl Block {
         let gamma = |name: &str| -> Result<Option<Tensor>> {
             c.layer_scale.map(|v| b.param([d], name, Init::Const(v))).transpose()
         };
-        Ok(Self {
+        Ok(Self(TransformerBlock {
             norm1: layer_norm(d, c.eps, &b.pp(n.norm1))?,
             qkv: Linear::new(
                 b.param([3 * d, d], n.qkv_weight, Init::Normal { std: 0.02 })?,
@@ -97,26 +80,12 @@ impl Block {
             ls2: gamma("ls2.gamma")?,
             heads: c.heads,
             act: c.act,
-        })
+        }))
     }
 
-    /// (B, N, D) → (B, N, D).
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let a = attention_packed(&self.qkv.forward(&self.norm1.forward(x)?)?, self.heads)?;
-        let x = residual(x, &self.proj.forward(&a)?, self.ls1.as_ref())?;
-        let y = self.norm2.forward(&x)?;
-        let y = match self.act {
-            Act::GeluErf => self.fc1.forward_gelu(&y)?,
-            Act::QuickGelu => quick_gelu(&self.fc1.forward(&y)?)?,
-        };
-        residual(&x, &self.fc2.forward(&y)?, self.ls2.as_ref())
-    }
-}
-
-fn residual(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    match gamma {
-        Some(g) => add_scaled(x, y, g),
-        None => x + y,
+    /// (B, N, D) → (B, N, D); where `checkpointing`, activations are computed again in the backward pass.
+    pub fn forward(&self, x: &Tensor, checkpointing: bool) -> candle_core::Result<Tensor> {
+        self.0.forward(x, checkpointing)
     }
 }
 

@@ -104,12 +104,7 @@ fn mha_head_on_dinov2_and_mae_tokens() {
             OUTPUT,
             &mut worst.output,
         );
-        let store = (&logits * &io["loss.weight"])
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
+        let store = backward(&(&logits * &io["loss.weight"]).unwrap().sum_all().unwrap()).unwrap();
         let mut grads = io.clone();
         grads.remove("grad.tokens");
         check_gradients(case, "grad", &store, &x, &b.params(), "", &grads, &mut worst);
@@ -170,12 +165,7 @@ fn grey_stem_is_the_red_kernel() {
             OUTPUT,
             &mut worst.output,
         );
-        let store = (&logits * &io["loss.weight"])
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
+        let store = backward(&(&logits * &io["loss.weight"]).unwrap().sum_all().unwrap()).unwrap();
         check_gradients(case, "grad", &store, &x, &b.params(), "", &io, &mut worst);
     }
     worst.print("grey");

@@ -1,10 +1,10 @@
 //! What every family's parity test does: run a case, compare outputs, then gradients of both losses.
 
 use super::common::{fixtures, json};
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use medft::model::backbone::{Backbone, Features};
 use medft::model::checkpoint::{Checkpoint, Rule};
+pub use medft::model::layers::{Gradients, backward};
 use medft::model::params::{Builder, Params};
 use std::collections::BTreeMap;
 
@@ -135,7 +135,7 @@ pub fn backbone_case(
             GRADIENT,
             &mut worst.output,
         );
-        let store = value.backward().unwrap();
+        let store = backward(&value).unwrap();
         check_gradients(case, grads, &store, &x, params, "", io, worst);
     }
 }
@@ -145,7 +145,7 @@ pub fn backbone_case(
 pub fn check_gradients(
     case: &str,
     grads: &str,
-    store: &GradStore,
+    store: &Gradients,
     x: &Var,
     params: &Params,
     scope: &str,
@@ -158,7 +158,10 @@ pub fn check_gradients(
         };
         let name = format!("{case} {key}");
         let got = if rest == "input" {
-            store.get(x.as_tensor()).unwrap_or_else(|| panic!("{name}: none"))
+            store
+                .get(x.as_tensor())
+                .unwrap()
+                .unwrap_or_else(|| panic!("{name}: none"))
         } else if let Some(p) = rest.strip_prefix("param.") {
             let full = format!("{scope}{p}");
             let param = params
@@ -166,20 +169,21 @@ pub fn check_gradients(
                 .unwrap_or_else(|| panic!("{name}: no parameter {full}"));
             store
                 .get(&param.tensor)
+                .unwrap()
                 .unwrap_or_else(|| panic!("{name}: no gradient reaches it"))
         } else {
             continue;
         };
-        gradient(&name, got, want, &mut worst.gradient);
+        gradient(&name, &got, want, &mut worst.gradient);
     }
 }
 
 /// Checks that exactly the listed parameters get no gradient.
-pub fn no_gradient(case: &str, store: &GradStore, params: &Params, listed: &serde_json::Value) {
+pub fn no_gradient(case: &str, store: &Gradients, params: &Params, listed: &serde_json::Value) {
     let listed: Vec<&str> = listed.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
     for p in &params.0 {
         assert_eq!(
-            store.get(&p.tensor).is_none(),
+            store.get(&p.tensor).unwrap().is_none(),
             listed.contains(&p.name.as_str()),
             "{case}: {} and the list of parameters without gradient {listed:?}",
             p.name
@@ -189,14 +193,8 @@ pub fn no_gradient(case: &str, store: &GradStore, params: &Params, listed: &serd
 
 /// Sends a gradient back from the pooled vector and checks that exactly the listed parameters get none.
 pub fn all_gradients(case: &str, model: &dyn Backbone, params: &Params, input: &Tensor, listed: &serde_json::Value) {
-    let store = model
-        .forward(input)
-        .unwrap()
-        .pooled
-        .sum_all()
-        .unwrap()
-        .backward()
-        .unwrap();
+    let value = model.forward(input).unwrap().pooled.sum_all().unwrap();
+    let store = backward(&value).unwrap();
     no_gradient(case, &store, params, listed);
 }
 

@@ -71,14 +71,7 @@ fn sam2_outputs_and_gradients() {
             let io = tensors(&format!("sam2/{}", d["file"].as_str().unwrap()));
             backbone_case(&name, &m, &b.params(), &io, &[], &mut worst);
             use medft::model::Backbone;
-            let store = m
-                .forward(&io["input"])
-                .unwrap()
-                .pooled
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
+            let store = backward(&m.forward(&io["input"]).unwrap().pooled.sum_all().unwrap()).unwrap();
             no_gradient(&name, &store, &b.params(), &v["no_grad_params"]);
         }
     }

@@ -48,14 +48,7 @@ fn vmamba_outputs_and_gradients() {
             let io = tensors(&format!("vmamba/{}", d["file"].as_str().unwrap()));
             let name = format!("{file} {case}");
             backbone_case(&name, &m, &b.params(), &io, &["logits"], &mut worst);
-            let store = m
-                .forward(&io["input"])
-                .unwrap()
-                .pooled
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
+            let store = backward(&m.forward(&io["input"]).unwrap().pooled.sum_all().unwrap()).unwrap();
             // The ImageNet head, which upstream leaves without gradient, is not part of the encoder.
             for p in j["no_grad_params"].as_array().unwrap() {
                 assert!(p.as_str().unwrap().starts_with("classifier.head."), "{p}");
@@ -120,13 +113,8 @@ fn vmamba_cross_scan_and_merge() {
         .unwrap();
     let y = y.contiguous().unwrap();
     close("cross_scan.y", &y, &t["cross_scan.y"], OUTPUT, &mut worst.output);
-    let store = (y * &t["cross_scan.loss.weight"])
-        .unwrap()
-        .sum_all()
-        .unwrap()
-        .backward()
-        .unwrap();
-    let got = store.get(x.as_tensor()).unwrap();
+    let store = backward(&(y * &t["cross_scan.loss.weight"]).unwrap().sum_all().unwrap()).unwrap();
+    let got = &store.get(x.as_tensor()).unwrap().unwrap();
     assert_eq!(got.dims(), [b, c, h, w]);
     close(
         "cross_scan.grad.x",
@@ -197,13 +185,8 @@ fn vmamba_selective_scan() {
             let y = scan.run(&Orders::single(l)).unwrap();
             let name = |n: &str| format!("{p}.{n}, direction {i}");
             close(&name("y"), &y, &rows("y"), OUTPUT, &mut worst.output);
-            let store = (y * rows("loss.weight"))
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
-            let grad = |v: &Var| store.get(v.as_tensor()).unwrap().clone();
+            let store = backward(&(y * rows("loss.weight")).unwrap().sum_all().unwrap()).unwrap();
+            let grad = |v: &Var| store.get(v.as_tensor()).unwrap().unwrap();
             let dp = grad(&projected);
             let part = |at: usize, len: usize| dp.narrow(2, at, len).unwrap().contiguous().unwrap();
             let mut check = |n: &str, got: &Tensor, want: &Tensor| {

@@ -5,43 +5,73 @@ use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-simd_fn! {
-    fn gelu_to<T>(x: &[T], y: &mut [T]) {
-        let (half, one, r) = (T::of(0.5), T::of(1.0), T::of(std::f64::consts::FRAC_1_SQRT_2));
-        for (o, &v) in y.iter_mut().zip(x) {
-            *o = half * v * (one + (v * r).erf_());
+/// The activation of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// GELU with the exact erf.
+    GeluErf,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu,
+}
+
+impl Act {
+    /// `y = act(x)`.
+    #[inline(always)]
+    pub(super) fn apply<T: Real>(self, x: &[T], y: &mut [T]) {
+        let one = T::of(1.0);
+        match self {
+            Self::GeluErf => {
+                let (half, r) = (T::of(0.5), T::of(std::f64::consts::FRAC_1_SQRT_2));
+                for (o, &v) in y.iter_mut().zip(x) {
+                    *o = half * v * (one + (v * r).erf_());
+                }
+            }
+            Self::QuickGelu => {
+                let a = T::of(1.702);
+                for (o, &v) in y.iter_mut().zip(x) {
+                    *o = v / (one + (-a * v).exp_());
+                }
+            }
+        }
+    }
+
+    /// `x = g ⊙ act'(x)`.
+    #[inline(always)]
+    pub(super) fn grad_in_place<T: Real>(self, g: &[T], x: &mut [T]) {
+        let one = T::of(1.0);
+        match self {
+            Self::GeluErf => {
+                let (half, r) = (T::of(0.5), T::of(std::f64::consts::FRAC_1_SQRT_2));
+                let c = T::of(0.398_942_280_401_432_7);
+                for (x, &d) in x.iter_mut().zip(g) {
+                    let v = *x;
+                    let cdf = half * (one + (v * r).erf_());
+                    let pdf = c * (-half * v * v).exp_();
+                    *x = d * (cdf + v * pdf);
+                }
+            }
+            Self::QuickGelu => {
+                let a = T::of(1.702);
+                for (x, &d) in x.iter_mut().zip(g) {
+                    let v = *x;
+                    let s = one / (one + (-a * v).exp_());
+                    *x = d * (s + a * v * s * (one - s));
+                }
+            }
         }
     }
 }
 
 simd_fn! {
-    fn gelu_grad_to<T>(x: &[T], g: &[T], y: &mut [T]) {
-        let (half, one, r) = (T::of(0.5), T::of(1.0), T::of(std::f64::consts::FRAC_1_SQRT_2));
-        let c = T::of(0.398_942_280_401_432_7);
-        for ((o, &v), &d) in y.iter_mut().zip(x).zip(g) {
-            let cdf = half * (one + (v * r).erf_());
-            let pdf = c * (-half * v * v).exp_();
-            *o = d * (cdf + v * pdf);
-        }
+    fn act_to<T>(act: Act, x: &[T], y: &mut [T]) {
+        act.apply(x, y);
     }
 }
 
 simd_fn! {
-    fn quick_to<T>(x: &[T], y: &mut [T]) {
-        let (one, a) = (T::of(1.0), T::of(1.702));
-        for (o, &v) in y.iter_mut().zip(x) {
-            *o = v / (one + (-a * v).exp_());
-        }
-    }
-}
-
-simd_fn! {
-    fn quick_grad_to<T>(x: &[T], g: &[T], y: &mut [T]) {
-        let (one, a) = (T::of(1.0), T::of(1.702));
-        for ((o, &v), &d) in y.iter_mut().zip(x).zip(g) {
-            let s = one / (one + (-a * v).exp_());
-            *o = d * (s + a * v * s * (one - s));
-        }
+    fn act_grad_to<T>(act: Act, x: &[T], g: &[T], y: &mut [T]) {
+        y.copy_from_slice(x);
+        act.grad_in_place(g, y);
     }
 }
 
@@ -78,22 +108,16 @@ fn map1<T: Real>(x: &[T], f: impl Fn(&[T], &mut [T]) + Send + Sync) -> Vec<T> {
 }
 
 pub(super) fn gelu_rows<T: Real>(x: &[T]) -> Vec<T> {
-    map1(x, gelu_to::<T>)
+    map1(x, |x, y| act_to(Act::GeluErf, x, y))
 }
 
 /// `dy · gelu'(pre)`, same shape.
 pub(super) fn gelu_grad_times(pre: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    grad_times(pre, dy, Kind::Gelu)
+    grad_times(pre, dy, Act::GeluErf)
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Gelu,
-    Quick,
-}
-
-fn grad_times(x: &Tensor, dy: &Tensor, kind: Kind) -> Result<Tensor> {
-    fn typed<T: Real>(x: &Tensor, dy: &Tensor, kind: Kind) -> Result<Tensor> {
+fn grad_times(x: &Tensor, dy: &Tensor, act: Act) -> Result<Tensor> {
+    fn typed<T: Real>(x: &Tensor, dy: &Tensor, act: Act) -> Result<Tensor> {
         let (xs, xl) = x.storage_and_layout();
         let (gs, gl) = dy.storage_and_layout();
         let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
@@ -102,37 +126,31 @@ fn grad_times(x: &Tensor, dy: &Tensor, kind: Kind) -> Result<Tensor> {
         par_rows(xv.len(), 1, |r| {
             // SAFETY: the ranges are disjoint and cover the buffer.
             let o = unsafe { p.slice(r.start, r.len()) };
-            match kind {
-                Kind::Gelu => gelu_grad_to(&xv[r.clone()], &gv[r], o),
-                Kind::Quick => quick_grad_to(&xv[r.clone()], &gv[r], o),
-            }
+            act_grad_to(act, &xv[r.clone()], &gv[r], o);
         });
         // SAFETY: every element was written above.
         Tensor::from_vec(unsafe { y.finish() }, x.shape(), x.device())
     }
     match x.dtype() {
-        DType::F64 => typed::<f64>(x, dy, kind),
-        _ => typed::<f32>(x, dy, kind),
+        DType::F64 => typed::<f64>(x, dy, act),
+        _ => typed::<f32>(x, dy, act),
     }
 }
 
-struct Activation(Kind);
+struct Activation(Act);
 
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
         match self.0 {
-            Kind::Gelu => "gelu",
-            Kind::Quick => "quick_gelu",
+            Act::GeluErf => "gelu",
+            Act::QuickGelu => "quick_gelu",
         }
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(op: &Activation, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
             let x = slice::<T>(op.name(), s, l)?;
-            Ok(T::to_cpu_storage_owned(match op.0 {
-                Kind::Gelu => map1(x, gelu_to::<T>),
-                Kind::Quick => map1(x, quick_to::<T>),
-            }))
+            Ok(T::to_cpu_storage_owned(map1(x, |x, y| act_to(op.0, x, y))))
         }
         let y = match s.dtype() {
             DType::F32 => typed::<f32>(self, s, l)?,
@@ -150,7 +168,7 @@ impl CustomOp1 for Activation {
 /// GELU with the exact erf, any shape.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Activation(Kind::Gelu))
+        x.contiguous()?.apply_op1(Activation(Act::GeluErf))
     } else {
         x.gelu_erf()
     }
@@ -159,7 +177,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// `x · sigmoid(1.702 x)`, OpenAI CLIP's approximation, any shape.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Activation(Kind::Quick))
+        x.contiguous()?.apply_op1(Activation(Act::QuickGelu))
     } else {
         x / ((x * -1.702)?.exp()? + 1.0)?
     }

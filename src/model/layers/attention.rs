@@ -1,10 +1,13 @@
 //! Scaled dot-product attention with its own backward, one task per (batch, head).
 //!
-//! The (N, M) score matrix of one head lives in a buffer of the worker thread and is recomputed in the backward pass from
-//! the row maxima and sums, so nothing of size (B, H, N, M) is ever stored. Operands may be strided views: a packed
+//! A few rows of one head's score matrix at a time live in a buffer of the worker thread; the backward pass computes them again
+//! from the row maxima and sums, so nothing of size (B, H, N, M) is ever stored. Operands may be strided views: a packed
 //! (B, N, 3·H·d) projection is read and its gradient is written in place, without a copy or a transpose.
 
-use super::cpu::{self, Mat, Out, Ptr, Real, lane_max, lane_sum, simd_fn};
+use super::cpu::{self, Out, Ptr, Real, lane_max, lane_sum, simd_fn};
+use super::gemm::{
+    Affine, InPlace, PackedRight, Plain, of, pack_right, packed_len, product_rows, transposed, with_scratch,
+};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
@@ -47,7 +50,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
 }
 
 /// A (B, L, H, d) operand in memory; the last axis is contiguous. Strides in elements.
-struct View<T> {
+pub(super) struct View<T> {
     ptr: Ptr<T>,
     batch: usize,
     row: usize,
@@ -66,18 +69,22 @@ impl<T> View<T> {
         unsafe { self.ptr.at(b * self.batch + h * self.head) }
     }
 
-    fn mat(&self, b: usize, h: usize) -> Mat<T> {
-        Mat::new(self.head(b, h), self.row, 1)
+    /// One head's rows (L, d).
+    fn rows(&self, b: usize, h: usize) -> Plain<'_, T> {
+        // SAFETY: the view was built from the operand's shape; operands are not written while they are read.
+        unsafe { Plain::raw(self.head(b, h), self.row) }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Dims {
-    b: usize,
-    h: usize,
-    n: usize,
-    m: usize,
-    d: usize,
+pub(super) struct Dims {
+    pub b: usize,
+    pub h: usize,
+    /// Queries.
+    pub n: usize,
+    /// Keys.
+    pub m: usize,
+    pub d: usize,
 }
 
 impl Dims {
@@ -121,71 +128,124 @@ simd_fn! {
     }
 }
 
-fn forward<T: Real>(x: Dims, q: View<T>, k: View<T>, v: View<T>) -> (Vec<T>, Vec<(T, T)>) {
+/// Rows of scores that are in work at a time: a multiple of the register tiles' heights.
+const QUERIES: usize = 96;
+/// Rows that the kernel may read, and ignore, behind the last one.
+const SPARE: usize = 16;
+
+/// Returns the output (B, N, H·d), and each row's maximum and reciprocal sum (B, H, N).
+pub(super) fn forward<T: Real>(x: Dims, [q, k, v]: [View<T>; 3]) -> (Vec<T>, Vec<(T, T)>) {
     let width = x.h * x.d;
     let mut out = Out::<T>::new(x.b * x.n * width);
     let mut stats = Out::<(T, T)>::new(x.b * x.h * x.n);
     let (po, ps) = (out.ptr(), stats.ptr());
-    (0..x.b * x.h)
-        .into_par_iter()
-        .for_each_init(Vec::<T>::new, |scores, task| {
-            let (b, h) = (task / x.h, task % x.h);
-            scores.resize(x.n * x.m, T::default());
-            // SAFETY: views were built from the operands' shapes; every task writes its own head.
-            unsafe {
-                let s = scores.as_mut_ptr();
-                let (km, vm) = (k.mat(b, h).t(), v.mat(b, h));
-                cpu::gemm((x.n, x.m, x.d), s, x.m, q.mat(b, h), km, x.scale(), false, false);
-                for (i, row) in scores.chunks_exact_mut(x.m).enumerate() {
-                    ps.slice(task * x.n + i, 1)[0] = softmax_row(row);
+    let room = [
+        packed_len(x.m, x.d),
+        packed_len(x.d, x.m),
+        (QUERIES.min(x.n) + SPARE) * x.m,
+    ];
+    (0..x.b * x.h).into_par_iter().for_each(|task| {
+        let (b, h) = (task / x.h, task % x.h);
+        with_scratch::<T, _>(room.iter().sum(), |scratch| {
+            let (kp, rest) = scratch.split_at_mut(room[0]);
+            let (vp, scores) = rest.split_at_mut(room[1]);
+            let kt = pack_right(&transposed(k.rows(b, h)), x.m, x.d, kp);
+            let vp = pack_right(&of(v.rows(b, h)), x.d, x.m, vp);
+            for first in (0..x.n).step_by(QUERIES) {
+                let rows = first..(first + QUERIES).min(x.n);
+                score_rows(x, rows.clone(), &q.rows(b, h), &kt, x.scale(), scores);
+                for (i, row) in rows.clone().zip(scores.chunks_exact_mut(x.m)) {
+                    // SAFETY: every task writes its own head.
+                    unsafe { ps.slice(task * x.n + i, 1)[0] = softmax_row(row) };
                 }
-                let p = Mat::new(scores.as_ptr(), x.m, 1);
-                let o = po.at(b * x.n * width + h * x.d);
-                cpu::gemm((x.n, x.d, x.m), o, width, p, vm, T::of(1.0), false, false);
+                // SAFETY: the buffer has spare rows; every task writes its own head.
+                let (p, o) = unsafe {
+                    let o = po.at((b * x.n + first) * width + h * x.d);
+                    (InPlace::new(scores.as_ptr(), x.m, 1), Ptr(o))
+                };
+                product_rows(0..rows.len(), &p, &vp, &Affine::plain(o, width), &mut []);
             }
         });
+    });
     // SAFETY: all heads of all batches were written.
     unsafe { (out.finish(), stats.finish()) }
 }
 
+/// `scale · (rows of left) · right`, to the start of `out` (rows × M).
+fn score_rows<T: Real>(
+    x: Dims,
+    rows: std::ops::Range<usize>,
+    left: &Plain<'_, T>,
+    right: &PackedRight<'_, T>,
+    scale: T,
+    out: &mut [T],
+) {
+    let start = Ptr(out.as_mut_ptr().wrapping_sub(rows.start * x.m));
+    let store = Affine {
+        alpha: scale,
+        ..Affine::plain(start, x.m)
+    };
+    product_rows(rows, &of(*left), right, &store, &mut []);
+}
+
 /// Writes the gradients of q, k, v through views of the same form.
-fn backward<T: Real>(x: Dims, [q, k, v]: [View<T>; 3], stats: &[(T, T)], dout: &[T], [dq, dk, dv]: [View<T>; 3]) {
+pub(super) fn backward<T: Real>(
+    x: Dims,
+    [q, k, v]: [View<T>; 3],
+    stats: &[(T, T)],
+    dout: &[T],
+    [dq, dk, dv]: [View<T>; 3],
+) {
     let width = x.h * x.d;
-    let dptr = Ptr(dout.as_ptr().cast_mut());
-    (0..x.b * x.h).into_par_iter().for_each_init(
-        || (Vec::<T>::new(), Vec::<T>::new()),
-        |(p, dp), task| {
-            let (b, h) = (task / x.h, task % x.h);
-            p.resize(x.n * x.m, T::default());
-            dp.resize(x.n * x.m, T::default());
-            // SAFETY: as in `forward`; `dout` is only read.
-            unsafe {
-                let go = Mat::new(dptr.at(b * x.n * width + h * x.d), width, 1);
-                let (qm, km, vm) = (q.mat(b, h), k.mat(b, h), v.mat(b, h));
-                let (nmd, one) = ((x.n, x.m, x.d), T::of(1.0));
-                cpu::gemm(nmd, p.as_mut_ptr(), x.m, qm, km.t(), x.scale(), false, false);
-                cpu::gemm(nmd, dp.as_mut_ptr(), x.m, go, vm.t(), one, false, false);
-                for (i, (pr, dr)) in p.chunks_exact_mut(x.m).zip(dp.chunks_exact_mut(x.m)).enumerate() {
-                    let (max, inv) = stats[task * x.n + i];
-                    softmax_row_again(pr, max, inv);
-                    softmax_row_grad(pr, dr);
-                }
-                let (pm, ds) = (Mat::new(p.as_ptr(), x.m, 1), Mat::new(dp.as_ptr(), x.m, 1));
-                cpu::gemm((x.m, x.d, x.n), dv.head(b, h), dv.row, pm.t(), go, one, false, false);
-                cpu::gemm((x.n, x.d, x.m), dq.head(b, h), dq.row, ds, km, x.scale(), false, false);
-                cpu::gemm(
-                    (x.m, x.d, x.n),
-                    dk.head(b, h),
-                    dk.row,
-                    ds.t(),
-                    qm,
-                    x.scale(),
-                    false,
-                    false,
-                );
+    let d_o = View {
+        ptr: Ptr(dout.as_ptr().cast_mut()),
+        batch: x.n * width,
+        row: width,
+        head: x.d,
+    };
+    let (keys, queries) = (packed_len(x.d, x.m), packed_len(x.d, x.n));
+    let square = (x.n + SPARE) * x.m;
+    let room = packed_len(x.m, x.d).max(keys).max(queries);
+    (0..x.b * x.h).into_par_iter().for_each(|task| {
+        let (b, h) = (task / x.h, task % x.h);
+        with_scratch::<T, _>(room + 2 * square, |scratch| {
+            let (packed, rest) = scratch.split_at_mut(room);
+            let (p, ds) = rest.split_at_mut(square);
+            let one = T::of(1.0);
+            let right = pack_right(&transposed(k.rows(b, h)), x.m, x.d, packed);
+            score_rows(x, 0..x.n, &q.rows(b, h), &right, x.scale(), p);
+            let right = pack_right(&transposed(v.rows(b, h)), x.m, x.d, packed);
+            score_rows(x, 0..x.n, &d_o.rows(b, h), &right, one, ds);
+            for (i, (pr, dr)) in p
+                .chunks_exact_mut(x.m)
+                .zip(ds.chunks_exact_mut(x.m))
+                .enumerate()
+                .take(x.n)
+            {
+                let (max, inv) = stats[task * x.n + i];
+                softmax_row_again(pr, max, inv);
+                softmax_row_grad(pr, dr);
             }
-        },
-    );
+            // SAFETY: the buffers have spare rows, which also serve the transposed reads; tasks write their own heads.
+            let (pt, dst, dsn) = unsafe {
+                (
+                    InPlace::new(p.as_ptr(), 1, x.m),
+                    InPlace::new(ds.as_ptr(), 1, x.m),
+                    InPlace::new(ds.as_ptr(), x.m, 1),
+                )
+            };
+            let to = |g: &View<T>, alpha: T| Affine {
+                alpha,
+                ..Affine::plain(Ptr(g.head(b, h)), g.row)
+            };
+            let right = pack_right(&of(d_o.rows(b, h)), x.d, x.n, packed);
+            product_rows(0..x.m, &pt, &right, &to(&dv, one), &mut []);
+            let right = pack_right(&of(q.rows(b, h)), x.d, x.n, packed);
+            product_rows(0..x.m, &dst, &right, &to(&dk, x.scale()), &mut []);
+            let right = pack_right(&of(k.rows(b, h)), x.d, x.m, packed);
+            product_rows(0..x.n, &dsn, &right, &to(&dq, x.scale()), &mut []);
+        });
+    });
 }
 
 /// Row maxima and reciprocal sums, kept as `f64` so that one field serves both element types without loss.
@@ -217,17 +277,18 @@ impl Packed {
             d: dims[2] / 3 / self.heads,
         }
     }
+}
 
-    fn views<T: Real>(&self, p: *mut T, x: Dims) -> [View<T>; 3] {
-        let w = x.h * x.d;
-        [0, 1, 2].map(|i| View {
-            // SAFETY: q, k and v are the three thirds of each row.
-            ptr: Ptr(unsafe { p.add(i * w) }),
-            batch: x.n * 3 * w,
-            row: 3 * w,
-            head: x.d,
-        })
-    }
+/// Queries, keys and values in a packed projection (B, N, 3·H·d).
+pub(super) fn packed_views<T: Real>(p: *mut T, x: Dims) -> [View<T>; 3] {
+    let w = x.h * x.d;
+    [0, 1, 2].map(|i| View {
+        // Inside the buffer: q, k and v are the three thirds of each row.
+        ptr: Ptr(p.wrapping_add(i * w)),
+        batch: x.n * 3 * w,
+        row: 3 * w,
+        head: x.d,
+    })
 }
 
 impl CustomOp1 for Packed {
@@ -238,8 +299,7 @@ impl CustomOp1 for Packed {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(op: &Packed, s: &CpuStorage, l: &Layout, x: Dims) -> Result<CpuStorage> {
             let data = cpu::slice::<T>("attention", s, l)?;
-            let [q, k, v] = op.views(data.as_ptr().cast_mut(), x);
-            let (out, stats) = forward(x, q, k, v);
+            let (out, stats) = forward(x, packed_views(data.as_ptr().cast_mut(), x));
             keep(&op.stats, stats);
             Ok(T::to_cpu_storage_owned(out))
         }
@@ -259,8 +319,8 @@ impl CustomOp1 for Packed {
             let (data, g) = (cpu_slice::<T>(&s, l)?, cpu_slice::<T>(&gs, gl)?);
             let mut grad = Out::<T>::new(data.len());
             let p = grad.ptr();
-            let views = op.views(data.as_ptr().cast_mut(), x);
-            backward(x, views, &kept(&op.stats)?, g, op.views(p.0, x));
+            let views = packed_views(data.as_ptr().cast_mut(), x);
+            backward(x, views, &kept(&op.stats)?, g, packed_views(p.0, x));
             // SAFETY: every head of q, k and v was written.
             Tensor::from_vec(unsafe { grad.finish() }, qkv.shape(), &Device::Cpu)
         }
@@ -301,12 +361,12 @@ impl CustomOp3 for Separate {
     ) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(op: &Separate, s: [&CpuStorage; 3], l: [&Layout; 3], x: Dims) -> Result<CpuStorage> {
             let p = |i: usize| cpu::slice::<T>("attention", s[i], l[i]).map(|v| v.as_ptr().cast_mut());
-            let (q, k, v) = (
+            let views = [
                 separate_view(p(0)?, x.n, x),
                 separate_view(p(1)?, x.m, x),
                 separate_view(p(2)?, x.m, x),
-            );
-            let (out, stats) = forward(x, q, k, v);
+            ];
+            let (out, stats) = forward(x, views);
             keep(&op.stats, stats);
             Ok(T::to_cpu_storage_owned(out))
         }

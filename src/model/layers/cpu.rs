@@ -4,6 +4,7 @@
 //! depend on shapes only, and sums run over a fixed number of lanes in a fixed order. The loops use no fused multiply-add
 //! and no system libm, so only GEMM differs between processor types.
 
+use super::gemm::kernel::{self, Strided};
 use candle_core::{CpuStorage, Layout, Result, WithDType};
 use rayon::prelude::*;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub};
@@ -30,9 +31,35 @@ pub trait Real:
     /// ln(1 + x) for 0 ≤ x ≤ 1.
     fn ln_1p_(self) -> Self;
     fn sqrt_(self) -> Self;
+
+    /// `acc (MR×NR) = a · b` over a depth of `k`, for the vector width `LEVEL` (see [`super::gemm`]).
+    ///
+    /// # Safety
+    /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, and the processor must have the features.
+    #[inline(always)]
+    unsafe fn micro<const MR: usize, const NR: usize, const LEVEL: u8>(
+        k: usize,
+        a: Strided<Self>,
+        b: *const Self,
+        acc: &mut [[Self; NR]; MR],
+    ) {
+        // SAFETY: passed on to the caller.
+        unsafe { kernel::portable(k, a, b, acc) }
+    }
 }
 
 impl Real for f32 {
+    #[inline(always)]
+    unsafe fn micro<const MR: usize, const NR: usize, const LEVEL: u8>(
+        k: usize,
+        a: Strided<Self>,
+        b: *const Self,
+        acc: &mut [[Self; NR]; MR],
+    ) {
+        // SAFETY: passed on to the caller.
+        unsafe { kernel::micro_f32::<MR, NR, LEVEL>(k, a, b, acc) }
+    }
+
     #[inline(always)]
     fn of(x: f64) -> Self {
         x as f32
@@ -264,6 +291,14 @@ impl<T: Copy> Out<T> {
         unsafe { self.buf.set_len(self.len) };
         self.buf
     }
+}
+
+/// A vector of `len` elements, all of which `f` writes.
+pub fn filled<T: Copy>(len: usize, f: impl FnOnce(Ptr<T>)) -> Vec<T> {
+    let mut out = Out::<T>::new(len);
+    f(out.ptr());
+    // SAFETY: `f` writes every element.
+    unsafe { out.finish() }
 }
 
 /// A pointer that may cross threads; the pieces written through it must be disjoint.

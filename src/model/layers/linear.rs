@@ -1,7 +1,8 @@
 //! Fully connected layers: `y = x Wᵀ + b`, with GELU as an option, in one differentiable op each.
 
 use super::act::{gelu_grad_times, gelu_rows};
-use super::cpu::{self, Mat, Out, Real, par_columns, slice};
+use super::cpu::{self, Real, filled, par_columns, slice};
+use super::gemm::{Affine, Plain, Rows, Transposed, of, product, transposed};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
@@ -81,30 +82,14 @@ impl LinearOp {
             slice::<T>("linear", s[1], l[1])?,
             slice::<T>("linear", s[2], l[2])?,
         );
-        let mut y = Out::<T>::new(rows * out);
-        let p = y.ptr();
-        if !b.is_empty() {
-            // SAFETY: rows are disjoint pieces of the buffer.
-            cpu::par_rows(rows, out, |r| {
-                for i in r {
-                    unsafe { p.slice(i * out, out) }.copy_from_slice(b);
-                }
-            });
-        }
-        // SAFETY: shapes were checked in `cpu_fwd`; GEMM writes every element (and reads them only after the bias is there).
-        unsafe {
-            cpu::gemm(
-                (rows, out, inp),
-                p.0,
-                out,
-                Mat::new(x.as_ptr(), inp, 1),
-                Mat::new(w.as_ptr(), 1, inp),
-                T::of(1.0),
-                !b.is_empty(),
-                true,
-            );
-            Ok(y.finish())
-        }
+        Ok(filled(rows * out, |p| {
+            let store = Affine {
+                bias: (!b.is_empty()).then_some(b),
+                ..Affine::plain(p, out)
+            };
+            let right = transposed(Plain::new(w, inp));
+            product((rows, out, inp), &of(Plain::new(x, inp)), &right, &store);
+        }))
     }
 }
 
@@ -196,22 +181,15 @@ fn linear_bwd<T: Real>(
     let dx = if x.track_op() {
         let (ws, wl) = w.storage_and_layout();
         let wv = with_cpu::<T>(&ws, wl)?;
-        let mut g = Out::<T>::new(rows * inp);
-        let p = g.ptr();
-        // SAFETY: dX (rows×in) = dY (rows×out) · W (out×in), all inside their buffers.
-        let g = unsafe {
-            cpu::gemm(
+        let g = filled(rows * inp, |p| {
+            let left = of(Plain::new(dyv, out));
+            product(
                 (rows, inp, out),
-                p.0,
-                inp,
-                Mat::new(dyv.as_ptr(), out, 1),
-                Mat::new(wv.as_ptr(), inp, 1),
-                T::of(1.0),
-                false,
-                true,
+                &left,
+                &of(Plain::new(wv, inp)),
+                &Affine::plain(p, inp),
             );
-            g.finish()
-        };
+        });
         Some(Tensor::from_vec(g, x.shape(), x.device())?)
     } else {
         None
@@ -219,22 +197,7 @@ fn linear_bwd<T: Real>(
     let dw = if w.track_op() {
         let (xs, xl) = x.storage_and_layout();
         let xv = with_cpu::<T>(&xs, xl)?;
-        let mut g = Out::<T>::new(out * inp);
-        let p = g.ptr();
-        // SAFETY: dW (out×in) = dYᵀ (out×rows) · X (rows×in), all inside their buffers.
-        let g = unsafe {
-            cpu::gemm(
-                (out, inp, rows),
-                p.0,
-                inp,
-                Mat::new(dyv.as_ptr(), 1, out),
-                Mat::new(xv.as_ptr(), inp, 1),
-                T::of(1.0),
-                false,
-                true,
-            );
-            g.finish()
-        };
+        let g = weight_gradient((rows, out, inp), Plain::new(dyv, out), Plain::new(xv, inp));
         Some(Tensor::from_vec(g, w.shape(), w.device())?)
     } else {
         None
@@ -246,6 +209,22 @@ fn linear_bwd<T: Real>(
         None
     };
     Ok((dx, dw, db))
+}
+
+/// `dyᵀ · x`: dy (rows, out), x (rows, inp) → (out, inp). The wider side is the left one, so that the packed side is small.
+pub(super) fn weight_gradient<T: Real>(
+    (rows, out, inp): (usize, usize, usize),
+    dy: impl Rows<T>,
+    x: impl Rows<T>,
+) -> Vec<T> {
+    filled(out * inp, |p| {
+        if inp > out {
+            let store = Transposed { out: p, ld: inp };
+            product((inp, out, rows), &transposed(x), &of(dy), &store);
+        } else {
+            product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
+        }
+    })
 }
 
 /// The contiguous elements of a CPU tensor.

@@ -2,10 +2,12 @@
 
 mod act;
 mod attention;
+mod block;
 mod conv;
 mod conv_map;
 pub mod cpu;
 mod depthwise;
+mod gemm;
 mod linear;
 mod norm;
 mod pool;
@@ -17,8 +19,9 @@ mod scan;
 mod tests;
 mod window;
 
-pub use act::{gelu, quick_gelu, silu_mul};
+pub use act::{Act, gelu, quick_gelu, silu_mul};
 pub use attention::{attention, attention_packed};
+pub use block::TransformerBlock;
 pub use conv::{conv2d_tokens, patch_embed};
 pub use conv_map::conv2d_map;
 pub use depthwise::depthwise_conv2d;

@@ -61,7 +61,7 @@ impl RmsNorm {
 
 simd_fn! {
     /// One row's mean and 1/√(var+eps).
-    fn row_stats<T>(x: &[T], eps: T) -> (T, T) {
+    pub(super) fn row_stats<T>(x: &[T], eps: T) -> (T, T) {
         let n = T::of(x.len() as f64);
         let mean = lane_sum(x.len(), |i| x[i]) / n;
         let var = lane_sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
@@ -91,7 +91,20 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn layer_norm_params_grad<T>(x: &[T], g: &[T], mean: T, rstd: T, dw: &mut [T], db: &mut [T]) {
+    /// `g`, the gradient at the output, becomes `residual` + the gradient at the input.
+    pub(super) fn layer_norm_row_grad_onto<T>(x: &[T], w: &[T], mean: T, rstd: T, residual: &[T], g: &mut [T]) {
+        let d = x.len().min(w.len()).min(g.len()).min(residual.len());
+        let n = T::of(d as f64);
+        let a = lane_sum(d, |i| g[i] * w[i]) / n;
+        let c = lane_sum(d, |i| g[i] * w[i] * (x[i] - mean) * rstd) / n;
+        for i in 0..d {
+            g[i] = residual[i] + rstd * (g[i] * w[i] - a - (x[i] - mean) * rstd * c);
+        }
+    }
+}
+
+simd_fn! {
+    pub(super) fn layer_norm_params_grad<T>(x: &[T], g: &[T], mean: T, rstd: T, dw: &mut [T], db: &mut [T]) {
         for i in 0..x.len().min(g.len()).min(dw.len()).min(db.len()) {
             dw[i] += g[i] * (x[i] - mean) * rstd;
             db[i] += g[i];

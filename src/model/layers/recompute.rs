@@ -38,6 +38,11 @@ impl Gradients {
     }
 }
 
+/// Notes the gradient of a parameter that is not an operand of the op whose backward pass runs.
+pub(super) fn put_aside(parameter: &Tensor, gradient: Tensor) {
+    ASIDE.with_borrow_mut(|a| a.push((parameter.id(), gradient)));
+}
+
 /// The gradients of a scalar.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
     ASIDE.with_borrow_mut(Vec::clear);

@@ -21,7 +21,7 @@ pub(super) fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Re
     let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = f(&inputs).unwrap();
     let w = random(y.dims(), 99);
-    let grads = (y * &w).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = backward(&(y * &w).unwrap().sum_all().unwrap()).unwrap();
     let value = |xs: &[Tensor]| -> f64 {
         (f(xs).unwrap() * &w)
             .unwrap()
@@ -33,6 +33,7 @@ pub(super) fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Re
     for (i, v) in vars.iter().enumerate() {
         let g = grads
             .get(v.as_tensor())
+            .unwrap()
             .unwrap_or_else(|| panic!("{name}: no gradient for input {i}"));
         let g: Vec<f64> = g.flatten_all().unwrap().to_vec1().unwrap();
         let x: Vec<f64> = v.flatten_all().unwrap().to_vec1().unwrap();
@@ -155,6 +156,88 @@ fn position_tables() {
     check("resize_table", &[&[1, 25, 4]], |x| {
         resize_table(&x[0], (5, 5), (4, 6), (5.0 / 4.1, 5.0 / 6.1))
     });
+}
+
+fn block(x: &[Tensor], act: Act, scaled: bool) -> TransformerBlock {
+    let linear = |i: usize| Linear::new(x[i].clone(), Some(x[i + 1].clone()));
+    TransformerBlock {
+        norm1: LayerNorm::new(x[1].clone(), x[2].clone(), 1e-6),
+        qkv: linear(3),
+        proj: linear(5),
+        norm2: LayerNorm::new(x[7].clone(), x[8].clone(), 1e-6),
+        fc1: linear(9),
+        fc2: linear(11),
+        ls1: scaled.then(|| x[13].clone()),
+        ls2: scaled.then(|| x[14].clone()),
+        heads: 3,
+        act,
+    }
+}
+
+/// Input and parameters of a block of width 12 with 3 heads.
+const BLOCK: &[&[usize]] = &[
+    &[2, 7, 12],
+    &[12],
+    &[12],
+    &[36, 12],
+    &[36],
+    &[12, 12],
+    &[12],
+    &[12],
+    &[12],
+    &[20, 12],
+    &[20],
+    &[12, 20],
+    &[12],
+    &[12],
+    &[12],
+];
+
+/// Forward, and every gradient by finite differences, with and without LayerScale and recomputation.
+#[test]
+fn transformer_blocks() {
+    for (act, checkpointing) in [(Act::GeluErf, false), (Act::QuickGelu, true)] {
+        check("block", BLOCK, |x| block(x, act, true).forward(&x[0], checkpointing));
+        check("block without LayerScale", &BLOCK[..13], |x| {
+            block(x, act, false).forward(&x[0], checkpointing)
+        });
+    }
+}
+
+/// The fused block against the same from single ops, each of which is checked by itself.
+#[test]
+fn a_block_is_its_parts() {
+    let x: Vec<Tensor> = BLOCK.iter().zip(0..).map(|(s, i)| random(s, i)).collect();
+    let b = block(&x, Act::GeluErf, true);
+    let fused = b.forward(&x[0], false).unwrap();
+    assert!(!fused.track_op(), "a frozen block records a graph");
+    let d = (fused - b.composed(&x[0]).unwrap()).unwrap().abs().unwrap();
+    let d = d.max_all().unwrap().to_scalar::<f64>().unwrap();
+    assert!(d < 1e-12, "{d:e}");
+}
+
+/// Parameters train below a frozen input, an input is trained through frozen parameters, and only what trains gets a gradient.
+#[test]
+fn half_frozen_blocks() {
+    let values: Vec<Tensor> = BLOCK.iter().zip(0..).map(|(s, i)| random(s, i)).collect();
+    for trains in [|i: usize| i > 0, |i: usize| i == 0, |i: usize| i == 9] {
+        let vars: Vec<Var> = values.iter().map(|v| Var::from_tensor(v).unwrap()).collect();
+        let pick = |i: usize| {
+            if trains(i) {
+                vars[i].as_tensor().clone()
+            } else {
+                values[i].clone()
+            }
+        };
+        let x: Vec<Tensor> = (0..values.len()).map(pick).collect();
+        let y = block(&x, Act::GeluErf, true).forward(&x[0], false).unwrap();
+        let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+        for (i, v) in vars.iter().enumerate() {
+            let found = g.get(v.as_tensor()).unwrap();
+            assert_eq!(found.is_some(), trains(i), "operand {i}");
+            assert!(g.get(&values[i]).unwrap().is_none(), "operand {i}");
+        }
+    }
 }
 
 /// A frozen operand costs nothing: no gradient is formed for it.

@@ -1,0 +1,90 @@
+"""One measurement of PyTorch eager, as JSON: the step that `medft bench forward|train` times, on timm's model.
+
+The step of `train`: forward, mean cross-entropy, backward, gradient norm clipped to 1, AdamW (lr 1e-4, weight decay 1e-5).
+The step of `forward`: forward without a graph. Random weights, random images, float32, scaled_dot_product_attention.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import timm
+import torch
+
+MODELS = {
+    "dinov2-s": ("vit_small_patch14_dinov2.lvd142m", "token"),
+    "dinov2-b": ("vit_base_patch14_dinov2.lvd142m", "token"),
+    "mae-b": ("vit_base_patch16_224.mae", "avg"),
+    "mae-l": ("vit_large_patch16_224.mae", "avg"),
+}
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("what", choices=["forward", "train"])
+    p.add_argument("--backbone", choices=sorted(MODELS), default="dinov2-s")
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--size", type=int, default=224)
+    p.add_argument("--steps", type=int, default=3)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--adamw", choices=["fused", "foreach"], default="fused")
+    a = p.parse_args()
+
+    torch.manual_seed(0)
+    torch.set_num_threads(a.threads)
+    torch.set_num_interop_threads(1)
+    name, pool = MODELS[a.backbone]
+    train = a.what == "train"
+    model = timm.create_model(name, pretrained=False, img_size=a.size, num_classes=5, global_pool=pool).train(train)
+    x = torch.rand(a.batch, 3, a.size, a.size) * 2 - 1
+    y = torch.arange(a.batch) % 5
+    if train:
+        optim = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5, **{a.adamw: True})
+
+    def step():
+        if not train:
+            with torch.inference_mode():
+                return model(x).sum().item()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        optim.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optim.step()
+        return loss.item()
+
+    wall, cpu = [], []
+    for i in range(a.steps + 1):
+        t, c = time.perf_counter(), cpu_seconds()
+        step()
+        # The first step warms caches and allocator.
+        if i > 0:
+            wall.append(time.perf_counter() - t)
+            cpu.append(cpu_seconds() - c)
+    print(
+        json.dumps(
+            {
+                "engine": f"PyTorch {torch.__version__}, timm {timm.__version__}",
+                "what": a.what,
+                "subject": a.backbone,
+                "batch": a.batch,
+                "threads": torch.get_num_threads(),
+                "seconds": wall,
+                "cpu_seconds": cpu,
+                "seconds_median": statistics.median(wall),
+                "cpu_seconds_median": statistics.median(cpu),
+                "images_per_s": a.batch / statistics.median(wall),
+                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+//! The pre-norm transformer block as one differentiable op: `x + γ₁·Attn(LN₁ x)`, then `+ γ₂·MLP(LN₂ ·)`.
+//!
+//! A graph of single ops keeps every intermediate tensor and adds every gradient edge to a tensor of zeros. Here forward and
+//! backward are written out: norm, bias, activation, LayerScale and residual are parts of the products beside them, only what
+//! the backward pass cannot cheaply compute again is kept, and the parameters' gradients go straight to the optimiser's side.
+
+mod backward;
+mod forward;
+
+use super::act::Act;
+use super::attention::{self, attention_packed};
+use super::linear::{Linear, with_cpu};
+use super::norm::LayerNorm;
+use super::recompute::{put_aside, recompute};
+use super::{add_scaled, quick_gelu};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use std::sync::{Mutex, PoisonError};
+
+/// The parameters of a block of width D.
+#[derive(Debug, Clone)]
+pub struct TransformerBlock {
+    pub norm1: LayerNorm,
+    /// (3·D, D): q | k | v, each (H, d).
+    pub qkv: Linear,
+    pub proj: Linear,
+    /// LayerScale of the attention branch (D).
+    pub ls1: Option<Tensor>,
+    pub norm2: LayerNorm,
+    pub fc1: Linear,
+    pub fc2: Linear,
+    /// LayerScale of the MLP branch (D).
+    pub ls2: Option<Tensor>,
+    pub heads: usize,
+    pub act: Act,
+}
+
+impl TransformerBlock {
+    /// (B, N, D) → (B, N, D); where `checkpointing`, only `x` is kept for the backward pass, which computes the rest again.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn forward(&self, x: &Tensor, checkpointing: bool) -> Result<Tensor> {
+        let fused = x.device().is_cpu()
+            && self
+                .tensors()
+                .iter()
+                .all(|t| t.is_contiguous() && t.dtype() == x.dtype());
+        if !fused {
+            let block = self.clone();
+            return recompute(checkpointing, x, move |x| block.composed(x));
+        }
+        self.check(x)?;
+        let op = BlockOp {
+            block: self.clone(),
+            tracked: self.tensors().iter().any(|t| t.track_op()) || x.track_op(),
+            checkpointing,
+            kept: Mutex::new(None),
+        };
+        // A parameter that trains is an operand so that the op is part of the graph also where `x` is not.
+        let parameters = self.tensors();
+        let operand = parameters.iter().find(|t| t.track_op()).unwrap_or(&parameters[0]);
+        x.contiguous()?.apply_op2(operand, op)
+    }
+
+    /// The same from the single ops.
+    pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let a = attention_packed(&self.qkv.forward(&self.norm1.forward(x)?)?, self.heads)?;
+        let x = residual(x, &self.proj.forward(&a)?, self.ls1.as_ref())?;
+        let y = self.norm2.forward(&x)?;
+        let y = match self.act {
+            Act::GeluErf => self.fc1.forward_gelu(&y)?,
+            Act::QuickGelu => quick_gelu(&self.fc1.forward(&y)?)?,
+        };
+        residual(&x, &self.fc2.forward(&y)?, self.ls2.as_ref())
+    }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = Vec::with_capacity(14);
+        for n in [&self.norm1, &self.norm2] {
+            all.extend([&n.weight, &n.bias]);
+        }
+        for l in [&self.qkv, &self.proj, &self.fc1, &self.fc2] {
+            all.push(&l.weight);
+            all.extend(&l.bias);
+        }
+        all.extend(&self.ls1);
+        all.extend(&self.ls2);
+        all
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let (_, _, d) = x.dims3()?;
+        let (hidden, _) = self.fc1.weight.dims2()?;
+        let linear = |l: &Linear, out: usize, input: usize| {
+            l.weight.dims() == [out, input] && l.bias.as_ref().is_some_and(|b| b.dims() == [out])
+        };
+        let vector = |t: &Tensor| t.dims() == [d];
+        let fits = linear(&self.qkv, 3 * d, d)
+            && linear(&self.proj, d, d)
+            && linear(&self.fc1, hidden, d)
+            && linear(&self.fc2, d, hidden)
+            && [&self.norm1, &self.norm2]
+                .iter()
+                .all(|n| vector(&n.weight) && vector(&n.bias))
+            && [&self.ls1, &self.ls2].into_iter().flatten().all(vector)
+            && d.is_multiple_of(self.heads);
+        if !fits {
+            bail!("transformer block: its parameters do not fit an input {:?}", x.dims());
+        }
+        Ok(())
+    }
+}
+
+fn residual(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>) -> Result<Tensor> {
+    match gamma {
+        Some(g) => add_scaled(x, y, g),
+        None => x + y,
+    }
+}
+
+/// Sizes of a call.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// B·N.
+    rows: usize,
+    d: usize,
+    hidden: usize,
+    heads: attention::Dims,
+}
+
+/// The parameters' values.
+struct Values<'a, T> {
+    norm1: (&'a [T], &'a [T]),
+    qkv: (&'a [T], &'a [T]),
+    proj: (&'a [T], &'a [T]),
+    ls1: Option<&'a [T]>,
+    norm2: (&'a [T], &'a [T]),
+    fc1: (&'a [T], &'a [T]),
+    fc2: (&'a [T], &'a [T]),
+    ls2: Option<&'a [T]>,
+}
+
+/// What the backward pass needs of the forward pass.
+struct Kept<T> {
+    /// Mean and 1/√(var+ε) of each row of `x`.
+    stats1: Vec<(T, T)>,
+    qkv: Vec<T>,
+    /// Maximum and 1/sum of each row of scores.
+    softmax: Vec<(T, T)>,
+    /// The heads' output.
+    a: Vec<T>,
+    /// After the attention branch.
+    x1: Vec<T>,
+    stats2: Vec<(T, T)>,
+    /// Before the activation.
+    h: Vec<T>,
+}
+
+enum AnyKept {
+    F32(Kept<f32>),
+    F64(Kept<f64>),
+}
+
+/// The element types, with their case of [`AnyKept`].
+trait Element: super::cpu::Real {
+    fn keep(k: Kept<Self>) -> AnyKept;
+    fn take(k: AnyKept) -> Option<Kept<Self>>;
+}
+
+impl Element for f32 {
+    fn keep(k: Kept<Self>) -> AnyKept {
+        AnyKept::F32(k)
+    }
+    fn take(k: AnyKept) -> Option<Kept<Self>> {
+        match k {
+            AnyKept::F32(k) => Some(k),
+            AnyKept::F64(_) => None,
+        }
+    }
+}
+
+impl Element for f64 {
+    fn keep(k: Kept<Self>) -> AnyKept {
+        AnyKept::F64(k)
+    }
+    fn take(k: AnyKept) -> Option<Kept<Self>> {
+        match k {
+            AnyKept::F64(k) => Some(k),
+            AnyKept::F32(_) => None,
+        }
+    }
+}
+
+struct BlockOp {
+    block: TransformerBlock,
+    /// Whether a gradient can be asked for.
+    tracked: bool,
+    checkpointing: bool,
+    kept: Mutex<Option<AnyKept>>,
+}
+
+impl BlockOp {
+    fn sizes(&self, dims: &[usize]) -> Result<Sizes> {
+        let [b, n, d] = *dims else {
+            bail!("transformer block: (B, N, D) was expected, not {dims:?}")
+        };
+        let h = self.block.heads;
+        Ok(Sizes {
+            rows: b * n,
+            d,
+            hidden: self.block.fc1.weight.dim(0)?,
+            heads: attention::Dims {
+                b,
+                h,
+                n,
+                m: n,
+                d: d / h,
+            },
+        })
+    }
+
+    /// Calls `f` with the parameters' values.
+    fn with_values<T: Element, R>(&self, f: impl FnOnce(&Values<'_, T>) -> Result<R>) -> Result<R> {
+        let tensors = self.block.tensors();
+        let guards: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
+        let mut values = guards.iter().map(|(s, l)| with_cpu::<T>(s, l));
+        let mut next = || {
+            values
+                .next()
+                .unwrap_or_else(|| bail!("transformer block: a parameter is missing"))
+        };
+        let mut pair = || Ok::<_, candle_core::Error>((next()?, next()?));
+        // In the order of `tensors`.
+        let (norm1, norm2) = (pair()?, pair()?);
+        let (qkv, proj, fc1, fc2) = (pair()?, pair()?, pair()?, pair()?);
+        let ls1 = self.block.ls1.as_ref().map(|_| next()).transpose()?;
+        let ls2 = self.block.ls2.as_ref().map(|_| next()).transpose()?;
+        f(&Values {
+            norm1,
+            qkv,
+            proj,
+            ls1,
+            norm2,
+            fc1,
+            fc2,
+            ls2,
+        })
+    }
+
+    fn run<T: Element>(&self, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
+        let x = super::cpu::slice::<T>("transformer block", s, l)?;
+        let sizes = self.sizes(l.dims())?;
+        let keep = self.tracked && !self.checkpointing;
+        let (y, kept) = self.with_values::<T, _>(|v| Ok(forward::forward(self, sizes, x, v, keep)))?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept.map(T::keep);
+        Ok(T::to_cpu_storage_owned(y))
+    }
+
+    fn gradients<T: Element>(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let sizes = self.sizes(x.dims())?;
+        let ((xs, xl), (gs, gl)) = (x.storage_and_layout(), dy.storage_and_layout());
+        let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let dx = self.with_values::<T, _>(|v| {
+            let kept = match kept.and_then(T::take) {
+                Some(k) => k,
+                // With checkpointing, and in a second backward pass over the same graph.
+                None => match forward::forward(self, sizes, xv, v, true).1 {
+                    Some(k) => k,
+                    None => bail!("transformer block: nothing was kept"),
+                },
+            };
+            backward::backward(&self.block, sizes, xv, v, kept, gv)
+        })?;
+        if !x.track_op() {
+            return Ok(None);
+        }
+        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+    }
+}
+
+impl CustomOp2 for BlockOp {
+    fn name(&self) -> &'static str {
+        "transformer_block"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = match s.dtype() {
+            DType::F32 => self.run::<f32>(s, l)?,
+            DType::F64 => self.run::<f64>(s, l)?,
+            t => bail!("transformer block: {t:?} is not supported on the CPU"),
+        };
+        Ok((y, l.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let dx = match x.dtype() {
+            DType::F64 => self.gradients::<f64>(x, &dy)?,
+            _ => self.gradients::<f32>(x, &dy)?,
+        };
+        Ok((dx, None))
+    }
+}
+
+/// Notes a parameter's gradient where the parameter trains.
+fn note<T: super::cpu::Real>(parameter: &Tensor, gradient: impl FnOnce() -> Vec<T>) -> Result<()> {
+    if parameter.track_op() {
+        let g = Tensor::from_vec(gradient(), parameter.shape(), parameter.device())?;
+        put_aside(parameter, g);
+    }
+    Ok(())
+}
