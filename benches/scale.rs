@@ -1,6 +1,6 @@
 //! The report at the paper's full size: 224 cells × 5 seeds with the predictions of the real test sets.
 //!
-//! `cargo bench --bench report` writes a synthetic result set through the real store (once; 1 GB, kept in the folder that
+//! `cargo bench --bench scale` writes a synthetic result set through the real store (once; 1 GB, kept in the folder that
 //! `MEDFT_BENCH_DIR` names or else in the target folder) and times `medft report` on it: without resamples, with 1,000
 //! and an empty cache, and again with that cache. Nothing is asserted: the numbers belong to the machine.
 //!
