@@ -112,8 +112,11 @@ fn a_study_runs_to_its_report_and_a_second_time_does_nothing() {
     for file in [
         "README.md",
         "compare.md",
-        "figure.png",
-        "figure.svg",
+        "figures/parameters.png",
+        "figures/parameters.svg",
+        "index.html",
+        "paper.tex",
+        "results.json",
         "tables/aptos2019.tex",
         "tables/aptos2019.md",
     ] {

@@ -173,7 +173,11 @@ fn an_edited_number_anywhere_is_found_and_named() {
         another_digit("have a result"),
         &["as the records give"],
     );
-    p.finds(&report.join("figure.png"), flip(0), &["an edited one that hashes to"]);
+    p.finds(
+        &report.join("figures/parameters.png"),
+        flip(0),
+        &["an edited one that hashes to"],
+    );
     p.finds(
         &report.join("report.json"),
         another_digit("\"replicates\":"),

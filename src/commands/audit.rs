@@ -55,16 +55,14 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     say(c, &audits, &[], &pages)
 }
 
+/// The audits of a study, the sets that could not be audited with the reason, and the files.
+pub type StudyAudit = (Vec<SetAudit>, Vec<(String, String)>, Vec<PathBuf>);
+
 /// Audits the sets of a study and writes `reports/<study>/data.md` with its figure: one section a table of the study.
-/// Returns the audits, the sets that could not be audited with the reason, and the files.
 ///
 /// # Errors
 /// When a file cannot be written. What is wrong with a set is among the absent ones.
-pub fn write_study(
-    c: &Context,
-    study: &Study,
-    depth: Depth,
-) -> Result<(Vec<SetAudit>, Vec<(String, String)>, Vec<PathBuf>)> {
+pub fn write_study(c: &Context, study: &Study, depth: Depth) -> Result<StudyAudit> {
     let phantom = study.scale == Scale::Tiny;
     let dir = data_dir(c, phantom);
     let (mut audits, mut absent) = (Vec::new(), Vec::new());

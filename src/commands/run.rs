@@ -66,6 +66,11 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     for note in plan.inventory.notes() {
         eprintln!("note: {note}");
     }
+    for e in plan.entries.iter().filter(|e| e.state == State::Done) {
+        if let Some(id) = &e.id {
+            plan.store.tidy(id.full())?;
+        }
+    }
     let groups = groups(&plan.entries);
     let mut tally = Tally::default();
     if groups.is_empty() {

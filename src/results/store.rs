@@ -250,6 +250,17 @@ impl Store {
         write_record(&self.run_dir(id).join(FAILED), failure).map(|_| ())
     }
 
+    /// Removes the checkpoint of a finished run whose process was killed before it could.
+    ///
+    /// # Errors
+    /// Where the checkpoint cannot be removed.
+    pub fn tidy(&self, id: &str) -> Result<()> {
+        match self.run_dir(id).join(DONE).exists() {
+            true => remove(&self.checkpoint_dir(id)),
+            false => Ok(()),
+        }
+    }
+
     /// The record of a finished run.
     ///
     /// # Errors
