@@ -150,7 +150,8 @@ pub fn create_dir(path: &Path) -> Result<()> {
 /// Where the folder cannot be listed or a file not removed.
 pub fn sweep(dir: &Path) -> Result<()> {
     let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Where no folder can be, the write that follows says so with its remedy.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         other => other.with_context(|| format!("cannot list {}", dir.display()))?,
     };
     for e in entries {

@@ -51,7 +51,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
     let mut logits = |sharp: f64| -> Vec<f32> {
         let hit = |i: usize, k: usize| {
             if several {
-                (i + k) % 3 == 0
+                (i + k).is_multiple_of(3)
             } else {
                 truth[i] as usize == k
             }

@@ -1201,7 +1201,7 @@ fn large_study() -> Study {
     let mut rng = medft::rng::Stream::new(1, medft::rng::Purpose::Test, 0, 0);
     for (d, _) in sets {
         for (i, (b, ..)) in backbones.iter().enumerate() {
-            for regime in 0..4 {
+            for (regime, (freeze, head)) in REGIMES.into_iter().enumerate() {
                 let centre = 0.9 + 0.01 * regime as f64 + rng.uniform_in(-0.02, 0.02);
                 let values: Vec<Result<f64, &str>> = (0..5)
                     .map(|_| {
@@ -1214,7 +1214,6 @@ fn large_study() -> Study {
                     .collect();
                 s.cell(d, b, regime, &values);
                 for (seed, v) in (0u64..).zip(values.iter().flatten()) {
-                    let (freeze, head) = REGIMES[regime];
                     let replicates = (0..40).map(|_| v + 0.006 * rng.normal()).collect();
                     let id = spec(d, b, freeze, head, seed).id;
                     s.input.evidence.insert(id, resampled(d, replicates));
