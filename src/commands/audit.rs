@@ -31,8 +31,8 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
             only: Vec::new(),
         };
         let (study, _) = c.study(&study_args)?;
-        let (audits, absent, files) = write_study(c, &study, depth)?;
-        return say(c, &audits, &absent, &files[..1]);
+        let found = write_study(c, &study, depth)?;
+        return say(c, &found.audits, &found.absent, &found.files[..1]);
     }
     if a.sets.is_empty() {
         let remedy = "Name one or more, or a study with --study.";
@@ -55,8 +55,14 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     say(c, &audits, &[], &pages)
 }
 
-/// The audits of a study, the sets that could not be audited with the reason, and the files.
-pub type StudyAudit = (Vec<SetAudit>, Vec<(String, String)>, Vec<PathBuf>);
+/// What [`write_study`] found and wrote.
+pub struct StudyAudit {
+    pub audits: Vec<SetAudit>,
+    /// Set and reason, for those that could not be audited.
+    pub absent: Vec<(String, String)>,
+    /// The page first.
+    pub files: Vec<PathBuf>,
+}
 
 /// Audits the sets of a study and writes `reports/<study>/data.md` with its figure: one section a table of the study.
 ///
@@ -79,7 +85,7 @@ pub fn write_study(c: &Context, study: &Study, depth: Depth) -> Result<StudyAudi
         templates: templates(),
     };
     let files = render(&page, &c.global.reports_dir.join(&study.name), "data")?;
-    Ok((audits, absent, files))
+    Ok(StudyAudit { audits, absent, files })
 }
 
 fn data_dir(c: &Context, phantom: bool) -> PathBuf {
