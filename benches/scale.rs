@@ -10,11 +10,10 @@
 use medft::fsio;
 use medft::results::{
     Epoch, ModelFacts, Predictions, Prepared, Provenance, RunOutput, RunState, Selected, Spec, Store, Truth,
-    WhichWeights,
+    WhichWeights, in_threads,
 };
 use medft::rng::{Purpose, Stream};
 use medft::study::{Inputs, Known, PROTOCOL_REVISION, RunId, RunSpec, Study};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -117,7 +116,7 @@ fn measure(what: &str, dir: &Path, file: &Path, replicates: &str) {
         .spawn()
         .unwrap();
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
-    let (mut memory, mut ticks) = (0, 0);
+    let (mut memory, mut ticks) = (0, 0_i64);
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -130,7 +129,7 @@ fn measure(what: &str, dir: &Path, file: &Path, replicates: &str) {
         memory = memory.max(field(&read("status"), "VmHWM:").unwrap_or(0));
         // Fields 14 and 15 of stat, counted after the name in brackets: user and system time in hundredths of a second.
         let stat = read("stat");
-        let fields: Vec<u64> = stat
+        let fields: Vec<i64> = stat
             .rsplit(')')
             .next()
             .unwrap_or("")
@@ -161,19 +160,16 @@ fn write_all(dir: &Path, file: &Path) {
     let study = Study::load(file, &known).unwrap();
     let store = Store::new(&dir.join("results"), &study.name);
     let start = Instant::now();
-    let written: usize = study
-        .runs()
-        .par_iter()
-        .map(|r| {
-            let spec = spec(r);
-            if store.state(&spec.id) == RunState::Done {
-                return 0;
-            }
-            let _claim = store.begin(&spec).unwrap();
-            store.finish(&spec.id, &output(&spec)).unwrap();
-            1
-        })
-        .sum();
+    let written = in_threads(&study.runs(), |r| {
+        let spec = spec(r);
+        if store.state(&spec.id) == RunState::Done {
+            return 0;
+        }
+        let _claim = store.begin(&spec).unwrap();
+        store.finish(&spec.id, &output(&spec)).unwrap();
+        1
+    });
+    let written: usize = written.into_iter().sum();
     println!("{written} runs written in {:.0} s", start.elapsed().as_secs_f64());
 }
 

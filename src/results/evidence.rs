@@ -8,6 +8,7 @@
 use super::evidence_cache::Cache;
 use super::predictions::{Predictions, Truth};
 use super::store::Store;
+use super::threads::in_threads;
 use super::types::{RunRecord, WhichWeights};
 use crate::eval::{self, Components, Resamples, Statistic};
 use crate::fsio;
@@ -15,7 +16,6 @@ use crate::rng::{Purpose, Stream};
 use crate::study::RunSpec;
 use crate::study::protocol::MacroClasses;
 use anyhow::{Context, Result};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -146,16 +146,10 @@ fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<
                 continue;
             }
         };
-        let found: Vec<_> = todo
-            .par_iter()
-            .map(|r| {
-                let p = store.predictions(r.id());
-                match p {
-                    Ok(p) if images_of(&p) != images => None,
-                    p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
-                }
-            })
-            .collect();
+        let found = in_threads(&todo, |r| match store.predictions(r.id()) {
+            Ok(p) if images_of(&p) != images => None,
+            p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+        });
         let mut rest = Vec::new();
         for (r, f) in todo.into_iter().zip(found) {
             match f {

@@ -11,6 +11,7 @@ mod predictions;
 mod provenance;
 mod record;
 mod store;
+mod threads;
 mod types;
 mod verify;
 
@@ -20,6 +21,7 @@ pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
 pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
+pub use threads::in_threads;
 pub use types::{
     Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
     WhichWeights,

@@ -9,12 +9,12 @@ use super::predictions::Predictions;
 use super::provenance::Provenance;
 use super::record::{Content, read_edited, read_record};
 use super::store::{DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
+use super::threads::in_threads;
 use super::types::{Epochs, Metrics, Spec, WhichWeights};
 use crate::eval;
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId};
 use anyhow::{Context, Result};
-use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +58,7 @@ impl Store {
             }
         }
         dirs.sort();
-        let found: Vec<Vec<Finding>> = dirs.par_iter().map(|d| audit_run(d)).collect();
+        let found: Vec<Vec<Finding>> = in_threads(&dirs, |d| audit_run(d));
         Ok(Audit {
             runs: dirs.len(),
             findings: found.into_iter().flatten().collect(),
