@@ -1,6 +1,6 @@
 """medft against PyTorch eager, alternately, one process at a time; prints a Markdown table.
 
-    python benches/compare.py --medft target/release/medft            (all cases: 6 to 8 minutes on two idle cores)
+    python benches/compare.py --medft target/release/medft            (all cases: about 9 minutes on two idle cores)
     python benches/compare.py --medft target/release/medft --case dinov2-s:train --rounds 5
 
 Each row: the median over the rounds of images/s and of processor seconds an image, the largest memory, and the median of the
