@@ -311,7 +311,10 @@ pub struct BenchArgs {
     /// Recompute activations in the backward pass: less memory, more time (train)
     #[arg(long)]
     pub checkpointing: bool,
-    /// Images to decode, augment or hash (default: phantoms made for the purpose)
+    /// Channels of decoded images: 1 or 3 (decode, augment)
+    #[arg(long, default_value_t = 3)]
+    pub channels: usize,
+    /// Images to decode or augment, or files to hash (default: some made for the purpose)
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
 }

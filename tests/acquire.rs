@@ -561,3 +561,95 @@ fn a_process_that_ended_between_publication_and_list_is_carried_on() {
     assert_eq!(files(&p.path("data/APTOS2019")), all);
     no_staging(&p);
 }
+
+/// One archive of BreastMNIST's phantom at an address of `server`, with its hash.
+fn one_file(p: &Place, url: &str, npz: &[u8]) {
+    let source = format!("url = \"{url}\"\ncopy = \"28\"");
+    let head = "folder = \"medmnist\"\nfiles = [\"breastmnist.npz\"]";
+    p.manifest("breastmnist", head, &archive("breastmnist.npz", &source, &hashed(npz)));
+}
+
+fn breast(p: &Place) -> Vec<u8> {
+    let mut all = p.phantom("breastmnist", "medmnist", 120);
+    all.remove("breastmnist.npz").unwrap()
+}
+
+#[test]
+fn a_publisher_that_falls_silent_is_asked_for_the_rest() {
+    let p = Place::new();
+    let npz = breast(&p);
+    let half = npz.len() / 2;
+    let server = Server::start({
+        let npz = npz.clone();
+        move |ask| match ask.nth {
+            0 => Reply::file(ask, &npz, "n").pause(half, 20_000),
+            _ => Reply::file(ask, &npz, "n"),
+        }
+    });
+    one_file(&p, &format!("{}/b.npz", server.url()), &npz);
+    let mut c = p.command(&["data", "fetch", "breastmnist", "--accept-terms", "--json"]);
+    let a = Said::by(c.env("MEDFT_HTTP_STALL_MS", "1000"));
+    assert_eq!(a.code, 0, "{}", a.all());
+    assert!(a.seconds < 20.0, "{} s", a.seconds);
+    assert_eq!(a.json()[0]["archives"][0]["received"], npz.len(), "no byte twice");
+    let from: Vec<_> = server.asked_for("GET", "/b.npz").iter().map(Ask::from).collect();
+    assert_eq!(from, [None, Some(half)]);
+    assert_eq!(fs::read(p.path("data/medmnist/breastmnist.npz")).unwrap(), npz);
+}
+
+#[test]
+fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
+    let p = Place::new();
+    let npz = breast(&p);
+    let server = Server::start({
+        let npz = npz.clone();
+        move |ask| match (ask.path.as_str(), ask.nth) {
+            ("/b.npz", 0) => Reply::new(429).with("Retry-After", 2),
+            ("/b.npz", _) => Reply::file(ask, &npz, "n"),
+            _ => Reply::new(429).with("Retry-After", 7200),
+        }
+    });
+    one_file(&p, &format!("{}/b.npz", server.url()), &npz);
+    let a = p.fetch(&["breastmnist"]);
+    assert_eq!(a.code, 0, "{}", a.all());
+    assert!(a.seconds >= 2.0, "{} s", a.seconds);
+    assert!(a.err.contains("too many requests (429)"), "{}", a.err);
+    fs::remove_dir_all(p.path("data")).unwrap();
+    one_file(&p, &format!("{}/later.npz", server.url()), &npz);
+    let a = p.fetch(&["breastmnist"]);
+    assert!(a.code != 0 && a.err.contains("again in 120 min"), "{}", a.all());
+    assert_eq!(server.asked_for("GET", "/later.npz").len(), 1);
+    assert!(!p.path("data/medmnist").exists());
+}
+
+#[test]
+fn a_file_of_another_length_is_refused() {
+    let p = Place::new();
+    let npz = breast(&p);
+    let server = Server::start({
+        let npz = npz.clone();
+        move |ask| match ask.path.as_str() {
+            // Whole by its own account, and not the file of the manifest.
+            "/long.npz" => Reply::file(ask, &[&npz[..], b"more"].concat(), "l"),
+            "/short.npz" => Reply::file(ask, &npz[..npz.len() - 1], "s"),
+            // Promises more than it sends, every time, and knows no ranges.
+            _ => Reply {
+                status: 200,
+                body: npz[..npz.len() / 2].to_vec(),
+                length: Some(npz.len() as u64),
+                ..Reply::default()
+            },
+        }
+    });
+    for path in ["long", "short", "never"] {
+        one_file(&p, &format!("{}/{path}.npz", server.url()), &npz);
+        let a = p.fetch(&["breastmnist"]);
+        assert!(a.code != 0, "{path}: {}", a.all());
+        assert!(a.err.contains("breastmnist.npz"), "{path}: {}", a.err);
+        if path != "never" {
+            assert!(a.err.contains(&format!("{} bytes", npz.len())), "{path}: {}", a.err);
+        }
+        assert!(!p.path("data/medmnist").exists(), "{path}");
+        assert!(!p.path("data/breastmnist.sha256").exists(), "{path}");
+    }
+}

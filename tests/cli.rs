@@ -125,13 +125,47 @@ fn a_study_runs_to_its_report_and_a_second_time_does_nothing() {
     let readme = fs::read_to_string(p.path("reports/short/README.md")).unwrap();
     assert!(readme.lines().next().unwrap().contains("mean nothing"), "{readme}");
     let before = p.files("results/short");
+    let page = p.path("reports/short/data.md");
+    let made = |f: &Path| fs::metadata(f).unwrap().modified().unwrap();
+    let audited = made(&page);
     let second = p.medft(&["reproduce", &s]);
     assert_eq!(second.code, 0, "{}", second.err);
     assert!(second.err.contains("4 done"), "{}", second.err);
     assert_eq!(before, p.files("results/short"));
+    assert_eq!(made(&page), audited, "the data are audited once");
     let plan = p.medft(&["plan", &s, "--json"]);
     let plan: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
     assert!(plan.as_array().unwrap().iter().all(|r| r["state"] == "done"), "{plan}");
+}
+
+/// The data audit is in the report by itself: with images where they are whole, by labels where not, and a reason where nothing
+/// can be read. It never stops the report.
+#[test]
+fn a_report_has_the_audit_of_its_data_or_says_why_not() {
+    let p = Place::new();
+    let s = p.study("short", |t| t);
+    let page = || fs::read_to_string(p.path("reports/short/data.md")).unwrap();
+    let html = || fs::read_to_string(p.path("reports/short/index.html")).unwrap();
+    let report = || p.medft(&["report", &s]);
+    complains(&report(), 1, &["reports/short/README.md"]);
+    assert!(page().contains("## Not audited") && html().contains("Data audit"), "{}", page());
+    assert_eq!(p.medft(&["data", "synth", "aptos2019"]).code, 0);
+    report();
+    assert!(page().contains("| same looks |") && page().contains("## APTOS2019"), "{}", page());
+    assert!(html().contains("same looks") && p.path("reports/short/data.svg").is_file());
+    // What a user changes by hand is made anew.
+    fs::write(p.path("reports/short/data.md"), "edited").unwrap();
+    report();
+    assert!(page().contains("| same looks |"));
+    // Images gone: the labels alone.
+    fs::remove_dir_all(p.path("data/phantom/APTOS2019/train_images")).unwrap();
+    complains(&report(), 2, &[]);
+    assert!(page().contains("Not read.") && !page().contains("| same looks |"), "{}", page());
+    // Labels that are none.
+    fs::write(p.path("data/phantom/APTOS2019/train_1.csv"), "nonsense").unwrap();
+    report();
+    assert!(page().contains("## Not audited") && page().contains("train_1.csv"), "{}", page());
+    assert!(html().contains("train_1.csv") && !p.path("reports/short/data.svg").exists());
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod data {
     pub mod csv;
     pub mod ddsm;
     pub mod decode;
+    pub mod duplicates;
     pub mod exif;
     pub mod files;
     pub mod isic2019;
@@ -35,6 +36,17 @@ pub mod data {
     pub use types::*;
 }
 
+/// As `src/fetch/mod.rs`, archives without the network.
+#[path = "../../src/fetch"]
+pub mod fetch {
+    pub mod archive;
+    mod error;
+    mod progress;
+    mod room;
+    pub use error::{FetchError, Why};
+    pub use progress::{Event, OnEvent};
+}
+
 /// As `src/manifest/mod.rs`, the parts that parse.
 #[path = "../../src/manifest"]
 pub mod manifest {
@@ -49,8 +61,10 @@ pub mod manifest {
 /// As `src/model/mod.rs`, the machine that reads checkpoints.
 #[path = "../../src/model"]
 pub mod model {
+    pub mod mapped;
     #[path = "pickle"]
     pub mod pickle {
+        pub mod archive;
         pub mod call;
         pub mod value;
         pub mod vm;

@@ -1,13 +1,15 @@
 //! `medft data audit`: what a data set is made of, what its parts share, what is in it twice.
 
 use super::ui::{Unit, bar};
-use super::{Context, INCOMPLETE, OK};
+use super::{Context, INCOMPLETE, OK, report};
 use crate::cli::{AuditArgs, StudyArgs};
 use crate::data::audit::{self, Balance};
-use crate::data::{Dataset, leaks, registry};
+use crate::data::{Dataset, Pixels, Sample, leaks, registry};
 use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
+use crate::study::protocol::Duplicates;
+use crate::study::split_rule::names_no_groups;
 use crate::study::{Protocol, Scale, SplitRule, Study};
 use anyhow::Result;
 use serde_json::Value;
@@ -31,7 +33,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
             only: Vec::new(),
         };
         let (study, _) = c.study(&study_args)?;
-        let found = write_study(c, &study, depth)?;
+        let found = write_study(c, &study, &|_| depth)?;
         return say(c, &found.audits, &found.absent, &found.files[..1]);
     }
     if a.sets.is_empty() {
@@ -40,6 +42,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     }
     let protocol = a.preset.protocol();
     let dir = data_dir(c, a.phantom);
+    let templates = report::templates();
     let (mut audits, mut pages) = (Vec::new(), Vec::new());
     for set in &a.sets {
         let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
@@ -47,7 +50,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
             title: &format!("The data of {}", found.title),
             sets: std::slice::from_ref(&found),
             absent: &[],
-            templates: templates(),
+            templates: templates.as_deref(),
         };
         pages.push(render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0));
         audits.push(found);
@@ -68,21 +71,22 @@ pub struct StudyAudit {
 ///
 /// # Errors
 /// When a file cannot be written. What is wrong with a set is among the absent ones.
-pub fn write_study(c: &Context, study: &Study, depth: Depth) -> Result<StudyAudit> {
+pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) -> Result<StudyAudit> {
     let phantom = study.scale == Scale::Tiny;
     let dir = data_dir(c, phantom);
     let (mut audits, mut absent) = (Vec::new(), Vec::new());
     for (set, protocol) in study.tables() {
-        match audit_set(c, set, &protocol, phantom, &dir, depth) {
+        match audit_set(c, set, &protocol, phantom, &dir, depth(set)) {
             Ok(found) => audits.push(found),
             Err(e) => absent.push((study.table(set, &protocol), format!("{e:#}"))),
         }
     }
+    let templates = report::templates();
     let page = DataPage {
         title: &format!("The data of: {}", study.title),
         sets: &audits,
         absent: &absent,
-        templates: templates(),
+        templates: templates.as_deref(),
     };
     let files = render(&page, &c.global.reports_dir.join(&study.name), "data")?;
     Ok(StudyAudit { audits, absent, files })
@@ -95,15 +99,11 @@ fn data_dir(c: &Context, phantom: bool) -> PathBuf {
     }
 }
 
-fn templates() -> Option<&'static Path> {
-    Some(Path::new("templates")).filter(|t| t.is_dir())
-}
-
 /// Audits one set below `dir` under `p`.
 ///
 /// # Errors
 /// [`BadInput`] when the set is not there, its label files cannot be read, or none of its images can.
-pub fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, depth: Depth) -> Result<SetAudit> {
+fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, depth: Depth) -> Result<SetAudit> {
     let source = registry::find(set)?;
     let info = source.info(p);
     let manifest = c.catalogue.set(set)?;
@@ -136,6 +136,9 @@ pub fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path
             rule: rule.as_str(),
             used: used == Some(rule),
             outcome: match source.load(&root, &q) {
+                Ok(d) if blind(&d, &q) => RuleOutcome::Impossible(
+                    "copies of one image are found by the bytes of the images, and they are not all here".to_owned(),
+                ),
                 Ok(d) => RuleOutcome::Cut {
                     images: [d.train.len(), d.val.len(), d.test.len()],
                     leaks: leaks(&d),
@@ -160,6 +163,12 @@ pub fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path
             Depth::Images => Some(pictures(&d, p, info.title)?),
         },
     })
+}
+
+/// Whether copies of one image were to be kept together and could not be looked for.
+fn blind(d: &Dataset, p: &Protocol) -> bool {
+    let gone = |s: &Sample| matches!(&s.pixels, Pixels::File(f) if !d.root.join(f).is_file());
+    p.duplicates == Duplicates::Together && names_no_groups(d.info.name) && d.samples.iter().any(gone)
 }
 
 fn pictures(d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {

@@ -1,10 +1,10 @@
 //! `medft bench`: throughput of this machine, as median and spread over steps.
 
+use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
 use super::{Context, OK};
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::{Label, Task};
-use crate::error::BadInput;
 use crate::model::Classifier;
 use crate::model::layers::backward;
 use crate::rng::{Purpose, Stream};
@@ -14,7 +14,6 @@ use crate::train::optim::{AdamW, AdamWConfig};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What was measured; one step is one batch or one file.
@@ -33,8 +32,9 @@ struct Report {
     /// Processor time of a step, all threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds_median: Option<f64>,
+    /// Of the prepared images (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_per_s: Option<f64>,
+    pixels_sha256: Option<String>,
     peak_rss_bytes: Option<u64>,
 }
 
@@ -56,7 +56,8 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             }
             r
         }
-        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => files(c, a)?,
+        BenchWhat::Decode | BenchWhat::Augment => images(c, a)?,
+        BenchWhat::Hash => return hash(c, a),
     };
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&r)?);
@@ -65,9 +66,6 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
             r.what, r.subject, r.images_per_s, r.steps, r.seconds_median, r.seconds_min, r.seconds_max
         );
-        if let Some(b) = r.bytes_per_s {
-            println!("{:.1} MB/s", b / 1e6);
-        }
         if let Some(b) = r.peak_rss_bytes {
             println!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64);
         }
@@ -75,14 +73,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     Ok(OK)
 }
 
-fn report(
-    c: &Context,
-    a: &BenchArgs,
-    subject: String,
-    batch: usize,
-    mut seconds: Vec<f64>,
-    bytes: Option<f64>,
-) -> Report {
+fn report(c: &Context, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     Report {
@@ -97,7 +88,7 @@ fn report(
         seconds_median: median,
         seconds_min: seconds[0],
         seconds_max: seconds[seconds.len() - 1],
-        bytes_per_s: bytes.map(|b| b / median),
+        pixels_sha256: None,
         peak_rss_bytes: peak_rss(),
     }
 }
@@ -157,13 +148,13 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     cpu.sort_by(f64::total_cmp);
     Ok(Report {
         cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
-        ..report(c, a, subject, b, seconds, None)
+        ..report(c, a, subject, b, seconds)
     })
 }
 
 /// Processor time of this process so far, user and system, all threads.
 #[cfg(unix)]
-fn cpu_seconds() -> Option<f64> {
+pub fn cpu_seconds() -> Option<f64> {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call only writes the struct it is given.
     let code = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut t) };
@@ -171,87 +162,45 @@ fn cpu_seconds() -> Option<f64> {
 }
 
 #[cfg(not(unix))]
-fn cpu_seconds() -> Option<f64> {
+pub fn cpu_seconds() -> Option<f64> {
     None
 }
 
-/// Decoding, augmenting and hashing, one thread a file.
-fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
-    let keep;
-    let dir: &Path = match &a.images {
-        Some(d) => d,
-        None => {
-            keep = tempfile::tempdir()?;
-            let source = crate::data::registry::find("isic2019")?;
-            source.synth(keep.path(), crate::data::registry::phantom_images("isic2019"))?;
-            keep.path()
-        }
-    };
-    let mut paths = Vec::new();
-    collect(dir, &mut paths)?;
-    paths.sort();
-    if paths.is_empty() {
-        return Err(BadInput::new(dir.display(), "JPEG or PNG files", "none", "Name a folder with images.").into());
-    }
-    let p = Protocol::faithful();
-    let t = crate::data::transform::Transform::new(&p, &[0.5; 3], &[0.25; 3])?;
-    let mut out = vec![0f32; t.len()];
-    let (mut seconds, mut bytes) = (Vec::new(), 0.0);
-    for round in 0..=a.steps {
-        let (mut spent, mut total) = (0.0, 0u64);
-        for (i, path) in paths.iter().enumerate() {
-            let file = crate::fsio::read(path)?;
-            total += file.len() as u64;
-            let start = Instant::now();
-            match a.what {
-                BenchWhat::Hash => {
-                    std::hint::black_box(crate::fsio::sha256_hex(&file));
-                    spent += start.elapsed().as_secs_f64();
-                }
-                _ => {
-                    let img = crate::data::decode::decode(&file, 3, p.image_loading)
-                        .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-                    let small = t.prepare(&img);
-                    if a.what == BenchWhat::Decode {
-                        spent += start.elapsed().as_secs_f64();
-                    } else {
-                        let mut s = Stream::new(0, Purpose::Augment, round as u32, i as u32);
-                        let start = Instant::now();
-                        t.finish_train(&small, &mut s, &mut out);
-                        spent += start.elapsed().as_secs_f64();
-                    }
-                }
-            }
-        }
-        if round > 0 {
-            seconds.push(spent);
-        }
-        bytes = total as f64;
-    }
-    let bytes = (a.what == BenchWhat::Hash).then_some(bytes);
-    Ok(report(
-        c,
-        a,
-        format!("{} files, one thread", paths.len()),
-        paths.len(),
-        seconds,
-        bytes,
-    ))
+/// Decoding or augmenting images on one thread.
+fn images(c: &Context, a: &BenchArgs) -> Result<Report> {
+    let mut m = bench_files::images(a)?;
+    m.cpu.sort_by(f64::total_cmp);
+    let subject = format!("{} files, one thread", m.files);
+    Ok(Report {
+        threads: 1,
+        cpu_seconds_median: m.cpu.get(m.cpu.len() / 2).copied(),
+        pixels_sha256: m.pixels,
+        ..report(c, a, subject, m.files, m.seconds)
+    })
 }
 
-fn collect(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
-    for e in std::fs::read_dir(dir)? {
-        let p = e?.path();
-        if p.is_dir() {
-            collect(&p, out)?;
-        } else if p
-            .extension()
-            .is_some_and(|x| ["jpg", "jpeg", "png"].iter().any(|k| x.eq_ignore_ascii_case(k)))
-        {
-            out.push(p);
-        }
+/// Hashing files on 1, 2, … threads.
+fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
+    let (files, bytes, speeds) = bench_files::hash(a)?;
+    if c.global.json {
+        let out =
+            serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
+        println!("{}", serde_json::to_string_pretty(&out)?);
+        return Ok(OK);
     }
-    Ok(())
+    println!("hash {files} files, {:.1} MB:", bytes as f64 / 1e6);
+    for s in &speeds {
+        let mb = s.bytes_per_s / 1e6;
+        let cpu = s.bytes_per_cpu_s.map_or_else(String::new, |b| {
+            format!(", {:.1} MB a second of processor time", b / 1e6)
+        });
+        let threads = s.threads;
+        println!(
+            "{threads} threads: {mb:.1} MB/s, {:.1} MB/s a thread{cpu}",
+            mb / threads as f64
+        );
+    }
+    Ok(OK)
 }
 
 /// The largest memory this process has had, in bytes.

@@ -3,6 +3,7 @@
 mod acquire;
 mod audit;
 mod bench;
+mod bench_files;
 mod card;
 mod data;
 mod doctor;
@@ -16,6 +17,7 @@ mod plan;
 mod report;
 mod reproduce;
 mod run;
+mod study_audit;
 mod ui;
 mod verify_results;
 mod weights;

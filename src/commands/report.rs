@@ -1,7 +1,7 @@
 //! `medft report` and `medft compare`: from records to tables, figure and verdicts.
 
 use super::plan::{Entry, Plan, State};
-use super::{Context, INCOMPLETE, OK, notes};
+use super::{Context, INCOMPLETE, OK, notes, study_audit};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
 use crate::fsio;
@@ -53,6 +53,7 @@ pub fn folder(c: &Context, study: &Study) -> PathBuf {
 
 /// Renders `reports/<study>/`, unless what lies there is what would be written.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    study_audit::ensure(c, plan, &a.study.only);
     let folder = folder(c, &plan.study);
     let cache = c.global.results_dir.join(".cache").join("bootstrap");
     let listing = listing(plan)?;
@@ -108,19 +109,28 @@ fn listing(plan: &Plan) -> Result<Listing> {
 
 /// The hash of everything a report is made from, this binary included.
 fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
-    use std::fmt::Write as _;
     let mut text = format!("{input:?}\n{replicates} resamples\n");
-    let _ = writeln!(text, "{} {:?}", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT"));
-    // Two builds of one commit with uncommitted changes differ in size or time.
-    if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
-        let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
-    }
+    text.push_str(&maker()?);
     for p in &input.planned {
         if let PlannedState::Done(id) = &p.state {
             text.push_str(&plan.store.mark(id)?);
         }
     }
-    if let Some(folder) = &input.templates {
+    Ok(fsio::sha256_hex(text.as_bytes()))
+}
+
+/// What pages are made with: this binary and the templates.
+///
+/// # Errors
+/// When a template cannot be read.
+pub fn maker() -> Result<String> {
+    use std::fmt::Write as _;
+    let mut text = format!("{} {:?}\n", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT"));
+    // Two builds of one commit with uncommitted changes differ in size or time.
+    if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
+        let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
+    }
+    if let Some(folder) = templates() {
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
             .map(|e| Ok(e?.path()))
             .collect::<Result<_>>()?;
@@ -129,7 +139,12 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
             let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);
         }
     }
-    Ok(fsio::sha256_hex(text.as_bytes()))
+    Ok(text)
+}
+
+/// The folder of templates that replace the built-in ones, where there is one.
+pub fn templates() -> Option<PathBuf> {
+    Some(PathBuf::from("templates")).filter(|t| t.is_dir())
 }
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
@@ -243,7 +258,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
-        templates: Some(PathBuf::from("templates")).filter(|t| t.is_dir()),
+        templates: templates(),
     })
 }
 

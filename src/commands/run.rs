@@ -177,10 +177,11 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 }
 
 /// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 16] = [
+const IMAGE_SWITCHES: [&str; 17] = [
     "aptos_csv",
     "ddsm_task",
     "ddsm_split",
+    "duplicates",
     "chexpert_split",
     "chexpert_test",
     "chexpert_no_finding",

@@ -5,11 +5,12 @@
 //! which. The published path holds a TAB by accident and exists nowhere (Q5).
 
 use super::csv::Table;
+use super::duplicates;
 use super::files::{self, Unique};
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::study::Protocol;
-use crate::study::protocol::{AptosCsv, Warmup};
+use crate::study::protocol::{AptosCsv, Duplicates, Warmup};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +42,7 @@ impl Source for Aptos2019 {
 
     fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
         let rows = read_grades(&root.join(csv_of(p)))?;
-        let parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
-        let Parts { train, val, test } = parts.none_empty(root)?;
+        let mut parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
         let folder = files::image_folder(root, IMAGES, &format!("{}.png", rows[0].0));
         let sample = |(id, grade)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.png"))),
@@ -50,10 +50,16 @@ impl Source for Aptos2019 {
             group: None,
             label: Label::Class(grade),
         };
+        let mut samples: Vec<Sample> = rows.into_iter().map(sample).collect();
+        if p.duplicates == Duplicates::Together {
+            duplicates::group(root, &mut samples)?;
+            parts = split::together(&parts, |i| samples[i as usize].group.as_deref());
+        }
+        let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
             root: root.to_path_buf(),
-            samples: rows.into_iter().map(sample).collect(),
+            samples,
             train,
             val,
             test,

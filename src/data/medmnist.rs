@@ -9,12 +9,12 @@
 //! there: the size changes the numbers, and no switch would tell which one was read. Pixels are held in memory.
 
 use super::npz::Npz;
-use super::split::Parts;
+use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
-use super::{aptos2019, chexpert, ddsm, isic2019};
+use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
 use crate::study::Protocol;
-use crate::study::protocol::Warmup;
+use crate::study::protocol::{Duplicates, Warmup};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -233,7 +233,12 @@ impl Source for MedMnist {
         let mut samples = Vec::new();
         let mut part = |name: &str| self.part(&mut npz, name, &mut samples);
         let (train, val, test) = (part("train")?, part("val")?, part("test")?);
-        let Parts { train, val, test } = Parts { train, val, test }.none_empty(root)?;
+        let mut parts = Parts { train, val, test };
+        if p.duplicates == Duplicates::Together {
+            duplicates::group(root, &mut samples)?;
+            parts = split::together(&parts, |i| samples[i as usize].group.as_deref());
+        }
+        let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
             root: root.to_path_buf(),

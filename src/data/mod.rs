@@ -7,6 +7,7 @@ pub mod chexpert;
 pub mod csv;
 pub mod ddsm;
 pub mod decode;
+pub mod duplicates;
 mod exif;
 pub mod files;
 pub mod isic2019;

@@ -199,6 +199,19 @@ pub fn patient_borders<'a>(sorted: &[u32], patient: impl Fn(u32) -> Option<&'a s
 /// Given parts with every group whole: a group of several parts goes to the first of them (train, val, test), so that
 /// what is validated and tested is a part of what it was. Rows without a group stay. Parts are in file order.
 pub fn whole_groups<'a>(given: &Parts, group: impl Fn(u32) -> Option<&'a str>) -> Parts {
+    let Parts {
+        mut train,
+        mut val,
+        mut test,
+    } = together(given, group);
+    [&mut train, &mut val, &mut test]
+        .into_iter()
+        .for_each(|rows| rows.sort_unstable());
+    Parts { train, val, test }
+}
+
+/// As [`whole_groups`], in the order of the given parts; rows that move come last.
+pub fn together<'a>(given: &Parts, group: impl Fn(u32) -> Option<&'a str>) -> Parts {
     let mut home: HashMap<&str, usize> = HashMap::new();
     let mut parts: [Vec<u32>; 3] = Default::default();
     for (part, rows) in [&given.train, &given.val, &given.test].into_iter().enumerate() {
@@ -207,7 +220,6 @@ pub fn whole_groups<'a>(given: &Parts, group: impl Fn(u32) -> Option<&'a str>) -
             parts[to].push(row);
         }
     }
-    parts.iter_mut().for_each(|rows| rows.sort_unstable());
     let [train, val, test] = parts;
     Parts { train, val, test }
 }

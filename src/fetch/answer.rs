@@ -1,8 +1,8 @@
 //! What the answers of servers mean when they are no file: wait, try again, or give up, and what to tell the user.
 
 use super::client::{Answer, tuned};
-use super::download::{Event, OnEvent};
 use super::error::{FetchError, Why};
+use super::progress::{Event, OnEvent};
 use std::time::{Duration, SystemTime};
 
 /// The longest a server may ask to wait.

@@ -127,7 +127,7 @@ impl Client {
             if !ask.elsewhere && next.origin() != url.origin() {
                 return Ok(answer);
             }
-            if !matches!(next.scheme(), "http" | "https") || (url.scheme(), next.scheme()) == ("https", "http") {
+            if !may_follow(&url, &next) {
                 return Err(NoAnswer::Fatal(FetchError::new(
                     Why::Input,
                     shown(&url),
@@ -179,6 +179,15 @@ impl Client {
             body,
             from: at,
         })
+    }
+}
+
+/// Whether a redirect may be followed: to http or https, and never from https to http.
+fn may_follow(from: &Url, to: &Url) -> bool {
+    match to.scheme() {
+        "https" => true,
+        "http" => from.scheme() == "http",
+        _ => false,
     }
 }
 
@@ -283,6 +292,22 @@ pub fn shown(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_never_gives_up_encryption() {
+        let follow = |from: &str, to: &str| may_follow(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+        assert!(follow("https://a.org/x", "https://b.org/y"));
+        assert!(follow("http://a.org/x", "https://a.org/x"));
+        assert!(follow("http://a.org/x", "http://a.org/y"));
+        assert!(!follow("https://a.org/x", "http://a.org/x"));
+        assert!(!follow("https://a.org:8443/x", "http://b.org/x"));
+        for to in ["ftp://a.org/x", "file:///etc/passwd", "data:,x"] {
+            assert!(!follow("https://a.org/x", to) && !follow("http://a.org/x", to), "{to}");
+        }
+        // An address without a scheme keeps that of the page that names it.
+        let from = Url::parse("https://a.org/x").unwrap();
+        assert!(may_follow(&from, &from.join("//b.org/y").unwrap()));
+    }
 
     #[test]
     fn what_may_be_secret_is_not_shown() {

@@ -7,7 +7,9 @@
 use super::answer::{content_range, passing, pause, refusal};
 use super::client::{Answer, Ask, Client, Credential, NoAnswer};
 use super::error::{FetchError, Why};
-use super::part::{Digests, Origin, Part, free_space};
+use super::part::{Digests, Origin, Part};
+use super::progress::{Event, OnEvent};
+use super::room::room_for;
 use crate::error::BadInput;
 use std::io::Read;
 use std::path::Path;
@@ -45,18 +47,6 @@ pub struct Wanted<'a> {
     /// The last word before publication, on the digests of the whole file.
     pub judge: &'a mut dyn FnMut(&Digests) -> Result<(), BadInput>,
 }
-
-/// What a download tells while it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Bytes there, of so many, where known. `before`: taken over from an earlier process, not from the network.
-    At { bytes: u64, of: Option<u64>, before: bool },
-    /// Something a user wants to know: a wait, a mirror, a restart.
-    Note(String),
-}
-
-/// Hears of a download, from the thread that runs it.
-pub type OnEvent<'a> = &'a (dyn Fn(Event) + Sync);
 
 /// A published file.
 #[derive(Debug, Clone)]
@@ -393,23 +383,6 @@ impl Run<'_> {
 /// Whether a file may begin so; a first piece shorter than the mark may still become one.
 fn looks_right(first: &[u8], magic: &[&[u8]]) -> bool {
     magic.is_empty() || magic.iter().any(|m| first.starts_with(m) || m.starts_with(first))
-}
-
-/// Refuses to begin what cannot end.
-pub(super) fn room_for(path: &Path, needed: Option<u64>) -> Result<(), FetchError> {
-    let (Some(needed), Some(free)) = (needed, free_space(path)) else {
-        return Ok(());
-    };
-    if needed <= free {
-        return Ok(());
-    }
-    Err(FetchError::new(
-        Why::NoSpace,
-        path.display(),
-        format!("room for {needed} more bytes ({})", indicatif::HumanBytes(needed)),
-        format!("{free} bytes free ({})", indicatif::HumanBytes(free)),
-        "Free some space or choose a folder on another disk, then run the same command again.",
-    ))
 }
 
 /// The validator for `If-Range`: a strong ETag, else the date.

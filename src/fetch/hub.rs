@@ -10,9 +10,10 @@
 
 use super::answer::{passing, pause, refusal};
 use super::client::{Ask, Client, Credential, NoAnswer};
-use super::download::{Done, Event, OnEvent, Place, Wanted, download};
+use super::download::{Done, Place, Wanted, download};
 use super::error::{FetchError, Why};
 use super::part::Digests;
+use super::progress::{Event, OnEvent};
 use crate::error::BadInput;
 use crate::fsio;
 use hf_hub::{Cache, Repo, RepoType};

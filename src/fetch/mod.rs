@@ -12,9 +12,12 @@ mod error;
 mod hub;
 pub mod kaggle;
 mod part;
+mod progress;
+mod room;
 
 pub use client::{Client, Credential};
-pub use download::{Done, Event, OnEvent, Place, Wanted, download};
+pub use download::{Done, Place, Wanted, download};
 pub use error::{FetchError, Why};
 pub use hub::{Hub, HubFile};
 pub use part::Digests;
+pub use progress::{Event, OnEvent};

@@ -200,18 +200,3 @@ fn side(part: &Path) -> PathBuf {
     name.push(".from");
     name.into()
 }
-
-/// Bytes free for this user on the disk of `path`, where the system tells.
-pub(crate) fn free_space(path: &Path) -> Option<u64> {
-    let mut dir = path;
-    while !dir.exists() {
-        dir = dir.parent()?;
-    }
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    let s = rustix::fs::statvfs(dir).ok()?;
-    Some(s.f_bavail.saturating_mul(s.f_frsize))
-}

@@ -3,9 +3,9 @@
 //! A name map is data: a list of [`Rule`]s from the names in a file to the canonical names (those of the original
 //! implementation). Tensors are read when they are asked for, so a large file is mapped, not copied twice.
 
-use super::mapped::SafetensorsFile;
 use super::params::bad_tensor;
 use super::pickle::PickleFile;
+use super::safetensors::SafetensorsFile;
 use crate::error::BadInput;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};

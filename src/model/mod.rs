@@ -16,6 +16,7 @@ pub mod mapped;
 pub mod params;
 pub mod pickle;
 pub mod registry;
+pub mod safetensors;
 pub mod sam2;
 #[cfg(test)]
 mod tests;

@@ -27,19 +27,39 @@ use std::fmt;
 /// have other ids and are recomputed, never mixed.
 pub const PROTOCOL_REVISION: u32 = 1;
 
-/// Switches that came after the first results: field, value that means what medft did before, the data set they concern.
+/// A switch that came after the first results.
+struct Later {
+    field: &'static str,
+    /// The value that means what medft did before.
+    before: &'static str,
+    /// Whether it concerns a data set.
+    of: fn(&str) -> bool,
+}
+
+/// The switches that came after the first results.
 ///
 /// Such a switch is hashed only where it says something: for its data set, at another value. The ids of all other runs
 /// stay what they were.
-const LATER: [(&str, &str, &str); 1] = [("ddsm_split", "lists", "ddsm")];
+const LATER: [Later; 2] = [
+    Later {
+        field: "ddsm_split",
+        before: "lists",
+        of: |set| set == "ddsm",
+    },
+    Later {
+        field: "duplicates",
+        before: "ignored",
+        of: super::split_rule::names_no_groups,
+    },
+];
 
 /// The spec as it is hashed.
 fn hashed(spec: &RunSpec) -> Value {
     let mut json = serde_json::to_value(spec).expect("a spec holds words and numbers only");
     if let Some(protocol) = json["protocol"].as_object_mut() {
         protocol.retain(|field, value| {
-            let later = LATER.iter().find(|l| l.0 == field);
-            later.is_none_or(|(_, before, dataset)| spec.dataset == *dataset && value != before)
+            let later = LATER.iter().find(|l| l.field == field);
+            later.is_none_or(|l| (l.of)(&spec.dataset) && value != l.before)
         });
     }
     json
@@ -420,8 +440,19 @@ mod tests {
         let before = id(&isic);
         isic.protocol.ddsm_split = super::super::protocol::DdsmSplit::ByCase;
         assert_eq!(id(&isic), before);
+        isic.protocol.duplicates = super::super::protocol::Duplicates::Together;
+        assert_eq!(id(&isic), before);
+        for set in ["aptos2019", "breastmnist"] {
+            isic.dataset = set.into();
+            let together = id(&isic);
+            isic.protocol.duplicates = super::super::protocol::Duplicates::Ignored;
+            assert_ne!(id(&isic), together, "{set}");
+            isic.protocol.duplicates = super::super::protocol::Duplicates::Together;
+        }
         let mut old = serde_json::to_value(spec()).unwrap();
-        old["protocol"].as_object_mut().unwrap().shift_remove("ddsm_split");
+        for later in &LATER {
+            old["protocol"].as_object_mut().unwrap().shift_remove(later.field);
+        }
         assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec());
     }
 

@@ -52,6 +52,9 @@ switch!(/// [Q9] The DDSM task.
     DdsmTask { NormalVsLesion, ThreeClass, CancerVsRest });
 switch!(/// What the lists of DDSM keep together: five case numbers stand in two of them.
     DdsmSplit { Lists, ByCase });
+switch!(/// Whether images that are there twice (the same file, the same pixels) stay in one part, in the sets that name no groups:
+    /// APTOS2019 and MedMNIST.
+    Duplicates { Ignored, Together });
 switch!(/// [Q10] How train.csv of CheXpert is cut.
     ChexpertSplit { LabelSlices, PatientBorders });
 switch!(/// [Q11] What CheXpert is tested on.
@@ -119,6 +122,9 @@ pub struct Protocol {
     /// Later than the first records, which lack it; see `LATER` in [`super::id`].
     #[serde(default = "lists")]
     pub ddsm_split: DdsmSplit,
+    /// Later than the first records, as `ddsm_split`.
+    #[serde(default = "ignored")]
+    pub duplicates: Duplicates,
     pub chexpert_split: ChexpertSplit,
     pub chexpert_test: ChexpertTest,
     pub chexpert_no_finding: ChexpertNoFinding,
@@ -177,6 +183,10 @@ fn lists() -> DdsmSplit {
     DdsmSplit::Lists
 }
 
+fn ignored() -> Duplicates {
+    Duplicates::Ignored
+}
+
 impl std::str::FromStr for Preset {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
@@ -203,6 +213,7 @@ impl Protocol {
             aptos_csv: AptosCsv::Train1,
             ddsm_task: DdsmTask::NormalVsLesion,
             ddsm_split: DdsmSplit::Lists,
+            duplicates: Duplicates::Ignored,
             chexpert_split: ChexpertSplit::LabelSlices,
             chexpert_test: ChexpertTest::TrainCsv,
             chexpert_no_finding: ChexpertNoFinding::SetWhenAllZero,
@@ -250,6 +261,7 @@ impl Protocol {
             preset: Preset::Corrected,
             aptos_csv: AptosCsv::TrainFull,
             ddsm_split: DdsmSplit::ByCase,
+            duplicates: Duplicates::Together,
             chexpert_split: ChexpertSplit::PatientBorders,
             chexpert_no_finding: ChexpertNoFinding::AsInFile,
             isic_split: IsicSplit::ByLesion,

@@ -2,14 +2,15 @@
 //!
 //! * `authors`: the split of the published code, quirks included.
 //! * `grouped`: no lesion, patient or case in two parts, classes in proportion as far as groups allow. ISIC2019 by lesion,
-//!   CheXpert by patient, DDSM by case. APTOS2019 and MedMNIST publish no groups: there the word changes nothing.
+//!   CheXpert by patient, DDSM by case. APTOS2019 and MedMNIST publish no groups: there only images that are the same twice
+//!   are kept together.
 //! * `official`: the parts that the data set's publisher made. CheXpert is trained on `train.csv` (cut at patient borders
-//!   into train and val) and tested on `valid.csv`; MedMNIST's parts are the publisher's under every rule.
+//!   into train and val) and tested on `valid.csv`; MedMNIST's parts are the publisher's under the other rules too, but for duplicates.
 //!
 //! A rule is a set of switches of [`Protocol`] and no switch itself, so run ids know nothing of it: the same images cut the
 //! same way are the same run, by whichever word they were asked for.
 
-use super::protocol::{ChexpertSplit, ChexpertTest, DdsmSplit, IsicSplit, Protocol};
+use super::protocol::{ChexpertSplit, ChexpertTest, DdsmSplit, Duplicates, IsicSplit, Protocol};
 use serde::{Deserialize, Serialize};
 
 /// How a data set is cut into train, val and test.
@@ -22,7 +23,18 @@ pub enum SplitRule {
 }
 
 /// The switches that a rule decides; a study sets either them or the rule.
-pub const RULE_SWITCHES: [&str; 4] = ["isic_split", "chexpert_split", "chexpert_test", "ddsm_split"];
+pub const RULE_SWITCHES: [&str; 5] = [
+    "isic_split",
+    "chexpert_split",
+    "chexpert_test",
+    "ddsm_split",
+    "duplicates",
+];
+
+/// Whether a data set publishes no patients, lesions or cases, so that its copies of one image are all that can be grouped.
+pub fn names_no_groups(dataset: &str) -> bool {
+    dataset == "aptos2019" || dataset.ends_with("mnist")
+}
 
 impl SplitRule {
     /// Every value, in order of declaration.
@@ -52,6 +64,8 @@ impl SplitRule {
                 }
             }
             ("ddsm" | "isic2019" | "aptos2019", Self::Official) => return false,
+            (set, Self::Grouped) if names_no_groups(set) => p.duplicates = Duplicates::Together,
+            (set, _) if names_no_groups(set) => p.duplicates = Duplicates::Ignored,
             _ => {}
         }
         true
@@ -106,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_presets_are_the_rules_they_are_said_to_be() {
-        for set in ["ddsm", "isic2019", "chexpert"] {
+        for set in ["ddsm", "isic2019", "chexpert", "aptos2019", "breastmnist"] {
             assert_eq!(SplitRule::word(set, &Protocol::faithful()), "authors", "{set}");
             assert_eq!(SplitRule::word(set, &Protocol::corrected()), "grouped", "{set}");
         }
@@ -128,8 +142,8 @@ mod tests {
         assert_eq!(SplitRule::of_set("ddsm"), [Authors, Grouped]);
         assert_eq!(SplitRule::of_set("isic2019"), [Authors, Grouped]);
         assert_eq!(SplitRule::of_set("chexpert"), [Authors, Grouped, Official]);
-        assert_eq!(SplitRule::of_set("aptos2019"), [Authors]);
-        assert_eq!(SplitRule::of_set("breastmnist"), [Authors]);
+        assert_eq!(SplitRule::of_set("aptos2019"), [Authors, Grouped]);
+        assert_eq!(SplitRule::of_set("breastmnist"), [Authors, Grouped]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ const fn switch(field: &'static str, quirks: &'static [u8], values: Values, why:
 
 /// Every field of [`Protocol`] except `preset`, in the order of the struct.
 #[rustfmt::skip]
-static SWITCHES: [Switch; 41] = {
+static SWITCHES: [Switch; 42] = {
     use Values::*;
     const NOT_NEGATIVE: fn(f64) -> bool = |x| x.is_finite() && x >= 0.0;
     const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
@@ -73,6 +73,7 @@ static SWITCHES: [Switch; 41] = {
     switch("aptos_csv", &[6], Words(AptosCsv::words), "Which images are the APTOS data set: `train_1.csv` of a re-split copy (2,930 rows), or all 3,662 of Kaggle's `train.csv`."),
     switch("ddsm_task", &[9], Words(DdsmTask::words), "Normal against benign-or-cancer, as in the code; three classes; or cancer against the rest. Not changed by `corrected`: another task has another number."),
     switch("ddsm_split", &[], Words(DdsmSplit::words), "The published lists keep the views of an exam together, but five case numbers stand in two lists (as exams of two volumes); the correction leaves such a case whole in the first of train, val and test that has it."),
+    switch("duplicates", &[], Words(Duplicates::words), "APTOS2019 and MedMNIST name no patients; of images that are there twice (same file, same pixels) one may be trained on and the other tested. The correction leaves all copies in the first of train, val and test that has one."),
     switch("chexpert_split", &[10], Words(ChexpertSplit::words), "The code cuts by labels of an unsorted index, so one image is in train and test and one in validation and test; the correction cuts at the next patient."),
     switch("chexpert_test", &[11], Words(ChexpertTest::words), "Tested on a part of `train.csv` (labels mined from reports) or on the official `valid.csv` (read by radiologists). Not changed by `corrected`."),
     switch("chexpert_no_finding", &[12], Words(ChexpertNoFinding::words), "The code sets \"No Finding\" where all 14 labels are 0 after uncertain ones became 0, so uncertain studies turn healthy."),

@@ -38,6 +38,35 @@ fn aptos(rows: usize) -> String {
     })
 }
 
+/// Copies of one file go to the part of the first of them; the other images stay where the seed puts them.
+#[test]
+fn aptos_keeps_copies_of_an_image_together() {
+    let d = Files::new(&[("train_1.csv", &aptos(40))]);
+    let grouped = Protocol {
+        duplicates: Duplicates::Together,
+        ..Protocol::faithful()
+    };
+    let apart = d.load("aptos2019", &Protocol::faithful()).unwrap();
+    let picture = |row: u32| format!("train_images/train_images/{row:012x}.png");
+    for row in 0..40 {
+        d.put(&picture(row), format!("picture {row:02}").as_bytes());
+    }
+    assert_eq!(d.load("aptos2019", &grouped).unwrap().test, apart.test, "no copies, nothing moves");
+    // A training image again in the test part, and a validation image again there.
+    let (a, b) = ((apart.train[3], apart.test[0]), (apart.val[1], apart.test[2]));
+    for (from, to) in [a, b] {
+        d.put(&picture(to), format!("picture {from:02}").as_bytes());
+    }
+    let together = d.load("aptos2019", &grouped).unwrap();
+    assert_eq!(together.train, [&apart.train[..], &[a.1]].concat());
+    assert_eq!(together.val, [&apart.val[..], &[b.1]].concat());
+    let rest: Vec<u32> = apart.test.iter().copied().filter(|&i| i != a.1 && i != b.1).collect();
+    assert_eq!(together.test, rest);
+    let group = |i: u32| together.samples[i as usize].group.clone();
+    assert!(group(a.0).is_some() && group(a.0) == group(a.1) && group(a.0) != group(b.0));
+    assert_eq!(d.load("aptos2019", &Protocol::faithful()).unwrap().test, apart.test, "the authors look at no image");
+}
+
 #[test]
 fn aptos_reads_the_csv_the_protocol_names_and_the_folder_that_is_there() {
     let d = Files::new(&[("train_1.csv", &aptos(2930)), ("train.csv", &aptos(3662))]);

@@ -13,8 +13,9 @@ mod tar;
 mod tests;
 mod zip;
 
-use super::download::{Event, OnEvent, room_for};
 use super::error::{FetchError, Why};
+use super::progress::{Event, OnEvent};
+use super::room::room_for;
 use names::Names;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

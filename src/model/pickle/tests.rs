@@ -3,9 +3,9 @@
 use super::*;
 use crate::model::checkpoint::{Checkpoint, unused};
 use crate::rng::{Purpose, Stream};
-use std::io::Write;
-use std::path::PathBuf;
-use zip::ZipWriter;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use zip::{CompressionMethod, ZipWriter};
 use zip::write::SimpleFileOptions;
 
 fn fixture(file: &str) -> PathBuf {
