@@ -4,10 +4,8 @@ MEDFT = "$${CARGO_TARGET_DIR:-target}/release/medft"
 
 # With CUDA where a compiler or a driver for it is found; MEDFT_CUDA=0 builds without, MEDFT_CUDA=1 with.
 MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
-ifeq ($(MEDFT_CUDA),1)
-ENV = eval "$$(scripts/cuda-env.sh)" &&
-FEATURES = --features cuda
-endif
+ENV = $(if $(filter 1,$(MEDFT_CUDA)),eval "$$(scripts/cuda-env.sh)" &&)
+FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
 .PHONY: build demo test reproduce lint unit cuda check-cuda test-cuda clean-demo
 
