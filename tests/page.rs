@@ -190,7 +190,10 @@ fn input(results: &Path) -> ReportInput {
             .map(|(name, title, outputs, several, metric)| DatasetFacts {
                 name: (*name).into(),
                 title: (*title).into(),
-                metric: (*metric).into(),
+                set: (*name).into(),
+                    plain_title: (*title).into(),
+                    split: "authors".into(),
+                    metric: (*metric).into(),
                 metric_title: metric.replace('_', " "),
                 classes: (0..*outputs)
                     .map(|k| if *several { format!("Long label & name {k}") } else { format!("C{k}") })
