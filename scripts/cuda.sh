@@ -38,7 +38,7 @@ run_tests() {
   [ -x "$kit/medft" ] || { echo "no $kit/medft: run \`make cuda\` first, on a machine with cargo, and bring $kit here" >&2; exit 1; }
   "$kit/medft" doctor
   MEDFT_FIXTURES="$PWD/tests/fixtures" "$kit/cuda" --nocapture --test-threads 1
-  python3 benches/compare.py --medft "$kit/medft" --python "${PYTHON:-python3}" --device cuda
+  "${PYTHON:-python3}" benches/compare_cuda.py --medft "$kit/medft" ${PEAK_TFLOPS:+--peak-tflops "$PEAK_TFLOPS"}
 }
 
 case "${1:-}" in
