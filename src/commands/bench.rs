@@ -56,7 +56,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             }
             r
         }
-        BenchWhat::Decode | BenchWhat::Augment => images(c, a)?,
+        BenchWhat::Decode | BenchWhat::Augment => images(a)?,
         BenchWhat::Hash => return hash(c, a),
     };
     if c.global.json {
@@ -73,7 +73,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     Ok(OK)
 }
 
-fn report(c: &Context, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
+fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     Report {
@@ -83,7 +83,7 @@ fn report(c: &Context, a: &BenchArgs, subject: String, batch: usize, mut seconds
         batch,
         steps: seconds.len(),
         threads: rayon::current_num_threads(),
-        device: format!("{:?}", c.global.device).to_lowercase(),
+        device: crate::device::name(device),
         images_per_s: batch as f64 / median,
         seconds_median: median,
         seconds_min: seconds[0],
@@ -148,7 +148,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     cpu.sort_by(f64::total_cmp);
     Ok(Report {
         cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
-        ..report(c, a, subject, b, seconds)
+        ..report(&device, a, subject, b, seconds)
     })
 }
 
@@ -167,7 +167,7 @@ pub fn cpu_seconds() -> Option<f64> {
 }
 
 /// Decoding or augmenting images on one thread.
-fn images(c: &Context, a: &BenchArgs) -> Result<Report> {
+fn images(a: &BenchArgs) -> Result<Report> {
     let mut m = bench_files::images(a)?;
     m.cpu.sort_by(f64::total_cmp);
     let subject = format!("{} files, one thread", m.files);
@@ -175,7 +175,7 @@ fn images(c: &Context, a: &BenchArgs) -> Result<Report> {
         threads: 1,
         cpu_seconds_median: m.cpu.get(m.cpu.len() / 2).copied(),
         pixels_sha256: m.pixels,
-        ..report(c, a, subject, m.files, m.seconds)
+        ..report(&Device::Cpu, a, subject, m.files, m.seconds)
     })
 }
 

@@ -224,16 +224,39 @@ fn copies_of_one_picture_stay_where_the_first_is() {
     };
     for (set, file, sizes) in [
         ("breastmnist", "breastmnist.npz", [547, 78, 155]),
-        ("pneumoniamnist", "pneumoniamnist_content_reordered.npz", [4716, 516, 624]),
+        (
+            "pneumoniamnist",
+            "pneumoniamnist_content_reordered.npz",
+            [4716, 516, 624],
+        ),
         ("retinamnist", "retinamnist.npz", [1080, 120, 400]),
     ] {
         let d = Files::new(&[]);
         d.put(&format!("{set}.npz"), &fs::read(folder.join(file)).unwrap());
-        let (apart, together) = (d.load(set, &Protocol::faithful()).unwrap(), d.load(set, &grouped).unwrap());
-        assert_eq!([&together.train, &together.val, &together.test].map(Vec::len), sizes, "{set}");
+        let (apart, together) = (
+            d.load(set, &Protocol::faithful()).unwrap(),
+            d.load(set, &grouped).unwrap(),
+        );
+        assert_eq!(
+            [&together.train, &together.val, &together.test].map(Vec::len),
+            sizes,
+            "{set}"
+        );
         assert!(apart.samples.iter().all(|s| s.group.is_none()));
-        assert_eq!(together.train[..apart.train.len()], apart.train, "{set}: what moves comes last");
+        assert_eq!(
+            together.train[..apart.train.len()],
+            apart.train,
+            "{set}: what moves comes last"
+        );
         let l = medft::data::leaks(&together);
-        assert_eq!((l.val_in_train.groups.len(), l.test_in_train.groups.len(), l.test_in_val.groups.len()), (0, 0, 0), "{set}");
+        assert_eq!(
+            (
+                l.val_in_train.groups.len(),
+                l.test_in_train.groups.len(),
+                l.test_in_val.groups.len()
+            ),
+            (0, 0, 0),
+            "{set}"
+        );
     }
 }

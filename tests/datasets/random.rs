@@ -51,7 +51,11 @@ fn aptos_keeps_copies_of_an_image_together() {
     for row in 0..40 {
         d.put(&picture(row), format!("picture {row:02}").as_bytes());
     }
-    assert_eq!(d.load("aptos2019", &grouped).unwrap().test, apart.test, "no copies, nothing moves");
+    assert_eq!(
+        d.load("aptos2019", &grouped).unwrap().test,
+        apart.test,
+        "no copies, nothing moves"
+    );
     // A training image again in the test part, and a validation image again there.
     let (a, b) = ((apart.train[3], apart.test[0]), (apart.val[1], apart.test[2]));
     for (from, to) in [a, b] {
@@ -64,7 +68,11 @@ fn aptos_keeps_copies_of_an_image_together() {
     assert_eq!(together.test, rest);
     let group = |i: u32| together.samples[i as usize].group.clone();
     assert!(group(a.0).is_some() && group(a.0) == group(a.1) && group(a.0) != group(b.0));
-    assert_eq!(d.load("aptos2019", &Protocol::faithful()).unwrap().test, apart.test, "the authors look at no image");
+    assert_eq!(
+        d.load("aptos2019", &Protocol::faithful()).unwrap().test,
+        apart.test,
+        "the authors look at no image"
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::model::checkpoint::{Checkpoint, unused};
 use crate::rng::{Purpose, Stream};
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
-use zip::{CompressionMethod, ZipWriter};
 use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
