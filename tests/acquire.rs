@@ -557,7 +557,7 @@ fn breast(p: &Place) -> Vec<u8> {
 
 #[test]
 fn a_publisher_that_falls_silent_is_asked_for_the_rest() {
-    let p = Place::new();
+    let p = Place::toy();
     let npz = breast(&p);
     let half = npz.len() / 2;
     let server = Server::start({
@@ -580,7 +580,7 @@ fn a_publisher_that_falls_silent_is_asked_for_the_rest() {
 
 #[test]
 fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
-    let p = Place::new();
+    let p = Place::toy();
     let npz = breast(&p);
     let server = Server::start({
         let npz = npz.clone();
@@ -605,7 +605,7 @@ fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
 
 #[test]
 fn a_file_of_another_length_is_refused() {
-    let p = Place::new();
+    let p = Place::toy();
     let npz = breast(&p);
     let server = Server::start({
         let npz = npz.clone();

@@ -404,7 +404,9 @@ mod tests {
             try_one(pointer, other);
         }
         assert_eq!(base.as_object().unwrap().len(), 7, "six fields and the protocol");
-        for s in Protocol::switches() {
+        // A later switch of other data sets leaves this one's id alone; the next test has those.
+        let concerns = |field: &str| LATER.iter().all(|l| l.field != field || (l.of)("ddsm"));
+        for s in Protocol::switches().iter().filter(|s| concerns(s.field)) {
             let pointer = format!("/protocol/{}", s.field);
             let old = &base["protocol"][s.field];
             match s.values {

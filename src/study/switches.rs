@@ -254,6 +254,7 @@ mod tests {
                 "preset",
                 "aptos_csv",
                 "ddsm_split",
+                "duplicates",
                 "chexpert_split",
                 "chexpert_no_finding",
                 "isic_split",
