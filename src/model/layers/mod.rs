@@ -9,6 +9,7 @@ pub mod cpu;
 mod depthwise;
 mod gemm;
 mod linear;
+pub mod memory;
 mod norm;
 mod pool;
 mod recompute;
