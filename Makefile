@@ -1,19 +1,24 @@
 # medft: one binary. `make demo` shows the whole way, `make test` proves it, `make reproduce` does the paper.
 CARGO ?= cargo
-MEDFT = $(CARGO) run --release --quiet --bin medft --
+MEDFT = "$${CARGO_TARGET_DIR:-target}/release/medft"
 
-.PHONY: build demo test reproduce lint unit clean-demo
+# With CUDA where a compiler or a driver for it is found; MEDFT_CUDA=0 builds without, MEDFT_CUDA=1 with.
+MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
+ENV = $(if $(filter 1,$(MEDFT_CUDA)),eval "$$(scripts/cuda-env.sh)" &&)
+FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
+
+.PHONY: build demo test reproduce lint unit cuda check-cuda test-cuda clean-demo
 
 build:
-	$(CARGO) build --release --bin medft
+	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
 
 # Phantom data, small models, no network, no account: to reports/demo/README.md in minutes.
 demo: build
-	$(MEDFT) reproduce demo
+	$(ENV) $(MEDFT) reproduce demo --device cpu
 
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
-	$(MEDFT) reproduce experiments/paper.toml
+	$(ENV) $(MEDFT) reproduce experiments/paper.toml
 
 lint:
 	$(CARGO) fmt --check
@@ -22,7 +27,20 @@ lint:
 unit:
 	$(CARGO) test --release
 
+test: MEDFT_CUDA = 0
 test: lint unit demo
+
+# The binary with CUDA and its test programs, also on a machine without a GPU (25 minutes on 2 cores the first time).
+cuda:
+	scripts/cuda.sh build
+
+# Kernels for A100 and H100, and the types of what calls them; needs no GPU.
+check-cuda:
+	scripts/cuda.sh check
+
+# On a CUDA machine: parity, gradients, determinism and speed in one table.
+test-cuda:
+	scripts/cuda.sh test
 
 clean-demo:
 	rm -rf data/phantom results/demo results/.cache reports/demo

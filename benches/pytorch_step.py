@@ -1,10 +1,12 @@
-"""One measurement of PyTorch eager, as JSON: the step that `medft bench forward|train` times, on timm's model.
+"""One measurement of PyTorch, as JSON: the step that `medft bench forward|train` times, on timm's model.
 
 The step of `train`: forward, mean cross-entropy, backward, gradient norm clipped to 1, AdamW (lr 1e-4, weight decay 1e-5).
-The step of `forward`: forward without a graph. Random weights, random images, float32, scaled_dot_product_attention.
+The step of `forward`: forward without a graph. Random weights, random images, scaled_dot_product_attention. Eager and float32
+unless `--compile` and `--precision` say otherwise; `bf16` is autocast with float32 weights, `tf32` float32 with TF32 products.
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -18,6 +20,8 @@ MODELS = {
     "dinov2-b": ("vit_base_patch14_dinov2.lvd142m", "token"),
     "mae-b": ("vit_base_patch16_224.mae", "avg"),
     "mae-l": ("vit_large_patch16_224.mae", "avg"),
+    "aimv2-l": ("aimv2_large_patch14_224.apple_pt", "avg"),
+    "sam2-b": ("sam2_hiera_base_plus.fb_r896_2pt1", "avg"),
 }
 
 
@@ -34,6 +38,9 @@ def main():
     p.add_argument("--size", type=int, default=224)
     p.add_argument("--steps", type=int, default=3)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
+    p.add_argument("--compile", action="store_true")
     p.add_argument("--adamw", choices=["fused", "foreach"], default="fused")
     a = p.parse_args()
 
@@ -42,17 +49,28 @@ def main():
     torch.set_num_interop_threads(1)
     name, pool = MODELS[a.backbone]
     train = a.what == "train"
-    model = timm.create_model(name, pretrained=False, img_size=a.size, num_classes=5, global_pool=pool).train(train)
-    x = torch.rand(a.batch, 3, a.size, a.size) * 2 - 1
-    y = torch.arange(a.batch) % 5
+    cuda = a.device.startswith("cuda")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.precision == "tf32"
+    # timm's Hiera takes any size as it is.
+    size = {} if a.backbone.startswith("sam2") else {"img_size": a.size}
+    model = timm.create_model(name, pretrained=False, num_classes=5, global_pool=pool, **size)
+    model = model.train(train).to(a.device)
+    if a.compile:
+        model = torch.compile(model)
+    x = (torch.rand(a.batch, 3, a.size, a.size) * 2 - 1).to(a.device)
+    y = (torch.arange(a.batch) % 5).to(a.device)
+    bf16 = a.precision == "bf16"
+    cast = (lambda: torch.autocast(x.device.type, torch.bfloat16)) if bf16 else contextlib.nullcontext
     if train:
         optim = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5, **{a.adamw: True})
 
     def step():
         if not train:
-            with torch.inference_mode():
-                return model(x).sum().item()
-        loss = torch.nn.functional.cross_entropy(model(x), y)
+            with torch.inference_mode(), cast():
+                return model(x).float().sum().item()
+        with cast():
+            logits = model(x)
+        loss = torch.nn.functional.cross_entropy(logits.float(), y)
         optim.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -63,14 +81,17 @@ def main():
     for i in range(a.steps + 1):
         t, c = time.perf_counter(), cpu_seconds()
         step()
-        # The first step warms caches and allocator.
+        if cuda:
+            torch.cuda.synchronize()
+        # The first step warms caches and allocator, and compiles.
         if i > 0:
             wall.append(time.perf_counter() - t)
             cpu.append(cpu_seconds() - c)
     print(
         json.dumps(
             {
-                "engine": f"PyTorch {torch.__version__}, timm {timm.__version__}",
+                "engine": f"PyTorch {torch.__version__}{' compiled' if a.compile else ''}, timm {timm.__version__}",
+                "device": torch.cuda.get_device_name() if cuda else "cpu",
                 "what": a.what,
                 "subject": a.backbone,
                 "batch": a.batch,
@@ -80,6 +101,7 @@ def main():
                 "seconds_median": statistics.median(wall),
                 "cpu_seconds_median": statistics.median(cpu),
                 "images_per_s": a.batch / statistics.median(wall),
+                "peak_device_bytes": torch.cuda.max_memory_allocated() if cuda else None,
                 "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
         )

@@ -1,8 +1,8 @@
 //! The words a user types. What they do is in `commands`.
 
+use crate::device::DeviceWord;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
 /// (arXiv 2505.19779) end to end.
@@ -63,7 +63,7 @@ pub struct Global {
         value_name = "DIR"
     )]
     pub experiments_dir: PathBuf,
-    /// auto, cpu or cuda:N
+    /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
     #[arg(
         long,
         global = true,
@@ -84,30 +84,6 @@ pub struct Global {
     /// Say more on stderr; twice: every epoch
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-}
-
-/// A device as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceWord {
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
-impl FromStr for DeviceWord {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            s => s
-                .strip_prefix("cuda:")
-                .and_then(|n| n.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "auto, cpu or cuda:N".to_owned()),
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod commands;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
 pub mod fetch;

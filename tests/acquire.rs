@@ -1,43 +1,24 @@
 //! `medft data fetch` and `data import` against a server on 127.0.0.1 that plays publishers, mirrors and Kaggle. The sets are
 //! phantoms in the real layouts, packed as the publishers pack them.
 
+mod place;
 mod server;
 
-use assert_cmd::Command;
-use server::{Ask, Reply, Said, Server, sha};
+use place::{Place, Said};
+use server::{Ask, Reply, Server, sha};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const KEY: &str = "0123456789kagglesecret";
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Self {
-        let p = Self(tempfile::tempdir().unwrap());
-        fs::create_dir_all(p.path("manifests")).unwrap();
-        p
-    }
-
-    fn path(&self, rel: &str) -> PathBuf {
-        self.0.path().join(rel)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut c = Command::cargo_bin("medft").unwrap();
-        c.current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("MEDFT_MANIFESTS", self.path("manifests"))
-            .env("MEDFT_HTTP_BACKOFF_MS", "20")
-            .args(args);
-        c
-    }
-
-    fn medft(&self, args: &[&str]) -> Said {
-        Said::by(&mut self.command(args))
+    fn toy() -> Self {
+        let p = Self::new().set("MEDFT_HTTP_BACKOFF_MS", "20");
+        let manifests = p.path("manifests");
+        fs::create_dir_all(&manifests).unwrap();
+        p.set("MEDFT_MANIFESTS", manifests)
     }
 
     fn fetch(&self, args: &[&str]) -> Said {
@@ -153,7 +134,7 @@ fn no_staging(p: &Place) {
 
 #[test]
 fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
-    let p = Place::new();
+    let p = Place::toy();
     let all = p.phantom("ddsm", "DDSM", 120);
     let raw = tar_gz(&all, |f| f.starts_with("ddsm_raw/"));
     let lists = tar_gz(&all, |f| f.starts_with("ddsm_raw_image_lists/"));
@@ -225,7 +206,7 @@ fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
 
 #[test]
 fn a_wrong_file_publishes_nothing_and_the_right_ones_are_kept() {
-    let p = Place::new();
+    let p = Place::toy();
     let all = p.phantom("isic2019", "ISIC2019", 120);
     let images = zip_of(
         all.iter()
@@ -308,7 +289,7 @@ fn aptos_manifest(p: &Place) {
 
 #[test]
 fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
-    let p = Place::new();
+    let p = Place::toy();
     let all = aptos(&p);
     let zip = zip_of(all.clone());
     let server = Server::start({
@@ -396,7 +377,7 @@ fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
         "{}",
         a.all()
     );
-    for (name, content) in files(p.0.path()) {
+    for (name, content) in files(&p.path("")) {
         let found = |needle: &[u8]| content.windows(needle.len()).any(|w| w == needle);
         assert!(
             name == ".kaggle/kaggle.json" || !(found(KEY.as_bytes()) || found(b"eW91Oj")),
@@ -407,7 +388,7 @@ fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
 
 #[test]
 fn an_archive_that_a_user_brings_is_taken_in_whatever_its_name_and_top_folder() {
-    let p = Place::new();
+    let p = Place::toy();
     let all = aptos(&p);
     aptos_manifest(&p);
     let in_folder = all.iter().map(|(n, b)| (format!("some-folder/{n}"), b.clone()));
@@ -440,7 +421,7 @@ fn an_archive_that_a_user_brings_is_taken_in_whatever_its_name_and_top_folder() 
 
 #[test]
 fn hostile_archives_and_pages_in_their_place_leave_nothing() {
-    let p = Place::new();
+    let p = Place::toy();
     aptos_manifest(&p);
     let good = ("train_1.csv".to_owned(), b"id_code,diagnosis\n".to_vec());
     let bad = [
@@ -500,7 +481,7 @@ fn hostile_archives_and_pages_in_their_place_leave_nothing() {
 
 #[test]
 fn medmnist_sets_share_a_folder_and_have_sizes() {
-    let p = Place::new();
+    let p = Place::toy();
     let npz = p
         .phantom("breastmnist", "medmnist", 120)
         .remove("breastmnist.npz")
@@ -540,7 +521,7 @@ fn medmnist_sets_share_a_folder_and_have_sizes() {
 
 #[test]
 fn a_process_that_ended_between_publication_and_list_is_carried_on() {
-    let p = Place::new();
+    let p = Place::toy();
     let all = aptos(&p);
     aptos_manifest(&p);
     fs::write(p.path("aptos2019.zip"), zip_of(all.clone())).unwrap();

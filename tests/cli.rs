@@ -1,90 +1,13 @@
 //! The binary from the outside: the way from data to table, what bad input says, and that nothing computed is lost.
 
+mod place;
+
 use assert_cmd::Command;
+use place::{Place, Said};
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// A folder to work in, with everything medft writes below it.
-struct Place(tempfile::TempDir);
-
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
+use std::path::PathBuf;
 
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, rel: &str) -> PathBuf {
-        self.0.path().join(rel)
-    }
-
-    fn medft(&self, args: &[&str]) -> Answer {
-        let out = Command::cargo_bin("medft")
-            .unwrap()
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .args(args)
-            .output()
-            .unwrap();
-        Answer {
-            code: out.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&out.stdout).into_owned(),
-            err: String::from_utf8_lossy(&out.stderr).into_owned(),
-        }
-    }
-
-    /// A study of a few seconds on one phantom set.
-    fn study(&self, name: &str, change: impl Fn(String) -> String) -> String {
-        let text = r#"
-title = "A short study"
-expected = "Nothing: it tests the program."
-preset = "faithful"
-scale = "tiny"
-datasets = ["aptos2019"]
-backbones = ["dinov2-b"]
-freeze = ["frozen", "unfrozen"]
-heads = ["linear", "mha"]
-seeds = [0]
-[protocol]
-resize = 72
-crop = 64
-epochs = 2
-batch = 16
-lr = 2e-3
-warmup = "none"
-validation_set = "all"
-"#;
-        fs::write(self.path(&format!("{name}.toml")), change(text.to_owned())).unwrap();
-        format!("./{name}.toml")
-    }
-
-    /// Files below a folder with their bytes, sorted; without what holds times.
-    fn files(&self, rel: &str) -> Vec<(PathBuf, Vec<u8>)> {
-        fn walk(dir: &Path, out: &mut Vec<(PathBuf, Vec<u8>)>) {
-            for e in fs::read_dir(dir).unwrap() {
-                let p = e.unwrap().path();
-                if p.is_dir() {
-                    walk(&p, out);
-                } else {
-                    out.push((p.clone(), fs::read(&p).unwrap()));
-                }
-            }
-        }
-        let mut out = Vec::new();
-        walk(&self.path(rel), &mut out);
-        out.sort();
-        out.into_iter()
-            .map(|(p, b)| (p.strip_prefix(self.path(rel)).unwrap().to_owned(), b))
-            .filter(|(p, _)| !p.ends_with("provenance.json") && !p.ends_with("DONE"))
-            .collect()
-    }
-
     /// A phantom set laid where a user's own data would be.
     fn own(&self, set: &str, folder: &str) -> PathBuf {
         let a = self.medft(&["data", "synth", set]);
@@ -95,9 +18,9 @@ validation_set = "all"
 }
 
 #[track_caller]
-fn complains(a: &Answer, code: i32, words: &[&str]) {
+fn complains(a: &Said, code: i32, words: &[&str]) {
     assert_eq!(a.code, code, "stdout: {}\nstderr: {}", a.out, a.err);
-    let all = format!("{}{}", a.out, a.err);
+    let all = a.all();
     for w in words {
         assert!(all.contains(w), "`{w}` is not in:\n{all}");
     }
@@ -143,7 +66,7 @@ fn threads_and_order_do_not_change_a_byte() {
     // The other place runs one cell first, with other threads everywhere.
     let out = Command::cargo_bin("medft")
         .unwrap()
-        .current_dir(b.0.path())
+        .current_dir(b.path(""))
         .env("RAYON_NUM_THREADS", "1")
         .args(["run", &s, "--workers", "8", "--only", "freeze=unfrozen,head=mha"])
         .output()
@@ -183,7 +106,7 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let mut hit = 0;
     for wait in [20, 60, 150, 300, 600, 900, 200, 700, 500, 400] {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
-            .current_dir(b.0.path())
+            .current_dir(b.path(""))
             .args(["run", &s, "--checkpoint-every", "0"])
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -210,7 +133,7 @@ fn an_interrupted_run_checkpoints_and_goes_on_to_the_same_bytes() {
     assert_eq!(a.medft(&[&["run", &s], &only[..]].concat()).code, 0);
     assert_eq!(b.medft(&["data", "synth", "aptos2019"]).code, 0);
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("medft"))
-        .current_dir(b.0.path())
+        .current_dir(b.path(""))
         .args(["run", &s, "--checkpoint-every", "0"])
         .args(only)
         .stderr(std::process::Stdio::null())
@@ -271,7 +194,7 @@ fn without_data_reproduce_says_what_is_missing_and_leaves_nothing() {
     let a = p.medft(&["reproduce", "paper", "--only", "dataset=ddsm"]);
     complains(&a, 1, &["ddsm", "weights", "dinov2-b", "how to get it"]);
     assert_eq!(
-        fs::read_dir(p.0.path()).unwrap().count(),
+        fs::read_dir(p.path("")).unwrap().count(),
         0,
         "nothing half-done is left behind"
     );

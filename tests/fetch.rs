@@ -1,10 +1,12 @@
 //! `medft weights fetch` against a server on 127.0.0.1 that plays the Hugging Face hub and a plain publisher, with every
 //! fault they can have. The files are a few kB; that they are no weights does not matter: they are judged by hash.
 
+mod place;
 mod server;
 
 use assert_cmd::Command;
-use server::{Ask, Reply, Said, Server, sha};
+use place::{Place, Said};
+use server::{Ask, Reply, Server, sha};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,30 +23,13 @@ fn bytes(n: usize) -> Vec<u8> {
     (0..n).map(next).collect()
 }
 
-/// A user's machine: a home, a cache, a weights folder and manifests of its own.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Self {
-        let p = Self(tempfile::tempdir().unwrap());
+    /// A user's machine: a home, a cache, a weights folder and manifests of its own.
+    fn toy() -> Self {
+        let p = Self::new().set("MEDFT_HTTP_BACKOFF_MS", "20");
         fs::create_dir_all(p.path("manifests/weights")).unwrap();
-        p
-    }
-
-    fn path(&self, rel: &str) -> PathBuf {
-        self.0.path().join(rel)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut c = Command::cargo_bin("medft").unwrap();
-        c.current_dir(self.0.path())
-            .env_clear()
-            .env("HOME", self.0.path())
-            .env("HF_HUB_CACHE", self.path("hub"))
-            .env("MEDFT_MANIFESTS", self.path("manifests"))
-            .env("MEDFT_HTTP_BACKOFF_MS", "20")
-            .args(args);
-        c
+        let (hub, manifests) = (p.path("hub"), p.path("manifests"));
+        p.set("HF_HUB_CACHE", hub).set("MEDFT_MANIFESTS", manifests)
     }
 
     fn run(&self, mut c: Command) -> Said {
@@ -163,7 +148,7 @@ fn walk(dir: &Path) -> Vec<String> {
 fn a_file_of_the_hub_lands_in_its_cache_and_the_token_stays_with_the_hub() {
     let content = bytes(100_000);
     let server = hub(content.clone(), |ask, b| Reply::file(ask, b, "e"));
-    let p = Place::new();
+    let p = Place::toy();
     p.hub_pin(&content);
     let mut c = p.command(&["weights", "fetch", "dinov2-b", "--json"]);
     c.env("HF_ENDPOINT", server.url()).env("HF_TOKEN", TOKEN);
@@ -212,7 +197,7 @@ fn a_named_revision_is_kept_as_a_reference_and_found_by_it() {
     let content = bytes(5000);
     let server = hub(content.clone(), |ask, b| Reply::file(ask, b, "e"));
     for (reference, line) in [("refs/pr/10", "ref = \"refs/pr/10\"\n"), ("main", "")] {
-        let p = Place::new();
+        let p = Place::toy();
         p.pin(&format!(
             "repo = \"org/toy\"\nrevision_unknown = \"t\"\n{line}url = \"unused\"\nsize_unknown = \"t\"\nsha256_unknown = \"t\""
         ));
@@ -233,7 +218,7 @@ fn a_named_revision_is_kept_as_a_reference_and_found_by_it() {
 fn what_the_hub_says_is_held_against_the_pin_before_the_first_byte() {
     let content = bytes(5000);
     let server = hub(content.clone(), |ask, b| Reply::file(ask, b, "e"));
-    let p = Place::new();
+    let p = Place::toy();
     let cases = [
         (content.len(), sha(b"other"), COMMIT, "sha256"),
         (content.len() + 1, sha(&content), COMMIT, "5001 bytes"),
@@ -271,7 +256,7 @@ fn cut_connections_are_continued_where_they_broke() {
             None => reply,
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.hub_pin(&content);
     let a = p.fetch(&server, &["--json"]);
     assert_eq!(a.code, 0, "{}", a.all());
@@ -297,7 +282,7 @@ fn a_later_process_goes_on_and_a_file_that_changed_meanwhile_is_not_mixed() {
             _ => Reply::file(ask, &content, "v1"),
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&first, &content);
     let a = p.fetch(&first, &[]);
     assert_eq!(a.code, 1, "{}", a.all());
@@ -325,7 +310,7 @@ fn a_later_process_goes_on_and_a_file_that_changed_meanwhile_is_not_mixed() {
             _ => Reply::file(ask, &other, "v2"),
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.pin(&format!(
         "url = \"{}/toy.bin\"\nsize_unknown = \"t\"\nsha256_unknown = \"t\"",
         second.url()
@@ -354,7 +339,7 @@ fn a_server_that_ignores_ranges_and_a_part_that_is_rubbish_do_no_harm() {
             }
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let a = p.fetch(&server, &[]);
     assert_eq!(a.code, 0, "{}", a.all());
@@ -366,7 +351,7 @@ fn a_server_that_ignores_ranges_and_a_part_that_is_rubbish_do_no_harm() {
         move |ask| Reply::file(ask, &content, "e")
     });
     for rubbish in [vec![7u8; 10_000], vec![7u8; 50_000], vec![7u8; 60_000]] {
-        let p = Place::new();
+        let p = Place::toy();
         p.plain_pin(&server, &content);
         fs::create_dir_all(p.part().parent().unwrap()).unwrap();
         fs::write(p.part(), rubbish).unwrap();
@@ -382,7 +367,7 @@ fn wrong_bytes_are_refused_and_deleted() {
     let mut wrong = content.clone();
     wrong[49_999] ^= 1;
     let server = hub(content.clone(), move |ask, _| Reply::file(ask, &wrong, "e"));
-    let p = Place::new();
+    let p = Place::toy();
     p.hub_pin(&content);
     let a = p.fetch(&server, &["--json"]);
     assert_eq!(a.code, 2, "{}", a.all());
@@ -396,7 +381,7 @@ fn wrong_bytes_are_refused_and_deleted() {
     // A wrong length is refused by the header.
     let long = bytes(50_001);
     let server = publisher(move |ask| Reply::file(ask, &long, "e"));
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let a = p.fetch(&server, &[]);
     assert_eq!(a.code, 2, "{}", a.all());
@@ -413,7 +398,7 @@ fn wrong_bytes_are_refused_and_deleted() {
         r.status = if ask.from().is_some() { 206 } else { 200 };
         r
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let a = p.fetch(&server, &[]);
     assert_ne!(a.code, 0, "{}", a.all());
@@ -433,7 +418,7 @@ fn refusals_say_what_to_do() {
                 .with("X-Error-Message", "Access to model org/toy is restricted")
                 .with("ETag", "\"x\"")
         });
-        let p = Place::new();
+        let p = Place::toy();
         p.hub_pin(&content);
         let mut c = p.command(&["weights", "fetch", "dinov2-b"]);
         c.env("HF_ENDPOINT", server.url());
@@ -461,7 +446,7 @@ fn servers_that_ask_to_wait_are_waited_for() {
             _ => Reply::file(ask, &content, "e"),
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let a = p.fetch(&server, &[]);
     assert_eq!(a.code, 0, "{}", a.all());
@@ -495,7 +480,7 @@ fn a_silent_server_counts_as_cut_and_a_slow_one_does_not() {
             _ => Reply::file(ask, &content, "e").pause(10_000, 100),
         }
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let mut c = p.command(&["weights", "fetch", "dinov2-b", "--json"]);
     c.env("MEDFT_HTTP_STALL_MS", "1000");
@@ -514,7 +499,7 @@ fn a_full_disk_names_the_file_and_what_is_needed() {
         let content = content.clone();
         move |ask| Reply::file(ask, &content, "e")
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     // The kernel's own full disk.
     fs::create_dir_all(p.part().parent().unwrap()).unwrap();
@@ -534,7 +519,7 @@ fn a_full_disk_names_the_file_and_what_is_needed() {
         r.length = Some(1 << 62);
         r
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.pin(&format!(
         "url = \"{}/toy.bin\"\nsize_unknown = \"t\"\nsha256_unknown = \"t\"",
         server.url()
@@ -552,7 +537,7 @@ fn a_full_disk_names_the_file_and_what_is_needed() {
 fn offline_means_no_request() {
     let content = bytes(1000);
     let server = hub(content.clone(), |ask, b| Reply::file(ask, b, "e"));
-    let p = Place::new();
+    let p = Place::toy();
     p.hub_pin(&content);
     let mut c = p.command(&["weights", "fetch", "dinov2-b"]);
     c.env("HF_ENDPOINT", server.url()).env("HF_HUB_OFFLINE", "1");
@@ -578,7 +563,7 @@ fn without_a_published_hash_the_first_one_seen_holds() {
         let (old, new) = (old.clone(), new.clone());
         move |ask| Reply::file(ask, if ask.nth == 0 { &old } else { &new }, "e")
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.pin(&format!(
         "url = \"{}/toy.bin\"\nsize_unknown = \"t\"\nsha256_unknown = \"nobody said\"",
         server.url()
@@ -609,7 +594,7 @@ fn two_processes_share_one_download() {
         let content = content.clone();
         move |ask| Reply::file(ask, &content, "e").pause(50_000, 1500)
     });
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &content);
     let answers: Vec<Said> = std::thread::scope(|s| {
         let runs: Vec<_> = (0..2).map(|_| s.spawn(|| p.fetch(&server, &[]))).collect();
@@ -626,7 +611,7 @@ fn two_processes_share_one_download() {
 #[test]
 fn endless_redirects_and_unknown_names_end() {
     let server = Server::start(|_| Reply::new(302).with("Location", "/toy.bin"));
-    let p = Place::new();
+    let p = Place::toy();
     p.plain_pin(&server, &bytes(10));
     let a = p.fetch(&server, &[]);
     assert_eq!(a.code, 1, "{}", a.all());
@@ -640,7 +625,7 @@ fn endless_redirects_and_unknown_names_end() {
 fn a_page_in_place_of_a_checkpoint_is_not_locked_as_first_seen() {
     for page in [&b"<!DOCTYPE html><html>Sign in to the network</html>"[..], b""] {
         let server = publisher(move |ask| Reply::file(ask, page, "e"));
-        let p = Place::new();
+        let p = Place::toy();
         p.pin(&format!(
             "url = \"{}/toy.bin\"\nsize_unknown = \"t\"\nsha256_unknown = \"t\"",
             server.url()

@@ -190,7 +190,10 @@ fn input(results: &Path) -> ReportInput {
             .map(|(name, title, outputs, several, metric)| DatasetFacts {
                 name: (*name).into(),
                 title: (*title).into(),
-                metric: (*metric).into(),
+                set: (*name).into(),
+                    plain_title: (*title).into(),
+                    split: "authors".into(),
+                    metric: (*metric).into(),
                 metric_title: metric.replace('_', " "),
                 classes: (0..*outputs)
                     .map(|k| if *several { format!("Long label & name {k}") } else { format!("C{k}") })
@@ -473,6 +476,133 @@ fn a_browser_finds_no_fault_on_a_phone() {
         };
         assert_eq!(between(&dom, "<p id=\"probe\">", "</p>"), format!("{width}: no fault"));
     }
+}
+
+/// A browser that is spoken to through its debugging pipe: JSON messages that end in a zero byte.
+struct Browser {
+    child: std::process::Child,
+    out: std::io::BufReader<std::process::ChildStdout>,
+    session: Option<String>,
+    sent: u64,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// `None` where chromium is not installed.
+    fn open(file: &Path) -> Option<Self> {
+        if !Command::new("chromium")
+            .arg("--version")
+            .output()
+            .is_ok_and(|o| o.status.success())
+        {
+            println!("skipped: needs chromium");
+            return None;
+        }
+        let profile = tempfile::tempdir().unwrap();
+        let flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking";
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                &format!(
+                    "exec chromium {flags} --remote-debugging-pipe \"--user-data-dir=$0\" 3<&0 4>&1 0</dev/null 1>&2"
+                ),
+            ])
+            .arg(profile.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut b = Self {
+            child,
+            out,
+            session: None,
+            sent: 0,
+            _profile: profile,
+        };
+        let url = format!("file://{}", file.display());
+        let target = b.call("Target.createTarget", serde_json::json!({ "url": url }))["targetId"].clone();
+        let attached = b.call(
+            "Target.attachToTarget",
+            serde_json::json!({ "targetId": target, "flatten": true }),
+        );
+        b.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
+        while b.ask("document.readyState + location.protocol") != "completefile:" {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Some(b)
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        use std::io::{BufRead, Write};
+        self.sent += 1;
+        let mut message = serde_json::json!({ "id": self.sent, "method": method, "params": params });
+        if let Some(s) = &self.session {
+            message["sessionId"] = s.as_str().into();
+        }
+        let pipe = self.child.stdin.as_mut().unwrap();
+        pipe.write_all(format!("{message}\0").as_bytes()).unwrap();
+        pipe.flush().unwrap();
+        loop {
+            let mut bytes = Vec::new();
+            self.out.read_until(0, &mut bytes).unwrap();
+            assert_eq!(bytes.pop(), Some(0), "chromium has ended");
+            let answer: Value = serde_json::from_slice(&bytes).unwrap();
+            if answer["id"] == self.sent {
+                assert!(answer["error"].is_null(), "{method}: {answer}");
+                return answer["result"].clone();
+            }
+        }
+    }
+
+    /// The value of an expression in the page, as text.
+    fn ask(&mut self, expression: &str) -> String {
+        let params = serde_json::json!({ "expression": format!("String({expression})") });
+        let answer = self.call("Runtime.evaluate", params);
+        answer["result"]["value"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{expression}: {answer}"))
+            .to_owned()
+    }
+
+    fn press(&mut self, key: &str, code: u32, text: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = serde_json::json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = text.into();
+            }
+            self.call("Input.dispatchKeyEvent", event);
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a reader without a mouse does: the first Tab offers to skip the head, Enter on a number opens where it comes from,
+/// Escape closes it and puts the focus back on the number.
+#[test]
+fn the_keyboard_opens_and_closes_what_is_behind_a_number() {
+    let Some(mut b) = Browser::open(&made().dir.join("index.html")) else {
+        return;
+    };
+    b.press("Tab", 9, "");
+    assert_eq!(b.ask("document.activeElement.className"), "skip");
+    b.ask("document.querySelector('button.cell').focus()");
+    let opens = b.ask("document.activeElement.getAttribute('popovertarget')");
+    let open = "(document.querySelector(':popover-open') ?? {id: 'none'}).id";
+    assert_eq!(b.ask(open), "none");
+    b.press("Enter", 13, "\r");
+    assert_eq!(b.ask(open), opens);
+    assert_eq!(b.ask("document.activeElement.className"), "close");
+    b.press("Escape", 27, "");
+    assert_eq!(b.ask(open), "none");
+    assert_eq!(b.ask("document.activeElement.getAttribute('popovertarget')"), opens);
 }
 
 #[test]

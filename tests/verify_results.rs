@@ -1,60 +1,35 @@
 //! An edited number is found and named, wherever it stands; and two folders of results are held against each other.
 
-use assert_cmd::Command;
+mod place;
+
 use medft::results::{Metrics, read_record, write_record};
+use place::{Place, Said};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    /// A place where the short study has been run, to its report.
+    /// A place where a short study has been run, to its report.
     fn with_results(change: impl Fn(String) -> String) -> Self {
-        let p = Self(tempfile::tempdir().unwrap());
-        let text = r#"
-title = "A short study"
-expected = "Nothing: it tests the program."
-preset = "faithful"
-scale = "tiny"
-datasets = ["aptos2019"]
-backbones = ["dinov2-b"]
-freeze = ["frozen"]
-heads = ["linear"]
-seeds = [0, 1]
-[protocol]
-resize = 72
-crop = 64
-epochs = 2
-batch = 16
-lr = 2e-3
-warmup = "none"
-validation_set = "all"
-"#;
-        fs::write(p.path("short.toml"), change(text.to_owned())).unwrap();
-        let (code, out) = p.medft(&["reproduce", "./short.toml"]);
-        assert_eq!(code, 0, "{out}");
+        let p = Self::new();
+        let two_seeds = |t: String| {
+            t.replace(r#"["frozen", "unfrozen"]"#, r#"["frozen"]"#)
+                .replace(r#"["linear", "mha"]"#, r#"["linear"]"#)
+                .replace("seeds = [0]", "seeds = [0, 1]")
+        };
+        p.study("short", |t| change(two_seeds(t)));
+        let a = p.medft(&["reproduce", "./short.toml"]);
+        assert_eq!(a.code, 0, "{}", a.all());
         p
     }
 
-    fn path(&self, rel: &str) -> PathBuf {
-        self.0.path().join(rel)
-    }
-
     /// Exit code, and what was said on stdout and stderr.
-    fn medft(&self, args: &[&str]) -> (i32, String) {
-        let out = Command::cargo_bin("medft")
-            .unwrap()
-            .current_dir(self.0.path())
-            .env_clear()
-            .args(args)
-            .output()
-            .unwrap();
-        let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
-        (out.status.code().unwrap_or(-1), said.concat())
+    fn says(&self, args: &[&str]) -> (i32, String) {
+        let a = self.medft(args);
+        (a.code, a.all())
     }
 
     fn verify(&self) -> (i32, String) {
-        self.medft(&["verify-results", "./short.toml"])
+        self.says(&["verify-results", "./short.toml"])
     }
 
     /// The folder of one run.
@@ -118,7 +93,7 @@ fn an_edited_number_anywhere_is_found_and_named() {
         "{said}"
     );
     assert_eq!(
-        p.medft(&["verify-results"]).0,
+        p.medft(&["verify-results"]).code,
         0,
         "all folders of results, the study of one being unknown by its name"
     );
@@ -229,7 +204,7 @@ fn a_report_of_other_records_is_told_from_an_edited_one_and_data_are_not_needed(
         said.contains("one of other records") && !said.contains("as the records give"),
         "{said}"
     );
-    let (code, said) = p.medft(&["verify-results", "shrot"]);
+    let (code, said) = p.says(&["verify-results", "shrot"]);
     assert!(code == 2 && said.contains("shrot"), "{said}");
 }
 
@@ -238,23 +213,52 @@ fn two_folders_of_the_same_runs_agree_and_of_other_ones_say_what_differs() {
     let (a, b) = (Place::with_results(|t| t), Place::with_results(|t| t));
     let other = Place::with_results(|t| t.replace("lr = 2e-3", "lr = 1e-3"));
     let folder = |p: &Place| p.path("results/short").display().to_string();
-    let (code, said) = a.medft(&["compare", &folder(&a), &folder(&b)]);
+    let (code, said) = a.says(&["compare", &folder(&a), &folder(&b)]);
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("identical") && said.contains("2 pairs") && said.contains("1 reproduced"),
         "{said}"
     );
-    let (_, said) = a.medft(&["compare", &folder(&a), &folder(&other)]);
+    let (_, said) = a.says(&["compare", &folder(&a), &folder(&other)]);
     assert!(
         said.contains("lr 0.002 / 0.001") && said.contains("not paired"),
         "{said}"
     );
-    let (code, said) = a.medft(&["compare", &folder(&a), "nowhere"]);
+    let (code, said) = a.says(&["compare", &folder(&a), "nowhere"]);
     assert!(
         code == 2 && said.contains("nowhere") && said.contains("a folder of results"),
         "{said}"
     );
     fs::write(a.run().join("epochs.json"), "{}").unwrap();
-    let (code, said) = a.medft(&["compare", &folder(&a), &folder(&b)]);
+    let (code, said) = a.says(&["compare", &folder(&a), &folder(&b)]);
     assert!(code == 2 && said.contains("epochs.json"), "{said}");
+}
+
+/// The whole report, resampling included, made with one thread and with five: the same bytes in every file.
+#[test]
+fn threads_change_no_byte_of_a_report() {
+    let p = Place::with_results(|t| t);
+    let render = |threads: &str| {
+        fs::remove_dir_all(p.path("results/.cache/bootstrap")).unwrap();
+        let folder = format!("reports-{threads}");
+        let mut c = p.command(&[
+            "report",
+            "./short.toml",
+            "--replicates",
+            "200",
+            "--reports-dir",
+            &folder,
+        ]);
+        let a = Said::by(c.env("RAYON_NUM_THREADS", threads).env("POLARS_MAX_THREADS", threads));
+        assert_eq!(a.code, 0, "{}", a.all());
+        p.files("reports/short")
+    };
+    let one = render("1");
+    let five = render("5");
+    assert!(one.len() > 20, "{} files", one.len());
+    let names = |all: &[(PathBuf, Vec<u8>)]| all.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&one), names(&five));
+    for (a, b) in one.iter().zip(&five) {
+        assert!(a.1 == b.1, "{} differs", a.0.display());
+    }
 }

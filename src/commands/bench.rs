@@ -56,7 +56,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             }
             r
         }
-        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => files(c, a)?,
+        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => files(a)?,
     };
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&r)?);
@@ -76,7 +76,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
 }
 
 fn report(
-    c: &Context,
+    device: &Device,
     a: &BenchArgs,
     subject: String,
     batch: usize,
@@ -92,7 +92,7 @@ fn report(
         batch,
         steps: seconds.len(),
         threads: rayon::current_num_threads(),
-        device: format!("{:?}", c.global.device).to_lowercase(),
+        device: crate::device::name(device),
         images_per_s: batch as f64 / median,
         seconds_median: median,
         seconds_min: seconds[0],
@@ -157,7 +157,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     cpu.sort_by(f64::total_cmp);
     Ok(Report {
         cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
-        ..report(c, a, subject, b, seconds, None)
+        ..report(&device, a, subject, b, seconds, None)
     })
 }
 
@@ -176,7 +176,7 @@ fn cpu_seconds() -> Option<f64> {
 }
 
 /// Decoding, augmenting and hashing, one thread a file.
-fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
+fn files(a: &BenchArgs) -> Result<Report> {
     let keep;
     let dir: &Path = match &a.images {
         Some(d) => d,
@@ -230,7 +230,7 @@ fn files(c: &Context, a: &BenchArgs) -> Result<Report> {
     }
     let bytes = (a.what == BenchWhat::Hash).then_some(bytes);
     Ok(report(
-        c,
+        &Device::Cpu,
         a,
         format!("{} files, one thread", paths.len()),
         paths.len(),

@@ -5,9 +5,8 @@ use crate::results::crate_versions;
 use anyhow::Result;
 
 pub fn run(c: &Context) -> Result<u8> {
-    let device = match c.device() {
-        Ok(candle_core::Device::Cpu) => "cpu".to_owned(),
-        Ok(d) => format!("{:?}", d.location()),
+    let device = match c.global.device.open() {
+        Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
         Err(e) => e.to_string(),
     };
     let vector = match crate::model::layers::cpu::vector_level() {

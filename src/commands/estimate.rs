@@ -4,8 +4,8 @@
 
 use super::Context;
 use super::inputs::Inventory;
-use crate::cli::DeviceWord;
 use crate::data::registry;
+use crate::device;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
@@ -41,12 +41,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine with the device that is asked for.
+    /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
     pub fn this(c: &Context) -> Self {
         Self {
-            device: match c.global.device {
-                DeviceWord::Auto | DeviceWord::Cpu => "cpu".to_owned(),
-                DeviceWord::Cuda(n) => format!("cuda:{n}"),
+            device: match c.global.device.open() {
+                Ok(all) => device::name(&all[0]),
+                Err(_) => c.global.device.to_string(),
             },
             cpu: cpu_name(),
             threads: rayon::current_num_threads() as u32,

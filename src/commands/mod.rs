@@ -16,11 +16,12 @@ mod plan;
 mod report;
 mod reproduce;
 mod run;
+mod schedule;
 mod ui;
 mod verify_results;
 mod weights;
 
-use crate::cli::{Cli, DeviceWord, Global, StudyArgs, Verb};
+use crate::cli::{Cli, Global, StudyArgs, Verb};
 use crate::error::BadInput;
 use crate::manifest::Catalogue;
 use crate::study::{Filter, Known, RunSpec, Study};
@@ -117,24 +118,22 @@ impl Context {
         Ok((study, runs))
     }
 
-    /// The device to compute on.
+    /// The device to compute on, for commands that use one.
     ///
     /// # Errors
-    /// [`BadInput`] where a GPU was asked for and there is none.
+    /// [`BadInput`] where a GPU was asked for and there is none, or several were.
     pub fn device(&self) -> Result<Device> {
-        match self.global.device {
-            // Training has no CUDA path yet, so `auto` does not choose one.
-            DeviceWord::Cpu | DeviceWord::Auto => Ok(Device::Cpu),
-            DeviceWord::Cuda(n) => Device::new_cuda(n).map_err(|e| {
-                BadInput::new(
-                    format!("--device cuda:{n}"),
-                    "a CUDA device and a binary built with it",
-                    e.to_string().lines().next().unwrap_or("none").to_owned(),
-                    "Use --device cpu, or build with `--features cuda` on a machine with a driver.",
-                )
-                .into()
-            }),
+        let mut all = self.global.device.open()?;
+        if all.len() > 1 {
+            return Err(BadInput::new(
+                format!("--device {}", self.global.device),
+                "one device",
+                format!("{} devices", all.len()),
+                "Name one; `run` and `reproduce` alone use several.",
+            )
+            .into());
         }
+        Ok(all.remove(0))
     }
 
     /// Threads that decode and augment.

@@ -1,7 +1,7 @@
 //! `medft reproduce`: verify data → verify weights → run what is missing → report → compare.
 
 use super::plan::Plan;
-use super::run::fit_all;
+use super::schedule::fit_all;
 use super::{Context, INTERRUPTED, inputs, report};
 use crate::cli::ReportArgs;
 use crate::study::Scale;

@@ -32,6 +32,16 @@ pub struct Score {
 }
 
 impl Score {
+    /// Values that come from no run of their own.
+    pub(super) fn derived(planned: usize, values: Vec<f64>, seeds: Vec<u64>) -> Self {
+        Self {
+            planned,
+            values,
+            seeds,
+            ..Self::default()
+        }
+    }
+
     /// Number of seeds with a finite value.
     pub fn n(&self) -> usize {
         self.values.len()

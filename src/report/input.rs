@@ -11,8 +11,14 @@ use std::path::PathBuf;
 pub struct DatasetFacts {
     /// The word in studies; also the stem of the table's files.
     pub name: String,
-    /// As printed.
+    /// As printed, with the split where the study has several of the data set.
     pub title: String,
+    /// The data set's own word, whatever the split.
+    pub set: String,
+    /// As printed, without the split.
+    pub plain_title: String,
+    /// The split rule's word.
+    pub split: String,
     /// Key of the metric that counts, as in the records.
     pub metric: String,
     /// As printed.

@@ -23,6 +23,7 @@ mod rendered;
 mod results_json;
 pub mod sampled;
 pub mod seal;
+mod splits;
 mod summary;
 pub mod table;
 mod table_csv;
@@ -75,6 +76,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .datasets
         .iter()
         .map(|d| table::Table::of_dataset(input, &cells, d))
+        .chain(splits::tables(input, &cells))
         .collect::<Vec<_>>();
     let comparisons = compare::compare(input, &cells);
     let fits = regimes::fits(input, &cells);

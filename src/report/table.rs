@@ -183,7 +183,11 @@ impl Table {
             keys: vec![("freeze".into(), freeze.to_string()), ("head".into(), head.to_string())],
             ..plain(head_title(*head), ColumnKind::Score)
         }));
-        columns.extend(devices.iter().map(|d| plain(&hours_title(d), ColumnKind::Number)));
+        columns.extend(
+            devices
+                .iter()
+                .map(|d| plain(&hours_title(d, &devices), ColumnKind::Number)),
+        );
         let mut rows = Vec::<Row>::new();
         for b in backbones() {
             let scores: Vec<_> = regimes.iter().map(|&r| score(&b.name, r)).collect();
@@ -219,23 +223,21 @@ impl Table {
                 cells: row,
             });
         }
-        let mut table = Self {
-            name: dataset.name.clone(),
-            label: label(&format!("{}-{}", input.study, dataset.name)),
-            title: dataset.title.clone(),
-            metric: dataset.metric_title.clone(),
-            warning: input.warning().map(str::to_owned),
-            protocol: input.protocol.sentence(),
-            places: PLACES,
-            groups: groups(&columns),
-            columns,
-            rows,
-            reading: vec![
-                "Mean ± sample standard deviation over seeds (number of seeds); per column best in bold, second underlined, ties decided as printed"
-                    .to_owned(),
-            ],
-            notes: Vec::new(),
-        };
+        let mut reading = vec![
+            "Mean ± sample standard deviation over seeds (number of seeds); per column best in bold, second underlined, ties decided as printed"
+                .to_owned(),
+        ];
+        reading.extend(hours_reading(&devices));
+        let mut table = Self::blank(
+            input,
+            (
+                dataset.name.clone(),
+                label(&format!("{}-{}", input.study, dataset.name)),
+            ),
+            (dataset.title.clone(), dataset.metric_title.clone()),
+            (columns, rows),
+            reading,
+        );
         table.widths(devices.len());
         table.rank();
         let tests = regimes.iter().enumerate().filter_map(|(k, &r)| {
@@ -246,6 +248,43 @@ impl Table {
         table.explain(test, input.alpha);
         table.mark();
         table
+    }
+
+    /// A table of scores whose columns are not ranked.
+    pub(super) fn new(
+        input: &ReportInput,
+        names: (String, String),
+        titles: (String, String),
+        body: (Vec<Column>, Vec<Row>),
+        reading: Vec<String>,
+    ) -> Self {
+        let mut table = Self::blank(input, names, titles, body, reading);
+        table.widths(0);
+        table.mark();
+        table
+    }
+
+    fn blank(
+        input: &ReportInput,
+        (name, label): (String, String),
+        (title, metric): (String, String),
+        (columns, rows): (Vec<Column>, Vec<Row>),
+        reading: Vec<String>,
+    ) -> Self {
+        Self {
+            name,
+            label,
+            title,
+            metric,
+            warning: input.warning().map(str::to_owned),
+            protocol: input.protocol.sentence(),
+            places: PLACES,
+            groups: groups(&columns),
+            columns,
+            rows,
+            reading,
+            notes: Vec::new(),
+        }
     }
 
     /// Decimals of the hours (three significant digits of the largest) and the widest number of every column.
@@ -376,7 +415,7 @@ impl Cell {
     }
 }
 
-fn plain(title: &str, kind: ColumnKind) -> Column {
+pub(super) fn plain(title: &str, kind: ColumnKind) -> Column {
     Column {
         title: title.to_owned(),
         group: String::new(),
@@ -393,15 +432,27 @@ fn params_places(params: Option<u64>) -> usize {
     if params.is_some_and(|p| p < 1_000_000) { 3 } else { 1 }
 }
 
-/// What computed, as the heading of its hours.
-fn hours_title(device: &str) -> String {
-    match device {
-        "cpu" => "CPU-hours".to_owned(),
-        gpu => format!("GPU-hours ({gpu})"),
+/// The heading of a device's hours. A GPU's name is long: it stands below the table.
+fn hours_title(device: &str, all: &BTreeSet<&str>) -> String {
+    let mut gpus = all.iter().filter(|d| **d != "cpu");
+    match gpus.clone().count() {
+        _ if device == "cpu" => "CPU-hours".to_owned(),
+        1 => "GPU-hours".to_owned(),
+        _ => format!(
+            "GPU-hours {}",
+            letters(gpus.position(|d| *d == device).unwrap_or(0)).to_uppercase()
+        ),
     }
 }
 
-fn score_cell(score: Option<&Score>) -> ScoreCell {
+/// Which GPU a heading means.
+fn hours_reading(all: &BTreeSet<&str>) -> Option<String> {
+    let gpus = || all.iter().filter(|d| **d != "cpu");
+    let names: Vec<String> = gpus().map(|d| format!("{}: {d}", hours_title(d, all))).collect();
+    (!names.is_empty()).then(|| names.join("; "))
+}
+
+pub(super) fn score_cell(score: Option<&Score>) -> ScoreCell {
     let none = Score::default();
     let (s, unplanned) = score.map_or((&none, true), |s| (s, false));
     ScoreCell {
@@ -516,6 +567,20 @@ mod tests {
             [0, 999, 1000, 22_349, 1_000_000].map(thousands),
             ["0", "999", "1,000", "22,349", "1,000,000"]
         );
+    }
+
+    #[test]
+    fn a_gpu_is_named_below_the_table() {
+        let one = BTreeSet::from(["cpu", "NVIDIA H100 80GB HBM3"]);
+        assert_eq!(hours_title("cpu", &one), "CPU-hours");
+        assert_eq!(hours_title("NVIDIA H100 80GB HBM3", &one), "GPU-hours");
+        assert_eq!(hours_reading(&one).unwrap(), "GPU-hours: NVIDIA H100 80GB HBM3");
+        let two = BTreeSet::from(["NVIDIA A100", "NVIDIA H200"]);
+        assert_eq!(
+            hours_reading(&two).unwrap(),
+            "GPU-hours A: NVIDIA A100; GPU-hours B: NVIDIA H200"
+        );
+        assert_eq!(hours_reading(&BTreeSet::from(["cpu"])), None);
     }
 
     #[test]

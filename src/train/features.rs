@@ -258,11 +258,15 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     }
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
-        ("features", 2, env!("CARGO_PKG_VERSION")),
+        ("features", 3, env!("CARGO_PKG_VERSION")),
         (&s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,
-        crate::model::layers::cpu::vector_level(),
+        // Another device, or other vector instructions, may round the rows otherwise.
+        (
+            crate::device::name(job.device),
+            crate::model::layers::cpu::vector_level(),
+        ),
         indices,
     ))?;
     Ok(fsio::sha256_hex(text.as_bytes()))

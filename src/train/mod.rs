@@ -152,7 +152,7 @@ pub enum Progress {
 }
 
 /// Fits runs; the real one uses candle, the scripted one lets scheduling, crash and report tests run in milliseconds.
-pub trait Trainer {
+pub trait Trainer: Sync {
     /// Fits one run, or several that differ in nothing but the head of a frozen backbone; one outcome a job, in order. The
     /// results are the same bytes as when each is fitted alone.
     ///

@@ -194,36 +194,6 @@ fn send(mut stream: &TcpStream, ask: &Ask, reply: &Reply) -> std::io::Result<()>
     stream.write_all(after)
 }
 
-/// What the binary said.
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-    pub seconds: f64,
-}
-
-impl Said {
-    /// Runs a command to its end.
-    pub fn by(command: &mut assert_cmd::Command) -> Self {
-        let start = std::time::Instant::now();
-        let out = command.output().unwrap();
-        Self {
-            code: out.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&out.stdout).into_owned(),
-            err: String::from_utf8_lossy(&out.stderr).into_owned(),
-            seconds: start.elapsed().as_secs_f64(),
-        }
-    }
-
-    pub fn all(&self) -> String {
-        format!("{}{}", self.out, self.err)
-    }
-
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.all()))
-    }
-}
-
 /// SHA-256 in lower-case hex.
 pub fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()

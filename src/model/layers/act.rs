@@ -1,6 +1,7 @@
 //! Activations: GELU by erf, QuickGELU, SwiGLU's gate.
 
 use super::cpu::{Out, Real, par_rows, simd_fn, slice};
+use super::cuda;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
@@ -167,20 +168,18 @@ impl CustomOp1 for Activation {
 
 /// GELU with the exact erf, any shape.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Activation(Act::GeluErf))
-    } else {
-        x.gelu_erf()
+    if cuda::wanted(x) {
+        return cuda::activation("gelu", x);
     }
+    x.contiguous()?.apply_op1(Activation(Act::GeluErf))
 }
 
 /// `x · sigmoid(1.702 x)`, OpenAI CLIP's approximation, any shape.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Activation(Act::QuickGelu))
-    } else {
-        x / ((x * -1.702)?.exp()? + 1.0)?
+    if cuda::wanted(x) {
+        return cuda::activation("quick_gelu", x);
     }
+    x.contiguous()?.apply_op1(Activation(Act::QuickGelu))
 }
 
 struct SiluMul;
@@ -247,9 +246,8 @@ impl CustomOp2 for SiluMul {
 
 /// `silu(x) ⊙ z`, equal shapes: the gate of SwiGLU.
 pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op2(&z.contiguous()?, SiluMul)
-    } else {
-        x.silu()? * z
+    if cuda::wanted(x) {
+        return cuda::silu_mul(x, z);
     }
+    x.contiguous()?.apply_op2(&z.contiguous()?, SiluMul)
 }

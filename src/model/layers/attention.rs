@@ -5,48 +5,43 @@
 //! (B, N, 3·H·d) projection is read and its gradient is written in place, without a copy or a transpose.
 
 use super::cpu::{self, Out, Ptr, Real, lane_max, lane_sum, simd_fn};
+use super::cuda;
 use super::gemm::{
     Affine, InPlace, PackedRight, Plain, of, pack_right, packed_len, product_rows, transposed, with_scratch,
 };
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// Attention over a packed projection `qkv` (B, N, 3·H·d), laid out as q | k | v, each (H, d); scale 1/√d.
 /// Returns (B, N, H·d).
 pub fn attention_packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (b, n, c) = qkv.dims3()?;
+    let (_, _, c) = qkv.dims3()?;
     if !c.is_multiple_of(3 * heads) {
         bail!("attention: a width of {c} does not split into q, k, v of {heads} heads");
     }
-    let d = c / 3 / heads;
-    if qkv.device().is_cpu() {
-        return qkv.contiguous()?.apply_op1(Packed {
-            heads,
-            stats: OnceLock::new(),
-        });
+    if cuda::wanted(qkv) {
+        return cuda::attention_packed(qkv, heads);
     }
-    let qkv = qkv.reshape((b, n, 3, heads, d))?;
-    let part = |i| qkv.narrow(2, i, 1)?.squeeze(2);
-    attention(&part(0)?, &part(1)?, &part(2)?)
+    qkv.contiguous()?.apply_op1(Packed {
+        heads,
+        stats: OnceLock::new(),
+    })
 }
 
 /// Attention of `q` (B, N, H, d) over `k`, `v` (B, M, H, d); scale 1/√d. Returns (B, N, H·d).
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (b, n, h, d) = q.dims4()?;
+    let (b, _, h, d) = q.dims4()?;
     let m = k.dim(1)?;
     if k.dims() != [b, m, h, d] || v.dims() != k.dims() {
         bail!("attention: q {:?}, k {:?}, v {:?}", q.dims(), k.dims(), v.dims());
     }
-    if q.device().is_cpu() {
-        let op = Separate { stats: OnceLock::new() };
-        return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op);
+    if cuda::wanted(q) {
+        return cuda::attention(q, k, v);
     }
-    let t = |x: &Tensor| x.transpose(1, 2)?.contiguous();
-    let scores = (t(q)?.matmul(&t(k)?.transpose(2, 3)?.contiguous()?)? * (1.0 / (d as f64).sqrt()))?;
-    let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    p.matmul(&t(v)?)?.transpose(1, 2)?.contiguous()?.reshape((b, n, h * d))
+    let op = Separate { stats: OnceLock::new() };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
 /// A (B, L, H, d) operand in memory; the last axis is contiguous. Strides in elements.

@@ -2,6 +2,7 @@
 
 use super::act::{gelu_grad_times, gelu_rows};
 use super::cpu::{self, Real, filled, par_columns, slice};
+use super::cuda;
 use super::gemm::{Affine, Plain, Rows, Transposed, of, product, transposed};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -26,33 +27,26 @@ impl Linear {
 
     /// `(…, in)` → GELU (erf) of `(…, out)`.
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
-        match (&self.bias, x.device().is_cpu()) {
-            (Some(b), true) => fused(x, &self.weight, b, true),
-            _ => super::gelu(&self.forward(x)?),
+        if cuda::wanted(x) {
+            return cuda::linear(x, &self.weight, self.bias.as_ref(), Some("gelu"));
+        }
+        match &self.bias {
+            Some(b) => fused(x, &self.weight, b, true),
+            None => super::gelu(&self.forward(x)?),
         }
     }
 }
 
 /// `x (…, in) · weightᵀ (in, out) + bias`; differentiable in all three.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        return match bias {
-            Some(b) => fused(x, weight, b, false),
-            // Shape (0): the op sees "no bias", and no gradient is formed for it.
-            None => fused(x, weight, &Tensor::zeros(0, x.dtype(), x.device())?, false),
-        };
+    if cuda::wanted(x) {
+        return cuda::linear(x, weight, bias, None);
     }
-    let (rows, dims) = (x.elem_count() / x.dim(candle_core::D::Minus1)?, x.dims().to_vec());
-    let y = x.reshape((rows, *dims.last().unwrap_or(&1)))?.matmul(&weight.t()?)?;
-    let y = match bias {
-        Some(b) => y.broadcast_add(b)?,
-        None => y,
-    };
-    let mut out = dims;
-    if let Some(l) = out.last_mut() {
-        *l = weight.dim(0)?;
+    match bias {
+        Some(b) => fused(x, weight, b, false),
+        // Shape (0): the op sees "no bias", and no gradient is formed for it.
+        None => fused(x, weight, &Tensor::zeros(0, x.dtype(), x.device())?, false),
     }
-    y.reshape(out)
 }
 
 fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Result<Tensor> {

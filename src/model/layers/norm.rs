@@ -1,9 +1,10 @@
 //! LayerNorm and RMSNorm over the last axis, with their own backward (candle's fused ones cut the graph).
 
 use super::cpu::{Out, Real, lane_sum, par_columns, par_rows, simd_fn, slice};
+use super::cuda;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// LayerNorm over the last axis; weight and bias (D).
 #[derive(Debug, Clone)]
@@ -20,18 +21,21 @@ impl LayerNorm {
 
     /// `(…, D)` → `(…, D)`; biased variance, as torch.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
-            return x.contiguous()?.apply_op3(
-                &self.weight.contiguous()?,
-                &self.bias.contiguous()?,
-                LayerNormOp { eps: self.eps },
-            );
+        self.forward_as(x, cuda::compute_type(x))
+    }
+
+    /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
+    pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_as(x, cuda::computed_in(x.dtype()))
+    }
+
+    fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
+        if cuda::wanted(x) {
+            return cuda::layer_norm(x, &self.weight, &self.bias, self.eps, out);
         }
-        let c = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let var = c.sqr()?.mean_keepdim(D::Minus1)?;
-        c.broadcast_div(&(var + self.eps)?.sqrt()?)?
-            .broadcast_mul(&self.weight)?
-            .broadcast_add(&self.bias)
+        let op = LayerNormOp { eps: self.eps };
+        x.contiguous()?
+            .apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op)
     }
 }
 
@@ -49,13 +53,20 @@ impl RmsNorm {
 
     /// `(…, D)` → `(…, D)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
-            return x
-                .contiguous()?
-                .apply_op2(&self.weight.contiguous()?, RmsNormOp { eps: self.eps });
+        self.forward_as(x, cuda::compute_type(x))
+    }
+
+    /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
+    pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_as(x, cuda::computed_in(x.dtype()))
+    }
+
+    fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
+        if cuda::wanted(x) {
+            return cuda::rms_norm(x, &self.weight, self.eps, out);
         }
-        let ms = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(ms + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)
+        x.contiguous()?
+            .apply_op2(&self.weight.contiguous()?, RmsNormOp { eps: self.eps })
     }
 }
 

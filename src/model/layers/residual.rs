@@ -1,18 +1,26 @@
 //! `x + γ ⊙ y`: a residual branch with LayerScale in one pass.
 
 use super::cpu::{Out, Real, par_columns, par_rows, simd_fn, slice};
+use super::cuda;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D).
 pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?
-            .apply_op3(&y.contiguous()?, &gamma.contiguous()?, AddScaled)
-    } else {
-        x + y.broadcast_mul(gamma)?
+    if cuda::wanted(x) {
+        return cuda::add_scaled(x, y, gamma);
     }
+    x.contiguous()?
+        .apply_op3(&y.contiguous()?, &gamma.contiguous()?, AddScaled)
+}
+
+/// `x + y`, equal shapes: a residual branch without LayerScale. Where `y` has 16 bits, the sum is float32.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if cuda::wanted(x) {
+        return cuda::add(x, y);
+    }
+    x + y
 }
 
 simd_fn! {

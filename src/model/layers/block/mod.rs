@@ -9,6 +9,7 @@ mod forward;
 
 use super::act::Act;
 use super::attention::{self, attention_packed};
+use super::cuda;
 use super::linear::{Linear, with_cpu};
 use super::norm::LayerNorm;
 use super::recompute::{put_aside, recompute};
@@ -42,7 +43,7 @@ impl TransformerBlock {
     /// # Errors
     /// Where shapes do not fit.
     pub fn forward(&self, x: &Tensor, checkpointing: bool) -> Result<Tensor> {
-        let fused = x.device().is_cpu()
+        let fused = !cuda::wanted(x)
             && self
                 .tensors()
                 .iter()
@@ -71,6 +72,9 @@ impl TransformerBlock {
         let y = self.norm2.forward(&x)?;
         let y = match self.act {
             Act::GeluErf => self.fc1.forward_gelu(&y)?,
+            Act::QuickGelu if cuda::wanted(&y) => {
+                cuda::linear(&y, &self.fc1.weight, self.fc1.bias.as_ref(), Some("quick_gelu"))?
+            }
             Act::QuickGelu => quick_gelu(&self.fc1.forward(&y)?)?,
         };
         residual(&x, &self.fc2.forward(&y)?, self.ls2.as_ref())
@@ -116,7 +120,7 @@ impl TransformerBlock {
 fn residual(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>) -> Result<Tensor> {
     match gamma {
         Some(g) => add_scaled(x, y, g),
-        None => x + y,
+        None => super::add(x, y),
     }
 }
 

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# What needs the CUDA toolkit (see cuda-env.sh): build | check | test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+kit=$target/cuda-kit
+
+# The newest test program of that name.
+program() { find "$target/release/deps" -maxdepth 1 -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-; }
+
+build() {
+  eval "$(scripts/cuda-env.sh)"
+  cargo build --release --features cuda --bin medft
+  cargo test --release --features cuda --test cuda --no-run
+  # A folder that can be carried to a machine without Rust.
+  rm -rf "$kit" && mkdir -p "$kit"
+  strip -o "$kit/medft" "$target/release/medft"
+  strip -o "$kit/cuda" "$(program cuda)"
+  echo "built: $kit/medft and $kit/cuda ($(du -sh "$kit" | cut -f1))"
+}
+
+check() {
+  eval "$(scripts/cuda-env.sh)"
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+  for source in src/model/layers/cuda/kernels/*.cu; do
+    for arch in 80 90; do
+      "$NVCC" -cubin -O3 -std=c++17 -arch="sm_$arch" -o "$out/kernel.cubin" "$source"
+      echo "$source: sm_$arch, $(stat -c %s "$out/kernel.cubin") bytes"
+    done
+  done
+  cargo check --release --features cuda --all-targets
+}
+
+# Programs that `build` has made are used where cargo is missing.
+run_tests() {
+  if command -v cargo >/dev/null; then build >&2; fi
+  [ -x "$kit/medft" ] || { echo "no $kit/medft: run \`make cuda\` first, on a machine with cargo, and bring $kit here" >&2; exit 1; }
+  "$kit/medft" doctor
+  MEDFT_FIXTURES="$PWD/tests/fixtures" "$kit/cuda" --nocapture --test-threads 1
+  "${PYTHON:-python3}" benches/compare_cuda.py --medft "$kit/medft" ${PEAK_TFLOPS:+--peak-tflops "$PEAK_TFLOPS"}
+}
+
+case "${1:-}" in
+  build) build ;;
+  check) check ;;
+  test) run_tests ;;
+  *) echo "usage: scripts/cuda.sh build | check | test" >&2; exit 2 ;;
+esac

@@ -1,0 +1,125 @@
+//! Where to compute: the words of `--device`, and what a device is called in records.
+
+use crate::error::BadInput;
+use anyhow::Result;
+use candle_core::Device;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+/// Devices as typed: `auto`, `cpu`, `cuda`, `cuda:1` or `cuda:0,1,…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceWord {
+    /// The first GPU where the binary can use one, else the CPU.
+    Auto,
+    Cpu,
+    /// GPUs by number, each named once; several runs go side by side, each on its own GPU.
+    Cuda(Vec<usize>),
+}
+
+impl FromStr for DeviceWord {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let wrong = || format!("`{s}` is not auto, cpu, cuda:N or cuda:N,M,… with each GPU named once");
+        let numbers = match s {
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => "0",
+            s => s.strip_prefix("cuda:").ok_or_else(wrong)?,
+        };
+        let numbers: Vec<usize> = numbers
+            .split(',')
+            .map(|n| n.parse().map_err(|_| wrong()))
+            .collect::<Result<_, _>>()?;
+        if numbers.iter().collect::<BTreeSet<_>>().len() != numbers.len() {
+            return Err(wrong());
+        }
+        Ok(Self::Cuda(numbers))
+    }
+}
+
+impl fmt::Display for DeviceWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => {
+                let n: Vec<String> = n.iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", n.join(","))
+            }
+        }
+    }
+}
+
+impl DeviceWord {
+    /// The devices that are meant, at least one.
+    ///
+    /// # Errors
+    /// [`BadInput`] where a GPU was asked for and there is none.
+    pub fn open(&self) -> Result<Vec<Device>> {
+        match self {
+            Self::Cpu => Ok(vec![Device::Cpu]),
+            Self::Auto => Ok(vec![Device::new_cuda(0).unwrap_or(Device::Cpu)]),
+            Self::Cuda(numbers) => numbers.iter().map(|&n| cuda(n)).collect(),
+        }
+    }
+}
+
+fn cuda(n: usize) -> Result<Device> {
+    Device::new_cuda(n).map_err(|e| {
+        let remedy = if cfg!(feature = "cuda") {
+            "Use --device cpu, or install NVIDIA's driver and the CUDA 13 libraries cublas, cublasLt and curand; \
+             CUDA_LAZY_DEBUG=1 prints which of them could not be opened."
+        } else {
+            "Use --device cpu, or build with `make cuda`: this binary has no CUDA in it."
+        };
+        BadInput::new(
+            format!("--device cuda:{n}"),
+            "a CUDA device",
+            e.to_string().lines().next().unwrap_or("none").to_owned(),
+            remedy,
+        )
+        .into()
+    })
+}
+
+/// What a device is called in records: `cpu`, or the GPU's model, such as `NVIDIA H100 80GB HBM3`.
+pub fn name(device: &Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(d) => d
+            .cuda_stream()
+            .context()
+            .name()
+            .unwrap_or_else(|e| format!("a GPU that does not tell its name ({e})")),
+        d => format!("{:?}", d.location()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_devices() {
+        let word = |s: &str| s.parse::<DeviceWord>();
+        assert_eq!(word("auto"), Ok(DeviceWord::Auto));
+        assert_eq!(word("cpu"), Ok(DeviceWord::Cpu));
+        assert_eq!(word("cuda"), Ok(DeviceWord::Cuda(vec![0])));
+        assert_eq!(word("cuda:3,1"), Ok(DeviceWord::Cuda(vec![3, 1])));
+        assert_eq!(word("cuda:3,1").unwrap().to_string(), "cuda:3,1");
+        for wrong in ["", "gpu", "cuda:", "cuda:0,", "cuda:0,0", "cuda:-1", "cpu,cpu"] {
+            let e = word(wrong).unwrap_err();
+            assert!(e.contains(&format!("`{wrong}`")), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_missing_gpu_is_said_with_the_remedy() {
+        let e = DeviceWord::Cuda(vec![99]).open().unwrap_err().to_string();
+        assert!(e.contains("--device cuda:99") && e.contains("--device cpu"), "{e}");
+        assert_eq!(name(&DeviceWord::Cpu.open().unwrap()[0]), "cpu");
+    }
+}

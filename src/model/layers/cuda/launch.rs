@@ -1,0 +1,335 @@
+//! Launching a kernel on tensors, on the device they lie on.
+
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// One argument of a kernel as it is passed: an address with what may be accessed there, or a number in its low bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Read { at: u64, bytes: usize },
+    Write { at: u64, bytes: usize },
+    Number(u64),
+}
+
+/// A kernel launch: `grid` blocks of `block` threads. Results never depend on `grid`.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The source file's name, without its ending.
+    pub module: &'static str,
+    pub kernel: &'a str,
+    pub grid: u32,
+    pub block: u32,
+    pub words: &'a [Word],
+    /// Memory that is reached through tables of addresses: (address, bytes).
+    pub touched: &'a [(u64, usize)],
+}
+
+/// Runs kernels on CPU memory; tests pass one that emulates CUDA.
+pub trait Executor {
+    /// # Errors
+    /// Where the kernel is unknown or fails.
+    fn run(&self, launch: &Launch<'_>) -> Result<()>;
+}
+
+thread_local! {
+    static EMULATOR: RefCell<Option<Arc<dyn Executor>>> = const { RefCell::new(None) };
+}
+
+/// Calls `f` with all layers of this thread's CPU tensors run as kernels, by `executor`.
+pub fn emulate<R>(executor: Arc<dyn Executor>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn Executor>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            EMULATOR.with_borrow_mut(|e| *e = self.0.take());
+        }
+    }
+    let _restore = Restore(EMULATOR.with_borrow_mut(|e| e.replace(executor)));
+    f()
+}
+
+/// Whether this thread emulates kernels.
+pub fn emulated() -> bool {
+    EMULATOR.with_borrow(Option::is_some)
+}
+
+/// Whether an op on `x` runs as kernels.
+pub fn wanted(x: &Tensor) -> bool {
+    !x.device().is_cpu() || emulated()
+}
+
+/// A result that is not a tensor yet: its memory may still be written.
+pub struct Value {
+    storage: Storage,
+    shape: Shape,
+}
+
+impl Value {
+    /// Memory whose content is not defined; kernels write all of it.
+    pub fn new(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Self> {
+        let shape = shape.into();
+        // SAFETY: kernels write every element before anything reads one; on the CPU all bytes are set below.
+        let mut storage = unsafe {
+            match device {
+                Device::Cpu => Storage::Cpu(candle_core::cpu_backend::CpuDevice.alloc_uninit(&shape, dtype)?),
+                Device::Cuda(d) => Storage::Cuda(d.alloc_uninit(&shape, dtype)?),
+                Device::Metal(_) => bail!("there are no kernels for Metal"),
+            }
+        };
+        if device.is_cpu() {
+            // All bits set is NaN in every type: what a kernel forgets to write is seen.
+            let bytes = shape.elem_count() * dtype.size_in_bytes();
+            // SAFETY: the buffer was allocated above with this size.
+            unsafe { std::ptr::write_bytes(address_mut(&mut storage)? as *mut u8, 0xff, bytes) };
+        }
+        Ok(Self { storage, shape })
+    }
+
+    /// `a · b`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
+    /// where `float` (accumulated in float32 in any case).
+    pub fn product(a: &Tensor, b: &Tensor, float: bool) -> Result<Self> {
+        let (ad, bd) = (a.dims(), b.dims());
+        let rank = ad.len();
+        if rank < 2 || bd.len() != rank || ad[rank - 1] != bd[rank - 2] || ad[..rank - 2] != bd[..rank - 2] {
+            bail!("product of {ad:?} and {bd:?}");
+        }
+        let sizes = (
+            ad[..rank - 2].iter().product(),
+            ad[rank - 2],
+            bd[rank - 1],
+            ad[rank - 1],
+        );
+        let mut shape = ad.to_vec();
+        shape[rank - 1] = sizes.2;
+        let half = matches!(a.dtype(), DType::BF16 | DType::F16);
+        if half && a.device().is_cpu() {
+            // Emulated: products of 16-bit values are exact in float32, and sums are float32 as on the device.
+            let y = Self::product(&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?, true)?;
+            return if float {
+                Ok(y)
+            } else {
+                Self::copy_of(&y.tensor().to_dtype(a.dtype())?)
+            };
+        }
+        let ((sa, la), (sb, lb)) = (a.storage_and_layout(), b.storage_and_layout());
+        let storage = match (&*sa, &*sb) {
+            (Storage::Cpu(x), Storage::Cpu(y)) => Storage::Cpu(x.matmul(y, sizes, la, lb)?),
+            #[cfg(feature = "cuda")]
+            (Storage::Cuda(x), Storage::Cuda(y)) if half && float => {
+                Storage::Cuda(super::driver::product_to_float(x, y, sizes, la, lb)?)
+            }
+            (Storage::Cuda(x), Storage::Cuda(y)) => Storage::Cuda(x.matmul(y, sizes, la, lb)?),
+            _ => bail!("a product of tensors on different devices"),
+        };
+        Ok(Self {
+            storage,
+            shape: Shape::from(shape),
+        })
+    }
+
+    /// A copy of a contiguous tensor's values.
+    pub fn copy_of(x: &Tensor) -> Result<Self> {
+        let (s, l) = x.storage_and_layout();
+        Ok(Self {
+            storage: s.try_clone(l)?,
+            shape: x.shape().clone(),
+        })
+    }
+
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
+
+    pub fn reshape(mut self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.elem_count() != self.shape.elem_count() {
+            bail!("{:?} as {:?}", self.shape, shape);
+        }
+        self.shape = shape;
+        Ok(self)
+    }
+
+    /// The finished result, without a graph.
+    pub fn tensor(self) -> Tensor {
+        Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
+    }
+
+    pub(super) fn into_parts(self) -> (Storage, Shape) {
+        (self.storage, self.shape)
+    }
+}
+
+/// An argument of a kernel.
+pub enum Arg<'a> {
+    /// Read; contiguous.
+    In(&'a Tensor),
+    /// Written, or read and written.
+    Out(&'a mut Value),
+    U32(usize),
+    U64(usize),
+    F32(f32),
+    F64(f64),
+}
+
+/// How a kernel's work is spread.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// So many items, a thread each.
+    Items(usize),
+    /// So many rows, a warp each.
+    Rows(usize),
+    /// So many pieces, a block each.
+    Blocks(usize),
+}
+
+/// Threads a block; a sum over a block counts on it (`SUM_THREADS` in kernels/common.cuh).
+const THREADS: usize = 256;
+const WARPS: usize = THREADS / 32;
+
+impl Work {
+    fn grid(self) -> u32 {
+        let blocks = match self {
+            Self::Items(n) => n.div_ceil(THREADS),
+            Self::Rows(n) => n.div_ceil(WARPS),
+            Self::Blocks(n) => n,
+        };
+        blocks.clamp(1, 1 << 16) as u32
+    }
+}
+
+/// Runs a kernel of a module on `device`, after everything that was launched there before.
+pub fn launch(
+    device: &Device,
+    (module, kernel): (&'static str, &str),
+    work: Work,
+    args: &mut [Arg<'_>],
+    touched: &[(u64, usize)],
+) -> Result<()> {
+    let mut words = Vec::with_capacity(args.len());
+    for arg in args {
+        words.push(match arg {
+            Arg::In(t) => {
+                let (s, l) = t.storage_and_layout();
+                let (at, bytes) = address(&s, l)?;
+                Word::Read { at, bytes }
+            }
+            Arg::Out(v) => {
+                let bytes = v.shape.elem_count() * v.storage.dtype().size_in_bytes();
+                let at = address_mut(&mut v.storage)?;
+                Word::Write { at, bytes }
+            }
+            Arg::U32(x) => Word::Number(u64::from(u32::try_from(*x).map_err(candle_core::Error::wrap)?)),
+            Arg::U64(x) => Word::Number(*x as u64),
+            Arg::F32(x) => Word::Number(u64::from(x.to_bits())),
+            Arg::F64(x) => Word::Number(x.to_bits()),
+        });
+    }
+    let launch = Launch {
+        module,
+        kernel,
+        grid: work.grid(),
+        block: THREADS as u32,
+        words: &words,
+        touched,
+    };
+    match device {
+        Device::Cpu => match EMULATOR.with_borrow(Clone::clone) {
+            Some(e) => e.run(&launch),
+            None => bail!("{kernel}: a kernel was launched on the CPU"),
+        },
+        #[cfg(feature = "cuda")]
+        Device::Cuda(d) => super::driver::run(d, &launch),
+        _ => bail!("{kernel}: this binary was built without CUDA"),
+    }
+}
+
+/// Where a contiguous operand lies, and its bytes.
+fn address(s: &Storage, l: &Layout) -> Result<(u64, usize)> {
+    let Some((begin, end)) = l.contiguous_offsets() else {
+        bail!("a kernel's operand must be contiguous, its layout is {l:?}")
+    };
+    let size = s.dtype().size_in_bytes();
+    let base = match s {
+        Storage::Cpu(c) => cpu_address(c)?,
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(c) => super::driver::address(c)?,
+        _ => bail!("a kernel's operand lies on a device without kernels"),
+    };
+    Ok((base + (begin * size) as u64, (end - begin) * size))
+}
+
+fn address_mut(s: &mut Storage) -> Result<u64> {
+    macro_rules! of {
+        ($c:expr, $($t:ident),*) => {
+            match $c {
+                $(CpuStorage::$t(v) => Ok(v.as_mut_ptr() as u64),)*
+                c => bail!("kernels do not write {:?}", c.dtype()),
+            }
+        };
+    }
+    match s {
+        Storage::Cpu(c) => of!(c, U32, I64, BF16, F16, F32, F64),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(c) => super::driver::address(c),
+        _ => bail!("a kernel's result lies on a device without kernels"),
+    }
+}
+
+fn cpu_address(c: &CpuStorage) -> Result<u64> {
+    macro_rules! of {
+        ($($t:ident),*) => {
+            match c {
+                $(CpuStorage::$t(v) => Ok(v.as_ptr() as u64),)*
+                c => bail!("kernels do not read {:?}", c.dtype()),
+            }
+        };
+    }
+    of!(U32, I64, BF16, F16, F32, F64)
+}
+
+/// The ending of a kernel's name for an element type.
+pub fn tag(t: DType) -> Result<&'static str> {
+    Ok(match t {
+        DType::F32 => "f32",
+        DType::F64 => "f64",
+        DType::BF16 => "bf16",
+        DType::F16 => "f16",
+        t => bail!("there are no kernels for {t:?}"),
+    })
+}
+
+/// The type that values of `t` are computed in, and that parameters have.
+pub fn computed_in(t: DType) -> DType {
+    if t == DType::F64 { t } else { DType::F32 }
+}
+
+/// Blocks of rows that a sum over rows is cut into; a function of the number of rows alone.
+pub fn row_blocks(rows: usize) -> usize {
+    rows.div_ceil(64).clamp(1, 64)
+}
+
+/// (outer, parts, len) → (outer, len), the parts added in ascending order.
+pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
+    let device = parts.device();
+    let mut sum = Value::new((outer, len), parts.dtype(), device)?;
+    launch(
+        device,
+        ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
+        Work::Items(outer * len),
+        &mut [
+            Arg::In(parts),
+            Arg::Out(&mut sum),
+            Arg::U64(outer),
+            Arg::U32(count),
+            Arg::U64(len),
+        ],
+        &[],
+    )?;
+    Ok(sum)
+}

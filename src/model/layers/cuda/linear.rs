@@ -1,0 +1,112 @@
+//! Fully connected layers: products by cuBLAS on the operands as they lie, then bias and activation in one pass.
+
+use super::act::activation_grad;
+use super::launch::{Arg, Value, Work, launch, row_blocks, sum_parts, tag};
+use super::node::{compute_type, converted, node2, node3};
+use candle_core::{Result, Tensor, bail};
+
+/// `act(x (…, in) · weightᵀ + bias)` with weight (out, in), bias (out); `act` is `gelu`, `quick_gelu` or `silu`.
+///
+/// The result has the compute type; parameters and their gradients are float32.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'static str>) -> Result<Tensor> {
+    let (out, inp) = weight.dims2()?;
+    let mut dims = x.dims().to_vec();
+    if dims.last() != Some(&inp) || bias.is_some_and(|b| b.dims() != [out]) {
+        bail!("linear: x {:?}, weight {:?}", x.dims(), weight.dims());
+    }
+    let rows = x.elem_count() / inp.max(1);
+    if let Some(last) = dims.last_mut() {
+        *last = out;
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let dtype = compute_type(&x);
+    let xc = converted(&x, dtype)?.reshape((rows, inp))?;
+    let mut y = Value::product(&xc, &converted(&weight, dtype)?.t()?, false)?.reshape(dims)?;
+    let (n, tag) = (rows * out, tag(dtype)?);
+    let device = x.device();
+    let mut pre = None;
+    match (bias, act) {
+        (Some(bias), Some(act)) => {
+            let bias = bias.contiguous()?;
+            let mut z = Value::new(y.dims(), dtype, device)?;
+            launch(
+                device,
+                ("elementwise", &format!("bias_{act}_{tag}")),
+                Work::Items(n),
+                &mut [
+                    Arg::Out(&mut y),
+                    Arg::In(&bias),
+                    Arg::Out(&mut z),
+                    Arg::U64(n),
+                    Arg::U32(out),
+                ],
+                &[],
+            )?;
+            pre = Some((act, y.tensor()));
+            y = z;
+        }
+        (Some(bias), None) => launch(
+            device,
+            ("elementwise", &format!("add_bias_{tag}")),
+            Work::Items(n),
+            &mut [
+                Arg::Out(&mut y),
+                Arg::In(&bias.contiguous()?),
+                Arg::U64(n),
+                Arg::U32(out),
+            ],
+            &[],
+        )?,
+        (None, Some(act)) => return super::activation(act, &linear(&x, &weight, None, None)?),
+        (None, None) => {}
+    }
+    let back = move |x: &Tensor, w: &Tensor, bias: bool, dy: &Tensor| -> Result<[Option<Tensor>; 3]> {
+        let dy = match &pre {
+            Some((act, pre)) => activation_grad(act, pre, dy)?,
+            None => dy.clone(),
+        };
+        let dy = dy.reshape((rows, out))?;
+        let dx = if x.track_op() {
+            Some(Value::product(&dy, &converted(w, dtype)?, false)?.tensor())
+        } else {
+            None
+        };
+        let dw = if w.track_op() {
+            Some(Value::product(&dy.t()?, &xc, true)?.tensor())
+        } else {
+            None
+        };
+        let db = if bias { Some(column_sums(&dy)?) } else { None };
+        Ok([dx, dw, db])
+    };
+    match bias {
+        Some(b) => node3("linear", [&x, &weight, b], y, move |[x, w, b], _, dy| {
+            back(x, w, b.track_op(), dy)
+        }),
+        None => node2("linear", [&x, &weight], y, move |[x, w], _, dy| {
+            let [dx, dw, _] = back(x, w, false, dy)?;
+            Ok([dx, dw])
+        }),
+    }
+}
+
+/// The sums of the columns of (rows, d), in float32.
+fn column_sums(x: &Tensor) -> Result<Tensor> {
+    let (rows, d) = x.dims2()?;
+    let blocks = row_blocks(rows);
+    let mut parts = Value::new((blocks, d), super::launch::computed_in(x.dtype()), x.device())?;
+    launch(
+        x.device(),
+        ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
+        Work::Items(blocks * d),
+        &mut [
+            Arg::In(x),
+            Arg::Out(&mut parts),
+            Arg::U64(rows),
+            Arg::U32(d),
+            Arg::U32(blocks),
+        ],
+        &[],
+    )?;
+    Ok(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
+}

@@ -1,0 +1,24 @@
+//! The layers on CUDA: each public op of [`super`] as kernels, with its own backward pass.
+//!
+//! `kernels/` holds the sources. An op says what it launches, with which operands, in terms of tensors ([`launch`]), so the same
+//! code runs on a GPU and, in tests, on the CPU through an emulator of the kernels' own source ([`emulate`]). What differs
+//! between the two is one function that runs a kernel by name.
+
+mod act;
+mod attention;
+#[cfg(feature = "cuda")]
+mod driver;
+mod launch;
+mod linear;
+pub mod loss;
+mod node;
+mod norm;
+mod residual;
+
+pub use act::{activation, silu_mul};
+pub use attention::{attention, attention_packed};
+pub use launch::{Executor, Launch, Word, computed_in, emulate, emulated, wanted};
+pub use linear::linear;
+pub use node::{cast, compute_type, to_float};
+pub use norm::{layer_norm, rms_norm};
+pub use residual::{add, add_scaled};

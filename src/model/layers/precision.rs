@@ -1,0 +1,74 @@
+//! The arithmetic of products and activations on a GPU: float32, or 16 bits with float32 parameters, sums and residual stream.
+//!
+//! Inside a [`scope`] of 16 bits, the operands of linear layers, convolutions and attention are cast; norms and softmax compute
+//! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32.
+//! PROTOCOL 6.4.
+
+use candle_core::DType;
+use std::cell::Cell;
+
+/// How products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compute {
+    #[default]
+    Float32,
+    /// float32 operands rounded to 10 bits of fraction inside the tensor cores.
+    Tf32,
+    Bfloat16,
+    Float16,
+}
+
+impl Compute {
+    /// The type of activations.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Float32 | Self::Tf32 => DType::F32,
+            Self::Bfloat16 => DType::BF16,
+            Self::Float16 => DType::F16,
+        }
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<Compute> = const { Cell::new(Compute::Float32) };
+}
+
+/// What this thread computes in.
+pub fn current() -> Compute {
+    CURRENT.get()
+}
+
+/// Calls `f` with this thread computing in `compute`; the backward pass belongs inside too, since it may run layers again.
+pub fn scope<R>(compute: Compute, f: impl FnOnce() -> R) -> R {
+    struct Restore(Compute);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            enter(self.0);
+        }
+    }
+    let _restore = Restore(CURRENT.get());
+    enter(compute);
+    f()
+}
+
+fn enter(compute: Compute) {
+    CURRENT.set(compute);
+    // A setting of the process, not of the thread: runs side by side in one process must agree on it.
+    candle_core::cuda::set_gemm_reduced_precision_f32(compute == Compute::Tf32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_nest_and_end() {
+        assert_eq!(current(), Compute::Float32);
+        scope(Compute::Bfloat16, || {
+            assert_eq!(current().dtype(), DType::BF16);
+            scope(Compute::Float16, || assert_eq!(current().dtype(), DType::F16));
+            assert_eq!(current(), Compute::Bfloat16);
+        });
+        assert_eq!(current(), Compute::Float32);
+    }
+}

@@ -1,0 +1,153 @@
+//! What a split is worth: where a study runs a data set under two split rules, the backbones' scores under both and their
+//! difference. Published numbers are of the authors' splits, which leak; the difference says how much of a score that is.
+
+use super::cells::{Cells, Score};
+use super::dossier::key;
+use super::input::{DatasetFacts, ReportInput, head_title};
+use super::sampled::{COVERAGE, Sampled};
+use super::table::{Cell, ColumnKind, ImageInterval, Row, ScoreCell, Table, fixed, label, plain, score_cell};
+use crate::eval::percentile;
+use crate::study::{Freeze, HeadKind};
+
+/// One table per data set that has two splits and freeze mode, in the study's order; a third split is not looked at.
+pub fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
+    let mut out = Vec::new();
+    for first in &input.datasets {
+        let mut same = input.datasets.iter().filter(|d| d.set == first.set);
+        let (Some(a), Some(b)) = (same.next(), same.next()) else {
+            continue;
+        };
+        if a.name != first.name {
+            continue;
+        }
+        for freeze in [Freeze::Frozen, Freeze::Unfrozen] {
+            let heads: Vec<HeadKind> = cells
+                .regimes(&a.name)
+                .into_iter()
+                .filter(|r| r.0 == freeze)
+                .map(|r| r.1)
+                .collect();
+            if !heads.is_empty() {
+                out.push(table(input, cells, [a, b], freeze, &heads));
+            }
+        }
+    }
+    out
+}
+
+fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: Freeze, heads: &[HeadKind]) -> Table {
+    let mut columns = vec![plain("Backbone", ColumnKind::Text)];
+    for head in heads {
+        let titles = [&pair[0].split, &pair[1].split].map(|s| (s.clone(), s.clone()));
+        let difference = (
+            "difference".to_owned(),
+            format!("{} − {}", pair[1].split, pair[0].split),
+        );
+        for (title, word) in titles.into_iter().chain([difference]) {
+            let mut c = plain(&title, ColumnKind::Score);
+            c.group = head_title(*head).to_owned();
+            c.keys = vec![
+                ("freeze".into(), freeze.to_string()),
+                ("head".into(), head.to_string()),
+                ("split".into(), word),
+            ];
+            columns.push(c);
+        }
+    }
+    let mut rows = Vec::<Row>::new();
+    for b in &input.backbones {
+        if !pair.iter().any(|d| cells.plans(&d.name, &b.name)) {
+            continue;
+        }
+        let mut row = vec![Cell::Text { text: b.title.clone() }];
+        let mut intervals = false;
+        for &head in heads {
+            let scores = pair.map(|d| cells.get(&d.name, &b.name, freeze, head));
+            for (d, s) in pair.iter().zip(scores) {
+                row.push(Cell::Score(Box::new(ScoreCell {
+                    key: key(&d.name, &b.name, freeze, head),
+                    ..score_cell(s)
+                })));
+            }
+            row.push(Cell::Score(Box::new(difference(scores))));
+            intervals |= scores.iter().flatten().any(|s| s.sampled.is_some());
+        }
+        rows.push(Row {
+            section: rows.last().is_some_and(|r: &Row| r.family != b.family),
+            family: b.family.clone(),
+            backbone: b.name.clone(),
+            intervals,
+            cells: row,
+        });
+    }
+    let name = format!("{}-{freeze}-splits", pair[0].set);
+    let words = [&pair[0].split, &pair[1].split];
+    let mut reading = vec![format!(
+        "Mean ± sample standard deviation over seeds (number of seeds); the difference is {} less {}, seed by seed",
+        words[1], words[0]
+    )];
+    if rows.iter().any(|r| r.intervals) {
+        reading.push(format!(
+            "In brackets: {} % interval over the test images; those of the two splits are resampled apart, so where they share \
+             images the interval of the difference is rather too wide",
+            fixed(100.0 * COVERAGE, 0)
+        ));
+    }
+    Table::new(
+        input,
+        (name.clone(), label(&format!("{}-{name}", input.study))),
+        (
+            format!(
+                "{}, {freeze} backbone, {} against {} split",
+                pair[0].plain_title, words[0], words[1]
+            ),
+            pair[0].metric_title.clone(),
+        ),
+        (columns, rows),
+        reading,
+    )
+}
+
+/// The second score less the first, over the seeds that both have.
+fn difference([a, b]: [Option<&Score>; 2]) -> ScoreCell {
+    let none = score_cell(None);
+    let (Some(a), Some(b)) = (a, b) else { return none };
+    let mut values = Vec::new();
+    let mut seeds = Vec::new();
+    for (seed, x) in a.seeds.iter().zip(&a.values) {
+        if let Some(i) = b.seeds.iter().position(|s| s == seed) {
+            values.push(b.values[i] - x);
+            seeds.push(*seed);
+        }
+    }
+    if values.is_empty() {
+        return ScoreCell {
+            gap: Some("no seed has a result under both splits".to_owned()),
+            ..none
+        };
+    }
+    let whole = seeds.len() == a.n() && seeds.len() == b.n();
+    let interval = match (&a.sampled, &b.sampled) {
+        (Some(x), Some(y)) if whole => apart(x, y),
+        _ => None,
+    };
+    let score = Score::derived(a.planned.min(b.planned), values, seeds);
+    ScoreCell {
+        interval,
+        ..score_cell(Some(&score))
+    }
+}
+
+/// The interval of `b − a` from replicates of two test sets that were drawn apart.
+fn apart(a: &Sampled, b: &Sampled) -> Option<ImageInterval> {
+    let both = a.replicates.iter().zip(&b.replicates);
+    let p = percentile(&both.map(|(a, b)| b - a).collect::<Vec<_>>(), COVERAGE).ok()?;
+    Some(ImageInterval {
+        low: p.interval.low,
+        high: p.interval.high,
+        standard_error: p.standard_error,
+        images: a.count.min(b.count),
+        replicates: a.replicates.len().min(b.replicates.len()),
+        undefined: p.undefined,
+    })
+}
