@@ -2,10 +2,14 @@
 
 use clap::Parser;
 use medft::cli::Cli;
+use medft::model::layers::memory::{LargePages, keep_memory};
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: LargePages = LargePages;
+
 fn main() -> ExitCode {
-    medft::model::layers::cpu::keep_memory();
+    keep_memory();
     let cli = Cli::parse();
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),

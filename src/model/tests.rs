@@ -157,3 +157,32 @@ fn the_number_of_threads_changes_no_bit() {
         assert!(bits(1) == bits(4), "{}", entry.name);
     }
 }
+
+/// Gradient checkpointing changes memory, not results: outputs and gradients of every encoder have the same bits without it.
+#[test]
+fn checkpointing_changes_no_bit() {
+    for entry in registry::ALL {
+        let run = |checkpointing: bool| -> Vec<(String, Vec<u32>)> {
+            let protocol = Protocol {
+                checkpointing,
+                ..Protocol::faithful()
+            };
+            let s = spec(entry.name, HeadKind::Linear, Freeze::Unfrozen, protocol);
+            let m = Classifier::new(&s, 3, 2, &Pretrained::default(), &Device::Cpu).unwrap();
+            let y = m.forward(&noise(&[2, 3, 64, 64])).unwrap();
+            let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+            let found = |p: &super::params::Param| Some((p.name.clone(), g.get(&p.tensor).unwrap()?));
+            let grads = m.params.0.iter().filter_map(found);
+            std::iter::once(("output".to_owned(), y.clone()))
+                .chain(grads)
+                .map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1::<f32>().unwrap()))
+                .map(|(name, v)| (name, v.into_iter().map(f32::to_bits).collect()))
+                .collect()
+        };
+        let (plain, again) = (run(false), run(true));
+        assert!(plain.len() > 10 && plain.len() == again.len(), "{}", entry.name);
+        for (p, q) in plain.iter().zip(&again) {
+            assert!(p == q, "{}: {}", entry.name, p.0);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! depend on shapes only, and sums run over a fixed number of lanes in a fixed order. The loops use no fused multiply-add
 //! and no system libm, so only GEMM differs between processor types.
 
-use super::gemm::kernel::{self, Strided};
+use super::gemm::kernel::{self, Strided, Sums};
 use candle_core::{CpuStorage, Layout, Result, WithDType};
 use rayon::prelude::*;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub};
@@ -32,19 +32,20 @@ pub trait Real:
     fn ln_1p_(self) -> Self;
     fn sqrt_(self) -> Self;
 
-    /// `acc (MR×NR) = a · b` over a depth of `k`, for the vector width `LEVEL` (see [`super::gemm`]).
+    /// `a · b` (MR×NR) over a depth of `k` to `sums`, for the vector width `LEVEL` (see [`super::gemm`]).
     ///
     /// # Safety
-    /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, and the processor must have the features.
+    /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, `sums` must have room for the tile, and the
+    /// processor must have the features.
     #[inline(always)]
     unsafe fn micro<const MR: usize, const NR: usize, const LEVEL: u8>(
         k: usize,
         a: Strided<Self>,
         b: *const Self,
-        acc: &mut [[Self; NR]; MR],
+        sums: Sums<Self>,
     ) {
         // SAFETY: passed on to the caller.
-        unsafe { kernel::portable(k, a, b, acc) }
+        unsafe { kernel::portable::<Self, MR, NR>(k, a, b, sums) }
     }
 }
 
@@ -54,10 +55,10 @@ impl Real for f32 {
         k: usize,
         a: Strided<Self>,
         b: *const Self,
-        acc: &mut [[Self; NR]; MR],
+        sums: Sums<Self>,
     ) {
         // SAFETY: passed on to the caller.
-        unsafe { kernel::micro_f32::<MR, NR, LEVEL>(k, a, b, acc) }
+        unsafe { kernel::micro_f32::<MR, NR, LEVEL>(k, a, b, sums) }
     }
 
     #[inline(always)]
@@ -444,17 +445,6 @@ pub unsafe fn gemm<T: Real>(
             false,
             par,
         );
-    }
-}
-
-/// Tells glibc to keep freed memory instead of handing every large buffer back to the kernel: a training step allocates the
-/// same sizes again and again, and mapping and zeroing them anew took a third of its time. Call once, at the start.
-pub fn keep_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt only sets parameters of the allocator; the values are in its range.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, i32::MAX);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cuda;
 mod depthwise;
 mod gemm;
 mod linear;
+pub mod memory;
 mod norm;
 mod pool;
 pub mod precision;

@@ -204,6 +204,31 @@ fn transformer_blocks() {
     }
 }
 
+/// Checkpointing changes memory, not gradients: equal to the bit, for the input and every parameter of the fused block.
+#[test]
+fn checkpointed_blocks_give_the_same_bits() {
+    let values: Vec<Tensor> = BLOCK
+        .iter()
+        .zip(0..)
+        .map(|(s, i)| random(s, i).to_dtype(DType::F32).unwrap())
+        .collect();
+    for act in [Act::GeluErf, Act::QuickGelu] {
+        let grads = |checkpointing: bool| -> Vec<Vec<u32>> {
+            let vars: Vec<Var> = values.iter().map(|v| Var::from_tensor(v).unwrap()).collect();
+            let x: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+            let y = block(&x, act, true).forward(&x[0], checkpointing).unwrap();
+            let g = backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap();
+            x.iter().map(|t| bits(&g.get(t).unwrap().unwrap())).collect()
+        };
+        assert!(grads(false) == grads(true));
+    }
+}
+
+fn bits(t: &Tensor) -> Vec<u32> {
+    let v: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
+    v.into_iter().map(f32::to_bits).collect()
+}
+
 /// The fused block against the same from single ops, each of which is checked by itself.
 #[test]
 fn a_block_is_its_parts() {

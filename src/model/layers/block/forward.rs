@@ -19,14 +19,24 @@ fn stats<T: Real>(x: &[T], d: usize, eps: f64) -> Vec<(T, T)> {
     })
 }
 
-/// Returns the block's output, and where `keep` what the backward pass needs.
+/// What a forward pass is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    Output,
+    OutputAndKept,
+    /// Only what the backward pass needs: a third of the work, the last product, is left out.
+    Kept,
+}
+
+/// Returns the block's output (empty where it is not wanted), and what the backward pass needs where it is wanted.
 pub(super) fn forward<T: Element>(
     op: &BlockOp,
     s: Sizes,
     x: &[T],
     v: &Values<'_, T>,
-    keep: bool,
+    want: Want,
 ) -> (Vec<T>, Option<Kept<T>>) {
+    let keep = want != Want::Output;
     let (rows, d, hidden) = (s.rows, s.d, s.hidden);
     let normed = |x, stats, (weight, bias)| of(Normed { x, stats, weight, bias });
     let affine = |out, ld, bias| Affine {
@@ -62,16 +72,19 @@ pub(super) fn forward<T: Element>(
         let right = transposed(Plain::new(v.fc1.0, d));
         product((rows, hidden, d), &left, &right, &affine(out, hidden, v.fc1.1));
     });
-    let y = filled(rows * d, |out| {
-        let left = of(Activated {
-            x: &h,
-            ld: hidden,
-            act: op.block.act,
-        });
-        let right = transposed(Plain::new(v.fc2.0, hidden));
-        let store = residual(out, &x1, v.fc2.1, v.ls2);
-        product((rows, d, hidden), &left, &right, &store);
-    });
+    let output = || {
+        filled(rows * d, |out| {
+            let left = of(Activated {
+                x: &h,
+                ld: hidden,
+                act: op.block.act,
+            });
+            let right = transposed(Plain::new(v.fc2.0, hidden));
+            let store = residual(out, &x1, v.fc2.1, v.ls2);
+            product((rows, d, hidden), &left, &right, &store);
+        })
+    };
+    let y = if want == Want::Kept { Vec::new() } else { output() };
     let kept = keep.then_some(Kept {
         stats1,
         qkv,

@@ -16,6 +16,7 @@ use super::recompute::{put_aside, recompute};
 use super::{add_scaled, quick_gelu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use forward::Want;
 use std::sync::{Mutex, PoisonError};
 
 /// The parameters of a block of width D.
@@ -255,8 +256,12 @@ impl BlockOp {
     fn run<T: Element>(&self, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
         let x = super::cpu::slice::<T>("transformer block", s, l)?;
         let sizes = self.sizes(l.dims())?;
-        let keep = self.tracked && !self.checkpointing;
-        let (y, kept) = self.with_values::<T, _>(|v| Ok(forward::forward(self, sizes, x, v, keep)))?;
+        let want = if self.tracked && !self.checkpointing {
+            Want::OutputAndKept
+        } else {
+            Want::Output
+        };
+        let (y, kept) = self.with_values::<T, _>(|v| Ok(forward::forward(self, sizes, x, v, want)))?;
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept.map(T::keep);
         Ok(T::to_cpu_storage_owned(y))
     }
@@ -270,7 +275,7 @@ impl BlockOp {
             let kept = match kept.and_then(T::take) {
                 Some(k) => k,
                 // With checkpointing, and in a second backward pass over the same graph.
-                None => match forward::forward(self, sizes, xv, v, true).1 {
+                None => match forward::forward(self, sizes, xv, v, Want::Kept).1 {
                     Some(k) => k,
                     None => bail!("transformer block: nothing was kept"),
                 },

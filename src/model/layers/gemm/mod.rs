@@ -216,8 +216,9 @@ impl<T: Real, L: Left<T>, S: Store<T>> Job<'_, T, L, S> {
 
 mod body {
     use super::*;
-    use kernel::Strided;
+    use kernel::{Strided, Sums, ahead};
     use pack::{SEGMENT, pack};
+    use std::mem::MaybeUninit;
 
     /// Packs some columns at some depth of a right operand.
     #[inline(always)]
@@ -230,36 +231,41 @@ mod body {
         pack::<T, R, NR>(&right.rows, right.transposed, columns, depth, &mut buf, out);
     }
 
-    /// One register tile: depth block `i`, column panel `j`, row panel `p` at `a`; `kept` holds its partial sums.
+    /// One register tile: depth block `i`, column panel `j`, row panel `p` at `a`; `next` are block and column panel that come
+    /// after; `kept` holds its partial sums.
     #[inline(always)]
     fn tile<T: Real, L: Left<T>, S: Store<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
         job: &Job<'_, T, L, S>,
         (i, j, p): (usize, usize, usize),
+        next: (usize, usize),
         a: Strided<T>,
         kept: &mut [T],
         sums: &mut [T],
     ) {
         let PackedRight { ptr, blocks, n, .. } = *job.right;
         let k = blocks.range(i);
-        let at = k.start * n.div_ceil(NR) * NR + j * k.len() * NR;
-        let mut acc = [[T::default(); NR]; MR];
-        // SAFETY: the left block has this panel, the packed right operand this column panel.
-        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, ptr.add(at), &mut acc) };
-        if i > 0 {
-            for (row, kept) in acc.iter_mut().zip(kept.chunks_exact(NR)) {
-                for (a, &k) in row.iter_mut().zip(kept) {
-                    *a += k;
-                }
-            }
-        }
-        if i + 1 < blocks.count() {
-            for (row, kept) in acc.iter().zip(kept.chunks_exact_mut(NR)) {
-                kept.copy_from_slice(row);
-            }
+        let start = |i: usize, j: usize| {
+            let k = blocks.range(i);
+            k.start * n.div_ceil(NR) * NR + j * k.len() * NR
+        };
+        let last = i + 1 == blocks.count();
+        let mut acc = MaybeUninit::<[[T; NR]; MR]>::uninit();
+        let kept = kept.as_mut_ptr();
+        let to = Sums {
+            add: (i > 0).then_some(kept.cast_const()),
+            out: if last { acc.as_mut_ptr().cast() } else { kept },
+            next: ptr.wrapping_add(start(next.0, next.1) + p * ahead::<T>(k.len(), LEVEL)),
+        };
+        // SAFETY: the left block has this panel, the packed right operand this column panel; `kept` is a tile where there
+        // are several depth blocks.
+        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, ptr.add(start(i, j)), to) };
+        if !last {
             return;
         }
+        // SAFETY: the last depth block's sums were written to it.
+        let acc = unsafe { acc.assume_init_ref() };
         let cols = (n - j * NR).min(NR);
-        for (r, row) in (job.rows.start + p * MR..job.rows.end).zip(&acc) {
+        for (r, row) in (job.rows.start + p * MR..job.rows.end).zip(acc) {
             if cols == NR {
                 job.store.put(r, j * NR, row, sums);
             } else {
@@ -295,10 +301,11 @@ mod body {
             for j in 0..columns {
                 for (i, l) in lefts.iter().enumerate() {
                     let Some(l) = *l else { break };
+                    let next = if i + 1 < blocks.count() { (i + 1, j) } else { (0, j + 1) };
                     for p in 0..panels {
                         let kept = if several { p * MR * NR..(p + 1) * MR * NR } else { 0..0 };
                         let kept = &mut work.partial[kept];
-                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), panel(l, p), kept, work.sums);
+                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums);
                     }
                 }
             }
@@ -308,10 +315,11 @@ mod body {
                     .left
                     .block::<MR>(job.rows.clone(), blocks.range(i), &mut buf, work.packed);
                 for j in 0..columns {
+                    let next = if j + 1 < columns { (i, j + 1) } else { (i + 1, 0) };
                     for p in 0..panels {
                         let t = j * panels + p;
                         let kept = &mut work.partial[t * MR * NR..(t + 1) * MR * NR];
-                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), panel(l, p), kept, work.sums);
+                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums);
                     }
                 }
             }

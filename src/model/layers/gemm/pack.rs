@@ -3,7 +3,7 @@
 //! What precedes a product (normalisation, activation, LayerScale) is computed while the operand is packed, so its result
 //! never goes through memory.
 
-use super::kernel::Strided;
+use super::kernel::{Strided, prefetch, turn};
 use crate::model::layers::act::Act;
 use crate::model::layers::cpu::Real;
 use std::marker::PhantomData;
@@ -13,6 +13,9 @@ use std::ops::Range;
 pub trait Rows<T>: Sync {
     /// Columns `cols` of a row: as stored, or written to the start of `buf`.
     fn segment<'a>(&'a self, row: usize, cols: Range<usize>, buf: &'a mut [T]) -> &'a [T];
+
+    /// Where column `col` of a row is read from, for a prefetch; need not be inside the matrix.
+    fn source(&self, row: usize, col: usize) -> *const T;
 }
 
 /// A stored matrix; `ld` elements from row to row.
@@ -51,6 +54,11 @@ impl<T: Real> Rows<T> for Plain<'_, T> {
         // SAFETY: the matrix covers the rows and columns of the product; `raw` passes this on to its caller.
         unsafe { std::slice::from_raw_parts(self.ptr.add(row * self.ld + cols.start), cols.len()) }
     }
+
+    #[inline(always)]
+    fn source(&self, row: usize, col: usize) -> *const T {
+        self.ptr.wrapping_add(row * self.ld + col)
+    }
 }
 
 /// Rows after LayerNorm; `stats` holds each row's mean and 1/√(var+ε).
@@ -74,6 +82,11 @@ impl<T: Real> Rows<T> for Normed<'_, T> {
         }
         out
     }
+
+    #[inline(always)]
+    fn source(&self, row: usize, col: usize) -> *const T {
+        self.x.as_ptr().wrapping_add(row * self.weight.len() + col)
+    }
 }
 
 /// Rows after the activation of an MLP.
@@ -91,6 +104,11 @@ impl<T: Real> Rows<T> for Activated<'_, T> {
         let out = &mut buf[..x.len()];
         self.act.apply(x, out);
         out
+    }
+
+    #[inline(always)]
+    fn source(&self, row: usize, col: usize) -> *const T {
+        self.x.as_ptr().wrapping_add(row * self.ld + col)
     }
 }
 
@@ -112,6 +130,11 @@ impl<T: Real> Rows<T> for Scaled<'_, T> {
             *o = v * by[row];
         }
         out
+    }
+
+    #[inline(always)]
+    fn source(&self, row: usize, col: usize) -> *const T {
+        self.x.as_ptr().wrapping_add(row * self.ld + col)
     }
 }
 
@@ -136,7 +159,11 @@ pub fn transposed<R>(rows: R) -> Operand<R> {
 }
 
 /// Elements of the buffer that [`pack`] needs beside its output.
-pub const SEGMENT: usize = 1024;
+pub const SEGMENT: usize = 2048;
+/// Depth that is transposed in one go: [`SEGMENT`] over the widest panel.
+const TURN: usize = SEGMENT / 32;
+/// How many rows ahead of the copy memory is asked for: with a matrix row on every page the processor does not look ahead.
+const AHEAD: usize = 12;
 
 /// Copies `lanes` (rows of a left, columns of a right operand) × `depth` in panels of W lanes, depth by depth; lanes that are
 /// missing in the last panel are zero. `along_depth`: the source's rows run along the depth.
@@ -153,25 +180,29 @@ pub fn pack<T: Real, R: Rows<T>, const W: usize>(
     let panels = lanes.len().div_ceil(W);
     let out = &mut out[..panels * W * k];
     if along_depth {
+        const { assert!(W * TURN <= SEGMENT) };
+        let zeros = [T::default(); TURN];
         for (p, panel) in out.chunks_exact_mut(W * k).enumerate() {
-            for i in 0..W {
-                let lane = lanes.start + p * W + i;
-                if lane < lanes.end {
-                    let s = source.segment(lane, depth.clone(), buf);
-                    for (row, &v) in panel.chunks_exact_mut(W).zip(s) {
-                        row[i] = v;
-                    }
-                } else {
-                    for row in panel.chunks_exact_mut(W) {
-                        row[i] = T::default();
+            for (part, at) in panel.chunks_mut(W * TURN).zip(depth.clone().step_by(TURN)) {
+                let cols = at..(at + TURN).min(depth.end);
+                let mut rows: [&[T]; W] = [&zeros; W];
+                for ((i, row), buf) in rows.iter_mut().enumerate().zip(buf.chunks_exact_mut(TURN)) {
+                    let lane = lanes.start + p * W + i;
+                    if lane < lanes.end {
+                        *row = source.segment(lane, cols.clone(), buf);
                     }
                 }
+                turn::<T, W>(&rows, cols.len(), part);
             }
         }
         return;
     }
     let whole = lanes.len() / W;
+    let line = 64 / size_of::<T>();
     for (l, at) in depth.enumerate() {
+        for col in lanes.clone().step_by(line) {
+            prefetch(source.source(at + AHEAD, col));
+        }
         let s = source.segment(at, lanes.clone(), buf);
         for p in 0..whole {
             out[(p * k + l) * W..][..W].copy_from_slice(&s[p * W..][..W]);
