@@ -4,7 +4,7 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::layers::{
-    LayerNorm, Linear, Orders, SelectiveScan, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear, recompute,
+    LayerNorm, Linear, Orders, SelectiveScan, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear, recompute,
 };
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
@@ -181,7 +181,7 @@ impl Vmamba {
     fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
         let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
         let x = gelu(&self.stem_norm.forward(&x)?)?;
-        let mut x = self.embed_norm.forward(&self.embed.forward(&x)?)?;
+        let mut x = self.embed_norm.forward_float(&self.embed.forward(&x)?)?;
         tap.see_map("embed", &x)?;
         for (i, stage) in self.stages.iter().enumerate() {
             let (_, h, w, _) = x.dims4()?;
@@ -197,11 +197,11 @@ impl Vmamba {
                 tap.see_map(&name, &x)?;
             }
             if let Some((conv, norm)) = &stage.downsample {
-                x = norm.forward(&conv.forward(&x)?)?;
+                x = norm.forward_float(&conv.forward(&x)?)?;
                 tap.see_map(&format!("layer.{i}.downsample"), &x)?;
             }
         }
-        let x = self.norm.forward(&x)?;
+        let x = self.norm.forward_float(&x)?;
         tap.see_map("norm", &x)?;
         let (b, h, w, d) = x.dims4()?;
         let tokens = x.reshape((b, h * w, d))?;
@@ -254,9 +254,9 @@ impl Block {
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
         let y = self.op.forward(&self.norm.forward(x)?, orders, name, tap)?;
-        let x = (x + y)?;
+        let x = add(x, &y)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
-        x + self.fc2.forward(&y)?
+        add(&x, &self.fc2.forward(&y)?)
     }
 }
 

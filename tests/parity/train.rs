@@ -83,7 +83,8 @@ fn train_five_steps() {
                     layer_decay: 1.0,
                     clip: 1.0,
                 },
-            );
+            )
+            .unwrap();
             if !frozen {
                 assert_eq!(
                     opt.groups(),

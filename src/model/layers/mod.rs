@@ -26,6 +26,7 @@ pub use attention::{attention, attention_packed};
 pub use block::TransformerBlock;
 pub use conv::{conv2d_tokens, patch_embed};
 pub use conv_map::conv2d_map;
+pub use cuda::to_float;
 pub use depthwise::depthwise_conv2d;
 pub use linear::{Linear, linear};
 pub use norm::{LayerNorm, RmsNorm};

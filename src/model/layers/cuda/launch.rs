@@ -142,10 +142,6 @@ impl Value {
         self.shape.dims()
     }
 
-    pub fn dtype(&self) -> DType {
-        self.storage.dtype()
-    }
-
     pub fn reshape(mut self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.elem_count() != self.shape.elem_count() {

@@ -91,7 +91,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
 }
 
 /// The sums of the columns of (rows, d), in float32.
-fn column_sums(x: &Tensor) -> Result<Tensor> {
+pub fn column_sums(x: &Tensor) -> Result<Tensor> {
     let (rows, d) = x.dims2()?;
     let blocks = row_blocks(rows);
     let mut parts = Value::new((blocks, d), super::launch::computed_in(x.dtype()), x.device())?;
