@@ -4,7 +4,8 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::layers::{
-    LayerNorm, Linear, Orders, SelectiveScan, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear, recompute,
+    LayerNorm, Linear, Orders, SelectiveScan, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
+    linear_float, recompute,
 };
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
@@ -303,14 +304,15 @@ impl Ss2d {
 
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
-        let x = linear(x, &self.in_proj, None)?;
+        // What the step sizes come from stays float32: they are exponentiated.
+        let x = linear_float(x, &self.in_proj, None)?;
         let conv = |silu| depthwise_conv2d(&x, &self.conv_weight, self.conv_bias.as_ref(), silu);
         if tap.0.is_some() {
             tap.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
         }
         let u = conv(true)?;
         let (k, row, d) = self.x_proj.dims3()?;
-        let projected = linear(&u, &self.x_proj.reshape((k * row, d))?, None)?;
+        let projected = linear_float(&u, &self.x_proj.reshape((k * row, d))?, None)?;
         let scan = SelectiveScan {
             u: &u,
             projected: &projected,

@@ -4,7 +4,7 @@
 use super::conv_map::conv2d_map;
 use super::cpu::{Out, Real, slice};
 use super::cuda;
-use super::linear::{linear, with_cpu};
+use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ pub fn patch_embed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
         .permute((0, 2, 4, 1, 3, 5))?
         .contiguous()?
         .reshape((b, gh * gw, c * p * p))?;
-    cuda::to_float(&linear(&x, &weight.reshape((d, c * p * p))?, bias)?)
+    linear_float(&x, &weight.reshape((d, c * p * p))?, bias)
 }
 
 /// 2-D convolution to channels-last tokens, float32 in any scope. x (B, C, H, W), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
@@ -56,7 +56,7 @@ pub fn conv2d_tokens(
         padding,
         out: (ho, wo),
     })?;
-    linear(&cols, &weight.reshape((d, c * k * k))?, bias)?.reshape((b, ho, wo, d))
+    linear_float(&cols, &weight.reshape((d, c * k * k))?, bias)?.reshape((b, ho, wo, d))
 }
 
 /// (B, C, H, W) → (B, Ho·Wo, C·k·k), zero-padded.

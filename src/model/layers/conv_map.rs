@@ -2,7 +2,7 @@
 
 use super::cpu::{Out, Real, add_assign, slice};
 use super::cuda;
-use super::linear::{linear, with_cpu};
+use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -45,7 +45,7 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
         x.contiguous()?.apply_op1(op)?
     };
     let weight = weight.permute((0, 2, 3, 1))?.contiguous()?.reshape((d, k * k * c))?;
-    cuda::to_float(&linear(&cols, &weight, bias)?)?.reshape((b, ho, wo, d))
+    linear_float(&cols, &weight, bias)?.reshape((b, ho, wo, d))
 }
 
 /// (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.

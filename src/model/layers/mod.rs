@@ -28,7 +28,7 @@ pub use conv::{conv2d_tokens, patch_embed};
 pub use conv_map::conv2d_map;
 pub use cuda::to_float;
 pub use depthwise::depthwise_conv2d;
-pub use linear::{Linear, linear};
+pub use linear::{Linear, linear, linear_float};
 pub use norm::{LayerNorm, RmsNorm};
 pub use pool::{max_pool, upsample_nearest};
 pub use recompute::{Gradients, backward, recompute};

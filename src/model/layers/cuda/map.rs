@@ -56,10 +56,9 @@ fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor>
     Ok(sum_parts(&parts.tensor(), 1, blocks, c * k * k)?.tensor())
 }
 
-/// x (B, H, W, C), weight (C, 1, k, k), bias (C); as `layers::depthwise_conv2d`, without SiLU.
+/// x (B, H, W, C), weight (C, 1, k, k), bias (C); as `layers::depthwise_conv2d`, without SiLU. The result has the type of x.
 pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let x = cast(x, compute_type(x))?.contiguous()?;
-    let weight = weight.contiguous()?;
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let back = |x: &Tensor, w: &Tensor, dy: &Tensor| -> Result<[Option<Tensor>; 2]> {
         let dx = if x.track_op() {
             Some(depthwise(dy, w, None, true)?.tensor())

@@ -20,8 +20,8 @@ mod scan;
 
 pub use act::{activation, silu_mul};
 pub use attention::{attention, attention_packed};
-pub use launch::{Executor, Launch, Word, computed_in, emulate, emulated, wanted};
-pub use linear::linear;
+pub use launch::{Executor, Launch, Word, computed_in, emulate, emulate_from_here, emulated, wanted};
+pub use linear::{linear, linear_as};
 pub use map::{Unfold, depthwise_conv2d, max_pool, silu, unfold};
 pub use node::{cast, compute_type, to_float};
 pub use norm::{layer_norm, rms_norm};
