@@ -3,6 +3,7 @@
 //! [`render`] writes a page (Markdown) and a figure (SVG, PNG) from finished [`SetAudit`]s; it reads no data set.
 
 use super::figure::balance::{Panel, balance};
+use super::table::thousands;
 use super::templates::Templates;
 use crate::data::audit::{Across, Balance, Cluster, LabelAudit, PictureAudit, Twins};
 use crate::data::{Leaks, Overlap};
@@ -382,27 +383,12 @@ fn capital(text: &str) -> String {
         .map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
-/// A whole number with commas.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_and_names_read_well() {
-        let shown: Vec<String> = [0, 999, 1000, 25331, 1_234_567].map(thousands).to_vec();
-        assert_eq!(shown, ["0", "999", "1,000", "25,331", "1,234,567"]);
         assert_eq!(named(&["a"; 12]), "a, a, a, a, a, a, a, a, a, a and 2 more");
         assert_eq!(capital("turned as EXIF asks"), "Turned as EXIF asks");
     }
