@@ -32,3 +32,20 @@ mod sam2;
 mod train;
 #[path = "parity/vmamba.rs"]
 mod vmamba;
+
+/// Where these tests compute; `tests/kernels.rs` and `tests/cuda.rs` have their own.
+mod compute {
+    use candle_core::Device;
+
+    /// Whether bf16 is checked too.
+    pub const SIXTEEN_BITS: bool = false;
+
+    /// Whether the device is there.
+    pub fn ready() -> bool {
+        true
+    }
+
+    pub fn device() -> Device {
+        Device::Cpu
+    }
+}

@@ -126,7 +126,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
             layer_decay: 1.0,
             clip: 1.0,
         },
-    );
+    )?;
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for i in 0..=a.steps {
         let (start, used) = (Instant::now(), cpu_seconds());

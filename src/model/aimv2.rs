@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
-use super::layers::{Linear, RmsNorm, attention_packed, patch_embed, recompute, silu_mul};
+use super::layers::{Linear, RmsNorm, add, attention_packed, patch_embed, recompute, silu_mul};
 use super::params::{Builder, Init};
 use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
@@ -135,10 +135,10 @@ impl Block {
     /// (B, N, D) → (B, N, D).
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let a = attention_packed(&self.qkv.forward(&self.norm_1.forward(x)?)?, self.heads)?;
-        let x = (x + self.proj.forward(&a)?)?;
+        let x = add(x, &self.proj.forward(&a)?)?;
         let y = self.norm_2.forward(&x)?;
         let y = silu_mul(&self.fc1.forward(&y)?, &self.fc3.forward(&y)?)?;
-        &x + self.fc2.forward(&y)?
+        add(&x, &self.fc2.forward(&y)?)
     }
 }
 
@@ -187,7 +187,7 @@ fn unbiased(input: usize, output: usize, b: &Builder) -> Result<Linear> {
 impl Backbone for Aimv2 {
     fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
         let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
-        let x = self.patch_norm.forward(&x)?;
+        let x = self.patch_norm.forward_float(&x)?;
         seen("patch_embed", &x);
         let mut x = x.broadcast_add(&self.pos_embed)?;
         seen("embed", &x);
@@ -196,7 +196,7 @@ impl Backbone for Aimv2 {
             x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
             seen(&format!("block.{i}"), &x);
         }
-        let tokens = self.norm.forward(&x)?;
+        let tokens = self.norm.forward_float(&x)?;
         seen("norm", &tokens);
         Ok(Features {
             pooled: tokens.mean(1)?,

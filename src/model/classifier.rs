@@ -3,6 +3,7 @@
 use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
+use super::layers::to_float;
 use super::params::{Builder, Params};
 use super::registry;
 use super::vit::default_linear;
@@ -155,12 +156,12 @@ impl Classifier {
         }
     }
 
-    /// What [`Classifier::features`] returns → logits (B, outputs).
+    /// What [`Classifier::features`] returns → logits (B, outputs), float32 in any scope.
     pub fn classify(&self, features: &Tensor) -> candle_core::Result<Tensor> {
-        match &self.head {
+        to_float(&match &self.head {
             Head::Linear(l) => l.forward(features),
             Head::Mha(m) => m.forward(features),
-        }
+        }?)
     }
 
     /// Images (B, C, H, W) → logits (B, outputs).

@@ -6,7 +6,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same, unused};
-use super::layers::{LayerNorm, linear, patch_embed};
+use super::layers::{LayerNorm, linear, patch_embed, to_float};
 use super::params::{Builder, Init};
 use super::vit::{Act, Block, BlockConfig, OPEN_CLIP, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
@@ -212,7 +212,7 @@ impl Tower {
         let class = self.class_embedding.reshape((1, 1, ()))?;
         let x = prepend(&class, &x)?.broadcast_add(&self.positional_embedding)?;
         seen("embed", &x);
-        let mut x = self.ln_pre.forward(&x)?;
+        let mut x = self.ln_pre.forward_float(&x)?;
         seen("ln_pre", &x);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, self.checkpointing)?;
@@ -268,14 +268,14 @@ impl Backbone for Clip {
         let patches = |x: &Tensor| x.narrow(1, 1, x.dim(1)? - 1)?.contiguous();
         let class = |x: &Tensor| x.narrow(1, 0, 1)?.squeeze(1);
         let (class, tokens) = match self.options.dinov2_tokens {
-            Dinov2Tokens::Unnormed => (self.ln_post.forward(&class(&x)?)?, patches(&x)?),
+            Dinov2Tokens::Unnormed => (self.ln_post.forward_float(&class(&x)?)?, patches(&x)?),
             Dinov2Tokens::Normed => {
-                let y = self.ln_post.forward(&x)?;
+                let y = self.ln_post.forward_float(&x)?;
                 seen("norm", &y);
                 (class(&y)?, patches(&y)?)
             }
         };
-        let pooled = linear(&class, &self.proj.t()?, None)?;
+        let pooled = to_float(&linear(&class, &self.proj.t()?, None)?)?;
         Ok(Features { pooled, tokens })
     }
 

@@ -7,7 +7,7 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, same, unused};
 use super::clip::{Tower, TowerConfig};
-use super::layers::{LayerNorm, Linear, attention, linear};
+use super::layers::{LayerNorm, Linear, attention, linear, to_float};
 use super::params::{Builder, Init};
 use super::vit::{Act, layer_norm, same_grid, trunc_linear};
 use crate::study::Scale;
@@ -160,12 +160,12 @@ impl Backbone for Coca {
         let x = self.tower.forward_observed(x, seen)?;
         let y = self.pooler.forward(&x, seen)?;
         seen("attn_pool", &y);
-        let y = self.ln_post.forward(&y)?;
+        let y = self.ln_post.forward_float(&y)?;
         seen("norm", &y);
         let first = y.narrow(1, 0, 1)?;
         let others = y.narrow(1, 1, self.config.queries - 1)?;
         seen("patch_tokens", &others);
-        let first = linear(&first, &self.proj.t()?, None)?;
+        let first = to_float(&linear(&first, &self.proj.t()?, None)?)?;
         let tokens = match self.options.coca_tokens {
             CocaTokens::Pooled => Tensor::cat(&[&first, &others], 1)?,
             CocaTokens::Patches => x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?,

@@ -192,11 +192,11 @@ impl Backbone for Dinov2 {
             seen(&format!("block.{i}"), &x);
         }
         let n = x.dim(1)?;
-        let cls = self.norm.forward(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
+        let cls = self.norm.forward_float(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
         let patches = x.narrow(1, 1, n - 1)?.contiguous()?;
         let tokens = match self.options.dinov2_tokens {
             Dinov2Tokens::Unnormed => patches,
-            Dinov2Tokens::Normed => self.norm.forward(&patches)?,
+            Dinov2Tokens::Normed => self.norm.forward_float(&patches)?,
         };
         Ok(Features { pooled: cls, tokens })
     }

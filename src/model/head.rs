@@ -123,7 +123,7 @@ impl MhaHead {
 
     /// As [`MhaHead::forward`]; `seen` hears `projector`, `embed`, `block.N`, `norm`, `feature`.
     pub fn forward_observed(&self, tokens: &Tensor, seen: Observer<'_>) -> candle_core::Result<Tensor> {
-        let u = self.projector_norm.forward(&self.projector.forward(tokens)?)?;
+        let u = self.projector_norm.forward_float(&self.projector.forward(tokens)?)?;
         seen("projector", &u);
         let positions = self.positions(u.dim(1)?)?;
         seen("pos_embed", &positions);

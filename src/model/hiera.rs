@@ -2,7 +2,9 @@
 //! channels-last maps, halved in size at three stage changes. PROTOCOL 3.2.
 
 use super::backbone::{Options, Tap};
-use super::layers::{LayerNorm, Linear, Windows, conv2d_tokens, max_pool, recompute, resize_table, window_attention};
+use super::layers::{
+    LayerNorm, Linear, Windows, add, conv2d_tokens, max_pool, recompute, resize_table, window_attention,
+};
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
@@ -222,8 +224,8 @@ impl Block {
             bail!("Hiera's projection has a bias");
         };
         let a = window_attention(&qkv, bias, self.windows)?;
-        let x = (shortcut + self.out.forward(&a)?)?;
+        let x = add(&shortcut, &self.out.forward(&a)?)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
-        x + self.fc2.forward(&y)?
+        add(&x, &self.fc2.forward(&y)?)
     }
 }

@@ -183,7 +183,7 @@ impl Backbone for Mae {
             x = block.forward(&x, self.options.checkpointing)?;
             seen(&format!("block.{i}"), &x);
         }
-        let x = self.norm.forward(&x)?;
+        let x = self.norm.forward_float(&x)?;
         seen("norm", &x);
         let tokens = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;
         Ok(Features {

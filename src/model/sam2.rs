@@ -3,7 +3,7 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
 use super::hiera::{self, Hiera};
-use super::layers::{linear, upsample_nearest};
+use super::layers::{add, linear, to_float, upsample_nearest};
 use super::params::{Builder, Init};
 use crate::error::BadInput;
 use crate::study::Scale;
@@ -188,7 +188,7 @@ impl Sam2 {
         if level + 1 == stages.len() || !self.top_down.contains(&level) {
             return Ok(own);
         }
-        own + upsample_nearest(&self.level(level + 1, stages)?)?
+        add(&own, &upsample_nearest(&self.level(level + 1, stages)?)?)
     }
 
     /// The level the heads read; finer ones play no part in it and are formed only to be seen.
@@ -203,7 +203,7 @@ impl Sam2 {
                 tap.see_map(&format!("fpn.{i}"), &self.level(i, &stages)?)?;
             }
         }
-        let map = self.level(n - 1 - self.scalp, &stages)?;
+        let map = to_float(&self.level(n - 1 - self.scalp, &stages)?)?;
         tap.see_map("vision_features", &map)?;
         let (b, h, w, d) = map.dims4()?;
         let tokens = map.reshape((b, h * w, d))?;

@@ -258,7 +258,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     }
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
-        ("features", 3, env!("CARGO_PKG_VERSION")),
+        ("features", 4, env!("CARGO_PKG_VERSION")),
         (&s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,
@@ -266,6 +266,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
         (
             crate::device::name(job.device),
             crate::model::layers::cpu::vector_level(),
+            format!("{:?}", crate::model::layers::precision::current()),
         ),
         indices,
     ))?;

@@ -3,6 +3,7 @@
 use super::evaluate::{Rule, metrics};
 use super::features::{self, FeatureTable};
 use super::loss::Target;
+use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, Position, Weights};
@@ -13,7 +14,8 @@ use crate::eval::round3;
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
-use crate::model::layers::backward;
+use crate::model::layers::precision::{Compute, scope};
+use crate::model::layers::{backward, cuda};
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::{Augment, Precision, ValidationSet};
 use crate::study::{Freeze, RunSpec};
@@ -126,12 +128,15 @@ impl<'a> Group<'a> {
         }
         let start = Instant::now();
         let members: Vec<(&Job<'_>, &Classifier)> = self.fits.iter().map(|f| (f.job, &f.model)).collect();
-        let mut of = |list: &[u32]| features::tables(&members, list, progress).map(Vec::into_iter);
+        let precision = compute(job.spec.protocol.precision);
+        let mut of = |list: &[u32], precision: Compute| {
+            scope(precision, || features::tables(&members, list, progress)).map(Vec::into_iter)
+        };
         let train = match job.spec.protocol.augment {
-            Augment::None => Some(of(&job.data.train)?),
+            Augment::None => Some(of(&job.data.train, precision)?),
             _ => None,
         };
-        let (val, test) = (of(&job.data.val)?, of(&job.data.test)?);
+        let (val, test) = (of(&job.data.val, precision)?, of(&job.data.test, Compute::Float32)?);
         let mut train = train.into_iter().flatten();
         let share = start.elapsed().as_secs_f64() / self.fits.len() as f64;
         for ((f, val), test) in self.fits.iter_mut().zip(val).zip(test) {
@@ -179,7 +184,8 @@ impl<'a> Group<'a> {
                     bail!("the loader ended early")
                 };
                 let x = b?.tensor(job.device)?;
-                Some(self.fits[0].model.backbone.forward(&x)?)
+                let backbone = &self.fits[0].model.backbone;
+                Some(scope(compute(p.precision), || backbone.forward(&x))?)
             };
             let members = |f: &&mut Fit<'_>| here(f) && f.position.step_in_epoch == step;
             let n = self.fits.iter_mut().filter(members).count();
@@ -226,7 +232,7 @@ impl<'a> Fit<'a> {
     fn new(job: &'a Job<'a>, shared: Option<&Classifier>) -> Result<Self> {
         let p = &job.spec.protocol;
         let info = &job.data.info;
-        if p.precision != Precision::F32 && job.device.is_cpu() {
+        if p.precision != Precision::F32 && job.device.is_cpu() && !cuda::emulated() {
             bail!("precision {:?} needs a CUDA device; use f32 on the CPU", p.precision);
         }
         let outputs = info.task.outputs();
@@ -241,7 +247,7 @@ impl<'a> Fit<'a> {
                 layer_decay: p.layer_decay,
                 clip: p.clip,
             },
-        );
+        )?;
         let batch = p.batch as usize;
         ensure!(
             job.data.train.len() >= batch,
@@ -265,6 +271,7 @@ impl<'a> Fit<'a> {
             outcome: None,
         };
         fit.position.best = vec![None; fit.rules.len()];
+        fit.position.loss_scale = (p.precision == Precision::F16).then(LossScale::default);
         if let Some(r) = state::load(job.checkpoint_dir, &mut fit.optim, fit.rules.len())? {
             set_weights(&fit.model, &r.weights)?;
             fit.position = r.position;
@@ -277,6 +284,12 @@ impl<'a> Fit<'a> {
 
     /// One step on the training images at `rows`; `share` are the seconds that their features took. Returns the loss.
     fn step(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
+        // The backward pass is inside too: it may run layers again.
+        let precision = compute(self.job.spec.protocol.precision);
+        scope(precision, || self.step_in_scope(epoch, rows, features, share))
+    }
+
+    fn step_in_scope(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
         let start = Instant::now();
         let job = self.job;
         let read = match (features, self.tables.as_ref().and_then(|t| t.train.as_ref())) {
@@ -299,8 +312,14 @@ impl<'a> Fit<'a> {
             let reason = format!("the loss {what} {value} at step {step} (learning rate {lr:.3e})");
             return self.fail(epoch, step, rows, lr, reason).map(|()| value);
         }
-        let report = self.optim.step(&backward(&loss)?, lr)?;
-        if !report.grad_norm.is_finite() {
+        let factor = self.position.loss_scale.map_or(1.0, |s| s.factor);
+        let scaled = if factor == 1.0 { loss } else { (loss * factor)? };
+        let report = self.optim.step_scaled(&backward(&scaled)?, lr, factor)?;
+        let finite = report.grad_norm.is_finite();
+        if let Some(scale) = &mut self.position.loss_scale {
+            // A step whose gradients overflow is skipped; the next has half the factor.
+            scale.update(finite);
+        } else if !finite {
             let reason = format!(
                 "the gradient norm is {} at step {step} (loss {value:.4}, learning rate {lr:.3e})",
                 report.grad_norm
@@ -373,7 +392,10 @@ impl<'a> Fit<'a> {
             rows.truncate(rows.len() / batch * batch);
         }
         let table = self.tables.as_ref().map(|t| &t.val);
-        let (mut logits, val_loss) = self.predict(&job.data.val, &rows, table, &mut |_| {})?;
+        // Validation in the precision of training, the test in float32 (PROTOCOL 6.4).
+        let (mut logits, val_loss) = scope(compute(p.precision), || {
+            self.predict(&job.data.val, &rows, table, &mut |_| {})
+        })?;
         if p.val_logits_f16 {
             let rounded = Tensor::from_vec(logits.clone(), logits.len(), &Device::Cpu)?;
             logits = rounded.to_dtype(DType::F16)?.to_dtype(DType::F32)?.to_vec1()?;
@@ -535,6 +557,15 @@ impl<'a> Fit<'a> {
             &weights(&self.model)?,
             &self.kept,
         )
+    }
+}
+
+/// How the layers compute in a protocol's precision.
+fn compute(p: Precision) -> Compute {
+    match p {
+        Precision::F32 => Compute::Float32,
+        Precision::Bf16 => Compute::Bfloat16,
+        Precision::F16 => Compute::Float16,
     }
 }
 

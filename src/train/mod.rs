@@ -4,6 +4,7 @@ pub mod evaluate;
 pub mod features;
 pub mod fit;
 pub mod loss;
+pub mod loss_scale;
 pub mod optim;
 pub mod schedule;
 pub mod scripted;

@@ -1,13 +1,16 @@
 //! AdamW with the authors' parameter groups, and gradient clipping. PROTOCOL 6.1, 6.2.
 //!
-//! The moments are plain vectors in the order of the parameters, so a checkpoint can hold them and every sum has one order.
+//! The moments lie where their parameter lies, in the order of the parameters, so that a checkpoint can hold them and every sum has
+//! one order. On the CPU they are plain vectors; on CUDA, tensors that one launch updates together with all parameters.
 
 use crate::model::layers::Gradients;
 use crate::model::layers::cpu::{Real as _, lane_sum, simd_fn};
+use crate::model::layers::cuda::{self, optimiser};
 use crate::model::params::Params;
 use anyhow::{Result, bail};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::Mutex;
 
 const BETA1: f64 = 0.9;
@@ -31,10 +34,16 @@ pub struct Slot {
     var: Var,
     decay: bool,
     lr_factor: f64,
-    pub m: Vec<f32>,
-    pub v: Vec<f32>,
+    moments: Moments,
     /// Updates so far; a parameter that gets no gradient is never updated.
     pub updates: u64,
+}
+
+/// The first and the second moment of a parameter, where it lies.
+#[derive(Debug, Clone)]
+enum Moments {
+    Host { m: Vec<f32>, v: Vec<f32> },
+    Device { m: Tensor, v: Tensor },
 }
 
 /// AdamW, β = (0.9, 0.999), ε = 1e-8, decoupled decay on tensors of two or more axes whose name does not end in `.bias`.
@@ -52,7 +61,9 @@ pub struct StepReport {
 }
 
 impl AdamW {
-    pub fn new(params: &Params, config: AdamWConfig) -> Self {
+    /// # Errors
+    /// Where the moments do not fit into the device's memory.
+    pub fn new(params: &Params, config: AdamWConfig) -> candle_core::Result<Self> {
         let depth = params
             .0
             .iter()
@@ -62,19 +73,17 @@ impl AdamW {
         let slots = params
             .trainable()
             .map(|(name, var)| {
-                let n = var.elem_count();
-                Slot {
+                Ok(Slot {
                     name: name.to_owned(),
                     var: var.clone(),
                     decay: var.rank() >= 2 && !name.ends_with(".bias"),
                     lr_factor: libm::pow(config.layer_decay, (depth + 1 - layer_of(name, depth)) as f64),
-                    m: vec![0.0; n],
-                    v: vec![0.0; n],
+                    moments: Moments::new(var)?,
                     updates: 0,
-                }
+                })
             })
-            .collect();
-        Self { config, slots }
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Self { config, slots })
     }
 
     /// Parameters with and without decay, by count.
@@ -83,33 +92,97 @@ impl AdamW {
         (with, self.slots.len() - with)
     }
 
-    /// Clips the gradients to the configured norm and updates every parameter that has one.
+    /// Clips the gradients to the configured norm and updates every parameter that has one; where a gradient is not finite,
+    /// nothing is updated.
     ///
     /// # Errors
-    /// Where a gradient is not on the CPU in float32 and contiguous memory.
+    /// Where a gradient is not float32.
     pub fn step(&mut self, grads: &Gradients, lr: f64) -> Result<StepReport> {
+        self.step_scaled(grads, lr, 1.0)
+    }
+
+    /// The same for the gradients of a loss that was multiplied by `loss_scale`.
+    ///
+    /// # Errors
+    /// Where a gradient is not float32.
+    pub fn step_scaled(&mut self, grads: &Gradients, lr: f64, loss_scale: f64) -> Result<StepReport> {
         let found: Vec<Option<Tensor>> = self
             .slots
             .iter()
             .map(|s| grads.get(s.var.as_tensor())?.map(|g| g.contiguous()).transpose())
             .collect::<candle_core::Result<_>>()?;
-        let norms: Vec<f64> = found
-            .par_iter()
-            .map(|g| g.as_ref().map_or(Ok(0.0), square_sum))
-            .collect::<Result<_>>()?;
-        let grad_norm = norms.iter().sum::<f64>().sqrt();
-        let scale = if self.config.clip > 0.0 {
+        let on_device = self.slots.iter().any(|s| matches!(s.moments, Moments::Device { .. }));
+        let squares = if on_device {
+            optimiser::square_sum(&found.iter().flatten().collect::<Vec<_>>())?
+        } else {
+            let norms: Vec<f64> = found
+                .par_iter()
+                .map(|g| g.as_ref().map_or(Ok(0.0), square_sum))
+                .collect::<Result<_>>()?;
+            norms.iter().sum::<f64>()
+        };
+        // Squares of float32 do not overflow float64: the norm is finite exactly where all gradients are.
+        let grad_norm = squares.sqrt() / loss_scale;
+        if !grad_norm.is_finite() {
+            return Ok(StepReport { grad_norm });
+        }
+        let clip = if self.config.clip > 0.0 {
             (self.config.clip / (grad_norm + 1e-6)).min(1.0)
         } else {
             1.0
         };
+        let scale = clip / loss_scale;
         let wd = self.config.weight_decay;
+        if on_device {
+            self.update_on_device(&found, lr, scale as f32)?;
+            return Ok(StepReport { grad_norm });
+        }
         self.slots
             .par_iter_mut()
             .zip(&found)
             .filter_map(|(s, g)| Some((s, g.as_ref()?)))
             .try_for_each(|(s, g)| s.update(g, lr, if s.decay { wd } else { 0.0 }, scale))?;
         Ok(StepReport { grad_norm })
+    }
+
+    fn update_on_device(&mut self, found: &[Option<Tensor>], lr: f64, scale: f32) -> Result<()> {
+        let wd = self.config.weight_decay;
+        let mut updates = Vec::with_capacity(self.slots.len());
+        for (s, g) in self.slots.iter_mut().zip(found) {
+            let Some(gradient) = g else { continue };
+            let [shrink, step, bias2] = s.factors(lr, if s.decay { wd } else { 0.0 });
+            let Moments::Device { m, v } = &s.moments else {
+                bail!("{}: its moments are on the CPU", s.name)
+            };
+            updates.push(optimiser::Update {
+                parameter: s.var.as_tensor(),
+                gradient,
+                m,
+                v,
+                shrink,
+                step,
+                bias2,
+            });
+        }
+        Ok(optimiser::adamw(&updates, scale)?)
+    }
+}
+
+impl Moments {
+    fn new(var: &Var) -> candle_core::Result<Self> {
+        let n = var.elem_count();
+        Ok(if cuda::wanted(var.as_tensor()) {
+            let zeros = || Tensor::zeros(n, candle_core::DType::F32, var.device());
+            Self::Device {
+                m: zeros()?,
+                v: zeros()?,
+            }
+        } else {
+            Self::Host {
+                m: vec![0.0; n],
+                v: vec![0.0; n],
+            }
+        })
     }
 }
 
@@ -158,15 +231,66 @@ struct Update<'a> {
 }
 
 impl Slot {
-    fn update(&mut self, g: &Tensor, lr: f64, weight_decay: f64, scale: f64) -> Result<()> {
+    /// Both moments, on the host.
+    ///
+    /// # Errors
+    /// Where they cannot be read from the device.
+    pub fn moments(&self) -> candle_core::Result<[Cow<'_, [f32]>; 2]> {
+        Ok(match &self.moments {
+            Moments::Host { m, v } => [Cow::Borrowed(m), Cow::Borrowed(v)],
+            Moments::Device { m, v } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
+        })
+    }
+
+    /// Takes up moments from a checkpoint; both have the parameter's size.
+    ///
+    /// # Errors
+    /// Where they do not fit into the device's memory.
+    pub fn set_moments(&mut self, m: Vec<f32>, v: Vec<f32>, updates: u64) -> candle_core::Result<()> {
+        let (n, device) = (m.len(), self.var.device());
+        self.updates = updates;
+        self.moments = match self.moments {
+            Moments::Host { .. } => Moments::Host { m, v },
+            Moments::Device { .. } => Moments::Device {
+                m: Tensor::from_vec(m, n, device)?,
+                v: Tensor::from_vec(v, n, device)?,
+            },
+        };
+        Ok(())
+    }
+
+    /// Values of the parameter.
+    pub fn len(&self) -> usize {
+        self.var.elem_count()
+    }
+
+    /// Whether the parameter has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts an update; returns its shrinking of the parameter, its step and √(1 − β₂ᵗ).
+    fn factors(&mut self, lr: f64, weight_decay: f64) -> [f32; 3] {
         self.updates += 1;
         let lr = lr * self.lr_factor;
         let t = self.updates as f64;
+        [
+            (1.0 - lr * weight_decay) as f32,
+            (lr / (1.0 - libm::pow(BETA1, t))) as f32,
+            (1.0 - libm::pow(BETA2, t)).sqrt() as f32,
+        ]
+    }
+
+    fn update(&mut self, g: &Tensor, lr: f64, weight_decay: f64, scale: f64) -> Result<()> {
+        let [shrink, step, bias2] = self.factors(lr, weight_decay);
+        let Moments::Host { m, v } = &mut self.moments else {
+            bail!("{}: its moments are not on the CPU", self.name)
+        };
         let op = Update {
-            slot: Mutex::new((&mut self.m, &mut self.v)),
-            shrink: (1.0 - lr * weight_decay) as f32,
-            step: (lr / (1.0 - libm::pow(BETA1, t))) as f32,
-            bias2: (1.0 - libm::pow(BETA2, t)).sqrt() as f32,
+            slot: Mutex::new((m, v)),
+            shrink,
+            step,
+            bias2,
             scale: scale as f32,
         };
         self.var.as_tensor().inplace_op2(g, &op)?;

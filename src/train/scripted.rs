@@ -32,7 +32,7 @@ impl Scripted {
             layer_decay: 1.0,
             clip: 0.0,
         };
-        let mut optim = AdamW::new(&Params::default(), config);
+        let mut optim = AdamW::new(&Params::default(), config)?;
         let metric = job.data.info.target;
         let mut position = match state::load(job.checkpoint_dir, &mut optim, 0)? {
             Some(r) => r.position,

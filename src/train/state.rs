@@ -4,7 +4,8 @@
 //! All random numbers are keyed by (seed, purpose, epoch, image), so the position is the whole state of the generators.
 //! The file's SHA-256 stands in its name; a torn one is skipped, and the one before it is used.
 
-use super::optim::AdamW;
+use super::loss_scale::LossScale;
+use super::optim::{AdamW, Slot};
 use super::{EpochStats, Timing};
 use crate::fsio;
 use anyhow::{Context, Result};
@@ -36,6 +37,9 @@ pub struct Position {
     /// For each rule of selection: value and epoch of the best weights; `None` is the initial weights.
     pub best: Vec<Option<(f64, u32)>>,
     pub timing: Timing,
+    /// The factor on the loss, in float16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// Updates each parameter has had, in order.
     updates: Vec<u64>,
 }
@@ -56,10 +60,11 @@ pub fn save(
 ) -> Result<()> {
     let mut position = position.clone();
     position.updates = optim.slots.iter().map(|s| s.updates).collect();
+    let moments = optim.slots.iter().map(Slot::moments).collect::<Result<Vec<_>, _>>()?;
     let mut parts: Vec<(String, &[f32])> = Vec::new();
-    for (i, s) in optim.slots.iter().enumerate() {
-        parts.push((format!("m.{i:05}"), &s.m));
-        parts.push((format!("v.{i:05}"), &s.v));
+    for (i, [m, v]) in moments.iter().enumerate() {
+        parts.push((format!("m.{i:05}"), m));
+        parts.push((format!("v.{i:05}"), v));
         parts.push((format!("p.{i:05}"), &weights[i]));
         for (epoch, w) in kept {
             parts.push((format!("kept.{epoch}.{i:05}"), &w[i]));
@@ -133,7 +138,7 @@ fn read(path: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>
     let mut kept: BTreeMap<u32, Weights> = position.best.iter().flatten().map(|b| (b.1, Vec::new())).collect();
     let (mut weights, mut moments) = (Vec::new(), Vec::new());
     for (i, s) in optim.slots.iter().enumerate() {
-        let n = s.m.len();
+        let n = s.len();
         let (Some(m), Some(v), Some(p)) = (
             get(format!("m.{i:05}"), n),
             get(format!("v.{i:05}"), n),
@@ -151,7 +156,7 @@ fn read(path: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>
         }
     }
     for ((s, (m, v)), u) in optim.slots.iter_mut().zip(moments).zip(&position.updates) {
-        (s.m, s.v, s.updates) = (m, v, *u);
+        s.set_moments(m, v, *u)?;
     }
     Ok(Some(Restored {
         position,
@@ -199,7 +204,7 @@ mod tests {
             layer_decay: 1.0,
             clip: 0.0,
         };
-        AdamW::new(&b.params(), config)
+        AdamW::new(&b.params(), config).unwrap()
     }
 
     fn at(steps: u64) -> Position {
@@ -218,7 +223,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut o = optim();
         for steps in 1..=3 {
-            o.slots[0].m = vec![steps as f32; 3];
+            o.slots[0]
+                .set_moments(vec![steps as f32; 3], vec![0.0; 3], steps)
+                .unwrap();
             let w = vec![vec![10.0 * steps as f32; 3]];
             let kept = BTreeMap::from([(1, vec![vec![0.5; 3]])]);
             save(dir.path(), &at(steps), &o, &w, &kept).unwrap();
@@ -227,7 +234,14 @@ mod tests {
         assert_eq!(all.len(), 2);
         let mut fresh = optim();
         let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
-        assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (3, 30.0, 3.0));
+        assert_eq!(
+            (
+                r.position.steps,
+                r.weights[0][0],
+                fresh.slots[0].moments().unwrap()[0][0]
+            ),
+            (3, 30.0, 3.0)
+        );
         assert_eq!((&r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
         assert!(r.position.recent[0] == 0.25 && r.position.recent[1].is_nan());
         // A checkpoint of a run with other rules is not this run's.
@@ -237,7 +251,14 @@ mod tests {
         for torn in [&bytes[..bytes.len() - 5], &[bytes.as_slice(), b"x"].concat(), b""] {
             fs::write(&all[1], torn).unwrap();
             let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
-            assert_eq!((r.position.steps, r.weights[0][0], fresh.slots[0].m[0]), (2, 20.0, 2.0));
+            assert_eq!(
+                (
+                    r.position.steps,
+                    r.weights[0][0],
+                    fresh.slots[0].moments().unwrap()[0][0]
+                ),
+                (2, 20.0, 2.0)
+            );
         }
         fs::write(&all[0], b"").unwrap();
         assert!(load(dir.path(), &mut fresh, 2).unwrap().is_none());

@@ -1,6 +1,6 @@
 //! Every op as kernels against the crate's CPU form, forward and backward, and against finite differences.
 
-use super::emulated;
+use crate::compute::kernels;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use medft::model::layers::precision::{Compute, scope};
 use medft::model::layers::*;
@@ -19,6 +19,10 @@ fn values(t: &Tensor) -> Vec<f64> {
         .unwrap()
         .to_vec1()
         .unwrap()
+}
+
+fn moved(xs: &[Tensor], device: &Device) -> Vec<Tensor> {
+    xs.iter().map(|x| x.to_device(device).unwrap()).collect()
 }
 
 /// The result and the gradients of Σ f·w by every input.
@@ -57,10 +61,10 @@ fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor
     for (dtype, bound) in [(DType::F64, 1e-12), (DType::F32, 4e-6)] {
         let typed: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(dtype).unwrap()).collect();
         let cpu = both(&typed, &w, &f);
-        let Some(kernels) = emulated(|| both(&typed, &w, &f)) else {
+        let Some(got) = kernels(|d| both(&moved(&typed, d), &w.to_device(d).unwrap(), &f)) else {
             return;
         };
-        for (i, (k, c)) in kernels.iter().zip(&cpu).enumerate() {
+        for (i, (k, c)) in got.iter().zip(&cpu).enumerate() {
             assert_eq!(k.dtype(), c.dtype(), "{name}: type of result {i}");
             let e = error(k, c);
             assert!(
@@ -69,13 +73,22 @@ fn check(name: &str, shapes: &[&[usize]], f: impl Fn(&[Tensor]) -> Result<Tensor
             );
         }
         if dtype == DType::F64 {
-            emulated(|| differences(name, &typed, &w, &kernels[1..], &f));
+            kernels(|d| differences(name, d, &typed, &w, &got[1..], &f));
         }
     }
 }
 
-fn differences(name: &str, inputs: &[Tensor], w: &Tensor, grads: &[Tensor], f: &impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let value = |xs: &[Tensor]| -> f64 { values(&(f(xs).unwrap() * w).unwrap().sum_all().unwrap())[0] };
+fn differences(
+    name: &str,
+    device: &Device,
+    inputs: &[Tensor],
+    w: &Tensor,
+    grads: &[Tensor],
+    f: &impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let w = w.to_device(device).unwrap();
+    let value =
+        |xs: &[Tensor]| -> f64 { values(&(f(&moved(xs, device)).unwrap() * &w).unwrap().sum_all().unwrap())[0] };
     for (i, g) in grads.iter().enumerate() {
         let (g, x) = (values(g), values(&inputs[i]));
         let scale = g.iter().fold(0f64, |m, v| m.max(v.abs()));
@@ -135,10 +148,10 @@ fn check_half(name: &str, shapes: &[&[usize]], float: &[usize], f: impl Fn(&[Ten
             .unwrap();
         let w = w.to_dtype(DType::F32).unwrap();
         let cpu = both(&wide, &w, &f);
-        let Some(kernels) = emulated(|| scope(compute, || both(&narrow, &w, &f))) else {
+        let Some(got) = kernels(|d| scope(compute, || both(&moved(&narrow, d), &w.to_device(d).unwrap(), &f))) else {
             return;
         };
-        for (i, (k, c)) in kernels.iter().zip(&cpu).enumerate() {
+        for (i, (k, c)) in got.iter().zip(&cpu).enumerate() {
             let wide = values(c);
             // Sums over rows lose relative accuracy where they cancel: float32's share of the largest value is allowed on top.
             let max = wide.iter().fold(0f64, |m, v| m.max(v.abs()));
@@ -300,29 +313,196 @@ fn transformer_blocks_in_every_precision() {
             (Compute::Bfloat16, 6e-2),
             (Compute::Float16, 8e-3),
         ] {
-            let Some(got) = emulated(|| scope(compute, || both(&inputs, &w, &f))) else {
+            let Some(got) = kernels(|d| scope(compute, || both(&moved(&inputs, d), &w.to_device(d).unwrap(), &f)))
+            else {
                 return;
             };
             for (i, (a, b)) in got.iter().zip(&exact).enumerate() {
                 assert_eq!(a.dtype(), DType::F32);
                 let e = error(a, b);
-                println!("{compute:?} {i} {e:.1e}");
                 assert!(e < bound, "{compute:?}: result {i} is off by {e:.2e}");
             }
         }
     }
 }
 
-/// No launch is left that the tests do not reach, and the element types are complete.
 #[test]
-fn kernels_are_listed() {
-    let Some(e) = super::emulator::get() else {
-        println!("skipped: no C++ compiler");
+fn maps() {
+    for (b, h, w, c, k) in [(2, 5, 4, 19, 3), (1, 3, 7, 6, 5), (1, 1, 1, 3, 3), (3, 30, 2, 4, 3)] {
+        for silu in [false, true] {
+            check("depthwise", &[&[b, h, w, c], &[c, 1, k, k]], |x| {
+                depthwise_conv2d(&x[0], &x[1], None, silu)
+            });
+            check("depthwise", &[&[b, h, w, c], &[c, 1, k, k], &[c]], |x| {
+                depthwise_conv2d(&x[0], &x[1], Some(&x[2]), silu)
+            });
+        }
+    }
+    check("conv2d_map", &[&[2, 8, 5, 3], &[4, 3, 3, 3], &[4]], |x| {
+        conv2d_map(&x[0], &x[1], Some(&x[2]), 2, 1)
+    });
+    check("conv2d_map", &[&[1, 4, 5, 3], &[2, 3, 3, 3]], |x| {
+        conv2d_map(&x[0], &x[1], None, 1, 1)
+    });
+    check("conv2d_tokens", &[&[1, 2, 16, 12], &[4, 2, 7, 7]], |x| {
+        conv2d_tokens(&x[0], &x[1], None, 4, 3)
+    });
+    check("patch_embed", &[&[2, 3, 6, 9], &[5, 3, 3, 3], &[5]], |x| {
+        patch_embed(&x[0], &x[1], Some(&x[2]))
+    });
+    check("max_pool", &[&[2, 4, 6, 5]], |x| max_pool(&x[0], (2, 2)));
+    check("max_pool", &[&[1, 5, 7, 3]], |x| max_pool(&x[0], (2, 3)));
+}
+
+#[test]
+fn the_first_of_equal_values_gets_the_gradient() {
+    kernels(|d| {
+        let x = Var::ones((1, 2, 2, 1), DType::F64, d).unwrap();
+        let y = max_pool(x.as_tensor(), (2, 2)).unwrap();
+        let g = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(values(g.get(x.as_tensor()).unwrap()), [1.0, 0.0, 0.0, 0.0]);
+    });
+}
+
+#[test]
+fn window_attentions() {
+    for ((h, w), side, pool) in [
+        ((4, 6), 2, (1, 1)),
+        ((5, 7), 3, (1, 1)),
+        ((4, 8), 6, (2, 2)),
+        ((6, 4), 0, (2, 2)),
+    ] {
+        let bias = random(&[18], 5);
+        check("window attention", &[&[2, h, w, 18]], |x| {
+            let windows = Windows { heads: 2, side, pool };
+            let bias = bias.to_device(x[0].device())?.to_dtype(x[0].dtype())?;
+            window_attention(&x[0], &bias, windows)
+        });
+    }
+}
+
+/// Across the borders of chunks (32 steps here, 64 on the CPU), of warps (32 channels) and of blocks (64 channels on the CPU).
+#[test]
+fn selective_scans() {
+    for (h, w, d, n, r) in [
+        (3, 4, 5, 1, 2),
+        (2, 35, 3, 3, 1),
+        (2, 2, 70, 2, 3),
+        (1, 65, 33, 1, 1),
+        (1, 2, 2, 16, 1),
+    ] {
+        let s = [
+            vec![2, h, w, d],
+            vec![2, h, w, 4 * (r + 2 * n)],
+            vec![4, d, r],
+            vec![4, d],
+            vec![4 * d, n],
+            vec![4 * d],
+        ];
+        let s: Vec<&[usize]> = s.iter().map(Vec::as_slice).collect();
+        check(&format!("scan of {h}×{w}, {d} channels"), &s, |x| {
+            SelectiveScan {
+                u: &x[0],
+                projected: &x[1],
+                dt_weight: &x[2],
+                dt_bias: &x[3],
+                a_log: &x[4],
+                skip: &x[5],
+            }
+            .run(&Orders::cross(h, w))
+        });
+    }
+}
+
+#[test]
+fn crossed_maps() {
+    check("cross_scan", &[&[2, 12, 5]], |x| {
+        cross_scan(&x[0], &Orders::cross(3, 4))
+    });
+    check("cross_merge", &[&[2, 4, 12, 5]], |x| {
+        cross_merge(&x[0], &Orders::cross(3, 4))
+    });
+}
+
+#[test]
+fn losses() {
+    use medft::data::{Label, Task};
+    use medft::train::loss::Target;
+    for (n, classes) in [(1, 2), (7, 5), (64, 14), (300, 3)] {
+        let labels: Vec<Label> = (0..n).map(|i| Label::Class((i * 7 % classes) as u32)).collect();
+        check("cross entropy", &[&[n, classes]], |x| {
+            let t = Target::new(Task::MultiClass(classes), &labels, x[0].device()).unwrap();
+            t.loss(&(&x[0] * 9.0)?)
+        });
+        let bits = |i: usize| (0..classes).map(|j| (i * 3 + j * 5) % 4 == 0).map(u8::from).collect();
+        let labels: Vec<Label> = (0..n).map(|i| Label::Labels(bits(i))).collect();
+        check("binary cross entropy", &[&[n, classes]], |x| {
+            let t = Target::new(Task::MultiLabel(classes), &labels, x[0].device()).unwrap();
+            let Target::Labels(y) = t else { panic!() };
+            Target::Labels(y.to_dtype(x[0].dtype())?).loss(&(&x[0] * 9.0)?)
+        });
+    }
+}
+
+/// The same five steps by kernels and by the CPU's loop: float32's rounding apart, and a step that is not finite changes nothing.
+#[test]
+fn optimisers_agree() {
+    use medft::model::params::{Builder, Init};
+    use medft::train::optim::{AdamW, AdamWConfig};
+    let run = |device: &Device| {
+        let b = Builder::seeded(3, device);
+        let shapes: [&[usize]; 4] = [&[3], &[64, 65], &[1], &[4096, 2]];
+        for (i, s) in shapes.iter().enumerate() {
+            b.param(s.to_vec(), &format!("p{i}.weight"), Init::Normal { std: 1.0 })
+                .unwrap();
+        }
+        let config = AdamWConfig {
+            weight_decay: 0.1,
+            layer_decay: 1.0,
+            clip: 1.0,
+        };
+        let params = b.params();
+        let mut optim = AdamW::new(&params, config).unwrap();
+        let mut norms = Vec::new();
+        for step in 0..6 {
+            let mut loss = Tensor::zeros((), DType::F32, device).unwrap();
+            for (i, p) in params.0.iter().enumerate().take(3 + step % 2) {
+                let w = random(p.tensor.dims(), 10 * step as u32 + i as u32)
+                    .to_dtype(DType::F32)
+                    .unwrap()
+                    .to_device(device)
+                    .unwrap();
+                let w = if step == 5 { (w * f64::INFINITY).unwrap() } else { w };
+                let t = (p.tensor.sqr().unwrap() * w).unwrap().sum_all().unwrap();
+                loss = (loss + t).unwrap();
+            }
+            let loss = (loss * 1024.0).unwrap();
+            norms.push(
+                optim
+                    .step_scaled(&backward(&loss).unwrap(), 1e-2, 1024.0)
+                    .unwrap()
+                    .grad_norm,
+            );
+        }
+        let mut out: Vec<f64> = params.0.iter().flat_map(|p| values(&p.tensor)).collect();
+        for s in &optim.slots {
+            let [m, v] = s.moments().unwrap();
+            out.extend(m.iter().chain(v.iter()).map(|&x| f64::from(x)));
+        }
+        let updates: Vec<u64> = optim.slots.iter().map(|s| s.updates).collect();
+        (norms, out, updates)
+    };
+    let (norms, cpu, updates) = run(&Device::Cpu);
+    let Some((k_norms, k_values, k_updates)) = kernels(run) else {
         return;
     };
-    for family in ["layer_norm", "rms_norm", "layer_norm_dx", "rms_norm_dparams"] {
-        for types in ["f32_f32", "f64_f64", "f32_bf16", "f32_f16", "bf16_bf16", "f16_f16"] {
-            assert!(e.kernels.contains_key(&format!("{family}_{types}")), "{family}_{types}");
-        }
+    assert_eq!(updates, [5, 5, 5, 2]);
+    assert_eq!(updates, k_updates);
+    assert!(!norms[5].is_finite() && !k_norms[5].is_finite());
+    for (a, b) in norms.iter().zip(&k_norms).take(5) {
+        assert!((a / b - 1.0).abs() < 1e-12, "{a} {b}");
+    }
+    for (a, b) in cpu.iter().zip(&k_values) {
+        assert!((a - b).abs() <= 1e-6 * a.abs().max(1e-3), "{a} {b}");
     }
 }

@@ -22,6 +22,9 @@ fn config(j: &serde_json::Value) -> Config {
 
 #[test]
 fn dinov2_outputs_and_gradients() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("dinov2/dinov2.json");
     let c = config(&j["config"]);
     let mut worst = Worst::default();
@@ -48,6 +51,9 @@ fn dinov2_outputs_and_gradients() {
 
 #[test]
 fn dinov2_huggingface_position_rule() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("dinov2/dinov2.json");
     let mut p = Protocol::faithful();
     p.position_rule = PositionRule::Size;
@@ -64,6 +70,9 @@ fn dinov2_huggingface_position_rule() {
 
 #[test]
 fn dinov2_published_position_table() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("dinov2/dinov2.json");
     let t = tensors(&format!(
         "dinov2/{}",

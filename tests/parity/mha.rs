@@ -45,6 +45,9 @@ pub fn body(j: &Value, pos_embed: &Tensor) -> BodyConfig {
 
 #[test]
 fn mha_head_on_dinov2_and_mae_tokens() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("mha/mha.json");
     let mut worst = Worst::default();
     for (case, d) in j["cases"].as_object().unwrap() {
@@ -115,6 +118,9 @@ fn mha_head_on_dinov2_and_mae_tokens() {
 
 #[test]
 fn mha_position_tables() {
+    if !crate::compute::ready() {
+        return;
+    }
     let t = tensors("mha/deit_posembed_tables.safetensors");
     let table = &t["pos_embed"];
     let grid = (table.dim(1).unwrap() - 1).isqrt();
@@ -128,6 +134,9 @@ fn mha_position_tables() {
 
 #[test]
 fn grey_stem_is_the_red_kernel() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("grey/grey.json");
     let mut worst = Worst::default();
     for (case, d) in j["cases"].as_object().unwrap() {

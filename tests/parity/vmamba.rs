@@ -38,6 +38,9 @@ fn config(j: &Value) -> Config {
 
 #[test]
 fn vmamba_outputs_and_gradients() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("vmamba/vmamba.json");
     let mut worst = Worst::default();
     for file in j["weights"].as_object().unwrap().keys() {
@@ -62,12 +65,15 @@ fn vmamba_outputs_and_gradients() {
 /// Linear weights stored as 1×1 convolutions give the same model, and a transposed one is refused.
 #[test]
 fn vmamba_reads_linear_weights_as_convolutions() {
+    if !crate::compute::ready() {
+        return;
+    }
     let j = family("vmamba/vmamba.json");
     let c = config(&j["config"]);
     let file = j["weights"].as_object().unwrap().keys().next().unwrap().clone();
     let io = tensors(&format!("vmamba/{}", j["cases"]["native"]["file"].as_str().unwrap()));
     let run = |t: BTreeMap<String, Tensor>| -> anyhow::Result<Tensor> {
-        let b = Builder::from_checkpoint(Checkpoint::from_tensors(&file, t, VSSM)?, &candle_core::Device::Cpu);
+        let b = Builder::from_checkpoint(Checkpoint::from_tensors(&file, t, VSSM)?, &crate::compute::device());
         let m = Vmamba::new(&c, Options::new(&Protocol::faithful(), 3), &b)?;
         Ok(m.forward(&io["input"])?.pooled)
     };
@@ -92,6 +98,9 @@ fn vmamba_reads_linear_weights_as_convolutions() {
 
 #[test]
 fn vmamba_cross_scan_and_merge() {
+    if !crate::compute::ready() {
+        return;
+    }
     let t = tensors("vmamba/ops.safetensors");
     let mut worst = Worst::default();
     // (B, C, H, W) → (B, L, C), the layout of the project's maps.
@@ -136,6 +145,9 @@ fn vmamba_cross_scan_and_merge() {
 /// sizes are given directly (the identity as their projection).
 #[test]
 fn vmamba_selective_scan() {
+    if !crate::compute::ready() {
+        return;
+    }
     let t = tensors("vmamba/ops.safetensors");
     let mut worst = Worst::default();
     let prefixes: Vec<String> = t

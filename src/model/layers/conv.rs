@@ -1,13 +1,15 @@
 //! Convolutions as matrix products: non-overlapping patches, and general windows through an own unfold with backward
 //! (candle's conv2d fails on some non-square inputs in the backward pass).
 
+use super::conv_map::conv2d_map;
 use super::cpu::{Out, Real, slice};
-use super::linear::{linear, with_cpu};
+use super::cuda;
+use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Non-overlapping patch projection. x (B, C, H, W), weight (D, C, p, p), bias (D) → (B, H/p · W/p, D), row-major patches.
+/// Non-overlapping patch projection, float32 in any scope. x (B, C, H, W), weight (D, C, p, p), bias (D) → (B, H/p · W/p, D), row-major patches.
 pub fn patch_embed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
     let (d, cw, p, p2) = weight.dims4()?;
@@ -24,10 +26,10 @@ pub fn patch_embed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
         .permute((0, 2, 4, 1, 3, 5))?
         .contiguous()?
         .reshape((b, gh * gw, c * p * p))?;
-    linear(&x, &weight.reshape((d, c * p * p))?, bias)
+    linear_float(&x, &weight.reshape((d, c * p * p))?, bias)
 }
 
-/// 2-D convolution to channels-last tokens. x (B, C, H, W), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
+/// 2-D convolution to channels-last tokens, float32 in any scope. x (B, C, H, W), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
 pub fn conv2d_tokens(
     x: &Tensor,
     weight: &Tensor,
@@ -45,38 +47,16 @@ pub fn conv2d_tokens(
         );
     }
     let (ho, wo) = ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1);
-    let cols = if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(Unfold {
-            k,
-            stride,
-            padding,
-            out: (ho, wo),
-        })?
-    } else {
-        // Composed from ops whose gradients are right on every device.
-        let xp = x
-            .pad_with_zeros(2, padding, padding)?
-            .pad_with_zeros(3, padding, padding)?;
-        let index = |n: usize, i: usize| -> Result<Tensor> {
-            Tensor::from_vec(
-                (0..n).map(|o| (o * stride + i) as u32).collect::<Vec<_>>(),
-                n,
-                x.device(),
-            )
-        };
-        let mut parts = Vec::with_capacity(k * k);
-        for i in 0..k {
-            let rows = xp.index_select(&index(ho, i)?, 2)?;
-            for j in 0..k {
-                parts.push(rows.index_select(&index(wo, j)?, 3)?);
-            }
-        }
-        Tensor::stack(&parts, 2)?
-            .permute((0, 3, 4, 1, 2))?
-            .contiguous()?
-            .reshape((b, ho * wo, c * k * k))?
-    };
-    linear(&cols, &weight.reshape((d, c * k * k))?, bias)?.reshape((b, ho, wo, d))
+    if cuda::wanted(x) {
+        return conv2d_map(&x.permute((0, 2, 3, 1))?, weight, bias, stride, padding);
+    }
+    let cols = x.contiguous()?.apply_op1(Unfold {
+        k,
+        stride,
+        padding,
+        out: (ho, wo),
+    })?;
+    linear_float(&cols, &weight.reshape((d, c * k * k))?, bias)?.reshape((b, ho, wo, d))
 }
 
 /// (B, C, H, W) → (B, Ho·Wo, C·k·k), zero-padded.

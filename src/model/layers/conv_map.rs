@@ -1,18 +1,14 @@
 //! Convolution of a channels-last map: an unfold that copies whole pixels, then a matrix product.
 
-use super::conv::conv2d_tokens;
 use super::cpu::{Out, Real, add_assign, slice};
-use super::linear::{linear, with_cpu};
+use super::cuda;
+use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// 2-D convolution, channels last. x (B, H, W, C), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
+/// 2-D convolution, channels last, float32 in any scope. x (B, H, W, C), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
 pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        let x = x.permute((0, 3, 1, 2))?.contiguous()?;
-        return conv2d_tokens(&x, weight, bias, stride, padding);
-    }
     let (b, h, w, c) = x.dims4()?;
     let (d, cw, k, k2) = weight.dims4()?;
     if c != cw || k != k2 || h + 2 * padding < k || w + 2 * padding < k {
@@ -29,9 +25,27 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
         out: ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1),
     };
     let (ho, wo) = op.out;
-    let cols = x.contiguous()?.apply_op1(op)?;
+    let cols = if cuda::wanted(x) {
+        let UnfoldMap {
+            k,
+            stride,
+            padding,
+            out,
+        } = op;
+        cuda::unfold(
+            x,
+            cuda::Unfold {
+                k,
+                stride,
+                padding,
+                out,
+            },
+        )?
+    } else {
+        x.contiguous()?.apply_op1(op)?
+    };
     let weight = weight.permute((0, 2, 3, 1))?.contiguous()?.reshape((d, k * k * c))?;
-    linear(&cols, &weight, bias)?.reshape((b, ho, wo, d))
+    linear_float(&cols, &weight, bias)?.reshape((b, ho, wo, d))
 }
 
 /// (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
@@ -125,6 +139,7 @@ impl CustomOp1 for UnfoldMap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::conv2d_tokens;
     use super::super::tests::{check, random};
     use super::*;
 

@@ -49,6 +49,14 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
 }
 
+/// [`linear`] with its result in float32 in any scope: for what is exponentiated next.
+pub fn linear_float(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if cuda::wanted(x) {
+        return cuda::linear_as(x, weight, bias, None, true);
+    }
+    linear(x, weight, bias)
+}
+
 fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Result<Tensor> {
     let op = LinearOp {
         gelu,

@@ -15,7 +15,7 @@ macro_rules! modules {
 }
 
 /// The kernels as PTX, by source file.
-const MODULES: &[(&str, &str)] = modules!("elementwise", "norm", "optimiser", "softmax");
+const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax");
 
 /// Runs a kernel of ours.
 pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {

@@ -50,6 +50,11 @@ pub fn emulate<R>(executor: Arc<dyn Executor>, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// The same from here to the end of the thread.
+pub fn emulate_from_here(executor: Arc<dyn Executor>) {
+    EMULATOR.with_borrow_mut(|e| *e = Some(executor));
+}
+
 /// Whether this thread emulates kernels.
 pub fn emulated() -> bool {
     EMULATOR.with_borrow(Option::is_some)
@@ -140,10 +145,6 @@ impl Value {
 
     pub fn dims(&self) -> &[usize] {
         self.shape.dims()
-    }
-
-    pub fn dtype(&self) -> DType {
-        self.storage.dtype()
     }
 
     pub fn reshape(mut self, shape: impl Into<Shape>) -> Result<Self> {

@@ -9,6 +9,17 @@ use candle_core::{Result, Tensor, bail};
 ///
 /// The result has the compute type; parameters and their gradients are float32.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'static str>) -> Result<Tensor> {
+    linear_as(x, weight, bias, act, false)
+}
+
+/// [`linear`] of the same operands, the result in float32 where `float`.
+pub fn linear_as(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    act: Option<&'static str>,
+    float: bool,
+) -> Result<Tensor> {
     let (out, inp) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
     if dims.last() != Some(&inp) || bias.is_some_and(|b| b.dims() != [out]) {
@@ -21,14 +32,15 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let dtype = compute_type(&x);
     let xc = converted(&x, dtype)?.reshape((rows, inp))?;
-    let mut y = Value::product(&xc, &converted(&weight, dtype)?.t()?, false)?.reshape(dims)?;
-    let (n, tag) = (rows * out, tag(dtype)?);
+    let mut y = Value::product(&xc, &converted(&weight, dtype)?.t()?, float)?.reshape(dims)?;
+    let result = if float { super::computed_in(dtype) } else { dtype };
+    let (n, tag) = (rows * out, tag(result)?);
     let device = x.device();
     let mut pre = None;
     match (bias, act) {
         (Some(bias), Some(act)) => {
             let bias = bias.contiguous()?;
-            let mut z = Value::new(y.dims(), dtype, device)?;
+            let mut z = Value::new(y.dims(), result, device)?;
             launch(
                 device,
                 ("elementwise", &format!("bias_{act}_{tag}")),
@@ -57,7 +69,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
             ],
             &[],
         )?,
-        (None, Some(act)) => return super::activation(act, &linear(&x, &weight, None, None)?),
+        (None, Some(act)) => return super::activation(act, &linear_as(&x, &weight, None, None, float)?),
         (None, None) => {}
     }
     let back = move |x: &Tensor, w: &Tensor, bias: bool, dy: &Tensor| -> Result<[Option<Tensor>; 3]> {
@@ -66,6 +78,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
             None => dy.clone(),
         };
         let dy = dy.reshape((rows, out))?;
+        let wide = dy.clone();
+        let dy = converted(&dy, dtype)?;
         let dx = if x.track_op() {
             Some(Value::product(&dy, &converted(w, dtype)?, false)?.tensor())
         } else {
@@ -76,7 +90,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
         } else {
             None
         };
-        let db = if bias { Some(column_sums(&dy)?) } else { None };
+        let db = if bias { Some(column_sums(&wide)?) } else { None };
         Ok([dx, dw, db])
     };
     match bias {
@@ -91,7 +105,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'
 }
 
 /// The sums of the columns of (rows, d), in float32.
-fn column_sums(x: &Tensor) -> Result<Tensor> {
+pub fn column_sums(x: &Tensor) -> Result<Tensor> {
     let (rows, d) = x.dims2()?;
     let blocks = row_blocks(rows);
     let mut parts = Value::new((blocks, d), super::launch::computed_in(x.dtype()), x.device())?;

@@ -1,13 +1,19 @@
-//! The selective scan from candle's ops, for devices other than the CPU.
+//! Cross-scan and cross-merge, and the selective scan from candle's ops, to compare the fused ones with.
 //!
 //! The recurrence h_t = exp(α_t)·h_{t−1} + β_t is solved in pieces of [`PIECE`] steps by a small triangular matrix of
 //! decays (all exponents ≤ 0, so nothing overflows), and the pieces' ends by the same recurrence again: some fifteen ops a
 //! level and log₈ L levels, instead of L steps.
 
-use super::{Orders, SelectiveScan};
-use candle_core::{D, Result, Tensor};
+use super::Orders;
+#[cfg(test)]
+use super::SelectiveScan;
+use crate::model::layers::cuda;
+#[cfg(test)]
+use candle_core::D;
+use candle_core::{Result, Tensor};
 
 /// Steps solved at once.
+#[cfg(test)]
 const PIECE: usize = 8;
 
 fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
@@ -18,6 +24,9 @@ fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
 
 /// The map's positions in every scanning order: (B, L, D) → (B, K, L, D).
 pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
+    if cuda::wanted(x) {
+        return cuda::cross_scan(x, &orders.0);
+    }
     let views: Vec<Tensor> = orders
         .iter()
         .map(|o| x.index_select(&index(o.iter().copied(), x)?, 1))
@@ -27,6 +36,9 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 
 /// The sum of all directions back in the map's order: (B, K, L, D) → (B, L, D).
 pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
+    if cuda::wanted(y) {
+        return cuda::cross_merge(y, &orders.0);
+    }
     let mut sum: Option<Tensor> = None;
     for (k, o) in orders.iter().enumerate() {
         let mut place = vec![0u32; o.len()];
@@ -46,6 +58,7 @@ pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     sum.map_or_else(|| candle_core::bail!("cross merge without directions"), Ok)
 }
 
+#[cfg(test)]
 /// ln(1 + e^x), accurate for x ≪ 0 too: ln(1 + z) = 2·artanh(z/(2+z)) by its series.
 fn softplus(x: &Tensor) -> Result<Tensor> {
     let z = x.abs()?.neg()?.exp()?;
@@ -58,6 +71,7 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (s * p)? * 2.0
 }
 
+#[cfg(test)]
 /// h of h_t = exp(α_t)·h_{t−1} + β_t from h = 0, along the last axis of (M, L).
 fn recurrence(alpha: &Tensor, beta: &Tensor) -> Result<Tensor> {
     let (m, l) = alpha.dims2()?;
@@ -94,6 +108,7 @@ fn recurrence(alpha: &Tensor, beta: &Tensor) -> Result<Tensor> {
 }
 
 /// [`SelectiveScan::run`] on any device.
+#[cfg(test)]
 pub(super) fn run(s: &SelectiveScan<'_>, orders: &Orders) -> Result<Tensor> {
     let (b, l) = (s.u.dim(0)?, orders.positions());
     let (k, d, r) = s.dt_weight.dims3()?;

@@ -11,6 +11,7 @@ mod kernels;
 mod run;
 
 use super::cpu::{Real, slice};
+use super::cuda;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -100,9 +101,6 @@ impl SelectiveScan<'_> {
                 self.a_log.dims()
             );
         }
-        if !self.u.device().is_cpu() {
-            return composed::run(self, orders);
-        }
         // One operand for all parameters of a channel, since an op has three at most: W_Δ | log −A | skip | bias.
         let parameters = Tensor::cat(
             &[
@@ -113,6 +111,9 @@ impl SelectiveScan<'_> {
             ],
             1,
         )?;
+        if cuda::wanted(self.u) {
+            return cuda::selective_scan(self.u, self.projected, &parameters, &orders.0, n);
+        }
         let op = ScanOp {
             orders: orders.clone(),
             n,

@@ -7,10 +7,11 @@
 mod geometry;
 mod kernels;
 
-use super::attention::attention;
+use super::attention::{attention, attention_packed};
 use super::cpu::{self, Real, slice};
+use super::cuda;
 use super::linear::with_cpu;
-use super::pool;
+use super::pool::max_pool;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 use geometry::Geometry;
@@ -37,8 +38,8 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result
     if bias.dims() != [3 * g.width()] {
         bail!("window attention: qkv {:?}, bias {:?}", qkv.dims(), bias.dims());
     }
-    if !qkv.device().is_cpu() {
-        return composed(qkv, bias, g);
+    if cuda::wanted(qkv) {
+        return composed(qkv, &cuda::cast(bias, qkv.dtype())?, g);
     }
     let op = WindowAttention {
         windows,
@@ -53,7 +54,7 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result
     qkv.contiguous()?.apply_op2(&bias, op)
 }
 
-/// The same from ops whose gradients are right on every device.
+/// The same from other layers, and what moves values: on CUDA, and to compare with.
 fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
     let (c, n) = (g.width(), g.b * g.ny * g.nx);
     let (bottom, right) = (g.ny * g.wh - g.h, g.nx * g.ww - g.w);
@@ -69,17 +70,24 @@ fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
         .reshape((g.b, g.ny, g.wh, g.nx, g.ww, 3 * c))?
         .permute((0, 1, 3, 2, 4, 5))?
         .contiguous()?;
+    if (g.py, g.px) == (1, 1) {
+        let y = attention_packed(&x.reshape((n, g.wh * g.ww, 3 * c))?, g.heads)?;
+        return put_together(&y, g);
+    }
     let part = |i: usize| x.narrow(5, i * c, c)?.contiguous()?.reshape((n, g.wh, g.ww, c));
-    let q = match (g.py, g.px) {
-        (1, 1) => part(0)?,
-        p => pool::composed(&part(0)?, p)?,
-    };
+    let q = max_pool(&part(0)?, (g.py, g.px))?;
     let heads = |t: Tensor, m: usize| t.reshape((n, m, g.heads, g.d));
     let y = attention(
         &heads(q, g.qh * g.qw)?,
         &heads(part(1)?, g.wh * g.ww)?,
         &heads(part(2)?, g.wh * g.ww)?,
     )?;
+    put_together(&y, g)
+}
+
+/// Windows (B·windows, queries, C) as a map (B, OH, OW, C).
+fn put_together(y: &Tensor, g: Geometry) -> Result<Tensor> {
+    let c = g.width();
     y.reshape((g.b, g.ny, g.nx, g.qh, g.qw, c))?
         .permute((0, 1, 3, 2, 4, 5))?
         .contiguous()?

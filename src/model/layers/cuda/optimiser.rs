@@ -1,0 +1,156 @@
+//! AdamW and the gradients' norm over all parameters, a launch each.
+
+use super::launch::{Arg, Value, Work, launch};
+use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Elements that one block works on (kernels/optimiser.cu).
+const CHUNK: usize = 4096;
+
+/// What AdamW reads and writes of one parameter; all float32 and contiguous, of equal size.
+pub struct Update<'a> {
+    pub parameter: &'a Tensor,
+    pub gradient: &'a Tensor,
+    pub m: &'a Tensor,
+    pub v: &'a Tensor,
+    /// 1 − lr · weight decay.
+    pub shrink: f32,
+    /// lr / (1 − β₁ᵗ).
+    pub step: f32,
+    /// √(1 − β₂ᵗ).
+    pub bias2: f32,
+}
+
+/// Where a tensor lies, to be written there.
+#[derive(Default)]
+struct Address(AtomicU64);
+
+impl InplaceOp1 for Address {
+    fn name(&self) -> &'static str {
+        "address"
+    }
+    fn cpu_fwd(&self, s: &mut CpuStorage, l: &Layout) -> Result<()> {
+        match (s, l.contiguous_offsets()) {
+            (CpuStorage::F32(v), Some((begin, end))) => {
+                self.0.store(v[begin..end].as_mut_ptr() as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => bail!("the optimiser needs contiguous float32 tensors"),
+        }
+    }
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+    fn cuda_fwd(&self, s: &mut CudaStorage, l: &Layout) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some((begin, _)) = l.contiguous_offsets() {
+            let at = super::driver::address(s)? + 4 * begin as u64;
+            self.0.store(at, Ordering::Relaxed);
+            return Ok(());
+        }
+        bail!("the optimiser needs contiguous float32 tensors")
+    }
+}
+
+fn address(t: &Tensor, n: usize) -> Result<u64> {
+    if t.dtype() != DType::F32 || t.elem_count() != n {
+        bail!(
+            "the optimiser needs float32 tensors of {n} values, not {:?} {:?}",
+            t.dtype(),
+            t.dims()
+        );
+    }
+    let a = Address::default();
+    t.inplace_op1(&a)?;
+    Ok(a.0.load(Ordering::Relaxed))
+}
+
+/// The `Slot` of kernels/optimiser.cu, as seven words.
+fn slot([p, g, m, v]: [u64; 4], n: usize, [shrink, step, bias2]: [f32; 3]) -> [i64; 7] {
+    let pair = |a: f32, b: f32| (u64::from(a.to_bits()) | u64::from(b.to_bits()) << 32).cast_signed();
+    let word = u64::cast_signed;
+    [
+        word(p),
+        word(g),
+        word(m),
+        word(v),
+        word(n as u64),
+        pair(shrink, step),
+        pair(bias2, 0.0),
+    ]
+}
+
+/// (slot, chunk) of every chunk of all slots.
+fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<u32> {
+    let of = |(slot, n): (u32, usize)| (0..n.div_ceil(CHUNK) as u32).flat_map(move |c| [slot, c]);
+    (0..).zip(sizes).flat_map(of).collect()
+}
+
+/// The sum of squares of all gradients, in float64, brought to the host.
+pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
+    let Some(first) = gradients.first() else {
+        return Ok(0.0);
+    };
+    let device = first.device();
+    let mut slots = Vec::with_capacity(gradients.len());
+    let mut touched = Vec::with_capacity(gradients.len());
+    for g in gradients {
+        let (n, at) = (g.elem_count(), address(g, g.elem_count())?);
+        slots.push(slot([0, at, 0, 0], n, [0.0; 3]));
+        touched.push((at, 4 * n));
+    }
+    let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
+    let mut sums = Value::new(count, DType::F64, device)?;
+    launch(
+        device,
+        ("optimiser", "square_sums"),
+        Work::Blocks(count),
+        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
+        &touched,
+    )?;
+    let sums = sums.tensor();
+    let mut total = Value::new((), DType::F64, device)?;
+    launch(
+        device,
+        ("optimiser", "sum_f64"),
+        Work::Blocks(1),
+        &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
+        &[],
+    )?;
+    total.tensor().to_scalar()
+}
+
+fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor) -> Result<(Tensor, Tensor, usize)> {
+    let pieces = pieces(sizes);
+    let count = pieces.len() / 2;
+    Ok((
+        Tensor::from_vec(slots.concat(), slots.len() * 7, like.device())?,
+        Tensor::from_vec(pieces, count * 2, like.device())?,
+        count,
+    ))
+}
+
+/// Updates parameters and moments in place; gradients are first multiplied by `scale`.
+pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
+    let Some(first) = updates.first() else {
+        return Ok(());
+    };
+    let mut slots = Vec::with_capacity(updates.len());
+    let mut touched = Vec::with_capacity(4 * updates.len());
+    for u in updates {
+        let n = u.parameter.elem_count();
+        let mut at = [0; 4];
+        for (at, t) in at.iter_mut().zip([u.parameter, u.gradient, u.m, u.v]) {
+            *at = address(t, n)?;
+            touched.push((*at, 4 * n));
+        }
+        slots.push(slot(at, n, [u.shrink, u.step, u.bias2]));
+    }
+    let sizes = updates.iter().map(|u| u.parameter.elem_count());
+    let (slots, pieces, count) = tables(&slots, sizes, first.parameter)?;
+    launch(
+        first.parameter.device(),
+        ("optimiser", "adamw"),
+        Work::Blocks(count),
+        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
+        &touched,
+    )
+}
