@@ -434,7 +434,12 @@ fn losses() {
             let t = Target::new(Task::MultiClass(classes), &labels, x[0].device()).unwrap();
             t.loss(&(&x[0] * 9.0)?)
         });
-        let bits = |i: usize| (0..classes).map(|j| (i * 3 + j * 5) % 4 == 0).map(u8::from).collect();
+        let bits = |i: usize| {
+            (0..classes)
+                .map(|j| (i * 3 + j * 5).is_multiple_of(4))
+                .map(u8::from)
+                .collect()
+        };
         let labels: Vec<Label> = (0..n).map(|i| Label::Labels(bits(i))).collect();
         check("binary cross entropy", &[&[n, classes]], |x| {
             let t = Target::new(Task::MultiLabel(classes), &labels, x[0].device()).unwrap();
