@@ -1,6 +1,7 @@
 //! The words a user types. What they do is in `commands`.
 
 use crate::device::DeviceWord;
+use crate::model::layers::precision::Compute;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -287,10 +288,34 @@ pub struct BenchArgs {
     /// Recompute activations in the backward pass: less memory, more time (train)
     #[arg(long)]
     pub checkpointing: bool,
+    /// Arithmetic of forward and train; all but f32 need a GPU
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: BenchPrecision,
     /// Channels of decoded images: 1 or 3 (decode, augment)
     #[arg(long, default_value_t = 3)]
     pub channels: usize,
     /// Images to decode or augment, or files to hash (default: some made for the purpose)
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
+}
+
+/// How `bench forward` and `bench train` compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchPrecision {
+    F32,
+    Tf32,
+    Bf16,
+    F16,
+}
+
+impl BenchPrecision {
+    /// As the layers call it.
+    pub fn compute(self) -> Compute {
+        match self {
+            Self::F32 => Compute::Float32,
+            Self::Tf32 => Compute::Tf32,
+            Self::Bf16 => Compute::Bfloat16,
+            Self::F16 => Compute::Float16,
+        }
+    }
 }

@@ -3,10 +3,12 @@
 use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
 use super::{Context, OK};
-use crate::cli::{BenchArgs, BenchWhat};
+use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
+use crate::error::BadInput;
 use crate::model::Classifier;
 use crate::model::layers::backward;
+use crate::model::layers::precision::scope;
 use crate::rng::{Purpose, Stream};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use crate::train::loss::Target;
@@ -26,6 +28,9 @@ struct Report {
     threads: usize,
     device: String,
     images_per_s: f64,
+    /// Multiply-adds of a forward pass of the backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    macs_per_image: Option<f64>,
     seconds_median: f64,
     seconds_min: f64,
     seconds_max: f64,
@@ -42,7 +47,7 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     let r = match a.what {
         BenchWhat::Forward | BenchWhat::Train => {
             let r = model(c, a)?;
-            if a.head == HeadKind::Linear {
+            if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 {
                 estimate::keep(
                     c,
                     &Measurement {
@@ -85,6 +90,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
         threads: rayon::current_num_threads(),
         device: crate::device::name(device),
         images_per_s: batch as f64 / median,
+        macs_per_image: None,
         seconds_median: median,
         seconds_min: seconds[0],
         seconds_max: seconds[seconds.len() - 1],
@@ -96,6 +102,15 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
 /// A model of the published size with random weights on random images.
 fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let device = c.device()?;
+    if device.is_cpu() && a.precision != BenchPrecision::F32 {
+        return Err(BadInput::new(
+            "--precision",
+            "f32 on the CPU",
+            format!("{:?}", a.precision).to_lowercase(),
+            "Leave it out, or name a GPU with --device.",
+        )
+        .into());
+    }
     let mut protocol = Protocol::faithful();
     protocol.crop = a.size as u32;
     protocol.checkpointing = a.checkpointing;
@@ -130,12 +145,15 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for i in 0..=a.steps {
         let (start, used) = (Instant::now(), cpu_seconds());
-        let y = m.forward(&x)?;
-        if a.what == BenchWhat::Train {
-            optim.step(&backward(&target.loss(&y)?)?, 1e-4)?;
-        } else {
-            y.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
-        }
+        scope(a.precision.compute(), || -> Result<()> {
+            let y = m.forward(&x)?;
+            if a.what == BenchWhat::Train {
+                optim.step(&backward(&target.loss(&y)?)?, 1e-4)?;
+            } else {
+                y.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
+            }
+            Ok(device.synchronize()?)
+        })?;
         // The first step warms caches and allocator.
         if i > 0 {
             seconds.push(start.elapsed().as_secs_f64());
@@ -144,10 +162,15 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     }
     let head = if a.head == HeadKind::Mha { " + mha" } else { "" };
     let again = if a.checkpointing { ", checkpointing" } else { "" };
-    let subject = format!("{}{head}, {s} px{again}", a.backbone);
+    let precision = match a.precision {
+        BenchPrecision::F32 => String::new(),
+        p => format!(", {}", format!("{p:?}").to_lowercase()),
+    };
+    let subject = format!("{}{head}, {s} px{again}{precision}", a.backbone);
     cpu.sort_by(f64::total_cmp);
     Ok(Report {
         cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
+        macs_per_image: estimate::gmacs(&a.backbone, s as f64).map(|g| g * 1e9),
         ..report(&device, a, subject, b, seconds)
     })
 }

@@ -298,7 +298,8 @@ fn median(mut x: Vec<f64>) -> Option<f64> {
     x.get(x.len() / 2).copied()
 }
 
-fn gmacs(backbone: &str, size: f64) -> Option<f64> {
+/// Multiply-adds of a forward pass at `size` pixels, in units of 10⁹.
+pub(super) fn gmacs(backbone: &str, size: f64) -> Option<f64> {
     Some(facts::find(backbone)?.gmacs_224 * (size / 224.0).powi(2))
 }
 

@@ -2,22 +2,23 @@
 //!
 //! **What identifies a cache**: the format below, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
 //! the list of images; their hash names the folder. The location of the data set is left out, so it may be moved.
-//! **What is checked on opening**: for every image the size and modification time of the file that would be read (a PNG twin
-//! that appeared or vanished included); an image whose file changed is prepared again, the others are kept.
+//! **What identifies a record**: the SHA-256 of the image file's bytes. On opening, the size and modification time of the file that
+//! would be read (a PNG twin that appeared or vanished included) are compared; where they differ, the file is hashed, and only
+//! an image whose bytes changed is prepared again.
 //!
 //! The records lie in shards of about [`SHARD_BYTES`], each written atomically, so that a killed or failed build (a full disk)
 //! loses at most one shard and goes on from there. A shard ends with an index and a footer that hashes it; every record has a
 //! digest that is compared when it is first read. A torn shard is written again, a damaged record is prepared from its source;
-//! neither is ever handed out. Reads are positioned reads rather than a memory map: a file that shrinks under a running job is
-//! then an error for one record, not a SIGBUS, and the kernel's page cache serves both alike.
+//! neither is ever handed out. Shards are memory-mapped; medft replaces them and never shortens one in place.
 //!
-//! Shard: records | index (stamp, digest for each) | footer (magic, key, shard number, count, record bytes, SHA-256 of index
+//! Shard: records | index (stamp, digest, source hash for each) | footer (magic, key, shard number, count, record bytes, SHA-256 of index
 //! and footer so far). Numbers are little-endian.
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
 use crate::fsio;
 use anyhow::{Context, Result};
+use memmap2::Mmap;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -29,9 +30,11 @@ use std::time::SystemTime;
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
 /// Part of the key; to be raised when the format or the meaning of a record changes.
-const FORMAT: &str = "medft prepared images 1";
-const MAGIC: &[u8; 8] = b"medftpx1";
+const FORMAT: &str = "medft prepared images 2";
+const MAGIC: &[u8; 8] = b"medftpx2";
 const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
+/// Bytes of an image in the index.
+const ENTRY: usize = 64;
 
 type Key = [u8; 32];
 /// Truncated SHA-256: against accidents, not against an adversary with write access.
@@ -42,6 +45,8 @@ type Short = [u8; 16];
 struct Entry {
     stamp: Short,
     digest: Short,
+    /// SHA-256 of the image file, or of an array's values.
+    source: [u8; 32],
 }
 
 /// A complete cache of some images of a data set.
@@ -49,11 +54,13 @@ pub struct DiskCache {
     preparation: Preparation,
     shards: Vec<Shard>,
     per_shard: usize,
+    /// Images that were decoded on opening.
+    prepared: usize,
 }
 
 /// One open file of records.
 struct Shard {
-    file: File,
+    map: Mmap,
     entries: Vec<Entry>,
     /// Records whose digest has been compared.
     verified: Vec<AtomicBool>,
@@ -67,6 +74,7 @@ struct Source<'a> {
     key: Key,
     folder: PathBuf,
     per_shard: usize,
+    prepared: AtomicUsize,
 }
 
 impl DiskCache {
@@ -102,6 +110,7 @@ impl DiskCache {
             key,
             folder: dir.join(data.info.name).join(fsio::hex(&key[..8])),
             per_shard: (shard_bytes / preparation.bytes()).max(1),
+            prepared: AtomicUsize::new(0),
         };
         let stamps: Vec<Short> = used.par_iter().map(|&i| source.stamp(i)).collect();
         fsio::sweep(&source.folder)?;
@@ -123,7 +132,13 @@ impl DiskCache {
             preparation: preparation.clone(),
             shards,
             per_shard: source.per_shard,
+            prepared: source.prepared.into_inner(),
         })
+    }
+
+    /// How many images were decoded on opening; all others were there.
+    pub fn prepared(&self) -> usize {
+        self.prepared
     }
 
     /// The record at `position` of the `used` list; `None` when it is damaged and must be prepared from its source.
@@ -141,15 +156,14 @@ impl DiskCache {
 
 impl Shard {
     fn read(&self, slot: usize, bytes: usize) -> Option<Vec<u8>> {
-        let mut data = vec![0; bytes];
-        read_at(&self.file, &mut data, (slot * bytes) as u64).ok()?;
+        let data = self.map.get(slot * bytes..(slot + 1) * bytes)?;
         if !self.verified[slot].load(Ordering::Relaxed) {
-            if short(&data) != self.entries[slot].digest {
+            if short(data) != self.entries[slot].digest {
                 return None;
             }
             self.verified[slot].store(true, Ordering::Relaxed);
         }
-        Some(data)
+        Some(data.to_vec())
     }
 }
 
@@ -177,6 +191,17 @@ impl Source<'_> {
         }
     }
 
+    /// The hash of what the record is made from; of nothing where the file cannot be read, which preparing it will explain.
+    fn hash(&self, index: u32) -> [u8; 32] {
+        match &self.data.samples[index as usize].pixels {
+            Pixels::Array(img) => Sha256::digest(&img.data).into(),
+            Pixels::File(file) => {
+                let bytes = fs::read(self.preparation.resolve(&self.data.root, file)).unwrap_or_default();
+                Sha256::digest(&bytes).into()
+            }
+        }
+    }
+
     fn path(&self, number: usize) -> PathBuf {
         self.folder.join(format!("{number:04}.px"))
     }
@@ -184,28 +209,33 @@ impl Source<'_> {
     /// The shard, if its footer and index are whole and meant for this place; its records may be out of date.
     fn open_shard(&self, number: usize, count: usize) -> Option<Shard> {
         let file = File::open(self.path(number)).ok()?;
+        // SAFETY: shards are replaced by renaming and never written in place.
+        let map = unsafe { Mmap::map(&file) }.ok()?;
         let records = count * self.preparation.bytes();
-        let mut tail = vec![0; count * 32 + FOOTER];
-        if file.metadata().ok()?.len() != (records + tail.len()) as u64 {
+        if map.len() != records + count * ENTRY + FOOTER {
             return None;
         }
-        read_at(&file, &mut tail, records as u64).ok()?;
-        let (body, hash) = tail.split_at(tail.len() - 32);
-        let (index, footer) = body.split_at(count * 32);
+        let (body, hash) = map[records..].split_at(count * ENTRY + FOOTER - 32);
+        let (index, footer) = body.split_at(count * ENTRY);
         if footer != self.footer(number, count) || hash != Sha256::digest(body).as_slice() {
             return None;
         }
         let entries: Vec<Entry> = index
-            .as_chunks::<32>()
+            .as_chunks::<ENTRY>()
             .0
             .iter()
-            .map(|e| Entry {
-                stamp: truncate(e),
-                digest: truncate(&e[16..]),
+            .map(|e| {
+                let mut source = [0; 32];
+                source.copy_from_slice(&e[32..]);
+                Entry {
+                    stamp: truncate(e),
+                    digest: truncate(&e[16..]),
+                    source,
+                }
             })
             .collect();
         Some(Shard {
-            file,
+            map,
             verified: entries.iter().map(|_| AtomicBool::new(false)).collect(),
             entries,
         })
@@ -221,7 +251,7 @@ impl Source<'_> {
         f
     }
 
-    /// Writes a shard; records of `old` with the right stamp are copied, all others are prepared.
+    /// Writes a shard; records of `old` that were made from the same bytes are copied, all others are prepared.
     fn build(
         &self,
         number: usize,
@@ -230,28 +260,36 @@ impl Source<'_> {
         ready: &(dyn Fn(usize) + Sync),
     ) -> Result<Shard> {
         let first = number * self.per_shard;
-        let record = |slot: usize| -> Result<Vec<u8>> {
-            if let Some(old) = old.filter(|o| o.entries[slot].stamp == stamps[slot])
+        let record = |slot: usize| -> Result<(Vec<u8>, [u8; 32])> {
+            let index = self.used[first + slot];
+            let known = old.map(|o| o.entries[slot]);
+            let source = match known.filter(|e| e.stamp == stamps[slot]) {
+                Some(same) => same.source,
+                None => self.hash(index),
+            };
+            if let Some(old) = old.filter(|_| known.is_some_and(|e| e.source == source))
                 && let Some(data) = old.read(slot, self.preparation.bytes())
             {
-                return Ok(data);
+                return Ok((data, source));
             }
-            let sample = &self.data.samples[self.used[first + slot] as usize];
-            Ok(self.preparation.open(&self.data.root, sample)?.data)
+            self.prepared.fetch_add(1, Ordering::Relaxed);
+            let sample = &self.data.samples[index as usize];
+            Ok((self.preparation.open(&self.data.root, sample)?.data, source))
         };
         let mut failure = None;
         let written = fsio::write_atomic_with(&self.path(number), |w| {
-            let mut tail = Vec::with_capacity(stamps.len() * 32 + FOOTER);
+            let mut tail = Vec::with_capacity(stamps.len() * ENTRY + FOOTER);
             // A few images at a time: enough to keep all threads busy, few enough to hold.
             let slots: Vec<usize> = (0..stamps.len()).collect();
             for slots in slots.chunks(64) {
-                let records: Vec<Result<Vec<u8>>> = slots.par_iter().map(|&slot| record(slot)).collect();
+                let records: Vec<Result<(Vec<u8>, [u8; 32])>> = slots.par_iter().map(|&slot| record(slot)).collect();
                 for (&slot, data) in slots.iter().zip(records) {
                     match data {
-                        Ok(data) => {
+                        Ok((data, source)) => {
                             w.write_all(&data)?;
                             tail.extend(stamps[slot]);
                             tail.extend(short(&data));
+                            tail.extend(source);
                         }
                         Err(e) => {
                             failure = Some(e);
@@ -299,25 +337,6 @@ fn truncate(bytes: &[u8]) -> Short {
 
 fn short(bytes: &[u8]) -> Short {
     truncate(&Sha256::digest(bytes))
-}
-
-/// Fills `buf` from `offset`, leaving the file's position alone, so that threads can share the file.
-fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
-    }
-    #[cfg(windows)]
-    {
-        let mut done = 0;
-        while done < buf.len() {
-            match std::os::windows::fs::FileExt::seek_read(file, &mut buf[done..], offset + done as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => done += n,
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(all(test, unix))]
@@ -391,11 +410,23 @@ mod tests {
         assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
         assert_eq!(rewritten(&built, &shards(dir.path())), [0usize; 0]);
 
+        // A new time alone decodes nothing.
+        let touched = fs::File::options().write(true).open(root.path().join("7.png")).unwrap();
+        touched
+            .set_modified(SystemTime::now() + Duration::from_secs(9))
+            .unwrap();
+        let cache = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(cache.prepared(), 0);
+        assert_complete(&cache, &data);
+        let built = shards(dir.path());
+
         // Another picture under the name of image 4 changes shard 1 only.
         fs::copy(root.path().join("0.png"), root.path().join("4.png")).unwrap();
         let again = fs::File::options().write(true).open(root.path().join("4.png")).unwrap();
         again.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
-        assert_complete(&open(dir.path(), &data, &heard).unwrap(), &data);
+        let cache = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(cache.prepared(), 1);
+        assert_complete(&cache, &data);
         assert_eq!(rewritten(&built, &shards(dir.path())), [1]);
 
         // Another transform is another cache.
@@ -417,7 +448,7 @@ mod tests {
         // Shard 0 is cut, a bit in the index of shard 1 and in a record of shard 2 is turned.
         let cut = fs::File::options().write(true).open(&built[0].0).unwrap();
         cut.set_len(built[0].0.metadata().unwrap().len() - 1).unwrap();
-        for (shard, from_end) in [(1, FOOTER + 5), (2, FOOTER + 32 * 2 + 100)] {
+        for (shard, from_end) in [(1, FOOTER + 5), (2, FOOTER + ENTRY * 2 + 100)] {
             let mut bytes = fs::read(&built[shard].0).unwrap();
             let at = bytes.len() - from_end;
             bytes[at] ^= 1;
