@@ -159,22 +159,3 @@ fn broken_chexpert_files_are_refused() {
     let one = Files::new(&[("train.csv", &row(good, none))]);
     one.fails("chexpert", &Protocol::corrected(), &["images for train, val and test"]);
 }
-
-/// As many rows as the real file, patients in order and studies within them not; `cargo test -- --ignored` runs it alone.
-#[test]
-#[ignore = "a timing, wants an idle machine"]
-fn chexpert_loads_in_under_a_second() {
-    let mut paths = Vec::new();
-    for i in 0..223_414usize {
-        let (patient, study) = (i / 3 + 1, [2, 1, 3][i % 3]);
-        paths.push(format!(
-            "CheXpert-v1.0-small/train/patient{patient:05}/study{study}/view1_frontal.jpg"
-        ));
-    }
-    let d = Files::new(&[("train.csv", &chexpert(paths.iter().map(String::as_str)))]);
-    let start = std::time::Instant::now();
-    let set = d.load("chexpert", &Protocol::faithful()).unwrap();
-    let took = start.elapsed();
-    println!("{took:?}: {} / {} / {}", set.train.len(), set.val.len(), set.test.len());
-    assert!(took.as_secs_f64() < 1.0, "{took:?}");
-}

@@ -134,11 +134,10 @@ pub fn backbone_case(
             error(case, &half.tokens, &f.tokens),
         );
         println!("{case}: relative error in bf16 {feature:.1e}, of tokens {tokens:.1e}");
-        // Open: VMamba's fixture is at 2.8e-2, and whether upstream's autocast does better has not been measured.
-        assert!(
-            feature <= BF16 || case.starts_with("vmamba"),
-            "{case}: the feature in bf16 is off by {feature:.2e}"
-        );
+        // VMamba's fixture is at 2.8e-2, above what is asked for; whether upstream's autocast does better has not been measured.
+        // The larger number keeps it from getting worse unseen and is no claim that it is good enough.
+        let most = if case.starts_with("vmamba") { 3e-2 } else { BF16 };
+        assert!(feature <= most, "{case}: the feature in bf16 is off by {feature:.2e}");
     }
     for (loss, grads, out) in [("loss", "grad", &f.pooled), ("tloss", "tgrad", &f.tokens)] {
         let Some(w) = io.get(&format!("{loss}.weight")) else {
