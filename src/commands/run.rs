@@ -170,6 +170,9 @@ fn record(
             provenance.phases.clone_from(&f.timing.phases);
             provenance.epoch_seconds.clone_from(&f.timing.epoch_seconds);
             provenance.resumed_after.clone_from(&f.timing.resumed_after);
+            if f.timing.devices.len() > 1 {
+                provenance.device = f.timing.devices.join(", then ");
+            }
             let record = plan.store.finish(id.full(), &output(run, &l.data, *f, provenance)?)?;
             Ok(Ended::Done(format!(
                 "done {} {run}: {} {:.4} in {}",

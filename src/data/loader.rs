@@ -8,8 +8,10 @@
 //! finished. Dropping the iterator stops the work within an image and joins the threads.
 
 mod batches;
+mod onto;
 
 pub use batches::{Batch, Batches};
+pub use onto::{BatchesOnto, Loaded};
 
 use super::cache::DiskCache;
 use super::transform::Transform;

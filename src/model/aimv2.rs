@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
-use super::layers::{Linear, RmsNorm, add, attention_packed, patch_embed, recompute, silu_mul};
+use super::layers::{Linear, Part, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
 use super::params::{Builder, Init};
 use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
@@ -103,7 +103,6 @@ impl Config {
 }
 
 /// x + Attn(RMSNorm x), then x + SwiGLU(RMSNorm x); no biases.
-#[derive(Clone)]
 struct Block {
     norm_1: RmsNorm,
     qkv: Linear,
@@ -131,8 +130,10 @@ impl Block {
             heads: c.num_heads,
         })
     }
+}
 
-    /// (B, N, D) → (B, N, D).
+/// (B, N, D) → (B, N, D).
+impl Part for Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let a = attention_packed(&self.qkv.forward(&self.norm_1.forward(x)?)?, self.heads)?;
         let x = add(x, &self.proj.forward(&a)?)?;
@@ -149,9 +150,8 @@ pub struct Aimv2 {
     patch_bias: Tensor,
     patch_norm: RmsNorm,
     pos_embed: Tensor,
-    blocks: Vec<Block>,
+    blocks: Stack,
     norm: RmsNorm,
-    checkpointing: bool,
 }
 
 impl Aimv2 {
@@ -160,17 +160,17 @@ impl Aimv2 {
         let pre = b.pp("preprocessor");
         let patch = pre.pp("patchifier.proj");
         let bound = Init::Uniform(1.0 / ((3 * c.patch_size * c.patch_size) as f32).sqrt());
+        let blocks: Vec<_> = (0..c.depth)
+            .map(|i| Block::new(&c, &b.pp("trunk.blocks").pp(i)))
+            .collect::<Result<_>>()?;
         Ok(Self {
             config: c,
             pos_embed: pre.param([1, c.grid * c.grid, d], "pos_embed", Init::Normal { std: 0.02 })?,
             patch_weight: patch.stem([d, c.patch_size], options.channels, options.grey_stem, "weight", bound)?,
             patch_bias: patch.param([d], "bias", bound)?,
             patch_norm: rms_norm(d, c.rms_norm_eps, &pre.pp("patchifier.norm"))?,
-            blocks: (0..c.depth)
-                .map(|i| Block::new(&c, &b.pp("trunk.blocks").pp(i)))
-                .collect::<Result<_>>()?,
+            blocks: Stack::new(blocks, options.checkpointing),
             norm: rms_norm(d, c.rms_norm_eps, &b.pp("trunk.post_trunk_norm"))?,
-            checkpointing: options.checkpointing,
         })
     }
 }
@@ -189,13 +189,12 @@ impl Backbone for Aimv2 {
         let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
         let x = self.patch_norm.forward_float(&x)?;
         seen("patch_embed", &x);
-        let mut x = x.broadcast_add(&self.pos_embed)?;
+        let x = x.broadcast_add(&self.pos_embed)?;
         seen("embed", &x);
-        for (i, block) in self.blocks.iter().enumerate() {
-            let b = block.clone();
-            x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
-            seen(&format!("block.{i}"), &x);
-        }
+        let x = self.blocks.forward(&x, |i, x| {
+            seen(&format!("block.{i}"), x);
+            Ok(())
+        })?;
         let tokens = self.norm.forward_float(&x)?;
         seen("norm", &tokens);
         Ok(Features {

@@ -6,9 +6,9 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same, unused};
-use super::layers::{LayerNorm, linear, patch_embed, to_float};
+use super::layers::{LayerNorm, Stack, linear, patch_embed, to_float};
 use super::params::{Builder, Init};
-use super::vit::{Act, Block, BlockConfig, OPEN_CLIP, layer_norm, patches_across, prepend, same_grid};
+use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
 use crate::study::protocol::Dinov2Tokens;
 use anyhow::Result;
@@ -168,8 +168,7 @@ pub struct Tower {
     class_embedding: Tensor,
     positional_embedding: Tensor,
     ln_pre: LayerNorm,
-    blocks: Vec<Block>,
-    checkpointing: bool,
+    blocks: Stack,
 }
 
 impl Tower {
@@ -199,10 +198,13 @@ impl Tower {
                 Init::Uniform(bound),
             )?,
             ln_pre: layer_norm(d, c.layer_norm_eps, &b.pp("ln_pre"))?,
-            blocks: (0..c.depth)
-                .map(|i| Block::new(block, &OPEN_CLIP, &b.pp("transformer.resblocks").pp(i)))
-                .collect::<Result<_>>()?,
-            checkpointing: options.checkpointing,
+            blocks: blocks(
+                c.depth,
+                block,
+                &OPEN_CLIP,
+                &b.pp("transformer.resblocks"),
+                options.checkpointing,
+            )?,
         })
     }
 
@@ -212,12 +214,12 @@ impl Tower {
         let class = self.class_embedding.reshape((1, 1, ()))?;
         let x = prepend(&class, &x)?.broadcast_add(&self.positional_embedding)?;
         seen("embed", &x);
-        let mut x = self.ln_pre.forward_float(&x)?;
+        let x = self.ln_pre.forward_float(&x)?;
         seen("ln_pre", &x);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, self.checkpointing)?;
-            seen(&format!("block.{i}"), &x);
-        }
+        let x = self.blocks.forward(&x, |i, x| {
+            seen(&format!("block.{i}"), x);
+            Ok(())
+        })?;
         Ok(x)
     }
 }

@@ -2,9 +2,9 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same};
-use super::layers::{LayerNorm, patch_embed, resize_table};
+use super::layers::{LayerNorm, Stack, patch_embed, resize_table};
 use super::params::{Builder, Init};
-use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, prepend};
+use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
 use anyhow::Result;
@@ -109,7 +109,7 @@ pub struct Dinov2 {
     patch_bias: Tensor,
     cls_token: Tensor,
     pos_embed: Tensor,
-    blocks: Vec<Block>,
+    blocks: Stack,
     norm: LayerNorm,
 }
 
@@ -140,9 +140,7 @@ impl Dinov2 {
             act: Act::GeluErf,
             layer_scale: Some(c.init_values),
         };
-        let blocks = (0..c.depth)
-            .map(|i| Block::new(block, &TIMM, &b.pp("blocks").pp(i)))
-            .collect::<Result<_>>()?;
+        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), options.checkpointing)?;
         Ok(Self {
             config: c,
             options,
@@ -185,12 +183,12 @@ impl Backbone for Dinov2 {
         seen("patch_embed", &x);
         let positions = self.positions(h / p, w / p)?;
         seen("pos_embed", &positions);
-        let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&positions)?;
+        let x = prepend(&self.cls_token, &x)?.broadcast_add(&positions)?;
         seen("embed", &x);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, self.options.checkpointing)?;
-            seen(&format!("block.{i}"), &x);
-        }
+        let x = self.blocks.forward(&x, |i, x| {
+            seen(&format!("block.{i}"), x);
+            Ok(())
+        })?;
         let n = x.dim(1)?;
         let cls = self.norm.forward_float(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
         let patches = x.narrow(1, 1, n - 1)?.contiguous()?;

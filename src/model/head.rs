@@ -2,9 +2,9 @@
 
 use super::backbone::Observer;
 use super::checkpoint::{Rule, same, unused};
-use super::layers::{LayerNorm, Linear, resize_table};
+use super::layers::{LayerNorm, Linear, Stack, resize_table};
 use super::params::{Builder, Init};
-use super::vit::{Act, Block, BlockConfig, TIMM, default_linear, layer_norm, prepend};
+use super::vit::{Act, BlockConfig, TIMM, blocks, default_linear, layer_norm, prepend};
 use crate::study::HeadKind;
 use anyhow::Result;
 use candle_core::{Tensor, bail};
@@ -53,7 +53,7 @@ pub struct MhaHead {
     cls_token: Tensor,
     pos_embed: Tensor,
     grid: usize,
-    blocks: Vec<Block>,
+    blocks: Stack,
     norm: LayerNorm,
     fc: Linear,
 }
@@ -94,9 +94,7 @@ impl MhaHead {
             act: Act::GeluErf,
             layer_scale: None,
         };
-        let blocks = (0..c.depth)
-            .map(|i| Block::new(block, &TIMM, &b.pp("blocks").pp(i)))
-            .collect::<Result<_>>()?;
+        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), false)?;
         let norm = layer_norm(d, 1e-6, &b.pp("norm"))?;
         let fc = default_linear(d, outputs, fc)?;
         Ok(Self {
@@ -127,12 +125,12 @@ impl MhaHead {
         seen("projector", &u);
         let positions = self.positions(u.dim(1)?)?;
         seen("pos_embed", &positions);
-        let mut x = prepend(&self.cls_token, &u)?.broadcast_add(&positions)?;
+        let x = prepend(&self.cls_token, &u)?.broadcast_add(&positions)?;
         seen("embed", &x);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, false)?;
-            seen(&format!("block.{i}"), &x);
-        }
+        let x = self.blocks.forward(&x, |i, x| {
+            seen(&format!("block.{i}"), x);
+            Ok(())
+        })?;
         let feature = self.norm.forward(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
         seen("feature", &feature);
         self.fc.forward(&feature)

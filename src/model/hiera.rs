@@ -3,13 +3,12 @@
 
 use super::backbone::{Options, Tap};
 use super::layers::{
-    LayerNorm, Linear, Windows, add, conv2d_tokens, max_pool, recompute, resize_table, window_attention,
+    LayerNorm, Linear, Part, Stack, Windows, add, conv2d_tokens, max_pool, resize_table, window_attention,
 };
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
 use candle_core::{Tensor, bail};
-use std::sync::Arc;
 
 /// Kernel, stride and padding of the stem.
 const STEM: (usize, usize, usize) = (7, 4, 3);
@@ -102,9 +101,7 @@ pub struct Hiera {
     patch_bias: Tensor,
     pos_embed: Tensor,
     pos_embed_window: Tensor,
-    blocks: Vec<Arc<Block>>,
-    ends: Vec<usize>,
-    checkpointing: bool,
+    stages: Vec<Stack>,
 }
 
 impl Hiera {
@@ -118,20 +115,25 @@ impl Hiera {
         let init = Init::Uniform(1.0 / ((3 * STEM.0 * STEM.0) as f32).sqrt());
         let patch_weight = patch.stem([d, STEM.0], options.channels, options.grey_stem, "weight", init)?;
         let patch_bias = patch.param([d], "bias", init)?;
-        let blocks = c
-            .blocks()
+        let mut blocks = c.blocks().into_iter().enumerate();
+        let stages = c
+            .stages
             .iter()
-            .enumerate()
-            .map(|(i, &plan)| Block::new(c, plan, &b.pp("blocks").pp(i)).map(Arc::new))
+            .map(|&n| {
+                let blocks: Vec<_> = blocks
+                    .by_ref()
+                    .take(n)
+                    .map(|(i, plan)| Block::new(c, plan, &b.pp("blocks").pp(i)))
+                    .collect::<Result<_>>()?;
+                Ok(Stack::new(blocks, options.checkpointing))
+            })
             .collect::<Result<_>>()?;
         Ok(Self {
             patch_weight,
             patch_bias,
             pos_embed,
             pos_embed_window,
-            blocks,
-            ends: c.ends().collect(),
-            checkpointing: options.checkpointing,
+            stages,
         })
     }
 
@@ -144,16 +146,14 @@ impl Hiera {
         tap.see("pos_embed", || Ok(positions.clone()))?;
         let mut x = x.broadcast_add(&positions)?;
         tap.see("embed", || Ok(x.clone()))?;
-        let mut stages = Vec::with_capacity(self.ends.len());
-        for (i, block) in self.blocks.iter().enumerate() {
-            let b = block.clone();
-            x = recompute(self.checkpointing, &x, move |x| b.forward(x))?;
-            tap.see(&format!("block.{i}"), || Ok(x.clone()))?;
-            if self.ends.contains(&i) {
-                stages.push(x.clone());
-            }
+        let mut before = 0;
+        let mut maps = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            x = stage.forward(&x, |i, x| tap.see(&format!("block.{}", before + i), || Ok(x.clone())))?;
+            before += stage.len();
+            maps.push(x.clone());
         }
-        Ok(stages)
+        Ok(maps)
     }
 }
 
@@ -210,8 +210,10 @@ impl Block {
             },
         })
     }
+}
 
-    /// (B, H, W, C) → (B, H', W', C').
+/// (B, H, W, C) → (B, H', W', C').
+impl Part for Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = self.norm1.forward(x)?;
         let shortcut = match &self.proj {

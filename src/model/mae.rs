@@ -2,9 +2,9 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
-use super::layers::{LayerNorm, patch_embed, resize_table};
+use super::layers::{LayerNorm, Stack, patch_embed, resize_table};
 use super::params::{Builder, Init};
-use super::vit::{Act, Block, BlockConfig, TIMM, layer_norm, patches_across, prepend};
+use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
@@ -109,12 +109,11 @@ impl Config {
 /// An MAE encoder: pooled = mean of the patch tokens after the final norm, tokens = those.
 pub struct Mae {
     config: Config,
-    options: Options,
     patch_weight: Tensor,
     patch_bias: Tensor,
     cls_token: Tensor,
     pos_embed: Tensor,
-    blocks: Vec<Block>,
+    blocks: Stack,
     norm: LayerNorm,
 }
 
@@ -145,12 +144,9 @@ impl Mae {
             act: Act::GeluErf,
             layer_scale: None,
         };
-        let blocks = (0..c.depth)
-            .map(|i| Block::new(block, &TIMM, &b.pp("blocks").pp(i)))
-            .collect::<Result<_>>()?;
+        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), options.checkpointing)?;
         Ok(Self {
             config: c,
-            options,
             patch_weight,
             patch_bias,
             cls_token,
@@ -177,12 +173,12 @@ impl Backbone for Mae {
         let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
         seen("patch_embed", &x);
         seen("pos_embed", &self.pos_embed);
-        let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
+        let x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
         seen("embed", &x);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, self.options.checkpointing)?;
-            seen(&format!("block.{i}"), &x);
-        }
+        let x = self.blocks.forward(&x, |i, x| {
+            seen(&format!("block.{i}"), x);
+            Ok(())
+        })?;
         let x = self.norm.forward_float(&x)?;
         seen("norm", &x);
         let tokens = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;

@@ -1,7 +1,7 @@
 //! The pre-norm transformer block that DINOv2, MAE, DeiT, CLIP and CoCa share, under each one's parameter names.
 
 pub use super::layers::Act;
-use super::layers::{LayerNorm, Linear, TransformerBlock};
+use super::layers::{LayerNorm, Linear, Stack, TransformerBlock};
 use super::params::{Builder, Init};
 use crate::error::BadInput;
 use anyhow::Result;
@@ -56,37 +56,32 @@ pub struct BlockConfig {
     pub layer_scale: Option<f32>,
 }
 
-/// x + ls1·Attn(norm1 x), then x + ls2·MLP(norm2 x).
-#[derive(Debug, Clone)]
-pub struct Block(TransformerBlock);
+/// `depth` blocks `x + ls1·Attn(norm1 x)`, then `+ ls2·MLP(norm2 ·)`, with parameters at `b.0`, `b.1`, …
+pub fn blocks(depth: usize, c: BlockConfig, n: &BlockNames, b: &Builder, checkpointing: bool) -> Result<Stack> {
+    let blocks: Vec<_> = (0..depth).map(|i| block(c, n, &b.pp(i))).collect::<Result<_>>()?;
+    Ok(Stack::new(blocks, checkpointing))
+}
 
-impl Block {
-    pub fn new(c: BlockConfig, n: &BlockNames, b: &Builder) -> Result<Self> {
-        let (d, h) = (c.dim, c.hidden);
-        let gamma = |name: &str| -> Result<Option<Tensor>> {
-            c.layer_scale.map(|v| b.param([d], name, Init::Const(v))).transpose()
-        };
-        Ok(Self(TransformerBlock {
-            norm1: layer_norm(d, c.eps, &b.pp(n.norm1))?,
-            qkv: Linear::new(
-                b.param([3 * d, d], n.qkv_weight, Init::Normal { std: 0.02 })?,
-                Some(b.param([3 * d], n.qkv_bias, Init::Const(0.0))?),
-            ),
-            proj: trunc_linear(d, d, &b.pp(n.proj))?,
-            ls1: gamma("ls1.gamma")?,
-            norm2: layer_norm(d, c.eps, &b.pp(n.norm2))?,
-            fc1: trunc_linear(d, h, &b.pp(n.fc1))?,
-            fc2: trunc_linear(h, d, &b.pp(n.fc2))?,
-            ls2: gamma("ls2.gamma")?,
-            heads: c.heads,
-            act: c.act,
-        }))
-    }
-
-    /// (B, N, D) → (B, N, D); where `checkpointing`, activations are computed again in the backward pass.
-    pub fn forward(&self, x: &Tensor, checkpointing: bool) -> candle_core::Result<Tensor> {
-        self.0.forward(x, checkpointing)
-    }
+fn block(c: BlockConfig, n: &BlockNames, b: &Builder) -> Result<TransformerBlock> {
+    let (d, h) = (c.dim, c.hidden);
+    let gamma = |name: &str| -> Result<Option<Tensor>> {
+        c.layer_scale.map(|v| b.param([d], name, Init::Const(v))).transpose()
+    };
+    Ok(TransformerBlock {
+        norm1: layer_norm(d, c.eps, &b.pp(n.norm1))?,
+        qkv: Linear::new(
+            b.param([3 * d, d], n.qkv_weight, Init::Normal { std: 0.02 })?,
+            Some(b.param([3 * d], n.qkv_bias, Init::Const(0.0))?),
+        ),
+        proj: trunc_linear(d, d, &b.pp(n.proj))?,
+        ls1: gamma("ls1.gamma")?,
+        norm2: layer_norm(d, c.eps, &b.pp(n.norm2))?,
+        fc1: trunc_linear(d, h, &b.pp(n.fc1))?,
+        fc2: trunc_linear(h, d, &b.pp(n.fc2))?,
+        ls2: gamma("ls2.gamma")?,
+        heads: c.heads,
+        act: c.act,
+    })
 }
 
 /// A LayerNorm (weight 1, bias 0 at start) of width `d`.

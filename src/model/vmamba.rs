@@ -4,8 +4,8 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::layers::{
-    LayerNorm, Linear, Orders, SelectiveScan, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
-    linear_float, recompute,
+    LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
+    linear_float,
 };
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
@@ -187,15 +187,18 @@ impl Vmamba {
         for (i, stage) in self.stages.iter().enumerate() {
             let (_, h, w, _) = x.dims4()?;
             let orders = Orders::cross(h, w);
-            for (j, block) in stage.blocks.iter().enumerate() {
-                let name = format!("layer.{i}.block.{j}");
-                x = if tap.0.is_some() {
-                    block.forward(&x, &orders, &name, tap)?
-                } else {
-                    let (b, o) = (block.clone(), orders.clone());
-                    recompute(self.checkpointing, &x, move |x| b.forward(x, &o, "", &mut Tap(None)))?
-                };
-                tap.see_map(&name, &x)?;
+            if tap.0.is_some() {
+                for (j, block) in stage.blocks.iter().enumerate() {
+                    let name = format!("layer.{i}.block.{j}");
+                    x = block.forward(&x, &orders, &name, tap)?;
+                    tap.see_map(&name, &x)?;
+                }
+            } else {
+                let parts = stage.blocks.iter().map(|b| {
+                    let (b, o) = (b.clone(), orders.clone());
+                    move |x: &Tensor| b.forward(x, &o, "", &mut Tap(None))
+                });
+                x = Stack::new(parts, self.checkpointing).forward(&x, |_, _| Ok(()))?;
             }
             if let Some((conv, norm)) = &stage.downsample {
                 x = norm.forward_float(&conv.forward(&x)?)?;

@@ -28,7 +28,8 @@ pub struct Provenance {
     pub dirty: Option<bool>,
     /// Name → version of the dependencies that can change a number.
     pub crates: BTreeMap<String, String>,
-    /// What computed: `cpu`, or the name of the GPU.
+    /// What computed: `cpu`, or the name of the GPU; `A, then B` where a run was taken up on another device, which other devices'
+    /// bytes do not repeat.
     pub device: String,
     pub cpu: String,
     pub threads: u32,

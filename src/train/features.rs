@@ -128,10 +128,11 @@ fn compute(
     for b in job
         .images
         .batches(indices, Mode::Val, job.spec.protocol.batch as usize, false)
+        .onto(job.device)
     {
         let b = b?;
         done += b.indices.len();
-        let features = model.backbone.forward(&b.tensor(job.device)?)?;
+        let features = model.backbone.forward(&b.images)?;
         for (s, &i) in missing.iter().enumerate() {
             let f = members[i].1.read(&features)?.to_device(&Device::Cpu)?;
             dims[s] = f.dims()[1..].to_vec();

@@ -174,7 +174,7 @@ impl<'a> Group<'a> {
         // The loader works ahead, so it is only asked for what is read from it.
         let wanted = if cached { &[][..] } else { left };
         let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
-        let mut images = job.images.batches(&indices, mode, batch, true);
+        let mut images = job.images.batches(&indices, mode, batch, true).onto(job.device);
         for (step, rows) in (from..).zip(left.chunks_exact(batch)) {
             let start = Instant::now();
             let features = if cached {
@@ -183,7 +183,7 @@ impl<'a> Group<'a> {
                 let Some(b) = images.next() else {
                     bail!("the loader ended early")
                 };
-                let x = b?.tensor(job.device)?;
+                let x = b?.images;
                 let backbone = &self.fits[0].model.backbone;
                 Some(scope(compute(p.precision), || backbone.forward(&x))?)
             };
@@ -279,6 +279,7 @@ impl<'a> Fit<'a> {
             let done = fit.position.epochs_done;
             fit.position.timing.resumed_after.push(done);
         }
+        fit.position.timing.on(crate::device::name(job.device));
         Ok(fit)
     }
 
@@ -441,7 +442,7 @@ impl<'a> Fit<'a> {
         let (mut loss_sum, mut batches) = (0.0, 0);
         let wanted = if table.is_some() { &[][..] } else { rows };
         let indices: Vec<u32> = wanted.iter().map(|&i| list[i as usize]).collect();
-        let mut images = job.images.batches(&indices, Mode::Val, batch, false);
+        let mut images = job.images.batches(&indices, Mode::Val, batch, false).onto(job.device);
         for (i, rows) in rows.chunks(batch).enumerate() {
             let features = match table {
                 Some(t) => t.batch(rows, job.device)?,
@@ -449,7 +450,7 @@ impl<'a> Fit<'a> {
                     let Some(b) = images.next() else {
                         bail!("the loader ended early")
                     };
-                    self.model.features(&b?.tensor(job.device)?)?
+                    self.model.features(&b?.images)?
                 }
             };
             let y = self.model.classify(&features)?.detach();

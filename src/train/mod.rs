@@ -101,9 +101,19 @@ pub struct Timing {
     pub phases: BTreeMap<String, f64>,
     pub epoch_seconds: Vec<f64>,
     pub resumed_after: Vec<u32>,
+    /// What computed, one entry a change: more than one where a run was taken up on another device.
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 impl Timing {
+    /// Notes what computes from here on.
+    pub fn on(&mut self, device: String) {
+        if self.devices.last() != Some(&device) {
+            self.devices.push(device);
+        }
+    }
+
     /// Adds the seconds of `f` to a phase.
     pub fn time<T>(&mut self, phase: &str, f: impl FnOnce() -> T) -> T {
         let start = std::time::Instant::now();

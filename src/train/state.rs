@@ -219,6 +219,16 @@ mod tests {
 
     /// Three checkpoints: two stay; the newest is read, and the one before it where the newest is torn.
     #[test]
+    fn a_run_on_two_devices_says_so() {
+        let mut position = Position::default();
+        for d in ["gpu", "gpu", "cpu"] {
+            position.timing.on(d.to_owned());
+            position = serde_json::from_str(&serde_json::to_string(&position).unwrap()).unwrap();
+        }
+        assert_eq!(position.timing.devices, ["gpu", "cpu"]);
+    }
+
+    #[test]
     fn checkpoints_rotate_and_a_torn_one_falls_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut o = optim();

@@ -267,3 +267,37 @@ fn memory_goes_round() {
     }
     assert!(places.len() <= AHEAD + 3, "{} buffers for 10 batches", places.len());
 }
+
+/// Batches that a thread carries to a device are those that are read directly, to the bit; an error comes in its place; a
+/// consumer may stop at any batch.
+#[test]
+fn carried_batches_are_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let mut data = files(root.path(), 23);
+    let device = candle_core::Device::Cpu;
+    let seen = |b: Result<Loaded>| -> (Vec<u32>, usize, Vec<usize>, Vec<u32>) {
+        let b = b.unwrap();
+        let bits = b.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let bits = bits.into_iter().map(f32::to_bits).collect();
+        (b.indices, b.labels.len(), b.images.dims().to_vec(), bits)
+    };
+    let o = Options {
+        memory: 0,
+        ..options(2)
+    };
+    let set = images(&data, &o);
+    let batches = || set.batches(&data.train, TRAIN, 4, false);
+    let direct: Vec<_> = batches().onto(&device).map(seen).collect();
+    let carried: Vec<_> = batches().carried(&device).map(seen).collect();
+    assert!(direct.len() > 4 && direct == carried);
+    for n in 0..4 {
+        assert_eq!(batches().carried(&device).take(n).count(), n);
+    }
+    std::fs::remove_file(root.path().join("6.png")).unwrap();
+    data.train = (0..23).collect();
+    let mut batches = set.batches(&data.train, Mode::Val, 4, false).carried(&device);
+    assert!(batches.next().unwrap().is_ok());
+    let e = batches.next().unwrap().err().unwrap().to_string();
+    assert!(e.contains("6.png"), "{e}");
+    assert!(batches.next().is_none());
+}

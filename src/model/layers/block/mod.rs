@@ -10,9 +10,10 @@ mod forward;
 use super::act::Act;
 use super::attention::{self, attention_packed};
 use super::cuda;
+use super::gradients::put_aside;
 use super::linear::{Linear, with_cpu};
 use super::norm::LayerNorm;
-use super::recompute::{put_aside, recompute};
+use super::stack::{Part, from_scratch};
 use super::{add_scaled, quick_gelu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
@@ -38,31 +39,29 @@ pub struct TransformerBlock {
 }
 
 impl TransformerBlock {
-    /// (B, N, D) → (B, N, D); where `checkpointing`, only `x` is kept for the backward pass, which computes the rest again.
-    ///
-    /// # Errors
-    /// Where shapes do not fit.
-    pub fn forward(&self, x: &Tensor, checkpointing: bool) -> Result<Tensor> {
-        let fused = !cuda::wanted(x)
+    /// Whether the written-out form computes `x`.
+    fn fused(&self, x: &Tensor) -> bool {
+        !cuda::wanted(x)
             && self
                 .tensors()
                 .iter()
-                .all(|t| t.is_contiguous() && t.dtype() == x.dtype());
-        if !fused {
-            let block = self.clone();
-            return recompute(checkpointing, x, move |x| block.composed(x));
-        }
-        self.check(x)?;
-        let op = BlockOp {
+                .all(|t| t.is_contiguous() && t.dtype() == x.dtype())
+    }
+
+    fn op(&self, tracked: bool) -> BlockOp {
+        BlockOp {
             block: self.clone(),
-            tracked: self.tensors().iter().any(|t| t.track_op()) || x.track_op(),
-            checkpointing,
+            tracked,
             kept: Mutex::new(None),
-        };
+        }
+    }
+
+    fn apply(&self, x: &Tensor, tracked: bool) -> Result<Tensor> {
+        self.check(x)?;
         // A parameter that trains is an operand so that the op is part of the graph also where `x` is not.
         let parameters = self.tensors();
         let operand = parameters.iter().find(|t| t.track_op()).unwrap_or(&parameters[0]);
-        x.contiguous()?.apply_op2(operand, op)
+        x.contiguous()?.apply_op2(operand, self.op(tracked))
     }
 
     /// The same from the single ops.
@@ -114,6 +113,33 @@ impl TransformerBlock {
             bail!("transformer block: its parameters do not fit an input {:?}", x.dims());
         }
         Ok(())
+    }
+}
+
+/// x (B, N, D) → (B, N, D).
+impl Part for TransformerBlock {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.fused(x) {
+            return self.composed(x);
+        }
+        self.apply(x, self.tensors().iter().any(|t| t.track_op()) || x.track_op())
+    }
+
+    fn value(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.detach();
+        let y = if self.fused(&x) {
+            self.apply(&x, false)
+        } else {
+            cuda::without_graph(|| self.composed(&x))
+        };
+        Ok(y?.detach())
+    }
+
+    fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        if !self.fused(x) {
+            return from_scratch(self, x, dy);
+        }
+        self.op(true).backward(&x.contiguous()?, &dy.contiguous()?)
     }
 }
 
@@ -201,7 +227,6 @@ struct BlockOp {
     block: TransformerBlock,
     /// Whether a gradient can be asked for.
     tracked: bool,
-    checkpointing: bool,
     kept: Mutex<Option<AnyKept>>,
 }
 
@@ -256,7 +281,7 @@ impl BlockOp {
     fn run<T: Element>(&self, s: &CpuStorage, l: &Layout) -> Result<CpuStorage> {
         let x = super::cpu::slice::<T>("transformer block", s, l)?;
         let sizes = self.sizes(l.dims())?;
-        let want = if self.tracked && !self.checkpointing {
+        let want = if self.tracked {
             Want::OutputAndKept
         } else {
             Want::Output
@@ -266,7 +291,15 @@ impl BlockOp {
         Ok(T::to_cpu_storage_owned(y))
     }
 
-    fn gradients<T: Element>(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+    /// From contiguous `x` and the gradient at the output, the gradient at `x`.
+    fn backward(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        match x.dtype() {
+            DType::F64 => self.gradients::<f64>(x, dy),
+            _ => self.gradients::<f32>(x, dy),
+        }
+    }
+
+    fn gradients<T: Element>(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let sizes = self.sizes(x.dims())?;
         let ((xs, xl), (gs, gl)) = (x.storage_and_layout(), dy.storage_and_layout());
         let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
@@ -282,10 +315,7 @@ impl BlockOp {
             };
             backward::backward(&self.block, sizes, xv, v, kept, gv)
         })?;
-        if !x.track_op() {
-            return Ok(None);
-        }
-        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+        Tensor::from_vec(dx, x.shape(), x.device())
     }
 }
 
@@ -304,12 +334,8 @@ impl CustomOp2 for BlockOp {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let dx = match x.dtype() {
-            DType::F64 => self.gradients::<f64>(x, &dy)?,
-            _ => self.gradients::<f32>(x, &dy)?,
-        };
-        Ok((dx, None))
+        let dx = self.backward(x, &dy.contiguous()?)?;
+        Ok((x.track_op().then_some(dx), None))
     }
 }
 
@@ -317,7 +343,7 @@ impl CustomOp2 for BlockOp {
 fn note<T: super::cpu::Real>(parameter: &Tensor, gradient: impl FnOnce() -> Vec<T>) -> Result<()> {
     if parameter.track_op() {
         let g = Tensor::from_vec(gradient(), parameter.shape(), parameter.device())?;
-        put_aside(parameter, g);
+        put_aside(parameter.id(), g);
     }
     Ok(())
 }

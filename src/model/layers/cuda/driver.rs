@@ -15,7 +15,7 @@ macro_rules! modules {
 }
 
 /// The kernels as PTX, by source file.
-const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax");
+const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax", "window");
 
 /// Runs a kernel of ours.
 pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {

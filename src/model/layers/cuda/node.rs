@@ -1,7 +1,9 @@
 //! Putting results of kernels into candle's graph, and changing element types on the way.
 
 use super::launch::{Arg, Value, Work, launch, tag};
+use super::tape::{self, Mode, Pull};
 use crate::model::layers::precision;
+use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
 };
@@ -134,6 +136,41 @@ impl CustomOp3 for Node<3> {
     }
 }
 
+impl<const N: usize> Pull for Node<N> {
+    fn pull(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        if args.len() != N {
+            bail!("{}: {} operands, not {N}", self.name, args.len());
+        }
+        Ok(self.gradients(std::array::from_fn(|i| &args[i]), y, dy)?.into())
+    }
+}
+
+/// `value` as the result of an op of `args`: as a step of the tape where one is recorded, else as a node of candle's graph.
+fn node<const N: usize>(
+    args: [&Tensor; N],
+    value: Value,
+    op: impl FnOnce(Value) -> Node<N>,
+    graph: impl FnOnce(Node<N>) -> Result<Tensor>,
+) -> Result<Tensor>
+where
+    Node<N>: Pull,
+{
+    if !args.iter().any(|a| a.track_op()) {
+        return Ok(value.tensor());
+    }
+    match tape::mode() {
+        Mode::Graph => graph(op(value)),
+        Mode::Values => Ok(value.tensor()),
+        Mode::Tape => {
+            let node = op(value);
+            let (storage, shape) = node.take()?;
+            let y = Tensor::from_storage(storage, shape, BackpropOp::none(), true);
+            tape::push(args, &y, Box::new(node));
+            Ok(y)
+        }
+    }
+}
+
 /// `value` as the result of an op of one operand.
 pub fn node1(
     name: &'static str,
@@ -141,10 +178,7 @@ pub fn node1(
     value: Value,
     backward: impl Fn([&Tensor; 1], &Tensor, &Tensor) -> Result<[Option<Tensor>; 1]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    if !a.track_op() {
-        return Ok(value.tensor());
-    }
-    a.apply_op1(Node::new(name, value, backward))
+    node([a], value, |v| Node::new(name, v, backward), |n| a.apply_op1(n))
 }
 
 /// `value` as the result of an op of two operands.
@@ -154,10 +188,7 @@ pub fn node2(
     value: Value,
     backward: impl Fn([&Tensor; 2], &Tensor, &Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    if !(a.track_op() || b.track_op()) {
-        return Ok(value.tensor());
-    }
-    a.apply_op2(b, Node::new(name, value, backward))
+    node([a, b], value, |v| Node::new(name, v, backward), |n| a.apply_op2(b, n))
 }
 
 /// `value` as the result of an op of three operands.
@@ -167,10 +198,18 @@ pub fn node3(
     value: Value,
     backward: impl Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<[Option<Tensor>; 3]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    if !(a.track_op() || b.track_op() || c.track_op()) {
-        return Ok(value.tensor());
-    }
-    a.apply_op3(b, c, Node::new(name, value, backward))
+    node(
+        [a, b, c],
+        value,
+        |v| Node::new(name, v, backward),
+        |n| a.apply_op3(b, c, n),
+    )
+}
+
+/// A scalar whose gradient at `y` is `dy`: candle starts at scalars only. Its value is not defined.
+pub fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (value, dy) = (Value::new((), y.dtype(), y.device())?, dy.detach());
+    y.apply_op1(Node::<1>::new("seed", value, move |_, _, _| Ok([Some(dy.clone())])))
 }
 
 /// The values of `x`, contiguous and of another element type; no graph.
@@ -179,9 +218,14 @@ pub fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
     if x.dtype() == to {
         return Ok(x);
     }
+    Ok(cast_value(&x, to)?.tensor())
+}
+
+/// The values of contiguous `x` in another type.
+fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
     let half = |t: DType| matches!(t, DType::BF16 | DType::F16);
     if half(x.dtype()) && half(to) {
-        return converted(&converted(&x, DType::F32)?, to);
+        return cast_value(&cast_value(x, DType::F32)?.tensor(), to);
     }
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), to, x.device())?;
@@ -190,10 +234,10 @@ pub fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
         x.device(),
         ("elementwise", &kernel),
         Work::Items(n),
-        &mut [Arg::In(&x), Arg::Out(&mut y), Arg::U64(n)],
+        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
-    Ok(y.tensor())
+    Ok(y)
 }
 
 /// `x` in another element type; its gradient is cast back.
@@ -201,7 +245,7 @@ pub fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
     if x.dtype() == to {
         return Ok(x.clone());
     }
-    let y = Value::copy_of(&converted(x, to)?)?;
+    let y = cast_value(&x.detach().contiguous()?, to)?;
     node1("cast", x, y, |_, _, dy| Ok([Some(dy.clone())]))
 }
 

@@ -57,25 +57,12 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result
 /// The same from other layers, and what moves values: on CUDA, and to compare with.
 fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
     let (c, n) = (g.width(), g.b * g.ny * g.nx);
-    let (bottom, right) = (g.ny * g.wh - g.h, g.nx * g.ww - g.w);
-    let mut x = qkv.clone();
-    if right > 0 {
-        x = Tensor::cat(&[&x, &bias.broadcast_as((g.b, g.h, right, 3 * c))?.contiguous()?], 2)?;
+    let x = cut(qkv, bias, g)?;
+    if !g.pooled() {
+        return put_together(&attention_packed(&x, g.heads)?, g);
     }
-    if bottom > 0 {
-        let pad = bias.broadcast_as((g.b, bottom, g.w + right, 3 * c))?.contiguous()?;
-        x = Tensor::cat(&[&x, &pad], 1)?;
-    }
-    let x = x
-        .reshape((g.b, g.ny, g.wh, g.nx, g.ww, 3 * c))?
-        .permute((0, 1, 3, 2, 4, 5))?
-        .contiguous()?;
-    if (g.py, g.px) == (1, 1) {
-        let y = attention_packed(&x.reshape((n, g.wh * g.ww, 3 * c))?, g.heads)?;
-        return put_together(&y, g);
-    }
-    let part = |i: usize| x.narrow(5, i * c, c)?.contiguous()?.reshape((n, g.wh, g.ww, c));
-    let q = max_pool(&part(0)?, (g.py, g.px))?;
+    let part = |i: usize| x.narrow(2, i * c, c)?.contiguous();
+    let q = max_pool(&part(0)?.reshape((n, g.wh, g.ww, c))?, (g.py, g.px))?;
     let heads = |t: Tensor, m: usize| t.reshape((n, m, g.heads, g.d));
     let y = attention(
         &heads(q, g.qh * g.qw)?,
@@ -85,8 +72,42 @@ fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
     put_together(&y, g)
 }
 
+/// A map (B, H, W, 3·C) as windows (B·windows, positions, 3·C).
+fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
+    if cuda::wanted(qkv) {
+        let grid = cuda::Grid {
+            map: (g.h, g.w),
+            windows: (g.ny, g.nx),
+            window: (g.wh, g.ww),
+        };
+        return cuda::cut_windows(qkv, bias, grid);
+    }
+    let (c3, n) = (3 * g.width(), g.b * g.ny * g.nx);
+    let (bottom, right) = (g.ny * g.wh - g.h, g.nx * g.ww - g.w);
+    let mut x = qkv.clone();
+    if right > 0 {
+        x = Tensor::cat(&[&x, &bias.broadcast_as((g.b, g.h, right, c3))?.contiguous()?], 2)?;
+    }
+    if bottom > 0 {
+        let pad = bias.broadcast_as((g.b, bottom, g.w + right, c3))?.contiguous()?;
+        x = Tensor::cat(&[&x, &pad], 1)?;
+    }
+    x.reshape((g.b, g.ny, g.wh, g.nx, g.ww, c3))?
+        .permute((0, 1, 3, 2, 4, 5))?
+        .contiguous()?
+        .reshape((n, g.wh * g.ww, c3))
+}
+
 /// Windows (B·windows, queries, C) as a map (B, OH, OW, C).
 fn put_together(y: &Tensor, g: Geometry) -> Result<Tensor> {
+    if cuda::wanted(y) {
+        let grid = cuda::Grid {
+            map: (g.oh, g.ow),
+            windows: (g.ny, g.nx),
+            window: (g.qh, g.qw),
+        };
+        return cuda::join_windows(y, grid);
+    }
     let c = g.width();
     y.reshape((g.b, g.ny, g.nx, g.qh, g.qw, c))?
         .permute((0, 1, 3, 2, 4, 5))?
