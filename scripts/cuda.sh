@@ -36,14 +36,12 @@ check() {
 run_tests() {
   if command -v cargo >/dev/null; then build >&2; fi
   [ -x "$kit/medft" ] || { echo "no $kit/medft: run \`make cuda\` first, on a machine with cargo, and bring $kit here" >&2; exit 1; }
-  "$kit/medft" doctor
-  MEDFT_FIXTURES="$PWD/tests/fixtures" "$kit/cuda" --nocapture --test-threads 1
-  "${PYTHON:-python3}" benches/compare_cuda.py --medft "$kit/medft" ${PEAK_TFLOPS:+--peak-tflops "$PEAK_TFLOPS"}
+  "${PYTHON:-python3}" benches/test_cuda.py --kit "$kit" --python "${PYTHON:-python3}" "$@"
 }
 
 case "${1:-}" in
   build) build ;;
   check) check ;;
-  test) run_tests ;;
+  test) shift; run_tests "$@" ;;
   *) echo "usage: scripts/cuda.sh build | check | test" >&2; exit 2 ;;
 esac

@@ -294,7 +294,8 @@ pub struct BenchArgs {
     /// Channels of decoded images: 1 or 3 (decode, augment)
     #[arg(long, default_value_t = 3)]
     pub channels: usize,
-    /// Images to decode or augment, or files to hash (default: some made for the purpose)
+    /// Images to decode or augment, or files to hash (default: some made for the purpose); with train, images that the loader
+    /// augments for every step (default: one batch of noise that stays on the device)
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use crate::rng::{Purpose, Stream};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use crate::train::loss::Target;
 use crate::train::optim::{AdamW, AdamWConfig};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use std::time::Instant;
@@ -41,13 +41,16 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pixels_sha256: Option<String>,
     peak_rss_bytes: Option<u64>,
+    /// The most memory of the GPU that tensors had at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_device_bytes: Option<u64>,
 }
 
 pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     let r = match a.what {
         BenchWhat::Forward | BenchWhat::Train => {
             let r = model(c, a)?;
-            if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 {
+            if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 && a.images.is_none() {
                 estimate::keep(
                     c,
                     &Measurement {
@@ -74,6 +77,9 @@ pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
         if let Some(b) = r.peak_rss_bytes {
             println!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64);
         }
+        if let Some(b) = r.peak_device_bytes {
+            println!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64);
+        }
     }
     Ok(OK)
 }
@@ -96,6 +102,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
         seconds_max: seconds[seconds.len() - 1],
         pixels_sha256: None,
         peak_rss_bytes: peak_rss(),
+        peak_device_bytes: crate::device::peak_memory(device),
     }
 }
 
@@ -142,9 +149,17 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
             clip: 1.0,
         },
     )?;
+    let mut fed = match (&a.images, a.what) {
+        (Some(_), BenchWhat::Train) => Some(bench_files::batches(a, &spec.protocol, c.workers(), &device)?),
+        _ => None,
+    };
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for i in 0..=a.steps {
         let (start, used) = (Instant::now(), cpu_seconds());
+        let x = match &mut fed {
+            None => x.clone(),
+            Some(batches) => batches.next().context("the loader ended early")??.images,
+        };
         scope(a.precision.compute(), || -> Result<()> {
             let y = m.forward(&x)?;
             if a.what == BenchWhat::Train {
@@ -166,7 +181,8 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
         BenchPrecision::F32 => String::new(),
         p => format!(", {}", format!("{p:?}").to_lowercase()),
     };
-    let subject = format!("{}{head}, {s} px{again}{precision}", a.backbone);
+    let loaded = if fed.is_some() { ", images from files" } else { "" };
+    let subject = format!("{}{head}, {s} px{again}{precision}{loaded}", a.backbone);
     cpu.sort_by(f64::total_cmp);
     Ok(Report {
         cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),

@@ -1,8 +1,9 @@
-//! `medft bench decode|augment|hash`: the image path of one core, and how hashing grows with threads.
+//! What `medft bench` does with files: the image path of one core, batches for training, and how hashing grows with threads.
 
 use super::bench::cpu_seconds;
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
+use crate::data::loader::{BatchesOnto, Images, Mode, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, Pixels, Sample, decode, registry};
 use crate::error::BadInput;
@@ -11,6 +12,7 @@ use crate::manifest::hash::{hash_many, quiet};
 use crate::rng::{Purpose, Stream};
 use crate::study::Protocol;
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -57,34 +59,95 @@ impl Watch {
     }
 }
 
+/// A folder of images, drawn for the purpose where none is named.
+struct Folder {
+    dir: PathBuf,
+    paths: Vec<PathBuf>,
+    _drawn: Option<tempfile::TempDir>,
+}
+
+impl Folder {
+    fn open(a: &BenchArgs) -> Result<Self> {
+        let (dir, drawn) = match &a.images {
+            Some(d) => (d.clone(), None),
+            None => {
+                let drawn = tempfile::tempdir()?;
+                registry::find("isic2019")?.synth(drawn.path(), registry::phantom_images("isic2019"))?;
+                (drawn.path().to_path_buf(), Some(drawn))
+            }
+        };
+        let image = |p: &Path| {
+            let end = p.extension().unwrap_or_default();
+            ["jpg", "jpeg", "png"].iter().any(|k| end.eq_ignore_ascii_case(k))
+        };
+        let paths = files(&dir, &image)?;
+        if paths.is_empty() {
+            return Err(BadInput::new(dir.display(), "JPEG or PNG files", "none", "Name a folder with images.").into());
+        }
+        Ok(Self {
+            dir,
+            paths,
+            _drawn: drawn,
+        })
+    }
+
+    /// Its images as a data set of one class, in no split.
+    fn dataset(&self, a: &BenchArgs, p: &Protocol) -> Result<Dataset> {
+        let mut info = registry::find("isic2019")?.info(p);
+        (info.name, info.channels) = ("bench", a.channels);
+        (info.mean, info.std) = (vec![MEAN; a.channels], vec![STD; a.channels]);
+        let sample = |path: &PathBuf| -> Result<Sample> {
+            let below = path.strip_prefix(&self.dir)?;
+            Ok(Sample {
+                id: below.display().to_string(),
+                group: None,
+                pixels: Pixels::File(below.to_path_buf()),
+                label: Label::Class(0),
+            })
+        };
+        Ok(Dataset {
+            info,
+            root: self.dir.clone(),
+            samples: self.paths.iter().map(sample).collect::<Result<_>>()?,
+            train: Vec::new(),
+            val: Vec::new(),
+            test: Vec::new(),
+        })
+    }
+}
+
+/// Statistics that images are normalised with.
+const MEAN: f32 = 0.5;
+const STD: f32 = 0.25;
+
+/// Batches for `medft bench train --images`: the folder's images over and over, decoded once, augmented for every batch, and
+/// brought to the device by the loader.
+///
+/// # Errors
+/// As [`images`].
+pub fn batches(a: &BenchArgs, p: &Protocol, workers: usize, device: &Device) -> Result<BatchesOnto> {
+    let folder = Folder::open(a)?;
+    let mut data = folder.dataset(a, p)?;
+    let n = data.samples.len() as u32;
+    data.train = (0..n).collect();
+    let images = Images::prepare(&data, p, &Options::new(workers), &|_, _| {})?;
+    let wanted: Vec<u32> = (0..n).cycle().take(a.batch * (a.steps + 1)).collect();
+    let mode = Mode::Train { seed: 0, epoch: 1 };
+    Ok(images.batches(&wanted, mode, a.batch, true).onto(device))
+}
+
 /// Decodes and prepares every image in each step, or takes it from a cache and augments it; one thread. Reading the files is
 /// not counted, reading the cache is.
 ///
 /// # Errors
 /// [`BadInput`] for a folder without images, and for an image that cannot be decoded.
 pub fn images(a: &BenchArgs) -> Result<Measured> {
-    let keep;
-    let dir: &Path = match &a.images {
-        Some(d) => d,
-        None => {
-            keep = tempfile::tempdir()?;
-            registry::find("isic2019")?.synth(keep.path(), registry::phantom_images("isic2019"))?;
-            keep.path()
-        }
-    };
-    let image = |p: &Path| {
-        let end = p.extension().unwrap_or_default();
-        ["jpg", "jpeg", "png"].iter().any(|k| end.eq_ignore_ascii_case(k))
-    };
-    let paths = files(dir, &image)?;
-    if paths.is_empty() {
-        return Err(BadInput::new(dir.display(), "JPEG or PNG files", "none", "Name a folder with images.").into());
-    }
+    let folder = Folder::open(a)?;
     let p = Protocol::faithful();
-    let t = Transform::new(&p, &vec![0.5; a.channels], &vec![0.25; a.channels])?;
+    let t = Transform::new(&p, &vec![MEAN; a.channels], &vec![STD; a.channels])?;
     match a.what {
-        BenchWhat::Augment => augment(a, dir, &paths, &p, &t),
-        _ => prepare(a, &paths, &p, &t),
+        BenchWhat::Augment => augment(a, &folder, &p, &t),
+        _ => prepare(a, &folder.paths, &p, &t),
     }
 }
 
@@ -115,29 +178,12 @@ fn prepare(a: &BenchArgs, paths: &[PathBuf], p: &Protocol, t: &Transform) -> Res
     })
 }
 
-fn augment(a: &BenchArgs, dir: &Path, paths: &[PathBuf], p: &Protocol, t: &Transform) -> Result<Measured> {
-    let mut info = registry::find("isic2019")?.info(p);
-    (info.name, info.channels) = ("bench", a.channels);
-    let sample = |path: &PathBuf| -> Result<Sample> {
-        let below = path.strip_prefix(dir)?;
-        Ok(Sample {
-            id: below.display().to_string(),
-            group: None,
-            pixels: Pixels::File(below.to_path_buf()),
-            label: Label::Class(0),
-        })
-    };
-    let data = Dataset {
-        info,
-        root: dir.to_path_buf(),
-        samples: paths.iter().map(sample).collect::<Result<_>>()?,
-        train: Vec::new(),
-        val: Vec::new(),
-        test: Vec::new(),
-    };
+fn augment(a: &BenchArgs, folder: &Folder, p: &Protocol, t: &Transform) -> Result<Measured> {
+    let data = folder.dataset(a, p)?;
+    let paths = &folder.paths;
     let used: Vec<u32> = (0..paths.len() as u32).collect();
-    let folder = tempfile::tempdir()?;
-    let cache = DiskCache::open(folder.path(), &data, &used, t.preparation(), &|_, _| {})?;
+    let place = tempfile::tempdir()?;
+    let cache = DiskCache::open(place.path(), &data, &used, t.preparation(), &|_, _| {})?;
     let mut out = vec![0f32; t.len()];
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..=a.steps {
