@@ -5,7 +5,8 @@
 
 use super::dossier::{Dossier, Run};
 use super::input::{ReportInput, head_title};
-use super::table::{PLACES, fixed};
+use super::table::PLACES;
+use super::text::fixed;
 use crate::results::{RunRecord, WhichWeights};
 use crate::study::Freeze;
 use serde::Serialize;

@@ -3,8 +3,9 @@
 use super::claims::{Effect, Judged};
 use super::input::ReportInput;
 use super::sampled::COVERAGE;
-use super::table::{PLACES, fixed, thousands};
+use super::table::PLACES;
 use super::table_csv::number;
+use super::text::{fixed, thousands};
 use anyhow::Result;
 use serde::Serialize;
 

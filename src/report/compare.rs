@@ -8,7 +8,7 @@
 
 use super::cells::{Cells, Score};
 use super::input::{PublishedPoint, ReportInput};
-use super::table::{fixed, thousands};
+use super::text::{fixed, thousands};
 use crate::eval::{Equivalence, Tost, tost, tost_over_images};
 use crate::study::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};

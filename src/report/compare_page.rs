@@ -4,8 +4,9 @@ use super::claims_page::signed;
 use super::compare::{Comparison, VerdictCounts};
 use super::input::{ContextValue, ReportInput, regime_title};
 use super::regimes::Fit;
-use super::table::{PLACES, fixed};
+use super::table::PLACES;
 use super::table_csv::number;
+use super::text::fixed;
 use anyhow::Result;
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 //! [`render`] writes a page (Markdown) and a figure (SVG, PNG) from finished [`SetAudit`]s; it reads no data set.
 
 use super::figure::balance::{Panel, balance};
-use super::table::thousands;
 use super::templates::Templates;
+use super::text::thousands;
 use crate::data::audit::{Across, Balance, Cluster, LabelAudit, PictureAudit, Twins};
 use crate::data::{Leaks, Overlap};
 use crate::fsio;

@@ -6,7 +6,7 @@
 
 use super::compare::Verdict;
 use super::sampled::Sampled;
-use super::table::{fixed, thousands};
+use super::text::{fixed, thousands};
 use crate::eval::{Equivalence, ImageSpread, Interval, equivalence, percentile, tost, tost_over_images, welch};
 use crate::results::{Evidences, RunRecord};
 use crate::study::{Freeze, HeadKind, Tolerances};

@@ -28,6 +28,7 @@ mod summary;
 pub mod table;
 mod table_csv;
 mod templates;
+mod text;
 
 pub use archive::{Archive, Audit};
 pub use cells::{Cells, Score};

@@ -5,7 +5,8 @@ use super::cells::{Cells, Score};
 use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
 use super::sampled::{COVERAGE, Sampled};
-use super::table::{Cell, ColumnKind, ImageInterval, Row, ScoreCell, Table, fixed, label, plain, score_cell};
+use super::table::{Cell, ColumnKind, ImageInterval, Row, ScoreCell, Table, plain, score_cell};
+use super::text::{fixed, label};
 use crate::eval::percentile;
 use crate::study::{Freeze, HeadKind};
 

@@ -4,7 +4,7 @@ use super::cells::Cells;
 use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
 use super::input::{PlannedState, ReportInput};
-use super::table::fixed;
+use super::text::fixed;
 use anyhow::Result;
 use polars::prelude::*;
 use serde::Serialize;

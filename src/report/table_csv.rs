@@ -1,6 +1,7 @@
 //! A table as CSV: long form, one line a score, at full precision, with the runs behind it.
 
-use super::table::{Cell, ColumnKind, Rank, ScoreCell, Table, label};
+use super::table::{Cell, ColumnKind, Rank, ScoreCell, Table};
+use super::text::label;
 use anyhow::Result;
 
 /// What every line says of its score, after the labels of row and column.

@@ -4,7 +4,7 @@
 //! a template prints is escaped for its language, so that an underscore in a data set's name breaks no table.
 //! LaTeX templates use `<% %>`, `<< >>` and `<# #>`, because braces and percent signs mean something there.
 
-use super::table::fixed;
+use super::text::fixed;
 use crate::error::BadInput;
 use crate::fsio;
 use anyhow::{Context as _, Result};

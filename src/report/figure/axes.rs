@@ -3,7 +3,7 @@
 use super::labels::Rect;
 use super::scene::{Align, Point, Shape};
 use super::style::{GREY, GRID, INK, TEXT_SIZE, text};
-use crate::report::table::fixed;
+use crate::report::text::fixed;
 
 /// A range of values, how it is laid out, and where its ticks are.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 use super::axes::linear_ticks;
 use super::scene::{Align, Rgb, Scene, Shape, text_width};
 use super::style::{GRID, INK, LABEL_SIZE, TEXT_SIZE, TITLE_SIZE, text};
-use crate::report::table::fixed;
+use crate::report::text::fixed;
 
 /// The classes of one data set in its parts.
 #[derive(Debug, Clone, PartialEq)]

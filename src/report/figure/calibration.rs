@@ -9,7 +9,8 @@ use super::style::{COLUMN, Dash, GREY, dashed, regime_dash, regime_shape, solid_
 use super::{Figure, Span};
 use crate::eval::{Calibration, calibration, top_label};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::{PLACES, fixed};
+use crate::report::table::PLACES;
+use crate::report::text::fixed;
 use anyhow::Result;
 
 const BINS: usize = 10;

@@ -9,7 +9,8 @@ use super::style::{COLUMN, Dash, GREY, dashed, regime_dash};
 use super::{Figure, Span};
 use crate::eval::{roc_auc, roc_curve};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::{PLACES, fixed};
+use crate::report::table::PLACES;
+use crate::report::text::fixed;
 use anyhow::Result;
 
 /// `None` for other sets, and where no curve is defined.

@@ -1,9 +1,12 @@
 //! The one table model. LaTeX, Markdown, HTML and CSV are made from it, and from nothing else.
 
+mod finish;
+
 use super::cells::{Cells, Score};
 use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
-use super::sampled::{COVERAGE, ImageTest, Sampled, against_best};
+use super::sampled::Sampled;
+use super::text::{label, letters};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -286,124 +289,6 @@ impl Table {
             notes: Vec::new(),
         }
     }
-
-    /// Decimals of the hours (three significant digits of the largest) and the widest number of every column.
-    fn widths(&mut self, devices: usize) {
-        let first_hours = self.columns.len() - devices;
-        for c in 0..self.columns.len() {
-            let numbers = self.rows.iter().filter_map(|r| match &r.cells[c] {
-                Cell::Number { value, places } => value.map(|v| (v, *places)),
-                Cell::Score(s) => s.mean.map(|m| (m, PLACES)),
-                Cell::Text { .. } => None,
-            });
-            let numbers: Vec<(f64, usize)> = numbers.collect();
-            let largest = numbers.iter().map(|n| n.0.abs()).fold(0.0, f64::max);
-            let digits = (1..).find(|&d| largest.round() < 10f64.powi(d)).unwrap_or(1) as usize;
-            let decimals = if c >= first_hours {
-                let places = (0..5).find(|&p| largest * 10f64.powi(p) >= 100.0).unwrap_or(5) as usize;
-                for row in &mut self.rows {
-                    if let Cell::Number { places: p, .. } = &mut row.cells[c] {
-                        *p = places;
-                    }
-                }
-                places
-            } else {
-                numbers.iter().map(|n| n.1).max().unwrap_or(0)
-            };
-            if self.columns[c].kind != ColumnKind::Text {
-                (self.columns[c].digits, self.columns[c].decimals) = (digits, decimals);
-                self.columns[c].negative = numbers.iter().any(|(v, places)| fixed(*v, *places).starts_with('-'));
-            }
-        }
-    }
-
-    /// Ranks every score column at the printed resolution. One lone value is not ranked.
-    fn rank(&mut self) {
-        for c in 0..self.columns.len() {
-            let mut column: Vec<&mut ScoreCell> = self.rows.iter_mut().filter_map(|r| r.cells[c].score_mut()).collect();
-            let printed = |s: &ScoreCell| s.mean.and_then(|m| fixed(m, PLACES).parse::<f64>().ok());
-            let mut levels: Vec<f64> = column.iter().filter_map(|s| printed(s)).collect();
-            if levels.len() < 2 {
-                continue;
-            }
-            levels.sort_by(|a, b| b.total_cmp(a));
-            levels.dedup();
-            for s in &mut column {
-                s.rank = match printed(s) {
-                    Some(v) if v == levels[0] => Rank::Best,
-                    Some(v) if levels.get(1) == Some(&v) => Rank::Second,
-                    _ => Rank::None,
-                };
-            }
-        }
-    }
-
-    /// Tests every score of column `c` against the column's best over test images; says with which test.
-    fn test(&mut self, c: usize, scores: &[Option<&Score>], alpha: f64) -> Option<ImageTest> {
-        let means: Vec<(usize, f64)> = (0..)
-            .zip(scores)
-            .filter_map(|(i, s)| Some((i, (*s)?.mean()?)))
-            .collect();
-        // The first of equals, so that the order of the rows decides and nothing else.
-        let best = means.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a })?.0;
-        let sampled: Vec<Option<&Sampled>> = scores.iter().map(|s| (*s)?.sampled.as_ref()).collect();
-        let (p, test) = against_best(best, &sampled);
-        for (row, p) in self.rows.iter_mut().zip(p) {
-            if let (Cell::Score(s), Some(p)) = (&mut row.cells[c], p) {
-                s.p_best = Some(p);
-                s.tied = p >= alpha && s.rank != Rank::Best;
-            }
-        }
-        test
-    }
-
-    /// Says how intervals and the mark of ties came about, where there are any.
-    fn explain(&mut self, test: Option<ImageTest>, alpha: f64) {
-        let scores = self.rows.iter().flat_map(|r| &r.cells).filter_map(|c| match c {
-            Cell::Score(s) => s.interval,
-            _ => None,
-        });
-        let intervals: Vec<ImageInterval> = scores.collect();
-        let Some(one) = intervals.first() else { return };
-        let images = if intervals.iter().all(|i| i.images == one.images) {
-            format!("the {} test images", thousands(one.images))
-        } else {
-            "the test images".to_owned()
-        };
-        self.reading.push(format!(
-            "In brackets: {} % interval of the mean over {images} ({} resamples)",
-            fixed(100.0 * COVERAGE, 0),
-            thousands(one.replicates)
-        ));
-        if let Some(test) = test {
-            self.reading.push(format!(
-                "†: not significantly below the best of its column over the test images ({}, Holm over the column, level {alpha})",
-                test.title()
-            ));
-        }
-    }
-
-    /// Gives every gap a mark; equal reasons share one.
-    fn mark(&mut self) {
-        for score in self
-            .rows
-            .iter_mut()
-            .flat_map(|r| &mut r.cells)
-            .filter_map(Cell::score_mut)
-        {
-            let Some(text) = &score.gap else { continue };
-            let known = self.notes.iter().find(|n| n.text == *text).map(|n| n.mark.clone());
-            let mark = known.unwrap_or_else(|| {
-                let mark = letters(self.notes.len());
-                self.notes.push(Note {
-                    mark: mark.clone(),
-                    text: text.clone(),
-                });
-                mark
-            });
-            score.mark = Some(mark);
-        }
-    }
 }
 
 impl Cell {
@@ -502,72 +387,9 @@ fn groups(columns: &[Column]) -> Vec<Group> {
     groups
 }
 
-/// a, b, …, z, aa, ab, …
-fn letters(mut i: usize) -> String {
-    let mut mark = String::new();
-    loop {
-        mark.insert(0, char::from(b'a' + (i % 26) as u8));
-        if i < 26 {
-            return mark;
-        }
-        i = i / 26 - 1;
-    }
-}
-
-/// Lower-case letters, digits and dashes only.
-pub(super) fn label(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .collect()
-}
-
-/// A number with `places` decimals; no minus sign before zero.
-pub fn fixed(v: f64, places: usize) -> String {
-    let text = format!("{v:.places$}");
-    match text.strip_prefix('-') {
-        Some(rest) if rest.bytes().all(|b| matches!(b, b'0' | b'.')) => rest.to_owned(),
-        _ => text,
-    }
-}
-
-/// A count with commas between thousands.
-pub fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn marks_go_on_after_z() {
-        assert_eq!(
-            [0, 25, 26, 27, 51, 52, 701, 702].map(letters),
-            ["a", "z", "aa", "ab", "az", "ba", "zz", "aaa"]
-        );
-    }
-
-    #[test]
-    fn commas_part_thousands() {
-        assert_eq!(
-            [0, 999, 1000, 22_349, 1_000_000].map(thousands),
-            ["0", "999", "1,000", "22,349", "1,000,000"]
-        );
-    }
 
     #[test]
     fn a_gpu_is_named_below_the_table() {
@@ -581,12 +403,5 @@ mod tests {
             "GPU-hours A: NVIDIA A100; GPU-hours B: NVIDIA H200"
         );
         assert_eq!(hours_reading(&BTreeSet::from(["cpu"])), None);
-    }
-
-    #[test]
-    fn zero_has_no_sign() {
-        assert_eq!(fixed(-0.0004, 3), "0.000");
-        assert_eq!(fixed(-0.0006, 3), "-0.001");
-        assert_eq!(fixed(0.9376, 3), "0.938");
     }
 }
