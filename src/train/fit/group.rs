@@ -1,0 +1,173 @@
+//! Runs side by side: the loop over epochs and batches.
+
+use super::{Fit, Tables, compute};
+use crate::data::loader::Mode;
+use crate::model::Classifier;
+use crate::model::layers::precision::{Compute, scope};
+use crate::rng::{Purpose, Stream};
+use crate::study::protocol::Augment;
+use crate::study::{Freeze, RunSpec};
+use crate::train::{Job, Outcome, Progress, features, stop_requested};
+use anyhow::{Result, bail, ensure};
+use std::time::Instant;
+
+/// Runs that are trained side by side: one, or the heads of one frozen backbone, which is then run once an image.
+///
+/// Every member draws its own numbers and keeps its own position, so its bytes are those of a run alone; one that is ahead
+/// (because it was resumed later) waits for the others.
+pub(super) struct Group<'a> {
+    fits: Vec<Fit<'a>>,
+    saved: Instant,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn new(jobs: &'a [Job<'a>]) -> Result<Self> {
+        let mut fits: Vec<Fit<'a>> = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let first = fits.first();
+            if let Some(first) = first {
+                let apart = RunSpec {
+                    head: first.job.spec.head,
+                    ..job.spec.clone()
+                };
+                ensure!(
+                    apart == *first.job.spec,
+                    "runs trained side by side may differ in the head alone"
+                );
+            }
+            let fit = Fit::new(job, first.map(|f| &f.model))?;
+            fits.push(fit);
+        }
+        Ok(Self {
+            fits,
+            saved: Instant::now(),
+        })
+    }
+
+    pub(super) fn run(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+        let Some(job) = self.fits.first().map(|f| f.job) else {
+            return Ok(Vec::new());
+        };
+        let p = &job.spec.protocol;
+        self.tables(progress)?;
+        while let Some(epoch) = self.next_epoch(p.epochs) {
+            self.epoch(epoch, progress)?;
+            if epoch < p.epochs {
+                self.save_in_time()?;
+            }
+        }
+        self.fits.into_iter().map(|f| f.end(progress)).collect()
+    }
+
+    /// The least epoch that a member still has to train.
+    fn next_epoch(&self, epochs: u32) -> Option<u32> {
+        let open = self.fits.iter().filter(|f| f.outcome.is_none());
+        open.map(|f| f.position.epochs_done + 1).filter(|&e| e <= epochs).min()
+    }
+
+    /// Features that are the same in every epoch; one pass over the images serves all members.
+    fn tables(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        let job = self.fits[0].job;
+        if job.spec.freeze != Freeze::Frozen {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let members: Vec<(&Job<'_>, &Classifier)> = self.fits.iter().map(|f| (f.job, &f.model)).collect();
+        let precision = compute(job.spec.protocol.precision);
+        let mut of = |list: &[u32], precision: Compute| {
+            scope(precision, || features::tables(&members, list, progress)).map(Vec::into_iter)
+        };
+        let train = match job.spec.protocol.augment {
+            Augment::None => Some(of(&job.data.train, precision)?),
+            _ => None,
+        };
+        let (val, test) = (of(&job.data.val, precision)?, of(&job.data.test, Compute::Float32)?);
+        let mut train = train.into_iter().flatten();
+        let share = start.elapsed().as_secs_f64() / self.fits.len() as f64;
+        for ((f, val), test) in self.fits.iter_mut().zip(val).zip(test) {
+            f.tables = Some(Tables {
+                train: train.next(),
+                val,
+                test,
+            });
+            *f.position.timing.phases.entry("features".into()).or_default() += share;
+        }
+        Ok(())
+    }
+
+    /// Trains the members that are in `epoch` to its end, validation included.
+    fn epoch(&mut self, epoch: u32, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        let job = self.fits[0].job;
+        let p = &job.spec.protocol;
+        let steps_per_epoch = self.fits[0].steps_per_epoch;
+        let here = |f: &Fit<'_>| f.outcome.is_none() && f.position.epochs_done + 1 == epoch;
+        // Positions in the training list, so that a table row and an image are found by the same number.
+        let mut order: Vec<u32> = (0..job.data.train.len() as u32).collect();
+        Stream::new(job.spec.seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
+        let batch = p.batch as usize;
+        let steps = self.fits.iter().filter(|f| here(f)).map(|f| f.position.step_in_epoch);
+        let from = steps.min().unwrap_or(0);
+        let left = &order[from as usize * batch..steps_per_epoch as usize * batch];
+        let mode = match p.augment {
+            Augment::None => Mode::Val,
+            _ => Mode::Train {
+                seed: job.spec.seed,
+                epoch,
+            },
+        };
+        let cached = self.fits[0].tables.as_ref().is_some_and(|t| t.train.is_some());
+        // The loader works ahead, so it is only asked for what is read from it.
+        let wanted = if cached { &[][..] } else { left };
+        let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
+        let mut images = job.images.batches(&indices, mode, batch, true).onto(job.device);
+        for (step, rows) in (from..).zip(left.chunks_exact(batch)) {
+            let start = Instant::now();
+            let features = if cached {
+                None
+            } else {
+                let Some(b) = images.next() else {
+                    bail!("the loader ended early")
+                };
+                let x = b?.images;
+                let backbone = &self.fits[0].model.backbone;
+                Some(scope(compute(p.precision), || backbone.forward(&x))?)
+            };
+            let members = |f: &&mut Fit<'_>| here(f) && f.position.step_in_epoch == step;
+            let n = self.fits.iter_mut().filter(members).count();
+            let share = start.elapsed().as_secs_f64() / n.max(1) as f64;
+            let mut loss = f64::NAN;
+            for f in self.fits.iter_mut().filter(members) {
+                loss = f.step(epoch, rows, features.as_ref(), share)?;
+            }
+            let done = u64::from(epoch - 1) * steps_per_epoch + step + 1;
+            progress(Progress::Step {
+                epoch,
+                epochs: p.epochs,
+                step: done,
+                steps: steps_per_epoch * u64::from(p.epochs),
+                loss,
+            });
+            if stop_requested() {
+                self.save()?;
+                for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
+                    f.outcome = Some(Outcome::Interrupted);
+                }
+                return Ok(());
+            }
+            self.save_in_time()?;
+        }
+        self.fits.iter_mut().filter(|f| here(f)).try_for_each(Fit::end_epoch)
+    }
+
+    fn save_in_time(&mut self) -> Result<()> {
+        if self.saved.elapsed() < self.fits[0].job.checkpoint_every {
+            return Ok(());
+        }
+        self.save()
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.saved = Instant::now();
+        self.fits.iter().filter(|f| f.outcome.is_none()).try_for_each(Fit::save)
+    }
+}

@@ -1,0 +1,274 @@
+//! The training loop. PROTOCOL sections 5–7.
+
+mod evaluation;
+mod group;
+
+use super::evaluate::Rule;
+use super::features::FeatureTable;
+use super::loss::Target;
+use super::loss_scale::LossScale;
+use super::optim::{AdamW, AdamWConfig};
+use super::schedule::Schedule;
+use super::state::{self, Position, Weights};
+use super::{Failed, Job, Outcome, Progress, Trainer};
+use crate::fsio;
+use crate::model::Classifier;
+use crate::model::backbone::Features;
+use crate::model::layers::precision::{Compute, scope};
+use crate::model::layers::{backward, cuda};
+use crate::study::protocol::Precision;
+use anyhow::{Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use group::Group;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// A loss above this has exploded: cross-entropy of a uniform guess is below 3 for every task here.
+const EXPLODED: f64 = 1e4;
+
+/// How many of the latest losses are kept as evidence.
+const RECENT: usize = 32;
+
+/// Fits with candle.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CandleTrainer;
+
+impl Trainer for CandleTrainer {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+        Group::new(jobs)?.run(progress)
+    }
+}
+
+/// A run under way.
+struct Fit<'a> {
+    job: &'a Job<'a>,
+    model: Classifier,
+    optim: AdamW,
+    schedule: Schedule,
+    /// The protocol's own rule of selection, then those of the presets that differ from it.
+    rules: Vec<Rule>,
+    metric: String,
+    steps_per_epoch: u64,
+    position: Position,
+    /// Weights of every epoch that one of the rules would select now.
+    kept: BTreeMap<u32, Weights>,
+    /// Features of train (where nothing is augmented), validation and test images, where the backbone is frozen.
+    tables: Option<Tables>,
+    /// How it ended.
+    outcome: Option<Outcome>,
+}
+
+struct Tables {
+    train: Option<FeatureTable>,
+    val: FeatureTable,
+    test: FeatureTable,
+}
+
+impl<'a> Fit<'a> {
+    /// Builds the run's model, on the backbone of `shared` where there is one, and takes up its checkpoint.
+    fn new(job: &'a Job<'a>, shared: Option<&Classifier>) -> Result<Self> {
+        let p = &job.spec.protocol;
+        let info = &job.data.info;
+        if p.precision != Precision::F32 && job.device.is_cpu() && !cuda::emulated() {
+            bail!("precision {:?} needs a CUDA device; use f32 on the CPU", p.precision);
+        }
+        let outputs = info.task.outputs();
+        let model = match shared {
+            Some(other) => Classifier::sharing(other, job.spec, outputs, job.pretrained, job.device)?,
+            None => Classifier::new(job.spec, info.channels, outputs, job.pretrained, job.device)?,
+        };
+        let optim = AdamW::new(
+            &model.params,
+            AdamWConfig {
+                weight_decay: p.weight_decay,
+                layer_decay: p.layer_decay,
+                clip: p.clip,
+            },
+        )?;
+        let batch = p.batch as usize;
+        ensure!(
+            job.data.train.len() >= batch,
+            "{} has {} training images, fewer than a batch of {batch}; lower `batch` in the study",
+            info.name,
+            job.data.train.len()
+        );
+        let steps_per_epoch = (job.data.train.len() / batch) as u64;
+        let metric = p.selection_metric.clone().unwrap_or_else(|| info.target.to_owned());
+        let mut fit = Self {
+            job,
+            schedule: Schedule::new(p, info.warmup, steps_per_epoch),
+            rules: Rule::all(p),
+            metric,
+            steps_per_epoch,
+            model,
+            optim,
+            position: Position::default(),
+            kept: BTreeMap::new(),
+            tables: None,
+            outcome: None,
+        };
+        fit.position.best = vec![None; fit.rules.len()];
+        fit.position.loss_scale = (p.precision == Precision::F16).then(LossScale::default);
+        if let Some(r) = state::load(job.checkpoint_dir, &mut fit.optim, fit.rules.len())? {
+            set_weights(&fit.model, &r.weights)?;
+            fit.position = r.position;
+            fit.kept = r.kept;
+            let done = fit.position.epochs_done;
+            fit.position.timing.resumed_after.push(done);
+        }
+        fit.position.timing.on(crate::device::name(job.device));
+        Ok(fit)
+    }
+
+    /// One step on the training images at `rows`; `share` are the seconds that their features took. Returns the loss.
+    fn step(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
+        // The backward pass is inside too: it may run layers again.
+        let precision = compute(self.job.spec.protocol.precision);
+        scope(precision, || self.step_in_scope(epoch, rows, features, share))
+    }
+
+    fn step_in_scope(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
+        let start = Instant::now();
+        let job = self.job;
+        let read = match (features, self.tables.as_ref().and_then(|t| t.train.as_ref())) {
+            (Some(f), _) => self.model.read(f)?,
+            (None, Some(t)) => t.batch(rows, job.device)?,
+            (None, None) => bail!("neither images nor features"),
+        };
+        let labels = self.labels(rows.iter().map(|&i| job.data.train[i as usize]));
+        let target = Target::new(job.data.info.task, &labels, job.device)?;
+        let loss = target.loss(&self.model.classify(&read)?)?;
+        let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+        let step = self.position.steps + 1;
+        let lr = self.schedule.lr(step);
+        self.position.recent.push_back(value);
+        if self.position.recent.len() > RECENT {
+            self.position.recent.pop_front();
+        }
+        if value.is_nan() || value.abs() > EXPLODED {
+            let what = if value.is_finite() { "has exploded to" } else { "is" };
+            let reason = format!("the loss {what} {value} at step {step} (learning rate {lr:.3e})");
+            return self.fail(epoch, step, rows, lr, reason).map(|()| value);
+        }
+        let factor = self.position.loss_scale.map_or(1.0, |s| s.factor);
+        let scaled = if factor == 1.0 { loss } else { (loss * factor)? };
+        let report = self.optim.step_scaled(&backward(&scaled)?, lr, factor)?;
+        let finite = report.grad_norm.is_finite();
+        if let Some(scale) = &mut self.position.loss_scale {
+            // A step whose gradients overflow is skipped; the next has half the factor.
+            scale.update(finite);
+        } else if !finite {
+            let reason = format!(
+                "the gradient norm is {} at step {step} (loss {value:.4}, learning rate {lr:.3e})",
+                report.grad_norm
+            );
+            return self.fail(epoch, step, rows, lr, reason).map(|()| value);
+        }
+        self.position.steps = step;
+        self.position.step_in_epoch += 1;
+        self.position.loss_sum += value;
+        let seconds = share + start.elapsed().as_secs_f64();
+        *self.position.timing.phases.entry("train".into()).or_default() += seconds;
+        self.position.epoch_seconds += seconds;
+        Ok(value)
+    }
+
+    /// Ends the run without a result; what led there is kept.
+    fn fail(&mut self, epoch: u32, step: u64, rows: &[u32], lr: f64, reason: String) -> Result<()> {
+        self.save()?;
+        let image = |&i: &u32| {
+            let sample = self.job.data.train[i as usize];
+            self.job.data.samples[sample as usize].id.clone()
+        };
+        self.outcome = Some(Outcome::Failed(Box::new(Failed {
+            epoch,
+            step,
+            reason,
+            lr,
+            losses: self.position.recent.iter().copied().collect(),
+            images: rows.iter().map(image).collect(),
+            epochs: self.position.epochs.clone(),
+        })));
+        Ok(())
+    }
+
+    fn end_epoch(&mut self) -> Result<()> {
+        let epoch = self.position.epochs_done + 1;
+        let mean = self.position.loss_sum / self.steps_per_epoch as f64;
+        let start = Instant::now();
+        self.validate(epoch, self.schedule.lr(self.position.steps), mean)?;
+        let seconds = self.position.epoch_seconds + start.elapsed().as_secs_f64();
+        self.position.timing.epoch_seconds.push(seconds);
+        self.position.epochs_done = epoch;
+        self.position.step_in_epoch = 0;
+        self.position.loss_sum = 0.0;
+        self.position.epoch_seconds = 0.0;
+        Ok(())
+    }
+
+    /// The outcome, once no epoch is left.
+    fn end(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+        if let Some(o) = self.outcome.take() {
+            return Ok(o);
+        }
+        let p = &self.job.spec.protocol;
+        if p.extra_validation && self.position.epochs.len() == p.epochs as usize {
+            let lr = self.schedule.lr(self.position.steps);
+            self.validate(p.epochs + 1, lr, f64::NAN)?;
+        }
+        self.finish(progress).map(|f| Outcome::Done(Box::new(f)))
+    }
+
+    fn save(&self) -> Result<()> {
+        state::save(
+            self.job.checkpoint_dir,
+            &self.position,
+            &self.optim,
+            &weights(&self.model)?,
+            &self.kept,
+        )
+    }
+}
+
+/// How the layers compute in a protocol's precision.
+fn compute(p: Precision) -> Compute {
+    match p {
+        Precision::F32 => Compute::Float32,
+        Precision::Bf16 => Compute::Bfloat16,
+        Precision::F16 => Compute::Float16,
+    }
+}
+
+/// SHA-256 over name, shape and float32 values of every trained parameter, in order.
+fn weights_hash(model: &Classifier) -> Result<String> {
+    let mut h = Sha256::new();
+    for ((name, v), w) in model.params.trainable().zip(weights(model)?) {
+        h.update(format!("{name} {:?}\n", v.dims()));
+        h.update(state::as_bytes(&w));
+    }
+    Ok(fsio::hex(&h.finalize()))
+}
+
+/// Trainable parameters by value, in order.
+fn weights(model: &Classifier) -> Result<Weights> {
+    let flat = |t: &Tensor| t.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>();
+    Ok(model
+        .params
+        .trainable()
+        .map(|(_, v)| flat(v.as_tensor()))
+        .collect::<candle_core::Result<_>>()?)
+}
+
+fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {
+    for ((_, v), w) in model.params.trainable().zip(weights) {
+        v.set(&Tensor::from_slice(w, v.dims(), v.device())?)?;
+    }
+    Ok(())
+}
+
+/// Names of metrics and values for a log line.
+pub fn brief(val: &BTreeMap<String, f64>, metric: &str) -> String {
+    val.get(metric)
+        .map_or_else(|| format!("{metric} –"), |v| format!("{metric} {v:.4}"))
+}
