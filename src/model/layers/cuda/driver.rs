@@ -5,6 +5,8 @@
 use super::launch::{Launch, Word};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Layout, Result, backend::BackendStorage, bail};
 
@@ -16,6 +18,28 @@ macro_rules! modules {
 
 /// The kernels as PTX, by source file.
 const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax");
+
+/// Sets up a device that has just been opened.
+pub fn prepare(device: &CudaDevice) -> Result<()> {
+    // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
+    // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order; what was allocated before
+    // has its events, which are no longer recorded or awaited.
+    unsafe { device.disable_event_tracking() };
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    if context.has_async_alloc() {
+        // Buffers come from this pool. At its default threshold of 0 bytes it gives all that is free in it back to the driver
+        // whenever the host waits for the device, at every step's loss, and has to ask for it again.
+        let mut threshold = u64::MAX;
+        // SAFETY: the pool is the device's own, and this attribute is a number of 64 bits, which the call only reads.
+        unsafe {
+            let pool = device::get_default_mem_pool(context.cu_device()).map_err(Error::wrap)?;
+            let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast()).map_err(Error::wrap)?;
+        }
+    }
+    Ok(())
+}
 
 /// Runs a kernel of ours.
 pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {

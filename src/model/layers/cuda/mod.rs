@@ -20,6 +20,8 @@ mod scan;
 
 pub use act::{activation, silu_mul};
 pub use attention::{attention, attention_packed};
+#[cfg(feature = "cuda")]
+pub use driver::prepare;
 pub use launch::{Executor, Launch, Word, computed_in, emulate, emulate_from_here, emulated, wanted};
 pub use linear::{linear, linear_as};
 pub use map::{Unfold, depthwise_conv2d, max_pool, silu, unfold};
