@@ -11,10 +11,13 @@ mod driver;
 mod launch;
 mod linear;
 pub mod loss;
+#[cfg(feature = "cuda")]
+mod lt;
 mod map;
 mod node;
 mod norm;
 pub mod optimiser;
+mod product;
 mod residual;
 mod scan;
 

@@ -1,4 +1,4 @@
-//! The selective scan: step sizes by cuBLAS, the recurrence by one kernel a pass.
+//! The selective scan: step sizes as products, the recurrence by one kernel a pass.
 
 use super::launch::{Arg, Value, Work, launch, sum_parts, tag};
 use super::node::{cast, node1, node3};
