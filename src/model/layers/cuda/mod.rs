@@ -20,6 +20,7 @@ pub mod optimiser;
 mod product;
 mod residual;
 mod scan;
+mod tables;
 
 pub use act::{activation, silu_mul};
 pub use attention::{attention, attention_packed};
