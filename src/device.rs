@@ -60,15 +60,27 @@ impl DeviceWord {
     pub fn open(&self) -> Result<Vec<Device>> {
         match self {
             Self::Cpu => Ok(vec![Device::Cpu]),
-            Self::Auto => Ok(vec![Device::new_cuda_with_stream(0).unwrap_or(Device::Cpu)]),
+            Self::Auto => Ok(vec![gpu(0).unwrap_or(Device::Cpu)]),
             Self::Cuda(numbers) => numbers.iter().map(|&n| cuda(n)).collect(),
         }
     }
 }
 
-/// A GPU with a stream of its own: whichever thread uses the device, its work is done in the order it was given.
+/// GPU `n` with one stream of its own: whichever thread uses the device, its work is done in the order it was given.
+///
+/// # Errors
+/// Where there is no such GPU, or this binary was built without CUDA.
+pub fn gpu(n: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(n)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(d) = &device {
+        crate::model::layers::cuda::prepare(d)?;
+    }
+    Ok(device)
+}
+
 fn cuda(n: usize) -> Result<Device> {
-    Device::new_cuda_with_stream(n).map_err(|e| {
+    gpu(n).map_err(|e| {
         let remedy = if cfg!(feature = "cuda") {
             "Use --device cpu, or install NVIDIA's driver and the CUDA 13 libraries cublas, cublasLt and curand; \
              CUDA_LAZY_DEBUG=1 prints which of them could not be opened."

@@ -19,7 +19,7 @@ mod compute {
 
     thread_local! {
         // A stream of its own for every test's thread.
-        static DEVICE: Option<Device> = Device::new_cuda_with_stream(0).ok();
+        static DEVICE: Option<Device> = medft::device::gpu(0).ok();
     }
 
     /// Whether the device is there.

@@ -97,8 +97,9 @@ switch!(/// [Q46] The classes a macro average runs over.
     MacroClasses { PresentInTruthOrPrediction, All });
 switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (authors), or applied and scaled by 1/257 (sane).
     ImageLoading { Authors, Sane });
-switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always.
-    Precision { F32, Bf16, F16 });
+switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
+    /// whose products round their operands to 10 bits of fraction.
+    Precision { F32, Tf32, Bf16, F16 });
 
 /// How the learning rate rises; afterwards it is constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,5 @@
-//! The arithmetic of products and activations on a GPU: float32, or 16 bits with float32 parameters, sums and residual stream.
+//! The arithmetic of products and activations on a GPU: float32, with products in TF32 or not, or 16 bits with float32
+//! parameters, sums and residual stream.
 //!
 //! Inside a [`scope`] of 16 bits, the operands of linear layers, convolutions and attention are cast; norms and softmax compute
 //! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32.
@@ -43,18 +44,11 @@ pub fn scope<R>(compute: Compute, f: impl FnOnce() -> R) -> R {
     struct Restore(Compute);
     impl Drop for Restore {
         fn drop(&mut self) {
-            enter(self.0);
+            CURRENT.set(self.0);
         }
     }
-    let _restore = Restore(CURRENT.get());
-    enter(compute);
+    let _restore = Restore(CURRENT.replace(compute));
     f()
-}
-
-fn enter(compute: Compute) {
-    CURRENT.set(compute);
-    // A setting of the process, not of the thread: runs side by side in one process must agree on it.
-    candle_core::cuda::set_gemm_reduced_precision_f32(compute == Compute::Tf32);
 }
 
 #[cfg(test)]
@@ -68,6 +62,9 @@ mod tests {
             assert_eq!(current().dtype(), DType::BF16);
             scope(Compute::Float16, || assert_eq!(current().dtype(), DType::F16));
             assert_eq!(current(), Compute::Bfloat16);
+            // Runs side by side each have their own.
+            let beside = std::thread::spawn(|| scope(Compute::Tf32, current)).join().unwrap();
+            assert_eq!((current(), beside), (Compute::Bfloat16, Compute::Tf32));
         });
         assert_eq!(current(), Compute::Float32);
     }

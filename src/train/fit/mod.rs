@@ -235,6 +235,7 @@ impl<'a> Fit<'a> {
 fn compute(p: Precision) -> Compute {
     match p {
         Precision::F32 => Compute::Float32,
+        Precision::Tf32 => Compute::Tf32,
         Precision::Bf16 => Compute::Bfloat16,
         Precision::F16 => Compute::Float16,
     }

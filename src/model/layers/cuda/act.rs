@@ -7,16 +7,22 @@ use candle_core::{Result, Tensor, bail};
 /// `act(x)`, any shape; `act` is `gelu`, `quick_gelu` or `silu`.
 pub fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
+    let y = activated(act, &x)?;
+    node1(act, &x, y, move |[x], _, dy| Ok([Some(activation_grad(act, x, dy)?)]))
+}
+
+/// `act(x)` of a contiguous tensor, without a graph.
+pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
     launch(
         x.device(),
         ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
         Work::Items(n),
-        &mut [Arg::In(&x), Arg::Out(&mut y), Arg::U64(n)],
+        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
-    node1(act, &x, y, move |[x], _, dy| Ok([Some(activation_grad(act, x, dy)?)]))
+    Ok(y)
 }
 
 /// `dy · act'(x)`.

@@ -1,12 +1,13 @@
-//! Running kernels and products on a CUDA device, through candle's context, stream and cuBLAS handle.
+//! Running kernels on a CUDA device, through candle's context and stream.
 //!
 //! All work of a device goes to candle's one stream, so launches run in the order they are made in and nothing here waits.
 
 use super::launch::{Launch, Word};
 use candle_core::cuda_backend::CudaStorageSlice;
-use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
-use candle_core::{CudaDevice, CudaStorage, DType, Error, Layout, Result, backend::BackendStorage, bail};
+use candle_core::{CudaDevice, CudaStorage, Error, Result, backend::BackendStorage, bail};
 
 macro_rules! modules {
     ($($name:literal),*) => {
@@ -16,6 +17,28 @@ macro_rules! modules {
 
 /// The kernels as PTX, by source file.
 const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax", "window");
+
+/// Sets up a device that has just been opened.
+pub fn prepare(device: &CudaDevice) -> Result<()> {
+    // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
+    // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order; what was allocated before
+    // has its events, which are no longer recorded or awaited.
+    unsafe { device.disable_event_tracking() };
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    if context.has_async_alloc() {
+        // Buffers come from this pool. At its default threshold of 0 bytes it gives all that is free in it back to the driver
+        // whenever the host waits for the device, at every step's loss, and has to ask for it again.
+        let mut threshold = u64::MAX;
+        // SAFETY: the pool is the device's own, and this attribute is a number of 64 bits, which the call only reads.
+        unsafe {
+            let pool = device::get_default_mem_pool(context.cu_device()).map_err(Error::wrap)?;
+            let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast()).map_err(Error::wrap)?;
+        }
+    }
+    Ok(())
+}
 
 /// Runs a kernel of ours.
 pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
@@ -46,13 +69,13 @@ pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where a storage lies on its device.
-pub fn address(s: &CudaStorage) -> Result<u64> {
+/// Where a storage lies on its device, and how many elements it has.
+fn memory(s: &CudaStorage) -> Result<(u64, usize)> {
     let stream = s.device().cuda_stream();
     macro_rules! of {
         ($($t:ident),*) => {
             match &s.slice {
-                $(CudaStorageSlice::$t(v) => Ok(v.device_ptr(&stream).0),)*
+                $(CudaStorageSlice::$t(v) => Ok((v.device_ptr(&stream).0, v.len())),)*
                 _ => bail!("kernels do not use {:?}", s.dtype()),
             }
         };
@@ -60,71 +83,12 @@ pub fn address(s: &CudaStorage) -> Result<u64> {
     of!(U32, I64, BF16, F16, F32, F64)
 }
 
-/// Leading dimension and transposition of a matrix (rows, columns) that lies contiguously, or as the transpose of one that does.
-fn operand(l: &Layout, rows: usize, columns: usize) -> Result<(i32, sys::cublasOperation_t)> {
-    let s = l.stride();
-    let (major, minor) = (s[s.len() - 2], s[s.len() - 1]);
-    if (minor == 1 || columns == 1) && (major == columns || rows == 1) {
-        Ok((columns as i32, sys::cublasOperation_t::CUBLAS_OP_N))
-    } else if (major == 1 || rows == 1) && (minor == rows || columns == 1) {
-        Ok((rows as i32, sys::cublasOperation_t::CUBLAS_OP_T))
-    } else {
-        bail!("a product's operand must be a matrix or its transpose, its layout is {l:?}")
-    }
+/// Where a storage lies on its device.
+pub fn address(s: &CudaStorage) -> Result<u64> {
+    Ok(memory(s)?.0)
 }
 
-/// The product of 16-bit matrices (m, k) · (k, n) in float32; no leading axes.
-pub fn product_to_float(
-    a: &CudaStorage,
-    b: &CudaStorage,
-    (batch, m, n, k): (usize, usize, usize, usize),
-    la: &Layout,
-    lb: &Layout,
-) -> Result<CudaStorage> {
-    if batch != 1 || la.stride().len() != 2 {
-        bail!("a float32 product of 16-bit operands has no leading axes");
-    }
-    let element = match (a.dtype(), b.dtype()) {
-        (DType::BF16, DType::BF16) => sys::cudaDataType_t::CUDA_R_16BF,
-        (DType::F16, DType::F16) => sys::cudaDataType_t::CUDA_R_16F,
-        (x, y) => bail!("a product of {x:?} and {y:?}"),
-    };
-    let ((lda, ta), (ldb, tb)) = (operand(la, m, k)?, operand(lb, k, n)?);
-    let device = a.device();
-    // SAFETY: the product below writes every element.
-    let out = unsafe { device.alloc::<f32>(m * n)? };
-    let out = CudaStorage::wrap_cuda_slice(out, device.clone());
-    let at = |s: &CudaStorage, l: &Layout| Ok::<_, Error>(address(s)? + 2 * l.start_offset() as u64);
-    let (pa, pb, pc) = (at(a, la)?, at(b, lb)?, address(&out)?);
-    let (one, zero) = (1f32, 0f32);
-    // SAFETY: cuBLAS is column-major, so C^T = B^T A^T is asked for; sizes and strides were checked above.
-    unsafe {
-        result::gemm_strided_batched_ex(
-            *device.cublas_handle().handle(),
-            tb,
-            ta,
-            n as i32,
-            m as i32,
-            k as i32,
-            (&raw const one).cast(),
-            pb as *const _,
-            element,
-            ldb,
-            0,
-            pa as *const _,
-            element,
-            lda,
-            0,
-            (&raw const zero).cast(),
-            pc as *mut _,
-            sys::cudaDataType_t::CUDA_R_32F,
-            n as i32,
-            0,
-            1,
-            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
-        )
-        .map_err(Error::wrap)?;
-    }
-    Ok(out)
+/// How many elements a storage has.
+pub fn elements(s: &CudaStorage) -> Result<usize> {
+    Ok(memory(s)?.1)
 }

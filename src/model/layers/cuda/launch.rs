@@ -67,8 +67,8 @@ pub fn wanted(x: &Tensor) -> bool {
 
 /// A result that is not a tensor yet: its memory may still be written.
 pub struct Value {
-    storage: Storage,
-    shape: Shape,
+    pub(super) storage: Storage,
+    pub(super) shape: Shape,
 }
 
 impl Value {
@@ -90,48 +90,6 @@ impl Value {
             unsafe { std::ptr::write_bytes(address_mut(&mut storage)? as *mut u8, 0xff, bytes) };
         }
         Ok(Self { storage, shape })
-    }
-
-    /// `a · b`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
-    /// where `float` (accumulated in float32 in any case).
-    pub fn product(a: &Tensor, b: &Tensor, float: bool) -> Result<Self> {
-        let (ad, bd) = (a.dims(), b.dims());
-        let rank = ad.len();
-        if rank < 2 || bd.len() != rank || ad[rank - 1] != bd[rank - 2] || ad[..rank - 2] != bd[..rank - 2] {
-            bail!("product of {ad:?} and {bd:?}");
-        }
-        let sizes = (
-            ad[..rank - 2].iter().product(),
-            ad[rank - 2],
-            bd[rank - 1],
-            ad[rank - 1],
-        );
-        let mut shape = ad.to_vec();
-        shape[rank - 1] = sizes.2;
-        let half = matches!(a.dtype(), DType::BF16 | DType::F16);
-        if half && a.device().is_cpu() {
-            // Emulated: products of 16-bit values are exact in float32, and sums are float32 as on the device.
-            let y = Self::product(&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?, true)?;
-            return if float {
-                Ok(y)
-            } else {
-                Self::copy_of(&y.tensor().to_dtype(a.dtype())?)
-            };
-        }
-        let ((sa, la), (sb, lb)) = (a.storage_and_layout(), b.storage_and_layout());
-        let storage = match (&*sa, &*sb) {
-            (Storage::Cpu(x), Storage::Cpu(y)) => Storage::Cpu(x.matmul(y, sizes, la, lb)?),
-            #[cfg(feature = "cuda")]
-            (Storage::Cuda(x), Storage::Cuda(y)) if half && float => {
-                Storage::Cuda(super::driver::product_to_float(x, y, sizes, la, lb)?)
-            }
-            (Storage::Cuda(x), Storage::Cuda(y)) => Storage::Cuda(x.matmul(y, sizes, la, lb)?),
-            _ => bail!("a product of tensors on different devices"),
-        };
-        Ok(Self {
-            storage,
-            shape: Shape::from(shape),
-        })
     }
 
     /// A copy of a contiguous tensor's values.
@@ -251,7 +209,7 @@ pub fn launch(
 }
 
 /// Where a contiguous operand lies, and its bytes.
-fn address(s: &Storage, l: &Layout) -> Result<(u64, usize)> {
+pub(super) fn address(s: &Storage, l: &Layout) -> Result<(u64, usize)> {
     let Some((begin, end)) = l.contiguous_offsets() else {
         bail!("a kernel's operand must be contiguous, its layout is {l:?}")
     };

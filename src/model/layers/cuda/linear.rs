@@ -1,6 +1,6 @@
-//! Fully connected layers: products by cuBLAS on the operands as they lie, then bias and activation in one pass.
+//! Fully connected layers: products with bias on the operands as they lie, then the activation in one pass.
 
-use super::act::activation_grad;
+use super::act::{activated, activation_grad};
 use super::launch::{Arg, Value, Work, launch, row_blocks, sum_parts, tag};
 use super::node::{compute_type, converted, node2, node3};
 use candle_core::{Result, Tensor, bail};
@@ -32,45 +32,12 @@ pub fn linear_as(
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let dtype = compute_type(&x);
     let xc = converted(&x, dtype)?.reshape((rows, inp))?;
-    let mut y = Value::product(&xc, &converted(&weight, dtype)?.t()?, float)?.reshape(dims)?;
-    let result = if float { super::computed_in(dtype) } else { dtype };
-    let (n, tag) = (rows * out, tag(result)?);
-    let device = x.device();
+    let mut y = Value::product_and_bias(&xc, &converted(&weight, dtype)?.t()?, bias, float)?.reshape(dims)?;
     let mut pre = None;
-    match (bias, act) {
-        (Some(bias), Some(act)) => {
-            let bias = bias.contiguous()?;
-            let mut z = Value::new(y.dims(), result, device)?;
-            launch(
-                device,
-                ("elementwise", &format!("bias_{act}_{tag}")),
-                Work::Items(n),
-                &mut [
-                    Arg::Out(&mut y),
-                    Arg::In(&bias),
-                    Arg::Out(&mut z),
-                    Arg::U64(n),
-                    Arg::U32(out),
-                ],
-                &[],
-            )?;
-            pre = Some((act, y.tensor()));
-            y = z;
-        }
-        (Some(bias), None) => launch(
-            device,
-            ("elementwise", &format!("add_bias_{tag}")),
-            Work::Items(n),
-            &mut [
-                Arg::Out(&mut y),
-                Arg::In(&bias.contiguous()?),
-                Arg::U64(n),
-                Arg::U32(out),
-            ],
-            &[],
-        )?,
-        (None, Some(act)) => return super::activation(act, &linear_as(&x, &weight, None, None, float)?),
-        (None, None) => {}
+    if let Some(act) = act {
+        let z = y.tensor();
+        y = activated(act, &z)?;
+        pre = Some((act, z));
     }
     let back = move |x: &Tensor, w: &Tensor, bias: bool, dy: &Tensor| -> Result<[Option<Tensor>; 3]> {
         let dy = match &pre {

@@ -11,17 +11,23 @@ mod driver;
 mod launch;
 mod linear;
 pub mod loss;
+#[cfg(feature = "cuda")]
+mod lt;
 mod map;
 mod node;
 mod norm;
 pub mod optimiser;
+mod product;
 mod residual;
 mod scan;
+mod tables;
 mod tape;
 mod window;
 
 pub use act::{activation, silu_mul};
 pub use attention::{attention, attention_packed};
+#[cfg(feature = "cuda")]
+pub use driver::prepare;
 pub use launch::{Executor, Launch, Value, Word, computed_in, emulate, emulate_from_here, emulated, wanted};
 pub use linear::{linear, linear_as};
 pub use map::{Unfold, depthwise_conv2d, max_pool, silu, unfold};

@@ -1,6 +1,7 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
 use super::launch::{Arg, Value, Work, launch};
+use super::tables::table;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -79,8 +80,8 @@ fn slot([p, g, m, v]: [u64; 4], n: usize, [shrink, step, bias2]: [f32; 3]) -> [i
 }
 
 /// (slot, chunk) of every chunk of all slots.
-fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<u32> {
-    let of = |(slot, n): (u32, usize)| (0..n.div_ceil(CHUNK) as u32).flat_map(move |c| [slot, c]);
+fn pieces(sizes: &[usize]) -> Vec<u32> {
+    let of = |(slot, n): (u32, &usize)| (0..n.div_ceil(CHUNK) as u32).flat_map(move |c| [slot, c]);
     (0..).zip(sizes).flat_map(of).collect()
 }
 
@@ -118,14 +119,13 @@ pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     total.tensor().to_scalar()
 }
 
+/// The slots, which hold addresses and are uploaded anew, the pieces of tensors of these sizes, and how many pieces.
 fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor) -> Result<(Tensor, Tensor, usize)> {
-    let pieces = pieces(sizes);
-    let count = pieces.len() / 2;
-    Ok((
-        Tensor::from_vec(slots.concat(), slots.len() * 7, like.device())?,
-        Tensor::from_vec(pieces, count * 2, like.device())?,
-        count,
-    ))
+    let (sizes, device): (Vec<usize>, _) = (sizes.collect(), like.device());
+    let slots = Tensor::from_vec(slots.concat(), slots.len() * 7, device)?;
+    let pieces = table("pieces of parameters", &sizes, device, || pieces(&sizes))?;
+    let count = pieces.elem_count() / 2;
+    Ok((slots, pieces, count))
 }
 
 /// Updates parameters and moments in place; gradients are first multiplied by `scale`.

@@ -1,8 +1,10 @@
-//! The selective scan: step sizes by cuBLAS, the recurrence by one kernel a pass.
+//! The selective scan: step sizes as products, the recurrence by one kernel a pass.
 
 use super::launch::{Arg, Value, Work, launch, sum_parts, tag};
 use super::node::{cast, node1, node3};
-use candle_core::{Result, Tensor, bail};
+use super::tables::table;
+use crate::model::layers::Orders;
+use candle_core::{Device, Result, Tensor, bail};
 
 /// Steps between two stored states, and the most states a channel (kernels/scan.cu).
 const STEPS: usize = 32;
@@ -50,10 +52,23 @@ impl Sizes {
     }
 }
 
-/// An upload of orders (K, L).
-fn table(orders: &[Vec<u32>], like: &Tensor) -> Result<Tensor> {
-    let l = orders.first().map_or(0, Vec::len);
-    Tensor::from_vec(orders.concat(), (orders.len(), l), like.device())
+/// The orders on a device, (K·L).
+fn orders_on(orders: &Orders, device: &Device) -> Result<Tensor> {
+    let make = || orders.iter().flatten().copied().collect();
+    table("scan orders", &orders.sizes(), device, make)
+}
+
+/// What place each position has in its order, on a device, (K·L).
+fn places_on(orders: &Orders, device: &Device) -> Result<Tensor> {
+    let invert = |o: &[u32]| {
+        let mut place = vec![0; o.len()];
+        for (t, &p) in (0..).zip(o) {
+            place[p as usize] = t;
+        }
+        place
+    };
+    let make = || orders.iter().flat_map(invert).collect();
+    table("scan places", &orders.sizes(), device, make)
 }
 
 /// u (…, D), projected (…, K·(R+2N)), parameters (K·D, R+N+2): W_Δ | log −A | skip | bias; as `layers::SelectiveScan`.
@@ -62,7 +77,7 @@ pub fn selective_scan(
     u: &Tensor,
     projected: &Tensor,
     parameters: &Tensor,
-    orders: &[Vec<u32>],
+    orders: &Orders,
     n: usize,
 ) -> Result<Tensor> {
     if n > MAX_STATES {
@@ -73,14 +88,14 @@ pub fn selective_scan(
     let parameters = parameters.contiguous()?;
     let z = Sizes {
         b: u.dim(0)?,
-        l: orders.first().map_or(0, Vec::len),
+        l: orders.positions(),
         d: u.dims()[u.rank() - 1],
-        k: orders.len(),
+        k: orders.directions(),
         n,
         r: parameters.dim(1)? - n - 2,
     };
     let (device, tag) = (u.device(), tag(dtype)?);
-    let orders = table(orders, &u)?;
+    let orders = orders_on(orders, device)?;
     let mut y = Value::new((z.b, z.k, z.l, z.d), dtype, device)?;
     let mut states = Value::new((z.b, z.k, z.l.div_ceil(STEPS), n, z.d), dtype, device)?;
     let raw = z.raw(&projected, &parameters)?;
@@ -154,18 +169,6 @@ fn backward(
     Ok([du, dprojected, dparameters])
 }
 
-/// What place each position has in its order.
-fn places(orders: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    let invert = |o: &Vec<u32>| {
-        let mut place = vec![0; o.len()];
-        for (t, &p) in (0..).zip(o) {
-            place[p as usize] = t;
-        }
-        place
-    };
-    orders.iter().map(invert).collect()
-}
-
 fn cross(
     kernel: &str,
     x: &Tensor,
@@ -193,10 +196,10 @@ fn cross(
 }
 
 /// (B, L, D) → (B, K, L, D).
-pub fn cross_scan(x: &Tensor, orders: &[Vec<u32>]) -> Result<Tensor> {
+pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     let x = x.contiguous()?;
-    let ((b, l, d), k) = (x.dims3()?, orders.len());
-    let (there, back) = (table(orders, &x)?, table(&places(orders), &x)?);
+    let ((b, l, d), k) = (x.dims3()?, orders.directions());
+    let (there, back) = (orders_on(orders, x.device())?, places_on(orders, x.device())?);
     let y = cross("cross_scan", &x, &there, &[b, k, l, d], (b, k, l, d))?;
     node1("cross_scan", &x, y, move |_, _, dy| {
         Ok([Some(
@@ -206,13 +209,13 @@ pub fn cross_scan(x: &Tensor, orders: &[Vec<u32>]) -> Result<Tensor> {
 }
 
 /// (B, K, L, D) → (B, L, D).
-pub fn cross_merge(y: &Tensor, orders: &[Vec<u32>]) -> Result<Tensor> {
+pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     let y = y.contiguous()?;
     let (b, k, l, d) = y.dims4()?;
-    if k != orders.len() {
-        bail!("cross merge: {k} directions, {} orders", orders.len());
+    if k != orders.directions() {
+        bail!("cross merge: {k} directions, {} orders", orders.directions());
     }
-    let (there, back) = (table(orders, &y)?, table(&places(orders), &y)?);
+    let (there, back) = (orders_on(orders, y.device())?, places_on(orders, y.device())?);
     let x = cross("cross_merge", &y, &back, &[b, l, d], (b, k, l, d))?;
     node1("cross_merge", &y, x, move |_, _, dx| {
         Ok([Some(

@@ -25,7 +25,7 @@ fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
 /// The map's positions in every scanning order: (B, L, D) → (B, K, L, D).
 pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     if cuda::wanted(x) {
-        return cuda::cross_scan(x, &orders.0);
+        return cuda::cross_scan(x, orders);
     }
     let views: Vec<Tensor> = orders
         .iter()
@@ -37,7 +37,7 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 /// The sum of all directions back in the map's order: (B, K, L, D) → (B, L, D).
 pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     if cuda::wanted(y) {
-        return cuda::cross_merge(y, &orders.0);
+        return cuda::cross_merge(y, orders);
     }
     let mut sum: Option<Tensor> = None;
     for (k, o) in orders.iter().enumerate() {

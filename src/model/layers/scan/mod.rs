@@ -21,7 +21,10 @@ use std::sync::{Arc, OnceLock};
 
 /// The orders in which a map's positions (row-major) are scanned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Orders(Arc<Vec<Vec<u32>>>);
+pub struct Orders {
+    lists: Arc<Vec<Vec<u32>>>,
+    map: [usize; 2],
+}
 
 impl Orders {
     /// VMamba's four: by rows, by columns, by rows backwards, by columns backwards.
@@ -29,31 +32,39 @@ impl Orders {
         let rows: Vec<u32> = (0..(h * w) as u32).collect();
         let columns: Vec<u32> = (0..h * w).map(|t| (t % h * w + t / h) as u32).collect();
         let back = |v: &[u32]| v.iter().rev().copied().collect();
-        Self(Arc::new(vec![
-            rows.clone(),
-            columns.clone(),
-            back(&rows),
-            back(&columns),
-        ]))
+        let lists = vec![rows.clone(), columns.clone(), back(&rows), back(&columns)];
+        Self {
+            lists: Arc::new(lists),
+            map: [h, w],
+        }
     }
 
     /// One direction, positions as they are.
     pub fn single(len: usize) -> Self {
-        Self(Arc::new(vec![(0..len as u32).collect()]))
+        Self {
+            lists: Arc::new(vec![(0..len as u32).collect()]),
+            map: [1, len],
+        }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u32]> {
-        self.0.iter().map(Vec::as_slice)
+    /// Positions in the order of each direction.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.lists.iter().map(Vec::as_slice)
+    }
+
+    /// Number of directions, height and width: what the orders follow from.
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.directions(), self.map[0], self.map[1]]
     }
 
     /// Number of directions K.
     pub fn directions(&self) -> usize {
-        self.0.len()
+        self.lists.len()
     }
 
     /// Number of positions L.
     pub fn positions(&self) -> usize {
-        self.0.first().map_or(0, Vec::len)
+        self.lists.first().map_or(0, Vec::len)
     }
 }
 
@@ -112,7 +123,7 @@ impl SelectiveScan<'_> {
             1,
         )?;
         if cuda::wanted(self.u) {
-            return cuda::selective_scan(self.u, self.projected, &parameters, &orders.0, n);
+            return cuda::selective_scan(self.u, self.projected, &parameters, orders, n);
         }
         let op = ScanOp {
             orders: orders.clone(),

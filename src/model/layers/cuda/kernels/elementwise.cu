@@ -1,4 +1,4 @@
-// Activations with and without bias, SwiGLU's gate, residual sums, casts, sums over rows and parts.
+// Activations, biases, SwiGLU's gate, residual sums, casts, sums over rows and parts.
 #include "common.cuh"
 
 // GELU by erf.
@@ -50,18 +50,10 @@ __device__ void activation_grad(const T* x, const T* dy, T* dx, u64 n) {
     for (u64 i = first_item(); i < n; i += item_stride()) put(dx + i, get(dy[i]) * F::slope(get(x[i])));
 }
 
-// pre += bias, in place; y = act(pre) of the rounded sum, so that the backward pass sees the same value.
-template <class F, class T, class A = Acc<T>>
-__device__ void bias_activation(T* pre, const A* bias, T* y, u64 n, u32 d) {
-    for (u64 i = first_item(); i < n; i += item_stride()) {
-        put(pre + i, get(pre[i]) + bias[i % d]);
-        put(y + i, F::value(get(pre[i])));
-    }
-}
-
+// y = x + bias, rounded once: what cuBLASLt does with a bias.
 template <class T, class A = Acc<T>>
-__device__ void add_bias(T* x, const A* bias, u64 n, u32 d) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(x + i, get(x[i]) + bias[i % d]);
+__device__ void add_bias(const A* x, const T* bias, T* y, u64 n, u32 d) {
+    for (u64 i = first_item(); i < n; i += item_stride()) put(y + i, x[i] + get(bias[i % d]));
 }
 
 template <class T>
@@ -154,16 +146,13 @@ __device__ void merge_heads(const T* split, T* packed, u64 count, HeadIndex at) 
 
 #define ACTIVATION(S, T, NAME, F)                                                                     \
     KERNEL(NAME##_##S, (const T* x, T* y, u64 n)) { activation<F>(x, y, n); }                         \
-    KERNEL(NAME##_grad_##S, (const T* x, const T* dy, T* dx, u64 n)) { activation_grad<F>(x, dy, dx, n); } \
-    KERNEL(bias_##NAME##_##S, (T * pre, const Acc<T>* bias, T* y, u64 n, u32 d)) {                    \
-        bias_activation<F>(pre, bias, y, n, d);                                                       \
-    }
+    KERNEL(NAME##_grad_##S, (const T* x, const T* dy, T* dx, u64 n)) { activation_grad<F>(x, dy, dx, n); }
 
 #define ELEMENTWISE(S, T)                                                                                          \
     ACTIVATION(S, T, gelu, Gelu)                                                                                   \
     ACTIVATION(S, T, quick_gelu, QuickGelu)                                                                        \
     ACTIVATION(S, T, silu, Silu)                                                                                   \
-    KERNEL(add_bias_##S, (T * x, const Acc<T>* bias, u64 n, u32 d)) { add_bias(x, bias, n, d); }                   \
+    KERNEL(add_bias_##S, (const Acc<T>* x, const T* bias, T* y, u64 n, u32 d)) { add_bias(x, bias, y, n, d); }     \
     KERNEL(silu_mul_##S, (const T* x, const T* z, T* y, u64 n)) { silu_mul(x, z, y, n); }                          \
     KERNEL(silu_mul_grad_##S, (const T* x, const T* z, const T* dy, T* dx, T* dz, u64 n)) {                        \
         silu_mul_grad(x, z, dy, dx, dz, n);                                                                        \
