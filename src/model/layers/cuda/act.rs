@@ -12,7 +12,7 @@ pub fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(&x), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
@@ -26,7 +26,7 @@ pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
         &[],
     )?;
@@ -51,7 +51,7 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("silu_mul_{tag}")),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
@@ -61,7 +61,7 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
         launch(
             x.device(),
             ("elementwise", &format!("silu_mul_grad_{tag}")),
-            Work::Items(n),
+            Work::Elements(n),
             &mut [
                 Arg::In(x),
                 Arg::In(z),
