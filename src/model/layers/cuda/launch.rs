@@ -183,7 +183,7 @@ pub enum Arg<'a> {
 pub enum Work {
     /// So many items, a thread each.
     Items(usize),
-    /// So many elements, `ITEMS` of kernels/pack.cuh a thread.
+    /// So many elements, `ITEMS` a thread.
     Elements(usize),
     /// So many rows, a warp each.
     Rows(usize),
@@ -194,12 +194,14 @@ pub enum Work {
 /// Threads a block; a sum over a block counts on it (`SUM_THREADS` in kernels/common.cuh).
 const THREADS: usize = 256;
 const WARPS: usize = THREADS / 32;
+/// Elements that a thread of an elementwise kernel has at once (kernels/pack.cuh).
+const ITEMS: usize = 8;
 
 impl Work {
     fn grid(self) -> u32 {
         let blocks = match self {
             Self::Items(n) => n.div_ceil(THREADS),
-            Self::Elements(n) => n.div_ceil(8 * THREADS),
+            Self::Elements(n) => n.div_ceil(ITEMS * THREADS),
             Self::Rows(n) => n.div_ceil(WARPS),
             Self::Blocks(n) => n,
         };

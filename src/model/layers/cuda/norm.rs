@@ -17,11 +17,11 @@ fn name(kernel: &str, x: &Tensor, out: DType) -> Result<String> {
     Ok(format!("{kernel}_{}_{}", tag(x.dtype())?, tag(out)?))
 }
 
-/// A warp a row, or four narrow ones (`by_width` in kernels/norm.cu).
+/// A warp a row, or two narrow ones (`by_width` in kernels/norm.cu).
 fn rows_of(rows: usize, d: usize, x: &Tensor, out: DType) -> Work {
     let pack = 16 / x.dtype().size_in_bytes().max(out.size_in_bytes());
     let narrow = pack > 2 && d.is_multiple_of(pack) && d <= 2 * 32 * pack;
-    Work::Rows(if narrow { rows.div_ceil(4) } else { rows })
+    Work::Rows(if narrow { rows.div_ceil(2) } else { rows })
 }
 
 fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {

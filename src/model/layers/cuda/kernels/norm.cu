@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm over the last axis: a warp a row, or several narrow rows at once.
+// LayerNorm and RMSNorm over the last axis: a warp a row, or two narrow rows at once.
 #include "pack.cuh"
 
 // How a warp has rows: R rows at once, of which lane l has the packs l, l + 32, ... of N elements. They stay in registers, U packs
@@ -12,7 +12,7 @@ struct Rows {
 template <u32 N, class F>
 __device__ void by_width(u32 d, bool vector, F f) {
     if constexpr (N > 2) {
-        if (vector && d <= 2 * WARP * N) return f(Rows<N, 2, 4>());
+        if (vector && d <= 2 * WARP * N) return f(Rows<N, 2, 2>());
         if (vector && d <= 8 * WARP * N) return f(Rows<N, 8, 1>());
     }
     f(Rows<N, 0, 1>());
@@ -52,6 +52,7 @@ __device__ void each_pack(u32 d, F f) {
             if (i < d) f(u, i, S::N);
         }
     } else {
+#pragma unroll 1
         for (u32 i = lane() * S::N; i < d; i += WARP * S::N) f(0, i, d - i < S::N ? d - i : S::N);
     }
 }
