@@ -1,7 +1,8 @@
 //! The CUDA kernels' own source on the CPU: every op against its CPU form and finite differences, and the parity fixtures.
 //!
 //! A C++ compiler builds the kernels with `tests/cuda_emulator`; where there is none, every test says "skipped". Each launch
-//! runs twice, in another order of blocks with another grid, and must give the same bytes; operands end at guard pages.
+//! runs twice, in another order of blocks with another grid and its operands at other addresses, and must give the same bytes;
+//! operands end at guard pages.
 
 #[path = "kernels/emulator.rs"]
 mod emulator;

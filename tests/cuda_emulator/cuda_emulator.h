@@ -242,6 +242,23 @@ T __ldg(const T* p) {
     return *p;
 }
 
+struct uint2 {
+    unsigned x, y;
+};
+struct uint4 {
+    unsigned x, y, z, w;
+};
+
+// Copies a V between memory and registers (kernels/pack.cuh); the device refuses an address that is not a multiple of its size.
+template <class V>
+void copy_vector(void* to, const void* from) {
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % sizeof(V) == 0) {
+        std::memcpy(to, from, sizeof(V));
+    } else {
+        emulator::state.failure = "a vector is accessed at an address that is not a multiple of its size";
+    }
+}
+
 // bfloat16 and half: storage only, with round to nearest even, as the hardware converts.
 struct __nv_bfloat16 {
     uint16_t bits;

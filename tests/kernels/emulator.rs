@@ -153,6 +153,11 @@ impl Emulator {
         }
         let mut written = Vec::new();
         for (w, g) in l.words.iter().zip(&guarded) {
+            assert!(
+                g.as_ref().is_none_or(Guarded::alone),
+                "{}: wrote beside an operand",
+                l.kernel
+            );
             match (*w, g) {
                 (Word::Read { at, bytes }, Some(g)) => {
                     assert!(g.bytes() == memory(at, bytes), "{}: an operand was changed", l.kernel);
@@ -203,7 +208,9 @@ fn store(at: u64, bytes: &[u8]) {
 
 const PAGE: usize = 4096;
 
-/// A copy of an operand between two pages that cannot be touched; it lies against one of them.
+/// A copy of an operand between two pages that cannot be touched: against the page behind it, or, as far from a multiple of 16
+/// bytes as the operand itself lies, at the page before it. So kernels that access memory by vectors meet addresses that allow it
+/// and such that do not.
 struct Guarded {
     map: *mut libc::c_void,
     size: usize,
@@ -213,7 +220,8 @@ struct Guarded {
 
 impl Guarded {
     fn copy(at: u64, len: usize, to_the_front: bool) -> Self {
-        let inner = len.div_ceil(PAGE) * PAGE;
+        let shift = (at % 16) as usize;
+        let inner = (len + shift).div_ceil(PAGE) * PAGE;
         let size = inner + 2 * PAGE;
         // SAFETY: a new private mapping; the pages at its ends are closed, the copy fits between them.
         unsafe {
@@ -227,7 +235,7 @@ impl Guarded {
                     0
                 );
             }
-            let target = if to_the_front { start } else { start.add(inner - len) };
+            let target = start.add(if to_the_front { shift } else { inner - len });
             std::ptr::copy_nonoverlapping(at as *const u8, target, len);
             Self {
                 map,
@@ -241,6 +249,14 @@ impl Guarded {
     fn bytes(&self) -> &[u8] {
         // SAFETY: inside the mapping.
         unsafe { std::slice::from_raw_parts(self.at, self.len) }
+    }
+
+    /// Whether everything beside the copy is as it was mapped: zero.
+    fn alone(&self) -> bool {
+        // SAFETY: the pages between the closed ones, which begin one page after the mapping does.
+        let open = unsafe { std::slice::from_raw_parts(self.map.cast::<u8>().add(PAGE), self.size - 2 * PAGE) };
+        let begin = self.at as usize - open.as_ptr() as usize;
+        open[..begin].iter().chain(&open[begin + self.len..]).all(|&b| b == 0)
     }
 }
 

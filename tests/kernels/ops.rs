@@ -165,7 +165,8 @@ fn check_half(name: &str, shapes: &[&[usize]], float: &[usize], f: impl Fn(&[Ten
     }
 }
 
-/// (rows, width): one row, one column, odd widths, more rows than a block has warps.
+/// (rows, width): one row, one column, odd widths, more rows than a block has warps; widths of whole packs: several rows a warp,
+/// rows that fit in a warp's registers, rows that do not, more blocks of rows than a warp has lanes.
 const ROWS: &[(usize, usize)] = &[
     (1, 1),
     (1, 1027),
@@ -175,7 +176,12 @@ const ROWS: &[(usize, usize)] = &[
     (9, 96),
     (3, 1000),
     (130, 33),
+    (1100, 8),
+    (2, 1536),
 ];
+
+/// The same for operands of 16 bits, whose packs are larger.
+const HALF_ROWS: &[(usize, usize)] = &[(9, 96), (9, 33), (1100, 8), (3, 1000), (2, 2056)];
 
 #[test]
 fn norms() {
@@ -198,12 +204,14 @@ fn norms() {
 #[test]
 fn norms_in_16_bits() {
     for float in [&[0, 1, 2][..], &[1, 2]] {
-        check_half("layer_norm", &[&[9, 96], &[96], &[96]], float, |x| {
-            LayerNorm::new(x[1].clone(), x[2].clone(), 1e-6).forward(&x[0])
-        });
-        check_half("rms_norm", &[&[9, 96], &[96]], float, |x| {
-            RmsNorm::new(x[1].clone(), 1e-6).forward(&x[0])
-        });
+        for &(n, d) in HALF_ROWS {
+            check_half(&format!("layer_norm {n}×{d}"), &[&[n, d], &[d], &[d]], float, |x| {
+                LayerNorm::new(x[1].clone(), x[2].clone(), 1e-6).forward(&x[0])
+            });
+            check_half(&format!("rms_norm {n}×{d}"), &[&[n, d], &[d]], float, |x| {
+                RmsNorm::new(x[1].clone(), 1e-6).forward(&x[0])
+            });
+        }
     }
 }
 
@@ -214,9 +222,11 @@ fn activations() {
         check("quick_gelu", &[&[n, d]], |x| quick_gelu(&x[0]));
         check("silu_mul", &[&[n, d], &[n, d]], |x| silu_mul(&x[0], &x[1]));
     }
-    check_half("gelu", &[&[9, 96]], &[], |x| gelu(&x[0]));
-    check_half("quick_gelu", &[&[9, 96]], &[], |x| quick_gelu(&x[0]));
-    check_half("silu_mul", &[&[9, 96], &[9, 96]], &[], |x| silu_mul(&x[0], &x[1]));
+    for &(n, d) in HALF_ROWS {
+        check_half("gelu", &[&[n, d]], &[], |x| gelu(&x[0]));
+        check_half("quick_gelu", &[&[n, d]], &[], |x| quick_gelu(&x[0]));
+        check_half("silu_mul", &[&[n, d], &[n, d]], &[], |x| silu_mul(&x[0], &x[1]));
+    }
 }
 
 #[test]
@@ -227,10 +237,61 @@ fn residuals() {
         });
         check("add", &[&[n, d], &[n, d]], |x| add(&x[0], &x[1]));
     }
-    check_half("add_scaled", &[&[9, 96], &[9, 96], &[96]], &[0, 2], |x| {
-        add_scaled(&x[0], &x[1], &x[2])
+    for &(n, d) in HALF_ROWS {
+        check_half("add_scaled", &[&[n, d], &[n, d], &[d]], &[0, 2], |x| {
+            add_scaled(&x[0], &x[1], &x[2])
+        });
+        check_half("add", &[&[n, d], &[n, d]], &[0], |x| add(&x[0], &x[1]));
+    }
+}
+
+/// All but the first element of a vector, as rows of which no address is a multiple of 16 bytes.
+fn shifted(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    x.narrow(0, 1, x.elem_count() - 1)?.reshape(dims)
+}
+
+/// Widths of whole packs at addresses where none can be accessed at once.
+#[test]
+fn operands_that_begin_anywhere() {
+    let (rows, row): (&[usize], &[usize]) = (&[9 * 96 + 1], &[97]);
+    let norm = |x: &[Tensor]| {
+        LayerNorm::new(shifted(&x[1], &[96])?, shifted(&x[2], &[96])?, 1e-6).forward(&shifted(&x[0], &[9, 96])?)
+    };
+    let rms = |x: &[Tensor]| RmsNorm::new(shifted(&x[1], &[96])?, 1e-1).forward(&shifted(&x[0], &[9, 96])?);
+    let silu_mul = |x: &[Tensor]| silu_mul(&shifted(&x[0], &[9, 96])?, &shifted(&x[1], &[9, 96])?);
+    let add_scaled = |x: &[Tensor]| {
+        let (y, gamma) = (shifted(&x[1], &[9, 96])?, shifted(&x[2], &[96])?);
+        add_scaled(&shifted(&x[0], &[9, 96])?, &y, &gamma)
+    };
+    check("layer_norm", &[rows, row, row], norm);
+    check("rms_norm", &[rows, row], rms);
+    check("gelu", &[rows], |x| gelu(&shifted(&x[0], &[9, 96])?));
+    check("silu_mul", &[rows, rows], silu_mul);
+    check("add_scaled", &[rows, rows, row], add_scaled);
+    check_half("layer_norm", &[rows, row, row], &[1, 2], norm);
+    check_half("rms_norm", &[rows, row], &[1], rms);
+    check_half("gelu", &[rows], &[], |x| gelu(&shifted(&x[0], &[9, 96])?));
+    check_half("silu_mul", &[rows, rows], &[], silu_mul);
+    check_half("add_scaled", &[rows, rows, row], &[0, 2], add_scaled);
+    let map: &[usize] = &[2 * 5 * 6 * 8 + 1];
+    let depthwise = |x: &[Tensor]| {
+        let (weight, bias) = (shifted(&x[1], &[8, 1, 3, 3])?, shifted(&x[2], &[8])?);
+        depthwise_conv2d(&shifted(&x[0], &[2, 5, 6, 8])?, &weight, Some(&bias), false)
+    };
+    check("depthwise", &[map, &[73], &[9]], depthwise);
+    check_half("depthwise", &[map, &[73], &[9]], &[1, 2], depthwise);
+    check("max_pool", &[map], |x| {
+        max_pool(&shifted(&x[0], &[2, 5, 6, 8])?, (2, 2))
     });
-    check_half("add", &[&[9, 96], &[9, 96]], &[0], |x| add(&x[0], &x[1]));
+    check("conv2d_map", &[map, &[3 * 8 * 9 + 1]], |x| {
+        conv2d_map(
+            &shifted(&x[0], &[2, 5, 6, 8])?,
+            &shifted(&x[1], &[3, 8, 3, 3])?,
+            None,
+            2,
+            1,
+        )
+    });
 }
 
 #[test]
@@ -366,7 +427,13 @@ fn stacks_of_mixed_ops() {
 
 #[test]
 fn maps() {
-    for (b, h, w, c, k) in [(2, 5, 4, 19, 3), (1, 3, 7, 6, 5), (1, 1, 1, 3, 3), (3, 30, 2, 4, 3)] {
+    for (b, h, w, c, k) in [
+        (2, 5, 4, 19, 3),
+        (1, 3, 7, 6, 5),
+        (1, 1, 1, 3, 3),
+        (3, 30, 2, 4, 3),
+        (2, 70, 9, 8, 3),
+    ] {
         for silu in [false, true] {
             check("depthwise", &[&[b, h, w, c], &[c, 1, k, k]], |x| {
                 depthwise_conv2d(&x[0], &x[1], None, silu)
@@ -379,6 +446,12 @@ fn maps() {
     check("conv2d_map", &[&[2, 8, 5, 3], &[4, 3, 3, 3], &[4]], |x| {
         conv2d_map(&x[0], &x[1], Some(&x[2]), 2, 1)
     });
+    check_half("depthwise", &[&[2, 7, 9, 8], &[8, 1, 3, 3], &[8]], &[1, 2], |x| {
+        depthwise_conv2d(&x[0], &x[1], Some(&x[2]), false)
+    });
+    check("conv2d_map", &[&[2, 7, 5, 8], &[4, 8, 3, 3]], |x| {
+        conv2d_map(&x[0], &x[1], None, 2, 1)
+    });
     check("conv2d_map", &[&[1, 4, 5, 3], &[2, 3, 3, 3]], |x| {
         conv2d_map(&x[0], &x[1], None, 1, 1)
     });
@@ -390,6 +463,8 @@ fn maps() {
     });
     check("max_pool", &[&[2, 4, 6, 5]], |x| max_pool(&x[0], (2, 2)));
     check("max_pool", &[&[1, 5, 7, 3]], |x| max_pool(&x[0], (2, 3)));
+    check("max_pool", &[&[2, 5, 7, 8]], |x| max_pool(&x[0], (2, 3)));
+    check_half("max_pool", &[&[2, 4, 6, 16]], &[], |x| max_pool(&x[0], (2, 2)));
 }
 
 #[test]
@@ -554,5 +629,52 @@ fn optimisers_agree() {
     }
     for (a, b) in cpu.iter().zip(&k_values) {
         assert!((a - b).abs() <= 1e-6 * a.abs().max(1e-3), "{a} {b}");
+    }
+}
+
+/// A step of AdamW by hand, at every address that a float can have.
+#[test]
+fn optimiser_steps_of_tensors_that_begin_anywhere() {
+    use medft::model::layers::cuda::optimiser::{Update, adamw, square_sum};
+    let n = 5001;
+    let values32 = |key| random(&[n], key).abs().unwrap().to_dtype(DType::F32).unwrap();
+    let given: Vec<Tensor> = (0..4).map(values32).collect();
+    let (shrink, step, bias2, scale) = (0.99, 1e-2, 0.5, 0.25);
+    let want: Vec<[f64; 3]> = (0..n)
+        .map(|i| {
+            let at = |k: usize| f64::from(given[k].get(i).unwrap().to_scalar::<f32>().unwrap());
+            let (g, m, v) = (at(1) * scale, at(2), at(3));
+            let (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
+            [at(0) * shrink - step * m / (v.sqrt() / bias2 + 1e-8), m, v]
+        })
+        .collect();
+    let squares: f64 = values(&given[1]).iter().map(|g| g * g).sum();
+    for shift in 0..4 {
+        kernels(|d| {
+            let place = |t: &Tensor| {
+                let gap = Tensor::zeros(shift, DType::F32, &Device::Cpu).unwrap();
+                let t = Tensor::cat(&[&gap, t], 0).unwrap().to_device(d).unwrap();
+                t.narrow(0, shift, n).unwrap()
+            };
+            let t: Vec<Tensor> = given.iter().map(place).collect();
+            let sum = square_sum(&[&t[1]]).unwrap();
+            assert!((sum / squares - 1.0).abs() < 1e-12, "{sum} {squares}");
+            let [parameter, gradient, m, v] = [&t[0], &t[1], &t[2], &t[3]];
+            let update = Update {
+                parameter,
+                gradient,
+                m,
+                v,
+                shrink: shrink as f32,
+                step: step as f32,
+                bias2: bias2 as f32,
+            };
+            adamw(&[update], scale as f32).unwrap();
+            for (k, j) in [(0, 0), (2, 1), (3, 2)] {
+                for (a, w) in values(&t[k]).iter().zip(&want) {
+                    assert!((a - w[j]).abs() <= 1e-6 * w[j].abs().max(1e-3), "{a} {}", w[j]);
+                }
+            }
+        });
     }
 }

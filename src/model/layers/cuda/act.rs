@@ -18,7 +18,7 @@ pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
     launch(
         x.device(),
         ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
@@ -32,7 +32,7 @@ pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
         &[],
     )?;
@@ -57,7 +57,7 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("silu_mul_{tag}")),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;
@@ -67,7 +67,7 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
         launch(
             x.device(),
             ("elementwise", &format!("silu_mul_grad_{tag}")),
-            Work::Items(n),
+            Work::Elements(n),
             &mut [
                 Arg::In(x),
                 Arg::In(z),

@@ -141,6 +141,8 @@ pub enum Arg<'a> {
 pub enum Work {
     /// So many items, a thread each.
     Items(usize),
+    /// So many elements, `ITEMS` a thread.
+    Elements(usize),
     /// So many rows, a warp each.
     Rows(usize),
     /// So many pieces, a block each.
@@ -150,11 +152,14 @@ pub enum Work {
 /// Threads a block; a sum over a block counts on it (`SUM_THREADS` in kernels/common.cuh).
 const THREADS: usize = 256;
 const WARPS: usize = THREADS / 32;
+/// Elements that a thread of an elementwise kernel has at once (kernels/pack.cuh).
+const ITEMS: usize = 8;
 
 impl Work {
     fn grid(self) -> u32 {
         let blocks = match self {
             Self::Items(n) => n.div_ceil(THREADS),
+            Self::Elements(n) => n.div_ceil(ITEMS * THREADS),
             Self::Rows(n) => n.div_ceil(WARPS),
             Self::Blocks(n) => n,
         };
@@ -268,19 +273,36 @@ pub fn computed_in(t: DType) -> DType {
     if t == DType::F64 { t } else { DType::F32 }
 }
 
-/// Blocks of rows that a sum over rows is cut into; a function of the number of rows alone.
-pub fn row_blocks(rows: usize) -> usize {
-    rows.div_ceil(64).clamp(1, 64)
+/// Packs (kernels/pack.cuh) that kernels take `d` neighbouring elements by, `widest` being the widest type of an operand; single
+/// elements where `d` is not a multiple.
+pub fn packs(d: usize, widest: DType) -> usize {
+    let pack = 16 / widest.size_in_bytes();
+    if d.is_multiple_of(pack) { d / pack } else { d }
 }
 
-/// (outer, parts, len) → (outer, len), the parts added in ascending order.
+/// Blocks of rows that a sum over rows is cut into; a function of the number of rows alone.
+///
+/// 32 rows a block are few enough that narrow and wide rows alike fill a GPU with threads, and so many that the sums of blocks
+/// are little memory beside the rows.
+pub fn row_blocks(rows: usize) -> usize {
+    rows.div_ceil(32).clamp(1, 1024)
+}
+
+/// (outer, parts, len) → (outer, len), the parts added in an order that follows from their number.
 pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
     let device = parts.device();
     let mut sum = Value::new((outer, len), parts.dtype(), device)?;
+    let sums = outer * packs(len, parts.dtype());
+    // More parts than a warp has lanes are shared among its lanes.
+    let work = if count > 32 {
+        Work::Rows(sums)
+    } else {
+        Work::Items(sums)
+    };
     launch(
         device,
         ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
-        Work::Items(outer * len),
+        work,
         &mut [
             Arg::In(parts),
             Arg::Out(&mut sum),

@@ -1,9 +1,12 @@
 //! Channels-last maps: depthwise convolution, the unfold of a general one, max pooling.
 
-use super::launch::{Arg, Value, Work, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Value, Work, computed_in, launch, packs, sum_parts, tag};
 use super::linear::column_sums;
 use super::node::{cast, compute_type, node1, node2, node3};
 use candle_core::{Result, Tensor};
+
+/// Positions of a line that a thread of the depthwise kernel has (kernels/map.cu).
+const STRIP: usize = 4;
 
 /// One pass of the depthwise kernel; `flip` gives the gradient by the input.
 fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, flip: bool) -> Result<Value> {
@@ -12,7 +15,7 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, flip: bool) -> 
     launch(
         x.device(),
         ("map", &format!("depthwise_{}", tag(x.dtype())?)),
-        Work::Items(x.elem_count()),
+        Work::Items(b * h * w.div_ceil(STRIP) * packs(c, computed_in(x.dtype()))),
         &mut [
             Arg::In(x),
             Arg::In(weight),
@@ -34,12 +37,13 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, flip: bool) -> 
 
 fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let ((b, h, w, c), k) = (x.dims4()?, weight.dim(3)?);
-    let blocks = row_blocks(b * h);
+    // Four lines a block: fewer would make many sums of blocks, more would leave few threads.
+    let blocks = (b * h).div_ceil(4).clamp(1, 512);
     let mut parts = Value::new((blocks, c, k * k), weight.dtype(), x.device())?;
     launch(
         x.device(),
         ("map", &format!("depthwise_dweight_{}", tag(x.dtype())?)),
-        Work::Items(blocks * c * k * k),
+        Work::Items(blocks * packs(c, weight.dtype())),
         &mut [
             Arg::In(x),
             Arg::In(dy),
@@ -117,7 +121,7 @@ impl Unfold {
         to: &mut Value,
         (b, h, w, c): (usize, usize, usize, usize),
     ) -> Result<()> {
-        let items = to.dims().iter().product();
+        let items = to.dims().iter().product::<usize>() / c.max(1) * packs(c, from.dtype());
         launch(
             from.device(),
             ("map", &format!("{kernel}_{}", tag(from.dtype())?)),
@@ -159,7 +163,7 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     let (shape, tag) = ((b, h / py, w / px, c), tag(x.dtype())?);
     let mut y = Value::new(shape, x.dtype(), x.device())?;
-    let items = y.dims().iter().product();
+    let items = shape.0 * shape.1 * shape.2 * packs(c, x.dtype());
     let sizes = move || {
         [
             Arg::U64(b),
@@ -178,7 +182,7 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
         let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
         let mut args = vec![Arg::In(x), Arg::In(y), Arg::In(dy), Arg::Out(&mut dx)];
         args.extend(sizes());
-        let work = Work::Items(x.elem_count());
+        let work = Work::Items(b * h * w * packs(c, x.dtype()));
         launch(
             x.device(),
             ("map", &format!("max_pool_grad_{tag}")),

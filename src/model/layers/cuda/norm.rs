@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
 use super::node::{node2, node3};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -15,6 +15,13 @@ fn operand(x: &Tensor, out: DType) -> Result<Tensor> {
 
 fn name(kernel: &str, x: &Tensor, out: DType) -> Result<String> {
     Ok(format!("{kernel}_{}_{}", tag(x.dtype())?, tag(out)?))
+}
+
+/// A warp a row, or two narrow ones (`by_width` in kernels/norm.cu).
+fn rows_of(rows: usize, d: usize, x: &Tensor, out: DType) -> Work {
+    let pack = 16 / x.dtype().size_in_bytes().max(out.size_in_bytes());
+    let narrow = pack > 2 && d.is_multiple_of(pack) && d <= 2 * 32 * pack;
+    Work::Rows(if narrow { rows.div_ceil(2) } else { rows })
 }
 
 fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {
@@ -34,7 +41,7 @@ pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> R
     launch(
         x.device(),
         ("norm", &name("layer_norm", &x, out)?),
-        Work::Rows(rows),
+        rows_of(rows, d, &x, out),
         &mut [
             Arg::In(&x),
             Arg::In(&w),
@@ -55,7 +62,7 @@ pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> R
             launch(
                 device,
                 ("norm", &name("layer_norm_dx", x, out)?),
-                Work::Rows(rows),
+                rows_of(rows, d, x, out),
                 &mut [
                     Arg::In(x),
                     Arg::In(w),
@@ -79,7 +86,7 @@ pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> R
         launch(
             device,
             ("norm", &name("layer_norm_dparams", x, out)?),
-            Work::Items(blocks * d),
+            Work::Items(blocks * packs(d, w.dtype())),
             &mut [
                 Arg::In(x),
                 Arg::In(&stats),
@@ -105,7 +112,7 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> 
     launch(
         x.device(),
         ("norm", &name("rms_norm", &x, out)?),
-        Work::Rows(rows),
+        rows_of(rows, d, &x, out),
         &mut [
             Arg::In(&x),
             Arg::In(&w),
@@ -125,7 +132,7 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> 
             launch(
                 device,
                 ("norm", &name("rms_norm_dx", x, out)?),
-                Work::Rows(rows),
+                rows_of(rows, d, x, out),
                 &mut [
                     Arg::In(x),
                     Arg::In(w),
@@ -147,7 +154,7 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> 
             launch(
                 device,
                 ("norm", &name("rms_norm_dparams", x, out)?),
-                Work::Items(blocks * d),
+                Work::Items(blocks * packs(d, w.dtype())),
                 &mut [
                     Arg::In(x),
                     Arg::In(&stats),

@@ -1,6 +1,6 @@
 //! Residual sums: the stream in float32, the branch in any type.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
 use super::node::{cast, node2, node3};
 use candle_core::{Result, Tensor, bail};
 
@@ -15,7 +15,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("add_{}", tag(y.dtype())?)),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(&x), Arg::In(&y), Arg::Out(&mut o), Arg::U64(n)],
         &[],
     )?;
@@ -36,7 +36,7 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     launch(
         x.device(),
         ("elementwise", &format!("add_scaled_{tag}")),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [
             Arg::In(&x),
             Arg::In(&y),
@@ -54,7 +54,7 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
             launch(
                 device,
                 ("elementwise", &format!("add_scaled_dy_{tag}")),
-                Work::Items(n),
+                Work::Elements(n),
                 &mut [
                     Arg::In(d_o),
                     Arg::In(gamma),
@@ -74,7 +74,7 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
             launch(
                 device,
                 ("elementwise", &format!("add_scaled_dgamma_{tag}")),
-                Work::Items(blocks * d),
+                Work::Items(blocks * packs(d, gamma.dtype())),
                 &mut [
                     Arg::In(d_o),
                     Arg::In(y),

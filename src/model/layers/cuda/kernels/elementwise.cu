@@ -1,5 +1,5 @@
 // Activations, biases, SwiGLU's gate, residual sums, casts, sums over rows and parts.
-#include "common.cuh"
+#include "pack.cuh"
 
 // GELU by erf.
 struct Gelu {
@@ -42,12 +42,12 @@ struct Silu {
 
 template <class F, class T>
 __device__ void activation(const T* x, T* y, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(y + i, F::value(get(x[i])));
+    map(n, [](auto v) { return F::value(v); }, y, x);
 }
 
 template <class F, class T>
 __device__ void activation_grad(const T* x, const T* dy, T* dx, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(dx + i, get(dy[i]) * F::slope(get(x[i])));
+    map(n, [](auto v, auto g) { return g * F::slope(v); }, dx, x, dy);
 }
 
 // y = x + bias, rounded once: what cuBLASLt does with a bias.
@@ -58,67 +58,124 @@ __device__ void add_bias(const A* x, const T* bias, T* y, u64 n, u32 d) {
 
 template <class T>
 __device__ void silu_mul(const T* x, const T* z, T* y, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(y + i, Silu::value(get(x[i])) * get(z[i]));
+    map(n, [](auto v, auto w) { return Silu::value(v) * w; }, y, x, z);
 }
 
-template <class T, class A = Acc<T>>
+template <class T>
 __device__ void silu_mul_grad(const T* x, const T* z, const T* dy, T* dx, T* dz, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) {
-        A g = get(dy[i]), v = get(x[i]);
-        put(dx + i, g * get(z[i]) * Silu::slope(v));
-        put(dz + i, g * Silu::value(v));
-    }
+    constexpr u32 N = pack<T>();
+    bool vector = fits<N>(x) && fits<N>(z) && fits<N>(dy) && fits<N>(dx) && fits<N>(dz);
+    tiles<N>(0, n, blockIdx.x, gridDim.x, vector, [&](auto s, u64 at, u64 step, u64 left) {
+        auto v = read(s, x, at, step, left), w = read(s, z, at, step, left), g = read(s, dy, at, step, left);
+        auto by_x = [](auto v, auto w, auto g) { return g * w * Silu::slope(v); };
+        auto by_z = [](auto v, auto g) { return g * Silu::value(v); };
+        apply<T>(by_x, v, w, g).store(dx + at, step, left);
+        apply<T>(by_z, v, g).store(dz + at, step, left);
+    });
 }
 
 // o = x + y.
 template <class T, class A = Acc<T>>
 __device__ void add(const A* x, const T* y, A* o, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) o[i] = x[i] + get(y[i]);
+    map(n, [](A v, A w) { return v + w; }, o, x, y);
 }
 
 // o = x + gamma * y.
 template <class T, class A = Acc<T>>
 __device__ void add_scaled(const A* x, const T* y, const A* gamma, A* o, u64 n, u32 d) {
-    for (u64 i = first_item(); i < n; i += item_stride()) o[i] = x[i] + gamma[i % d] * get(y[i]);
+    map(n, [](A v, A w, A c) { return v + c * w; }, o, x, y, Columns<A>{gamma, d});
 }
 
 // dy = d * gamma.
 template <class T, class A = Acc<T>>
 __device__ void add_scaled_dy(const A* d_o, const A* gamma, T* dy, u64 n, u32 d) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(dy + i, d_o[i] * gamma[i % d]);
+    map(n, [](A g, A c) { return g * c; }, dy, d_o, Columns<A>{gamma, d});
 }
 
-// Sums of d * y over blocks of rows, (blocks, d): the gradient of gamma. Added up by sum_parts.
+// Sums of d * y over blocks of rows, (blocks, d): the gradient of gamma.
+template <u32 N, class T, class A>
+__device__ void dgamma(const A* d_o, const T* y, A* parts, u64 rows, u32 d, u32 blocks) {
+    column_parts<N, 1>(parts, rows, d, blocks, [&](auto& sums, u64 r, u32 i, u64 left) {
+        Tile<A, N, ROWS> g;
+        Tile<T, N, ROWS> v;
+        g.load(d_o + r * d + i, d, left * d);
+        v.load(y + r * d + i, d, left * d);
+#pragma unroll
+        for (u32 u = 0; u < ROWS; ++u) {
+#pragma unroll
+            for (u32 e = 0; e < N; ++e) sums[0][e] += g.v[u][e] * get(v.v[u][e]);
+        }
+    });
+}
+
 template <class T, class A = Acc<T>>
 __device__ void add_scaled_dgamma(const A* d_o, const T* y, A* parts, u64 rows, u32 d, u32 blocks) {
-    for (u64 t = first_item(); t < u64(blocks) * d; t += item_stride()) {
-        RowRange range = row_block(rows, blocks, t / d);
-        A sum = 0;
-        for (u64 r = range.begin; r < range.end; ++r) sum += d_o[r * d + t % d] * get(y[r * d + t % d]);
-        parts[t] = sum;
-    }
+    constexpr u32 N = pack<A>();
+    bool vector = d % N == 0 && fits<N>(d_o) && fits<N>(y) && fits<N>(parts);
+    vector ? dgamma<N>(d_o, y, parts, rows, d, blocks) : dgamma<1>(d_o, y, parts, rows, d, blocks);
 }
 
 // Sums of columns over blocks of rows, (blocks, d).
+template <u32 N, class T, class A>
+__device__ void sum_columns(const T* x, A* parts, u64 rows, u32 d, u32 blocks) {
+    column_parts<N, 1>(parts, rows, d, blocks, [&](auto& sums, u64 r, u32 i, u64 left) {
+        Tile<T, N, ROWS> v;
+        v.load(x + r * d + i, d, left * d);
+#pragma unroll
+        for (u32 u = 0; u < ROWS; ++u) {
+#pragma unroll
+            for (u32 e = 0; e < N; ++e) sums[0][e] += get(v.v[u][e]);
+        }
+    });
+}
+
 template <class T, class A = Acc<T>>
 __device__ void column_sums(const T* x, A* parts, u64 rows, u32 d, u32 blocks) {
-    for (u64 t = first_item(); t < u64(blocks) * d; t += item_stride()) {
-        RowRange range = row_block(rows, blocks, t / d);
-        A sum = 0;
-        for (u64 r = range.begin; r < range.end; ++r) sum += get(x[r * d + t % d]);
-        parts[t] = sum;
+    constexpr u32 N = pack<A>();
+    bool vector = d % N == 0 && fits<N>(x) && fits<N>(parts);
+    vector ? sum_columns<N>(x, parts, rows, d, blocks) : sum_columns<1>(x, parts, rows, d, blocks);
+}
+
+// The sum of `parts` packs that lie `step` apart in steps of LANES, of which this thread adds those from the first-th on.
+template <u32 N, u32 LANES, class A>
+__device__ Tile<A, N> sum_packs(const A* from, u32 first, u32 parts, u64 step) {
+    Tile<A, N> sum;
+    sum.load(from + first * step, 0, N);
+    for (u32 p = first + LANES; p < parts; p += ROWS * LANES) {
+        Tile<A, N, ROWS> v;
+        v.load(from + p * step, LANES * step, (parts - p) * step);
+#pragma unroll
+        for (u32 u = 0; u < ROWS; ++u) {
+#pragma unroll
+            for (u32 e = 0; e < N; ++e) sum.v[0][e] += v.v[u][e];
+        }
+    }
+    return sum;
+}
+
+// (outer, parts, len) -> (outer, len): up to 32 parts are added in ascending order; a warp's lanes share more of them.
+template <u32 N, class A>
+__device__ void add_parts(const A* x, A* y, u64 outer, u32 parts, u64 len) {
+    bool shared = parts > WARP;
+    u64 packs = len / N;
+    for (u64 t = shared ? first_row() : first_item(); t < outer * packs; t += shared ? row_stride() : item_stride()) {
+        u64 row = t / packs, i = t % packs * N;
+        const A* from = x + row * parts * len + i;
+        if (!shared) {
+            sum_packs<N, 1>(from, 0, parts, len).store(y + row * len + i, 0, N);
+            continue;
+        }
+        auto sum = sum_packs<N, WARP>(from, lane(), parts, len);
+        for (u32 e = 0; e < N; ++e) sum.v[0][e] = warp_sum(sum.v[0][e]);
+        if (lane() == 0) sum.store(y + row * len + i, 0, N);
     }
 }
 
-// (outer, parts, len) -> (outer, len): the parts added in ascending order.
 template <class A>
 __device__ void sum_parts(const A* x, A* y, u64 outer, u32 parts, u64 len) {
-    for (u64 t = first_item(); t < outer * len; t += item_stride()) {
-        const A* from = x + t / len * parts * len + t % len;
-        A sum = from[0];
-        for (u32 p = 1; p < parts; ++p) sum += from[p * len];
-        y[t] = sum;
-    }
+    constexpr u32 N = pack<A>();
+    bool vector = len % N == 0 && fits<N>(x) && fits<N>(y);
+    vector ? add_parts<N>(x, y, outer, parts, len) : add_parts<1>(x, y, outer, parts, len);
 }
 
 // Where element t of one part, as (B, H, N, d), lies in a packed projection (B, N, parts, H, d).
@@ -187,7 +244,7 @@ KERNEL(sum_parts_f64, (const double* x, double* y, u64 outer, u32 parts, u64 len
 
 template <class X, class Y>
 __device__ void cast(const X* x, Y* y, u64 n) {
-    for (u64 i = first_item(); i < n; i += item_stride()) put(y + i, Acc<Y>(get(x[i])));
+    map(n, [](auto v) { return Acc<Y>(v); }, y, x);
 }
 
 #define CAST(S, X, Y) \
