@@ -5,7 +5,7 @@ use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::layers::{
     LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
-    linear_float,
+    precision::wide,
 };
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
@@ -180,9 +180,11 @@ impl Vmamba {
     }
 
     fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
-        let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
-        let x = gelu(&self.stem_norm.forward(&x)?)?;
-        let mut x = self.embed_norm.forward_float(&self.embed.forward(&x)?)?;
+        let mut x = wide(|| {
+            let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
+            let x = gelu(&self.stem_norm.forward(&x)?)?;
+            self.embed_norm.forward(&self.embed.forward(&x)?)
+        })?;
         tap.see_map("embed", &x)?;
         for (i, stage) in self.stages.iter().enumerate() {
             let (_, h, w, _) = x.dims4()?;
@@ -201,7 +203,7 @@ impl Vmamba {
                 x = Stack::new(parts, self.checkpointing).forward(&x, |_, _| Ok(()))?;
             }
             if let Some((conv, norm)) = &stage.downsample {
-                x = norm.forward_float(&conv.forward(&x)?)?;
+                x = wide(|| norm.forward(&conv.forward(&x)?))?;
                 tap.see_map(&format!("layer.{i}.downsample"), &x)?;
             }
         }
@@ -257,7 +259,8 @@ impl Block {
 
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
-        let y = self.op.forward(&self.norm.forward(x)?, orders, name, tap)?;
+        let y = wide(|| self.norm.forward(x))?;
+        let y = self.op.forward(&y, orders, name, tap)?;
         let x = add(x, &y)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
         add(&x, &self.fc2.forward(&y)?)
@@ -307,15 +310,15 @@ impl Ss2d {
 
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
-        // What the step sizes come from stays float32: they are exponentiated.
-        let x = linear_float(x, &self.in_proj, None)?;
+        // What the scan reads stays float32: its step sizes are exponentiated, and its states add up over the whole map.
+        let x = wide(|| linear(x, &self.in_proj, None))?;
         let conv = |silu| depthwise_conv2d(&x, &self.conv_weight, self.conv_bias.as_ref(), silu);
         if tap.0.is_some() {
             tap.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
         }
         let u = conv(true)?;
         let (k, row, d) = self.x_proj.dims3()?;
-        let projected = linear_float(&u, &self.x_proj.reshape((k * row, d))?, None)?;
+        let projected = wide(|| linear(&u, &self.x_proj.reshape((k * row, d))?, None))?;
         let scan = SelectiveScan {
             u: &u,
             projected: &projected,

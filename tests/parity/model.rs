@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 /// Bounds of the fixtures: relative to the tensor's maximum.
 pub const OUTPUT: f64 = 1e-5;
 pub const GRADIENT: f64 = 1e-4;
-/// Bound of features in bfloat16.
+/// Bound of features in bfloat16. It is no loose one: under PyTorch's bf16 autocast (2.15 on a CPU, with CUDA's rules) upstream's own
+/// VMamba is off by 2.7e-2 and 3.4e-2 on these fixtures.
 pub const BF16: f64 = 2e-2;
+/// Bound of all gradients together in bfloat16, in norm; PyTorch's are off by 4.1e-2 and 4.6e-2 there.
+pub const BF16_GRADIENT: f64 = 5e-2;
 
 /// The largest relative errors seen, for the last line of a test.
 #[derive(Default)]
@@ -134,10 +137,7 @@ pub fn backbone_case(
             error(case, &half.tokens, &f.tokens),
         );
         println!("{case}: relative error in bf16 {feature:.1e}, of tokens {tokens:.1e}");
-        // VMamba's fixture is at 2.8e-2, above what is asked for; whether upstream's autocast does better has not been measured.
-        // The larger number keeps it from getting worse unseen and is no claim that it is good enough.
-        let most = if case.starts_with("vmamba") { 3e-2 } else { BF16 };
-        assert!(feature <= most, "{case}: the feature in bf16 is off by {feature:.2e}");
+        assert!(feature <= BF16, "{case}: the feature in bf16 is off by {feature:.2e}");
     }
     for (loss, grads, out) in [("loss", "grad", &f.pooled), ("tloss", "tgrad", &f.tokens)] {
         let Some(w) = io.get(&format!("{loss}.weight")) else {
@@ -153,7 +153,30 @@ pub fn backbone_case(
         );
         let store = backward(&value).unwrap();
         check_gradients(case, grads, &store, &x, params, "", io, worst);
+        if crate::compute::SIXTEEN_BITS && loss == "loss" {
+            let half = scope(Compute::Bfloat16, || {
+                let feature = model.forward(x.as_tensor()).unwrap().pooled;
+                backward(&(feature * w).unwrap().sum_all().unwrap()).unwrap()
+            });
+            let e = distance(params, &half, &store);
+            println!("{case}: relative error of gradients in bf16 {e:.1e}");
+            assert!(e <= BF16_GRADIENT, "{case}: gradients in bf16 are off by {e:.2e}");
+        }
     }
+}
+
+/// The norm of the difference of all parameters' gradients over the norm of those expected.
+fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
+    let flat = |store: &Gradients| -> Vec<f32> {
+        let all = params.0.iter().filter_map(|p| store.get(&p.tensor).unwrap());
+        all.flat_map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            .collect()
+    };
+    let (got, want) = (flat(got), flat(want));
+    assert!(!want.is_empty() && got.len() == want.len());
+    let square = |v: f32| f64::from(v).powi(2);
+    let difference: f64 = got.iter().zip(&want).map(|(a, b)| square(a - b)).sum();
+    (difference / want.iter().map(|&v| square(v)).sum::<f64>()).sqrt()
 }
 
 /// Compares `<grads>.input` and `<grads>.param.*` with a gradient store; `scope` is put before the stored names.

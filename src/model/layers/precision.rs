@@ -2,8 +2,8 @@
 //! parameters, sums and residual stream.
 //!
 //! Inside a [`scope`] of 16 bits, the operands of linear layers, convolutions and attention are cast; norms and softmax compute
-//! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32.
-//! PROTOCOL 6.4.
+//! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32, and
+//! so does what a model calls [`wide`]. PROTOCOL 6.4.
 
 use candle_core::DType;
 use std::cell::Cell;
@@ -39,6 +39,15 @@ pub fn current() -> Compute {
     CURRENT.get()
 }
 
+/// Calls `f` with float32 operands, and products in TF32, where the scope has 16 bits: for what rounding to 8 bits would harm most
+/// and that costs little. Elsewhere `f` runs as it is.
+pub fn wide<R>(f: impl FnOnce() -> R) -> R {
+    match current() {
+        Compute::Bfloat16 | Compute::Float16 => scope(Compute::Tf32, f),
+        Compute::Float32 | Compute::Tf32 => f(),
+    }
+}
+
 /// Calls `f` with this thread computing in `compute`; the backward pass belongs inside too, since it may run layers again.
 pub fn scope<R>(compute: Compute, f: impl FnOnce() -> R) -> R {
     struct Restore(Compute);
@@ -54,6 +63,18 @@ pub fn scope<R>(compute: Compute, f: impl FnOnce() -> R) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_leaves_only_16_bits() {
+        for (outer, inner) in [
+            (Compute::Float32, Compute::Float32),
+            (Compute::Tf32, Compute::Tf32),
+            (Compute::Bfloat16, Compute::Tf32),
+            (Compute::Float16, Compute::Tf32),
+        ] {
+            assert_eq!(scope(outer, || (wide(current), current())), (inner, outer));
+        }
+    }
 
     #[test]
     fn scopes_nest_and_end() {

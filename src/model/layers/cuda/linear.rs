@@ -3,6 +3,7 @@
 use super::act::{activated, activation_grad};
 use super::launch::{Arg, Value, Work, launch, row_blocks, sum_parts, tag};
 use super::node::{compute_type, converted, node2, node3};
+use crate::model::layers::precision::{current, scope};
 use candle_core::{Result, Tensor, bail};
 
 /// `act(x (…, in) · weightᵀ + bias)` with weight (out, in), bias (out); `act` is `gelu`, `quick_gelu` or `silu`.
@@ -39,7 +40,8 @@ pub fn linear_as(
         y = activated(act, &z)?;
         pre = Some((act, z));
     }
-    let back = move |x: &Tensor, w: &Tensor, bias: bool, dy: &Tensor| -> Result<[Option<Tensor>; 3]> {
+    let compute = current();
+    let products = move |x: &Tensor, w: &Tensor, bias: bool, dy: &Tensor| -> Result<[Option<Tensor>; 3]> {
         let dy = match &pre {
             Some((act, pre)) => activation_grad(act, pre, dy)?,
             None => dy.clone(),
@@ -60,6 +62,8 @@ pub fn linear_as(
         let db = if bias { Some(column_sums(&wide)?) } else { None };
         Ok([dx, dw, db])
     };
+    // The backward pass may run in another scope than this one.
+    let back = move |x: &Tensor, w: &Tensor, bias, dy: &Tensor| scope(compute, || products(x, w, bias, dy));
     match bias {
         Some(b) => node3("linear", [&x, &weight, b], y, move |[x, w, b], _, dy| {
             back(x, w, b.track_op(), dy)
