@@ -15,7 +15,19 @@ macro_rules! modules {
 }
 
 /// The kernels as PTX, by source file.
-const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax");
+const MODULES: &[(&str, &str)] = modules!(
+    "attention_16",
+    "attention_64",
+    "attention_80",
+    "attention_96",
+    "attention_128",
+    "elementwise",
+    "map",
+    "norm",
+    "optimiser",
+    "scan",
+    "softmax"
+);
 
 /// Runs a kernel of ours.
 pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
