@@ -46,65 +46,69 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn dot_of_sizes(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| (x * y).abs()).sum()
-}
-
-/// How far output and gradients (o, dq, dk, dv) may be from the exact ones.
+/// How far output and gradients (o, dq, dk, dv) may be from the exact ones: six standard deviations of what roundings cost.
 ///
-/// Rounding to 16 bits costs u of a value (2⁻⁸ in bfloat16, 2⁻¹¹ in float16), below the normal numbers half a step (float16) or
-/// all of it (bfloat16: exponentials that are not normal are 0).
-/// The kernels round p before p·v and pᵀ·do, ds before ds·k and dsᵀ·q, and every result. With sums over absolute values:
+/// Rounding x to 16 bits costs at most u |x| (u is 2⁻⁸ in bfloat16, 2⁻¹¹ in float16), evenly spread: a variance of (u x)² / 3 at
+/// most; below the normal numbers half a step (float16) or all of it (bfloat16, whose exponentials that are not normal are 0).
+/// The kernels round p before p·v and pᵀ·do, ds before ds·k and dsᵀ·q, and every result; each rounding is independent of the
+/// others. So, with D = <do, o> of the rounded o, dp = do·v and ds = p (dp - D), in units of u² / 3:
 ///
-///     |δo|  ≤ 2u p·|v|                           p and o are rounded
-///     |δdv| ≤ 2u pᵀ·|do|                         p and dv are rounded
-///     |δD|  ≤ |do|·|δo|                          D = <o, do> is of the rounded o
-///     |δds| ≤ p |δD| + u p (|do|·|v| + |do|·p·|v|)     ds = p (do·v - D) is rounded
-///     |δdq| ≤ |δds|·|k| / √d + u |dq|, and dk with q for k
+///     var o  = Σⱼ (p v)² + o²
+///     var dv = Σᵢ (p do)² + dv²
+///     var D  = Σⱼ (p dp)² + Σₓ (do o)²                        o's error by p is one for all columns
+///     var dq = (var D (Σⱼ p k)² + Σⱼ (ds k)²) / d + dq²       D's error is one for all keys
+///     var dk = Σᵢ (var D p² + ds²) q² / d + dk²
 ///
-/// Float32 adds its share to u: a sum of L products loses at most L 2⁻²⁴ of the sum of their sizes, and an exponent's loss is a
-/// relative one of p.
-fn bounds(z: Sizes, t: DType, operands: &[Tensor; 4]) -> [Vec<f64>; 4] {
+/// Float32's part is a relative error of p and one of dp - D: a few units of 2⁻²⁴ of what they are sums of.
+fn bounds(z: Sizes, t: DType, operands: &[Tensor; 4], exact: &[Vec<f64>]) -> [Vec<f64>; 4] {
     let [q, k, v, dy] = [0, 1, 2, 3].map(|i| values(&operands[i]));
     let (scale, d) = (1.0 / (z.d as f64).sqrt(), z.d);
     let (unit, tiny) = match t {
         DType::BF16 => (2f64.powi(-8), 2f64.powi(-126)),
         _ => (2f64.powi(-11), 2f64.powi(-25)),
     };
-    let [mut o, mut dq] = [(); 2].map(|()| vec![tiny; q.len()]);
-    let [mut dk, mut dv] = [(); 2].map(|()| vec![tiny; k.len()]);
+    let least = tiny * tiny;
+    let mut var = [0, 1, 2, 3].map(|i| vec![least; exact[i].len()]);
     for (image, head) in (0..z.b).flat_map(|b| (0..z.h).map(move |h| (b, h))) {
         let key = |j| z.at(z.m, image, j, head)..z.at(z.m, image, j, head) + d;
         for i in 0..z.n {
             let row = z.at(z.n, image, i, head)..z.at(z.n, image, i, head) + d;
-            let (q, dy) = (&q[row.clone()], &dy[row.clone()]);
+            let (q, dy, o) = (&q[row.clone()], &dy[row.clone()], &exact[0][row.clone()]);
             let s: Vec<f64> = (0..z.m).map(|j| scale * dot(q, &k[key(j)])).collect();
-            let most = (0..z.m).fold(1.0, |a: f64, j| a.max(scale * dot_of_sizes(q, &k[key(j)])));
-            let u = 1.01 * (unit + 2f64.powi(-23) * most * (d + z.n + z.m) as f64);
-            let max = s.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let sizes = |j| q.iter().zip(&k[key(j)]).map(|(x, y)| scale * (x * y).abs()).sum();
+            let float = 8.0 * 2f64.powi(-24) * (0..z.m).map(sizes).fold(1.0, f64::max);
+            let u2 = (unit * unit + float * float) / 3.0;
+            let max = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = s.iter().map(|x| (x - max).exp()).sum();
             let p: Vec<f64> = s.iter().map(|x| (x - max).exp() / sum).collect();
-            let sizes: Vec<f64> = (0..z.m).map(|j| dot_of_sizes(dy, &v[key(j)])).collect();
-            let mean = dot(&p, &sizes);
-            let mut d_dot = 0.0;
+            let dp: Vec<f64> = (0..z.m).map(|j| dot(dy, &v[key(j)])).collect();
+            let big_d = dot(dy, o);
+            let p_var = |j: usize| u2 * p[j] * p[j] + least;
+            let d_var = (0..z.m).map(|j| p_var(j) * dp[j] * dp[j]).sum::<f64>()
+                + (0..d).map(|x| u2 * (dy[x] * o[x]).powi(2)).sum::<f64>();
+            let ds_var = |j: usize| {
+                let lost = float * p[j] * (dp[j].abs() + big_d.abs());
+                u2 * (p[j] * (dp[j] - big_d)).powi(2) + lost * lost + least
+            };
             for x in 0..d {
-                let e: f64 = (0..z.m).map(|j| (2.0 * u * p[j] + tiny) * v[key(j)][x].abs()).sum();
-                o[row.clone()][x] += e;
-                d_dot += dy[x].abs() * o[row.clone()][x];
-            }
-            for j in 0..z.m {
-                let ds = p[j] * (d_dot + u * (sizes[j] + mean)) + tiny;
-                // What a gradient's own rounding costs is at most this sum of sizes.
-                let ds = scale * (ds + u * p[j] * (sizes[j] + mean));
-                for x in 0..d {
-                    dq[row.clone()][x] += ds * k[key(j)][x].abs();
-                    dk[key(j)][x] += ds * q[x].abs();
-                    dv[key(j)][x] += (2.0 * u * p[j] + tiny) * dy[x].abs();
+                let mean: f64 = (0..z.m).map(|j| p[j] * k[key(j)][x]).sum();
+                var[1][row.start + x] += scale * scale * d_var * mean * mean;
+                for j in 0..z.m {
+                    let at = key(j).start + x;
+                    var[0][row.start + x] += p_var(j) * v[at] * v[at];
+                    var[1][row.start + x] += scale * scale * ds_var(j) * k[at] * k[at];
+                    var[2][at] += scale * scale * (d_var * p[j] * p[j] + ds_var(j)) * q[x] * q[x];
+                    var[3][at] += p_var(j) * dy[x] * dy[x];
                 }
             }
         }
     }
-    [o, dq, dk, dv]
+    for (var, exact) in var.iter_mut().zip(exact) {
+        for (v, x) in var.iter_mut().zip(exact) {
+            *v = 6.0 * (*v + (unit * x).powi(2) / 3.0).sqrt();
+        }
+    }
+    var
 }
 
 fn run(x: &[Tensor]) -> Result<Tensor> {
@@ -122,16 +126,13 @@ fn check(z: Sizes, t: (Compute, DType), operands: &[Tensor; 4]) {
     }) else {
         return;
     };
-    for (((got, exact), bounds), name) in got
-        .iter()
-        .zip(&exact)
-        .zip(bounds(z, t.1, operands))
-        .zip(["o", "dq", "dk", "dv"])
-    {
+    let exact: Vec<Vec<f64>> = exact.iter().map(values).collect();
+    let bounds = bounds(z, t.1, operands, &exact);
+    for (((got, exact), bounds), name) in got.iter().zip(&exact).zip(&bounds).zip(["o", "dq", "dk", "dv"]) {
         assert_eq!(got.dtype(), t.1);
-        for (i, ((a, b), bound)) in values(got).iter().zip(values(exact)).zip(bounds).enumerate() {
+        for (i, ((a, b), bound)) in values(got).iter().zip(exact).zip(bounds).enumerate() {
             assert!(
-                (a - b).abs() <= bound,
+                (a - b).abs() <= *bound,
                 "{z:?} in {:?}: {name}[{i}] is {a}, exactly {b}, allowed ±{bound:.2e}",
                 t.1
             );

@@ -118,7 +118,7 @@ struct Held {
     }
 };
 
-// The same in shared memory, for heads so wide that registers do not hold them.
+// The same in shared memory.
 template <u32 W>
 struct Lying {
     const u16* row;
@@ -362,17 +362,16 @@ __device__ void attention_dq(Operands<T> in, const T* o, const T* d_o, const flo
 template <class T, u32 W>
 __device__ void attention_dkv(Operands<T> in, const T* d_o, const float* lse, const float* dots, T* dk, T* dv) {
     constexpr u32 STEP = W > 96 ? 16 : 32;
-    // Two sums of W columns leave room for v, and for k as well in narrow heads.
-    constexpr bool HOLD = W <= 80;
     __shared__ Tile<STEP, W> qs[2], dys[2];
     __shared__ float logs[2][STEP], dot[2][STEP];
-    __shared__ Tile<HOLD ? 1 : OWN, W> own;
+    // Two sums of W columns leave registers for v, not for k as well.
+    __shared__ Tile<OWN, W> ks;
     const Sizes z = in.z;
     const float c = z.binary();
     const u32 t = lane() % 4;
     for (u32 i = blockIdx.x; i < Task::count(z, z.m); i += gridDim.x) {
         Task task(i, z, z.m);
-        const auto q = in.queries(task), keys = in.keys(task);
+        const auto q = in.queries(task);
         const Rows<const u16> dy(bits(d_o), z, z.n, 0, 1, task.image, task.head);
         const u32 share = threadIdx.x / WARP * SHARE, row = task.first + share;
         const u64 stats = (u64(task.image) * z.h + task.head) * z.n;
@@ -386,16 +385,10 @@ __device__ void attention_dkv(Operands<T> in, const T* d_o, const float* lse, co
                 copy_async<4>(threadIdx.x < STEP ? &logs[turn][j] : &dot[turn][j], from, inside);
             }
         };
-        if constexpr (!HOLD) stage({&own}, {keys}, task.first);
+        stage({&ks}, {in.keys(task)}, task.first);
         fetch(0, 0);
+        Lying<W> k(ks, share);
         Held<W> v(in.values(task), row);
-        auto k = [&] {
-            if constexpr (HOLD) {
-                return Held<W>(keys, row);
-            } else {
-                return Lying<W>(own, share);
-            }
-        }();
         float sum_k[W / 8][4], sum_v[W / 8][4];
         clear<W>(sum_k);
         clear<W>(sum_v);
