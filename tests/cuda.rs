@@ -3,6 +3,8 @@
 //! A plain program that can be carried to a machine without Rust: set MEDFT_FIXTURES to the folder of fixtures there.
 #![cfg(feature = "cuda")]
 
+#[path = "kernels/attention.rs"]
+mod attention;
 #[path = "kernels/ops.rs"]
 mod ops;
 #[path = "kernels/parity.rs"]

@@ -4,6 +4,8 @@
 //! runs twice, in another order of blocks with another grid and its operands at other addresses, and must give the same bytes;
 //! operands end at guard pages.
 
+#[path = "kernels/attention.rs"]
+mod attention;
 #[path = "kernels/emulator.rs"]
 mod emulator;
 #[path = "kernels/ops.rs"]
@@ -54,6 +56,12 @@ fn kernels_are_listed() {
     for family in ["layer_norm", "rms_norm", "layer_norm_dx", "rms_norm_dparams"] {
         for types in ["f32_f32", "f64_f64", "f32_bf16", "f32_f16", "bf16_bf16", "f16_f16"] {
             assert!(e.kernels.contains_key(&format!("{family}_{types}")), "{family}_{types}");
+        }
+    }
+    for pass in ["", "_dq", "_dkv"] {
+        for form in ["16_bf16", "64_f16", "80_bf16", "96_f16", "128_bf16", "128_f16"] {
+            let name = format!("attention{pass}_{form}");
+            assert!(e.kernels.contains_key(&name), "{name}");
         }
     }
 }

@@ -1,8 +1,9 @@
 // CUDA's execution model on one CPU thread, so that the kernels' own source runs in tests without a GPU.
 //
 // Every thread of a block is a fiber; a block's fibers take turns and change at barriers and warp exchanges only. Blocks run
-// one after the other, in ascending or descending order: a kernel whose result depends on the order of blocks is found by
-// comparing the two. Reads and writes go to ordinary memory, so guard pages catch an index out of bounds.
+// one after the other, in ascending or descending order, and so do the fibers between barriers: a kernel whose result depends on
+// the order of blocks, or that lacks a barrier, is found by comparing the two. Asynchronous copies are made at once in the one
+// order and as late as allowed in the other. Reads and writes go to ordinary memory, so guard pages catch an index out of bounds.
 #pragma once
 
 #include <cmath>
@@ -51,6 +52,22 @@ struct Barrier {
     unsigned members = 0, arrived = 0, generation = 0;
 };
 
+// A copy that was begun and not waited for.
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned bytes;
+    bool inside;
+
+    void make() const {
+        if (inside) {
+            std::memcpy(to, from, bytes);
+        } else {
+            std::memset(to, 0, bytes);
+        }
+    }
+};
+
 struct Fiber {
 #if defined(__x86_64__)
     void* sp = nullptr;
@@ -60,11 +77,19 @@ struct Fiber {
     dim3 thread;
     bool done = false;
     unsigned exchanges = 0;
+    std::vector<Copy> copies;
 };
 
+// The operands of a matrix instruction: 16 rows by 16, and 8 columns by 16.
+struct Matrices {
+    float left[16][16], right[8][16];
+};
+
+// What lanes show each other; twice, since one may already be at the next exchange while another still reads the last.
 struct Warp {
     Barrier barrier;
     uint64_t slots[2][WARP];
+    Matrices matrices[2];
 };
 
 // The block under way on this OS thread.
@@ -77,6 +102,8 @@ struct State {
     unsigned current = 0;
     // Turns in a row in which no fiber came further.
     unsigned idle = 0;
+    // Whether fibers take turns from the last to the first, and copies are made late.
+    bool descending = false;
     const char* failure = nullptr;
     void (*body)(void**) = nullptr;
     void** arguments = nullptr;
@@ -119,6 +146,7 @@ inline void leave(Barrier& b) {
 
 inline void enter() {
     state.body(state.arguments);
+    if (!self().copies.empty()) state.failure = "a thread ended before its copies";
     self().done = true;
     state.idle = 0;
     leave(state.warps[state.current / WARP].barrier);
@@ -165,7 +193,8 @@ inline void run_block(unsigned threads) {
     s.idle = 0;
     while (running > 0 && !s.failure) {
         if (++s.idle > 2) s.failure = "a barrier was not reached by all threads of a block or warp";
-        for (unsigned i = 0; i < threads && !s.failure; ++i) {
+        for (unsigned turn = 0; turn < threads && !s.failure; ++turn) {
+            unsigned i = s.descending ? threads - 1 - turn : turn;
             if (s.fibers[i].done) continue;
             s.current = i;
 #if defined(__x86_64__)
@@ -200,6 +229,8 @@ T exchange_value(T value, unsigned from) {
 struct Kernel {
     void (*call)(void**);
     size_t arguments;
+    // Threads of a block, where the kernel counts on them.
+    unsigned threads;
 };
 
 inline std::map<std::string, Kernel>& kernels() {
@@ -309,8 +340,86 @@ inline __half __float2half_rn(float f) {
     return __half{uint16_t(sign | ((b - 0x38000000 + 0xfff + (b >> 13 & 1)) >> 13))};
 }
 
-#define KERNEL(name, parameters)                                                                    \
-    extern "C" void name parameters;                                                                \
-    static emulator::Register name##_registered(#name, {emulator::Caller<&name>::call,              \
-                                                        emulator::Caller<&name>::COUNT});           \
+// Matrix instructions of a warp. Fragments as the PTX ISA has them, under "Matrix Fragments for mma.m16n8k16 with floating point
+// type": a0 … a7, b0 … b3, c0 … c3 are a lane's elements in the order of its registers, two a register in a and b.
+namespace emulator {
+
+inline float number(__nv_bfloat16 x) { return __bfloat162float(x); }
+inline float number(__half x) { return __half2float(x); }
+
+// mma.sync.aligned.m16n8k16.row.col.f32.T.T.f32: c += a b.
+template <class T>
+void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    Warp& warp = state.warps[state.current / WARP];
+    unsigned lane = state.current % WARP, group = lane >> 2, in_group = lane % 4;
+    Matrices& m = warp.matrices[self().exchanges++ % 2];
+    unsigned b[2] = {b0, b1};
+    T left[8], right[4];
+    std::memcpy(left, a, sizeof left);
+    std::memcpy(right, b, sizeof right);
+    for (unsigned i = 0; i < 8; ++i) {
+        unsigned row = i < 2 || (4 <= i && i < 6) ? group : group + 8;
+        unsigned column = i < 4 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8;
+        m.left[row][column] = number(left[i]);
+    }
+    for (unsigned i = 0; i < 4; ++i) {
+        unsigned row = i < 2 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8;
+        m.right[group][row] = number(right[i]);
+    }
+    wait(warp.barrier);
+    for (unsigned i = 0; i < 4; ++i) {
+        const float* x = m.left[i < 2 ? group : group + 8];
+        const float* y = m.right[in_group * 2 + (i & 1)];
+        float sum = 0;
+        for (unsigned k = 0; k < 16; ++k) sum += x[k] * y[k];
+        c[i] += sum;
+    }
+}
+
+// ldmatrix.sync.aligned.m8n8.x4{.trans}.shared.b16: lanes 8i to 8i + 7 give the addresses of matrix i's rows.
+inline void ldmatrix(unsigned (&r)[4], const void* address, bool transposed) {
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) state.failure = "ldmatrix: a row does not begin at a multiple of 16 bytes";
+    Warp& warp = state.warps[state.current / WARP];
+    unsigned lane = state.current % WARP;
+    uint64_t* slots = warp.slots[self().exchanges++ % 2];
+    slots[lane] = reinterpret_cast<uint64_t>(address);
+    wait(warp.barrier);
+    auto element = [&](unsigned matrix, unsigned row, unsigned column) {
+        return unsigned(reinterpret_cast<const uint16_t*>(slots[matrix * 8 + row])[column]);
+    };
+    unsigned major = lane / 4, minor = lane % 4 * 2;
+    for (unsigned i = 0; i < 4; ++i) {
+        unsigned low = transposed ? element(i, minor, major) : element(i, major, minor);
+        unsigned high = transposed ? element(i, minor + 1, major) : element(i, major, minor + 1);
+        r[i] = low | high << 16;
+    }
+}
+
+// cp.async: `bytes` to shared memory, zeros where not `inside`.
+inline void copy_async(void* to, const void* from, unsigned bytes, bool inside) {
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % bytes != 0) {
+        state.failure = "cp.async: an address is not aligned";
+        return;
+    }
+    Copy copy{to, from, bytes, inside};
+    if (state.descending) {
+        self().copies.push_back(copy);
+    } else {
+        copy.make();
+    }
+}
+
+// cp.async.wait_all, for the copies of the calling thread.
+inline void copies_done() {
+    for (const Copy& c : self().copies) c.make();
+    self().copies.clear();
+}
+
+}  // namespace emulator
+
+#define KERNEL_OF(threads, name, parameters)                                                          \
+    extern "C" void name parameters;                                                                  \
+    static emulator::Register name##_registered(                                                      \
+        #name, {emulator::Caller<&name>::call, emulator::Caller<&name>::COUNT, threads});             \
     extern "C" void name parameters
+#define KERNEL(name, parameters) KERNEL_OF(0, name, parameters)

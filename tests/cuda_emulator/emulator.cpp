@@ -7,12 +7,14 @@ extern "C" const char* emulator_run(const char* name, unsigned grid, unsigned bl
     auto found = emulator::kernels().find(name);
     if (found == emulator::kernels().end()) return "there is no such kernel";
     if (found->second.arguments != count) return "the number of arguments is wrong";
+    if (found->second.threads != 0 && found->second.threads != block) return "the kernel is for blocks of another size";
     auto& s = emulator::state;
     s.body = found->second.call;
     s.arguments = arguments;
     s.grid_dim = dim3{grid, 1, 1};
     s.block_dim = dim3{block, 1, 1};
     s.failure = nullptr;
+    s.descending = descending != 0;
     for (unsigned i = 0; i < grid && !s.failure; ++i) {
         s.block = dim3{descending ? grid - 1 - i : i, 0, 0};
         emulator::run_block(block);

@@ -6,13 +6,13 @@ use medft::model::layers::precision::{Compute, scope};
 use medft::model::layers::*;
 use medft::rng::{Purpose, Stream};
 
-fn random(dims: &[usize], key: u32) -> Tensor {
+pub fn random(dims: &[usize], key: u32) -> Tensor {
     let mut s = Stream::new(11, Purpose::Test, key, 0);
     let v: Vec<f64> = (0..dims.iter().product()).map(|_| s.normal()).collect();
     Tensor::from_vec(v, dims, &Device::Cpu).unwrap()
 }
 
-fn values(t: &Tensor) -> Vec<f64> {
+pub fn values(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64)
         .unwrap()
         .flatten_all()
@@ -21,12 +21,12 @@ fn values(t: &Tensor) -> Vec<f64> {
         .unwrap()
 }
 
-fn moved(xs: &[Tensor], device: &Device) -> Vec<Tensor> {
+pub fn moved(xs: &[Tensor], device: &Device) -> Vec<Tensor> {
     xs.iter().map(|x| x.to_device(device).unwrap()).collect()
 }
 
 /// The result and the gradients of Σ f·w by every input.
-fn both(inputs: &[Tensor], w: &Tensor, f: &impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
+pub fn both(inputs: &[Tensor], w: &Tensor, f: &impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
     let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
     let xs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = f(&xs).unwrap();

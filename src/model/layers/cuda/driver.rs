@@ -16,13 +16,27 @@ macro_rules! modules {
 }
 
 /// The kernels as PTX, by source file.
-const MODULES: &[(&str, &str)] = modules!("elementwise", "map", "norm", "optimiser", "scan", "softmax", "window");
+const MODULES: &[(&str, &str)] = modules!(
+    "attention_16",
+    "attention_64",
+    "attention_80",
+    "attention_96",
+    "attention_128",
+    "elementwise",
+    "map",
+    "norm",
+    "optimiser",
+    "scan",
+    "softmax",
+    "window"
+);
 
 /// Sets up a device that has just been opened.
 pub fn prepare(device: &CudaDevice) -> Result<()> {
     // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
-    // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order; what was allocated before
-    // has its events, which are no longer recorded or awaited.
+    // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order, but those of batches on
+    // their way here, which record and await their own (data::loader); what was allocated before has its events, which are no longer
+    // recorded or awaited.
     unsafe { device.disable_event_tracking() };
     let stream = device.cuda_stream();
     let context = stream.context();

@@ -147,9 +147,11 @@ pub enum Work {
     Rows(usize),
     /// So many pieces, a block each.
     Blocks(usize),
+    /// So many pieces, a block of so many threads each.
+    Teams(usize, usize),
 }
 
-/// Threads a block; a sum over a block counts on it (`SUM_THREADS` in kernels/common.cuh).
+/// Threads a block where the work does not say; a sum over a block counts on it (`SUM_THREADS` in kernels/common.cuh).
 const THREADS: usize = 256;
 const WARPS: usize = THREADS / 32;
 /// Elements that a thread of an elementwise kernel has at once (kernels/pack.cuh).
@@ -161,9 +163,16 @@ impl Work {
             Self::Items(n) => n.div_ceil(THREADS),
             Self::Elements(n) => n.div_ceil(ITEMS * THREADS),
             Self::Rows(n) => n.div_ceil(WARPS),
-            Self::Blocks(n) => n,
+            Self::Blocks(n) | Self::Teams(n, _) => n,
         };
         blocks.clamp(1, 1 << 16) as u32
+    }
+
+    fn threads(self) -> u32 {
+        match self {
+            Self::Teams(_, threads) => threads as u32,
+            _ => THREADS as u32,
+        }
     }
 }
 
@@ -198,7 +207,7 @@ pub fn launch(
         module,
         kernel,
         grid: work.grid(),
-        block: THREADS as u32,
+        block: work.threads(),
         words: &words,
         touched,
     };

@@ -10,6 +10,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define KERNEL(name, parameters) extern "C" __global__ void name parameters
+// A kernel for blocks of `threads`.
+#define KERNEL_OF(threads, name, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
 #endif
 
 using bf16 = __nv_bfloat16;

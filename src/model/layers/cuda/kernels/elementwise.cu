@@ -226,7 +226,14 @@ __device__ void merge_heads(const T* split, T* packed, u64 count, HeadIndex at) 
     }                                                                                                              \
     KERNEL(column_sums_##S, (const T* x, Acc<T>* parts, u64 rows, u32 d, u32 blocks)) {                            \
         column_sums(x, parts, rows, d, blocks);                                                                    \
-    }                                                                                                              \
+    }
+
+ELEMENTWISE(f32, float)
+ELEMENTWISE(f64, double)
+ELEMENTWISE(bf16, bf16)
+ELEMENTWISE(f16, half_t)
+
+#define HEADS(S, T)                                                                                                \
     KERNEL(split_heads_##S, (const T* packed, T* split, u64 count, u32 n, u32 parts, u32 part, u32 h, u32 d)) {    \
         split_heads(packed, split, count, HeadIndex{n, parts, part, h, d});                                        \
     }                                                                                                              \
@@ -234,10 +241,8 @@ __device__ void merge_heads(const T* split, T* packed, u64 count, HeadIndex at) 
         merge_heads(split, packed, count, HeadIndex{n, parts, part, h, d});                                        \
     }
 
-ELEMENTWISE(f32, float)
-ELEMENTWISE(f64, double)
-ELEMENTWISE(bf16, bf16)
-ELEMENTWISE(f16, half_t)
+HEADS(f32, float)
+HEADS(f64, double)
 
 KERNEL(sum_parts_f32, (const float* x, float* y, u64 outer, u32 parts, u64 len)) { sum_parts(x, y, outer, parts, len); }
 KERNEL(sum_parts_f64, (const double* x, double* y, u64 outer, u32 parts, u64 len)) { sum_parts(x, y, outer, parts, len); }

@@ -2,32 +2,31 @@
 #include "common.cuh"
 
 // p = softmax(scale * s) along rows of length n, in place.
-template <class T, class A = Acc<T>>
-__device__ void softmax(T* s, u64 rows, u32 n, double scale) {
+template <class A>
+__device__ void softmax(A* s, u64 rows, u32 n, double scale) {
     for (u64 r = first_row(); r < rows; r += row_stride()) {
-        T* row = s + r * n;
+        A* row = s + r * n;
         A max = -INFINITY;
         for (u32 i = lane(); i < n; i += WARP) {
-            A v = get(row[i]) * A(scale);
+            A v = row[i] * A(scale);
             max = v > max ? v : max;
         }
         max = warp_max(max);
         A sum = 0;
-        for (u32 i = lane(); i < n; i += WARP) sum += exp_(get(row[i]) * A(scale) - max);
+        for (u32 i = lane(); i < n; i += WARP) sum += exp_(row[i] * A(scale) - max);
         A inv = A(1) / warp_sum(sum);
-        for (u32 i = lane(); i < n; i += WARP) put(row + i, exp_(get(row[i]) * A(scale) - max) * inv);
+        for (u32 i = lane(); i < n; i += WARP) row[i] = exp_(row[i] * A(scale) - max) * inv;
     }
 }
 
 // dp becomes ds = scale * p * (dp - <p, dp>).
-template <class T, class A = Acc<T>>
-__device__ void softmax_grad(const T* p, T* dp, u64 rows, u32 n, double scale) {
+template <class A>
+__device__ void softmax_grad(const A* p, A* dp, u64 rows, u32 n, double scale) {
     for (u64 r = first_row(); r < rows; r += row_stride()) {
         A dot = 0;
-        for (u32 i = lane(); i < n; i += WARP) dot += get(p[r * n + i]) * get(dp[r * n + i]);
+        for (u32 i = lane(); i < n; i += WARP) dot += p[r * n + i] * dp[r * n + i];
         dot = warp_sum(dot);
-        for (u32 i = lane(); i < n; i += WARP)
-            put(dp + r * n + i, A(scale) * get(p[r * n + i]) * (get(dp[r * n + i]) - dot));
+        for (u32 i = lane(); i < n; i += WARP) dp[r * n + i] = A(scale) * p[r * n + i] * (dp[r * n + i] - dot);
     }
 }
 
@@ -70,18 +69,16 @@ __device__ void mean(const A* x, A* out, u64 n) {
     if (threadIdx.x == 0) *out = sum / A(n);
 }
 
-#define SOFTMAX(S, T)                                                             \
-    KERNEL(softmax_##S, (T * s, u64 rows, u32 n, double scale)) {                 \
-        softmax(s, rows, n, scale);                                               \
-    }                                                                             \
-    KERNEL(softmax_grad_##S, (const T* p, T* dp, u64 rows, u32 n, double scale)) { \
-        softmax_grad(p, dp, rows, n, scale);                                      \
+#define SOFTMAX(S, A)                                                              \
+    KERNEL(softmax_##S, (A * s, u64 rows, u32 n, double scale)) {                  \
+        softmax(s, rows, n, scale);                                                \
+    }                                                                              \
+    KERNEL(softmax_grad_##S, (const A* p, A* dp, u64 rows, u32 n, double scale)) { \
+        softmax_grad(p, dp, rows, n, scale);                                       \
     }
 
 SOFTMAX(f32, float)
 SOFTMAX(f64, double)
-SOFTMAX(bf16, bf16)
-SOFTMAX(f16, half_t)
 
 #define LOSSES(S, A)                                                                                    \
     KERNEL(cross_entropy_##S, (const A* x, const u32* classes, A* losses, A* dx, u64 rows, u32 n)) {    \

@@ -1,24 +1,13 @@
-//! Attention as batched products around one softmax kernel; heads are cut out of, and put back into, packed projections.
+//! Attention in float32 and float64 as batched products around one softmax kernel; heads are cut out of, and put back into,
+//! packed projections.
 
-use super::launch::{Arg, Value, Work, launch, tag};
-use super::node::{cast, compute_type, node1, node3};
-use candle_core::{Result, Tensor, bail};
+use super::Sizes;
+use crate::model::layers::cuda::launch::{Arg, Value, Work, launch, tag};
+use candle_core::{Result, Tensor};
 
-/// Sizes of a call: images, heads, width of a head.
-#[derive(Clone, Copy)]
-struct Heads {
-    b: usize,
-    h: usize,
-    d: usize,
-}
-
-impl Heads {
-    fn scale(self) -> f64 {
-        1.0 / (self.d as f64).sqrt()
-    }
-
+impl Sizes {
     /// Part `part` of `packed` (B, N, parts, H, d) as (B·H, N, d).
-    fn split(self, packed: &Tensor, n: usize, (part, parts): (usize, usize)) -> Result<Tensor> {
+    pub fn split(self, packed: &Tensor, n: usize, (part, parts): (usize, usize)) -> Result<Tensor> {
         let count = self.b * self.h * n * self.d;
         let mut split = Value::new((self.b * self.h, n, self.d), packed.dtype(), packed.device())?;
         launch(
@@ -62,14 +51,23 @@ impl Heads {
     }
 
     /// As (B, N, H·d).
-    fn merged(self, split: &Tensor, n: usize) -> Result<Value> {
+    pub fn merged(self, split: &Tensor, n: usize) -> Result<Value> {
         let mut y = Value::new((self.b, n, self.h * self.d), split.dtype(), split.device())?;
         self.merge(split, &mut y, n, (0, 1))?;
         Ok(y)
     }
 
+    /// Parts (B·H, N, d) as a packed projection like `qkv`.
+    pub fn packed(self, parts: &[Tensor; 3], qkv: &Tensor) -> Result<Value> {
+        let mut packed = Value::new(qkv.shape(), qkv.dtype(), qkv.device())?;
+        for (i, part) in parts.iter().enumerate() {
+            self.merge(part, &mut packed, self.n, (i, 3))?;
+        }
+        Ok(packed)
+    }
+
     /// Probabilities (B·H, N, M) and output (B·H, N, d).
-    fn forward(self, [q, k, v]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
+    pub fn forward(self, [q, k, v]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
         let mut p = Value::product(q, &k.transpose(1, 2)?, false)?;
         let (rows, m) = (p.dims()[0] * p.dims()[1], p.dims()[2]);
         launch(
@@ -85,7 +83,7 @@ impl Heads {
     }
 
     /// Gradients of q, k, v from that of the output, all (B·H, ·, d).
-    fn backward(self, p: &Tensor, [q, k, v]: [&Tensor; 3], d_o: &Tensor) -> Result<[Tensor; 3]> {
+    pub fn backward(self, p: &Tensor, [q, k, v]: [&Tensor; 3], d_o: &Tensor) -> Result<[Tensor; 3]> {
         let dv = Value::product(&p.transpose(1, 2)?, d_o, false)?.tensor();
         let mut ds = Value::product(d_o, &v.transpose(1, 2)?, false)?;
         let (rows, m) = (ds.dims()[0] * ds.dims()[1], ds.dims()[2]);
@@ -107,56 +105,4 @@ impl Heads {
         let dk = Value::product(&ds.transpose(1, 2)?, q, false)?.tensor();
         Ok([dq, dk, dv])
     }
-}
-
-/// Attention over a packed projection (B, N, 3·H·d), q | k | v; returns (B, N, H·d).
-pub fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
-    let (b, n, c) = qkv.dims3()?;
-    if !c.is_multiple_of(3 * h) {
-        bail!("attention: a width of {c} does not split into q, k, v of {h} heads");
-    }
-    let heads = Heads { b, h, d: c / 3 / h };
-    let qkv = cast(qkv, compute_type(qkv))?.contiguous()?;
-    let part = move |qkv: &Tensor, i: usize| heads.split(qkv, n, (i, 3));
-    let (p, o) = heads.forward([&part(&qkv, 0)?, &part(&qkv, 1)?, &part(&qkv, 2)?])?;
-    let y = heads.merged(&o, n)?;
-    node1("attention", &qkv, y, move |[qkv], _, dy| {
-        let d_o = heads.split(dy, n, (0, 1))?;
-        let parts = heads.backward(&p, [&part(qkv, 0)?, &part(qkv, 1)?, &part(qkv, 2)?], &d_o)?;
-        let mut grad = Value::new(qkv.shape(), qkv.dtype(), qkv.device())?;
-        for (i, g) in parts.iter().enumerate() {
-            heads.merge(g, &mut grad, n, (i, 3))?;
-        }
-        Ok([Some(grad.tensor())])
-    })
-}
-
-/// Attention of q (B, N, H, d) over k, v (B, M, H, d); returns (B, N, H·d).
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (b, n, h, d) = q.dims4()?;
-    let m = k.dim(1)?;
-    let heads = Heads { b, h, d };
-    let dtype = compute_type(q);
-    let operand = |x: &Tensor| cast(x, dtype)?.contiguous();
-    let (q, k, v) = (operand(q)?, operand(k)?, operand(v)?);
-    let split = move |[q, k, v]: [&Tensor; 3]| -> Result<[Tensor; 3]> {
-        Ok([
-            heads.split(q, n, (0, 1))?,
-            heads.split(k, m, (0, 1))?,
-            heads.split(v, m, (0, 1))?,
-        ])
-    };
-    let [sq, sk, sv] = split([&q, &k, &v])?;
-    let (p, o) = heads.forward([&sq, &sk, &sv])?;
-    let y = heads.merged(&o, n)?;
-    node3("attention", [&q, &k, &v], y, move |args, _, dy| {
-        let [sq, sk, sv] = split(args)?;
-        let d_o = heads.split(dy, n, (0, 1))?;
-        let [dq, dk, dv] = heads.backward(&p, [&sq, &sk, &sv], &d_o)?;
-        Ok([
-            Some(heads.merged(&dq, n)?.tensor()),
-            Some(heads.merged(&dk, m)?.tensor()),
-            Some(heads.merged(&dv, m)?.tensor()),
-        ])
-    })
 }

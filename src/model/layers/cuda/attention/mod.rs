@@ -1,0 +1,85 @@
+//! Attention: in 16 bits without scores in memory ([`fused`]), in float32 and float64 with them ([`scores`]).
+
+mod fused;
+mod scores;
+
+use super::node::{cast, compute_type, node1, node3};
+use candle_core::{Result, Tensor, bail};
+
+/// Sizes of a call: images, queries, keys, heads, width of a head.
+#[derive(Clone, Copy)]
+struct Sizes {
+    b: usize,
+    n: usize,
+    m: usize,
+    h: usize,
+    d: usize,
+}
+
+impl Sizes {
+    fn scale(self) -> f64 {
+        1.0 / (self.d as f64).sqrt()
+    }
+}
+
+/// Attention over a packed projection (B, N, 3·H·d), q | k | v; returns (B, N, H·d).
+pub fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
+    let (b, n, c) = qkv.dims3()?;
+    if !c.is_multiple_of(3 * h) {
+        bail!("attention: a width of {c} does not split into q, k, v of {h} heads");
+    }
+    let d = c / 3 / h;
+    let sizes = Sizes { b, n, m: n, h, d };
+    let qkv = cast(qkv, compute_type(qkv))?.contiguous()?;
+    if fused::takes(&qkv) {
+        let (y, lse) = sizes.fused(&[&qkv])?;
+        return node1("attention", &qkv, y, move |args, y, dy| {
+            Ok([Some(sizes.fused_packed_grad(args[0], [y, dy, &lse])?.tensor())])
+        });
+    }
+    let part = move |qkv: &Tensor, i: usize| sizes.split(qkv, n, (i, 3));
+    let (p, o) = sizes.forward([&part(&qkv, 0)?, &part(&qkv, 1)?, &part(&qkv, 2)?])?;
+    let y = sizes.merged(&o, n)?;
+    node1("attention", &qkv, y, move |[qkv], _, dy| {
+        let d_o = sizes.split(dy, n, (0, 1))?;
+        let parts = sizes.backward(&p, [&part(qkv, 0)?, &part(qkv, 1)?, &part(qkv, 2)?], &d_o)?;
+        Ok([Some(sizes.packed(&parts, qkv)?.tensor())])
+    })
+}
+
+/// Attention of q (B, N, H, d) over k, v (B, M, H, d); returns (B, N, H·d).
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (b, n, h, d) = q.dims4()?;
+    let m = k.dim(1)?;
+    let sizes = Sizes { b, n, m, h, d };
+    let dtype = compute_type(q);
+    let operand = |x: &Tensor| cast(x, dtype)?.contiguous();
+    let (q, k, v) = (operand(q)?, operand(k)?, operand(v)?);
+    if fused::takes(&q) {
+        let (y, lse) = sizes.fused(&[&q, &k, &v])?;
+        return node3("attention", [&q, &k, &v], y, move |args, y, dy| {
+            let grads = sizes.fused_grads(args, [y, dy, &lse])?;
+            Ok(grads.map(|g| Some(g.tensor())))
+        });
+    }
+    let split = move |[q, k, v]: [&Tensor; 3]| -> Result<[Tensor; 3]> {
+        Ok([
+            sizes.split(q, n, (0, 1))?,
+            sizes.split(k, m, (0, 1))?,
+            sizes.split(v, m, (0, 1))?,
+        ])
+    };
+    let [sq, sk, sv] = split([&q, &k, &v])?;
+    let (p, o) = sizes.forward([&sq, &sk, &sv])?;
+    let y = sizes.merged(&o, n)?;
+    node3("attention", [&q, &k, &v], y, move |args, _, dy| {
+        let [sq, sk, sv] = split(args)?;
+        let d_o = sizes.split(dy, n, (0, 1))?;
+        let [dq, dk, dv] = sizes.backward(&p, [&sq, &sk, &sv], &d_o)?;
+        Ok([
+            Some(sizes.merged(&dq, n)?.tensor()),
+            Some(sizes.merged(&dk, m)?.tensor()),
+            Some(sizes.merged(&dv, m)?.tensor()),
+        ])
+    })
+}
