@@ -93,11 +93,11 @@ fn bounds(z: Sizes, t: DType, operands: &[Tensor; 4], exact: &[Vec<f64>]) -> [Ve
             for x in 0..d {
                 let mean: f64 = (0..z.m).map(|j| p[j] * k[key(j)][x]).sum();
                 var[1][row.start + x] += scale * scale * d_var * mean * mean;
-                for j in 0..z.m {
+                for (j, &p) in p.iter().enumerate() {
                     let at = key(j).start + x;
                     var[0][row.start + x] += p_var(j) * v[at] * v[at];
                     var[1][row.start + x] += scale * scale * ds_var(j) * k[at] * k[at];
-                    var[2][at] += scale * scale * (d_var * p[j] * p[j] + ds_var(j)) * q[x] * q[x];
+                    var[2][at] += scale * scale * (d_var * p * p + ds_var(j)) * q[x] * q[x];
                     var[3][at] += p_var(j) * dy[x] * dy[x];
                 }
             }
