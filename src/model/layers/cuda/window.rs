@@ -31,7 +31,7 @@ impl Grid {
         }
         let shape = (b * self.windows.0 * self.windows.1, self.window.0 * self.window.1, c);
         let mut y = Value::new(shape, map.dtype(), map.device())?;
-        let count = shape.0 * shape.1 * c;
+        let count = shape.0 * shape.1;
         let mut args = vec![
             Arg::In(map),
             // Without a bias any address will do: it is not read.
@@ -42,7 +42,7 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("cut_windows_{}", tag(map.dtype())?);
-        launch(map.device(), ("window", &name), Work::Items(count), &mut args, &[])?;
+        launch(map.device(), ("window", &name), Work::Items(count * c), &mut args, &[])?;
         Ok(y)
     }
 
@@ -55,11 +55,17 @@ impl Grid {
         }
         let shape = (n / ny / nx, self.map.0, self.map.1, c);
         let mut y = Value::new(shape, windows.dtype(), windows.device())?;
-        let count = shape.0 * shape.1 * shape.2 * c;
+        let count = shape.0 * shape.1 * shape.2;
         let mut args = vec![Arg::In(windows), Arg::Out(&mut y), Arg::U64(count)];
         args.extend(self.args(c));
         let name = format!("join_windows_{}", tag(windows.dtype())?);
-        launch(windows.device(), ("window", &name), Work::Items(count), &mut args, &[])?;
+        launch(
+            windows.device(),
+            ("window", &name),
+            Work::Items(count * c),
+            &mut args,
+            &[],
+        )?;
         Ok(y)
     }
 

@@ -1,68 +1,77 @@
 // Cutting a channels-last map into windows, and putting windows together again.
-#include "common.cuh"
+#include "pack.cuh"
 
 // A map (B, H, W, C) under (B, ny, nx) windows of wh x ww positions; what a window has beyond the map is padding.
 struct Windows {
     u32 h, w, c, ny, nx, wh, ww;
-    // Where value t of the windows (B, ny, nx, wh, ww, C) lies in the map; false for padding.
-    __device__ bool in_map(u64 t, u64& at) const {
-        u32 ch = u32(t % c);
-        u64 p = t / c;
-        u32 x = u32(p % ww), y = u32(p / ww % wh);
-        u64 window = p / ww / wh;
-        x += u32(window % nx) * ww;
-        y += u32(window / nx % ny) * wh;
-        at = ((window / nx / ny * h + y) * w + x) * c + ch;
+    // Where position p of the windows (B, ny, nx, wh, ww) lies in the map (B, H, W); false for padding.
+    __device__ bool in_map(u64 p, u64& at) const {
+        u32 x = take(p, ww), y = take(p, wh);
+        x += take(p, nx) * ww;
+        y += take(p, ny) * wh;
+        at = (p * h + y) * w + x;
         return x < w && y < h;
     }
-    // Where value t of the map lies in the windows; false where no window reaches.
-    __device__ bool in_windows(u64 t, u64& at) const {
-        u32 ch = u32(t % c);
-        u64 p = t / c;
-        u32 x = u32(p % w), y = u32(p / w % h);
-        u64 window = (p / w / h * ny + y / wh) * nx + x / ww;
-        at = ((window * wh + y % wh) * ww + x % ww) * c + ch;
-        return x / ww < nx && y / wh < ny;
+    // Where position p of the map lies in the windows; false where no window reaches.
+    __device__ bool in_windows(u64 p, u64& at) const {
+        u32 x = take(p, w), y = take(p, h), wx = x / ww, wy = y / wh;
+        at = (((p * ny + wy) * nx + wx) * wh + (y - wy * wh)) * ww + (x - wx * ww);
+        return wx < nx && wy < ny;
     }
 };
 
-// count values of windows from a map; padding is `bias` (C) where has_bias, else zero.
-template <class T>
-__device__ void cut(const T* map, const T* bias, T* windows, u64 count, u32 has_bias, Windows z) {
-    for (u64 t = first_item(); t < count; t += item_stride()) {
-        u64 at;
-        if (z.in_map(t, at))
-            windows[t] = map[at];
-        else if (has_bias)
-            windows[t] = bias[t % z.c];
-        else
-            put(windows + t, Acc<T>(0));
+// count positions of windows from a map; padding is `bias` (C) where has_bias, else zero.
+template <u32 N, class T>
+__device__ void cut_by(const T* map, const T* bias, T* windows, u64 count, u32 has_bias, Windows z) {
+    u32 packs = z.c / N;
+    for (u64 t = first_item(); t < count * packs; t += item_stride()) {
+        u64 p = t, at;
+        u32 ch = take(p, packs) * N;
+        bool inside = z.in_map(p, at);
+        Tile<T, N> v;
+        v.load(inside ? map + at * z.c + ch : bias + ch, 0, inside || has_bias ? N : 0);
+        v.store(windows + t * N, 0, N);
     }
 }
 
-// count values of a map from its windows; zero where no window reaches.
+template <class T>
+__device__ void cut(const T* map, const T* bias, T* windows, u64 count, u32 has_bias, Windows z) {
+    constexpr u32 N = pack<T>();
+    bool vector = z.c % N == 0 && fits<N>(map) && fits<N>(bias) && fits<N>(windows);
+    vector ? cut_by<N>(map, bias, windows, count, has_bias, z) : cut_by<1>(map, bias, windows, count, has_bias, z);
+}
+
+// count positions of a map from its windows; zero where no window reaches.
+template <u32 N, class T>
+__device__ void join_by(const T* windows, T* map, u64 count, Windows z) {
+    u32 packs = z.c / N;
+    for (u64 t = first_item(); t < count * packs; t += item_stride()) {
+        u64 p = t, at;
+        u32 ch = take(p, packs) * N;
+        bool inside = z.in_windows(p, at);
+        Tile<T, N> v;
+        v.load(inside ? windows + at * z.c + ch : windows, 0, inside ? N : 0);
+        v.store(map + t * N, 0, N);
+    }
+}
+
 template <class T>
 __device__ void join(const T* windows, T* map, u64 count, Windows z) {
-    for (u64 t = first_item(); t < count; t += item_stride()) {
-        u64 at;
-        if (z.in_windows(t, at))
-            map[t] = windows[at];
-        else
-            put(map + t, Acc<T>(0));
-    }
+    constexpr u32 N = pack<T>();
+    bool vector = z.c % N == 0 && fits<N>(windows) && fits<N>(map);
+    vector ? join_by<N>(windows, map, count, z) : join_by<1>(windows, map, count, z);
 }
 
 // Sums of the padding's gradients over blocks of windows' positions, (blocks, C). Added up by sum_parts.
 template <class T, class A = Acc<T>>
 __device__ void padding_sums(const T* d, A* parts, u64 rows, u32 blocks, Windows z) {
     for (u64 t = first_item(); t < u64(blocks) * z.c; t += item_stride()) {
-        RowRange range = row_block(rows, blocks, t / z.c);
+        u64 block = t, at;
+        u32 ch = take(block, z.c);
+        RowRange range = row_block(rows, blocks, block);
         A sum = 0;
-        u64 at;
-        for (u64 r = range.begin; r < range.end; ++r) {
-            u64 i = r * z.c + t % z.c;
-            if (!z.in_map(i, at)) sum += get(d[i]);
-        }
+        for (u64 r = range.begin; r < range.end; ++r)
+            if (!z.in_map(r, at)) sum += get(d[r * z.c + ch]);
         parts[t] = sum;
     }
 }
