@@ -15,8 +15,6 @@ pub const GRADIENT: f64 = 1e-4;
 /// Bound of features in bfloat16. It is no loose one: under PyTorch's bf16 autocast (2.15 on a CPU, with CUDA's rules) upstream's own
 /// VMamba is off by 2.7e-2 and 3.4e-2 on these fixtures.
 pub const BF16: f64 = 2e-2;
-/// Bound of all gradients together in bfloat16, in norm; PyTorch's are off by 4.1e-2 and 4.6e-2 there.
-pub const BF16_GRADIENT: f64 = 5e-2;
 
 /// The largest relative errors seen, for the last line of a test.
 #[derive(Default)]
@@ -153,20 +151,11 @@ pub fn backbone_case(
         );
         let store = backward(&value).unwrap();
         check_gradients(case, grads, &store, &x, params, "", io, worst);
-        if crate::compute::SIXTEEN_BITS && loss == "loss" {
-            let half = scope(Compute::Bfloat16, || {
-                let feature = model.forward(x.as_tensor()).unwrap().pooled;
-                backward(&(feature * w).unwrap().sum_all().unwrap()).unwrap()
-            });
-            let e = distance(params, &half, &store);
-            println!("{case}: relative error of gradients in bf16 {e:.1e}");
-            assert!(e <= BF16_GRADIENT, "{case}: gradients in bf16 are off by {e:.2e}");
-        }
     }
 }
 
 /// The norm of the difference of all parameters' gradients over the norm of those expected.
-fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
+pub fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
     let flat = |store: &Gradients| -> Vec<f32> {
         let all = params.0.iter().filter_map(|p| store.get(&p.tensor).unwrap());
         all.flat_map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
