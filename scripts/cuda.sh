@@ -16,7 +16,8 @@ build() {
   rm -rf "$kit" && mkdir -p "$kit"
   strip -o "$kit/medft" "$target/release/medft"
   strip -o "$kit/cuda" "$(program cuda)"
-  echo "built: $kit/medft and $kit/cuda ($(du -sh "$kit" | cut -f1))"
+  tar -C "$target" -c cuda-kit | xz -T0 -3 >"$kit.tar.xz"
+  echo "built: $kit/medft and $kit/cuda ($(du -sh "$kit" | cut -f1)); packed: $kit.tar.xz ($(du -sh "$kit.tar.xz" | cut -f1))"
 }
 
 check() {
@@ -35,7 +36,8 @@ check() {
 # Programs that `build` has made are used where cargo is missing.
 run_tests() {
   if command -v cargo >/dev/null; then build >&2; fi
-  [ -x "$kit/medft" ] || { echo "no $kit/medft: run \`make cuda\` first, on a machine with cargo, and bring $kit here" >&2; exit 1; }
+  if [ ! -x "$kit/medft" ] && [ -e "$kit.tar.xz" ]; then python3 -m tarfile -e "$kit.tar.xz" "$target"; fi
+  [ -x "$kit/medft" ] || { echo "no $kit/medft: run \`make cuda\` first, on a machine with cargo, and bring $kit or $kit.tar.xz here" >&2; exit 1; }
   "${PYTHON:-python3}" benches/test_cuda.py --kit "$kit" --python "${PYTHON:-python3}" "$@"
 }
 
