@@ -83,22 +83,22 @@ fn bounds(z: Sizes, t: DType, operands: &[Tensor; 4], exact: &[Vec<f64>]) -> [Ve
             let p: Vec<f64> = s.iter().map(|x| (x - max).exp() / sum).collect();
             let dp: Vec<f64> = (0..z.m).map(|j| dot(dy, &v[key(j)])).collect();
             let big_d = dot(dy, o);
-            let p_var = |j: usize| u2 * p[j] * p[j] + least;
-            let d_var = (0..z.m).map(|j| p_var(j) * dp[j] * dp[j]).sum::<f64>()
+            let p_var = |p: f64| u2 * p * p + least;
+            let d_var = p.iter().zip(&dp).map(|(&p, dp)| p_var(p) * dp * dp).sum::<f64>()
                 + (0..d).map(|x| u2 * (dy[x] * o[x]).powi(2)).sum::<f64>();
-            let ds_var = |j: usize| {
-                let lost = float * p[j] * (dp[j].abs() + big_d.abs());
-                u2 * (p[j] * (dp[j] - big_d)).powi(2) + lost * lost + least
+            let ds_var = |p: f64, dp: f64| {
+                let lost = float * p * (dp.abs() + big_d.abs());
+                u2 * (p * (dp - big_d)).powi(2) + lost * lost + least
             };
             for x in 0..d {
                 let mean: f64 = (0..z.m).map(|j| p[j] * k[key(j)][x]).sum();
                 var[1][row.start + x] += scale * scale * d_var * mean * mean;
-                for j in 0..z.m {
+                for (j, (&p, &dp)) in p.iter().zip(&dp).enumerate() {
                     let at = key(j).start + x;
-                    var[0][row.start + x] += p_var(j) * v[at] * v[at];
-                    var[1][row.start + x] += scale * scale * ds_var(j) * k[at] * k[at];
-                    var[2][at] += scale * scale * (d_var * p[j] * p[j] + ds_var(j)) * q[x] * q[x];
-                    var[3][at] += p_var(j) * dy[x] * dy[x];
+                    var[0][row.start + x] += p_var(p) * v[at] * v[at];
+                    var[1][row.start + x] += scale * scale * ds_var(p, dp) * k[at] * k[at];
+                    var[2][at] += scale * scale * (d_var * p * p + ds_var(p, dp)) * q[x] * q[x];
+                    var[3][at] += p_var(p) * dy[x] * dy[x];
                 }
             }
         }
