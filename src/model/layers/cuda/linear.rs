@@ -1,7 +1,7 @@
 //! Fully connected layers: products with bias on the operands as they lie, then the activation in one pass.
 
 use super::act::{activated, activation_grad};
-use super::launch::{Arg, Value, Work, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
 use super::node::{compute_type, converted, node2, node3};
 use crate::model::layers::precision::{current, scope};
 use candle_core::{Result, Tensor, bail};
@@ -79,11 +79,11 @@ pub fn linear_as(
 pub fn column_sums(x: &Tensor) -> Result<Tensor> {
     let (rows, d) = x.dims2()?;
     let blocks = row_blocks(rows);
-    let mut parts = Value::new((blocks, d), super::launch::computed_in(x.dtype()), x.device())?;
+    let mut parts = Value::new((blocks, d), computed_in(x.dtype()), x.device())?;
     launch(
         x.device(),
         ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
-        Work::Items(blocks * d),
+        Work::Items(blocks * packs(d, computed_in(x.dtype()))),
         &mut [
             Arg::In(x),
             Arg::Out(&mut parts),

@@ -233,7 +233,7 @@ fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
     launch(
         x.device(),
         ("elementwise", &kernel),
-        Work::Items(n),
+        Work::Elements(n),
         &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
         &[],
     )?;

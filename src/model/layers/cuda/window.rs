@@ -1,6 +1,6 @@
 //! Windows of a channels-last map.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
 use super::node::{node1, node2};
 use candle_core::{Result, Tensor, bail};
 
@@ -42,7 +42,13 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("cut_windows_{}", tag(map.dtype())?);
-        launch(map.device(), ("window", &name), Work::Items(count * c), &mut args, &[])?;
+        launch(
+            map.device(),
+            ("window", &name),
+            Work::Items(count * packs(c, map.dtype())),
+            &mut args,
+            &[],
+        )?;
         Ok(y)
     }
 
@@ -62,7 +68,7 @@ impl Grid {
         launch(
             windows.device(),
             ("window", &name),
-            Work::Items(count * c),
+            Work::Items(count * packs(c, windows.dtype())),
             &mut args,
             &[],
         )?;
