@@ -37,6 +37,17 @@ impl Stream {
         }
     }
 
+    /// The same stream from its `block`-th four 32-bit values on.
+    ///
+    /// # Panics
+    /// Where the stream has no such block.
+    pub fn at_block(&self, block: usize) -> Self {
+        let mut s = self.clone();
+        s.counter[0] = u32::try_from(block).expect("a stream holds 2^34 numbers");
+        s.used = 4;
+        s
+    }
+
     /// Uniform over all 32-bit values.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {

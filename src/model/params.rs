@@ -9,6 +9,7 @@ use crate::rng::{Purpose, Stream};
 use crate::study::protocol::GreyStem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -258,12 +259,24 @@ impl Builder {
 fn draw(seed: u64, name: &str, n: usize, init: Init) -> Vec<f32> {
     let h = Sha256::digest(name.as_bytes());
     let word = |i: usize| u32::from_le_bytes([h[i], h[i + 1], h[i + 2], h[i + 3]]);
-    let mut s = Stream::new(seed, Purpose::Init, word(0), word(4));
+    let s = Stream::new(seed, Purpose::Init, word(0), word(4));
     match init {
         Init::Const(c) => vec![c; n],
-        Init::Uniform(b) => (0..n).map(|_| s.uniform_in(-1.0, 1.0) as f32 * b).collect(),
-        Init::Normal { std } => (0..n).map(|_| s.normal() as f32 * std).collect(),
+        Init::Uniform(b) => spread(&s, n, 2, |s| s.uniform_in(-1.0, 1.0) as f32 * b),
+        Init::Normal { std } => spread(&s, n, 1, |s| s.normal() as f32 * std),
     }
+}
+
+/// `n` values of `f` in the order of the stream, by all threads; a block of the stream is `per_block` of them.
+fn spread(s: &Stream, n: usize, per_block: usize, f: impl Fn(&mut Stream) -> f32 + Sync) -> Vec<f32> {
+    const PIECE: usize = 1 << 14;
+    let mut values = vec![0.0; n];
+    let pieces = values.par_chunks_mut(PIECE).enumerate();
+    pieces.for_each(|(i, piece)| {
+        let mut s = s.at_block(i * PIECE / per_block);
+        piece.fill_with(|| f(&mut s));
+    });
+    values
 }
 
 /// Complains that a name occurs where it must not; used by checkpoint readers.
@@ -275,4 +288,23 @@ pub(super) fn bad_tensor(at: &str, expected: impl Into<String>, found: impl Into
         "Use the published file named in data-manifests/weights; a renamed or converted file needs its own name map.",
     )
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_draw_what_one_would() {
+        let n = (1 << 15) + 5;
+        for (per_block, f) in [
+            (1, Stream::normal as fn(&mut Stream) -> f64),
+            (2, |s: &mut Stream| s.uniform_in(-1.0, 1.0)),
+        ] {
+            let s = Stream::new(3, Purpose::Init, 5, 7);
+            let mut alone = s.clone();
+            let expected: Vec<f32> = (0..n).map(|_| f(&mut alone) as f32).collect();
+            assert_eq!(spread(&s, n, per_block, |s| f(s) as f32), expected);
+        }
+    }
 }
