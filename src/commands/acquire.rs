@@ -4,12 +4,14 @@ use super::fetch::code;
 use super::inputs::verify;
 use super::meter::Meters;
 use super::{Context, ui};
+use crate::data::registry;
 use crate::error::BadInput;
 use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
 use crate::manifest::{
     Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
 };
+use crate::study::Protocol;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -403,7 +405,7 @@ fn assemble(
     drop(meter);
     let root = staging.root();
     let check = || -> Result<()> {
-        super::data::read_labels_in(&m.set, &root)?;
+        read_labels_in(&m.set, &root)?;
         let bad: Vec<String> = check_labels(m, &root)
             .iter()
             .filter(|l| !l.ok())
@@ -445,4 +447,22 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
         r.list.display()
     ));
     Ok(r.root.to_string())
+}
+
+/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
+/// set lies there (APTOS 2019 has two).
+pub(super) fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
+    let source = registry::find(set)?;
+    let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
+    let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
+    let other_copy = !all_there(&faithful) && all_there(&corrected);
+    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
+    eprintln!(
+        "{set}: {} images; train {}, val {}, test {}",
+        d.samples.len(),
+        d.train.len(),
+        d.val.len(),
+        d.test.len()
+    );
+    Ok(())
 }

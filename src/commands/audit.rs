@@ -1,7 +1,7 @@
 //! `medft data audit`: what a data set is made of, what its parts share, what is in it twice.
 
 use super::ui::{Unit, bar};
-use super::{Context, INCOMPLETE, OK, report};
+use super::{Context, INCOMPLETE, OK, report_place};
 use crate::cli::{AuditArgs, StudyArgs};
 use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, leaks, registry};
@@ -42,7 +42,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     }
     let protocol = a.preset.protocol();
     let dir = data_dir(c, a.phantom);
-    let templates = report::templates();
+    let templates = report_place::templates();
     let (mut audits, mut pages) = (Vec::new(), Vec::new());
     for set in &a.sets {
         let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
@@ -81,7 +81,7 @@ pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) ->
             Err(e) => absent.push((study.table(set, &protocol), format!("{e:#}"))),
         }
     }
-    let templates = report::templates();
+    let templates = report_place::templates();
     let page = DataPage {
         title: &format!("The data of: {}", study.title),
         sets: &audits,

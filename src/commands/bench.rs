@@ -2,6 +2,7 @@
 
 use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
+use super::usage::{cpu_seconds, peak_rss};
 use super::{Context, OK};
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
@@ -191,20 +192,6 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     })
 }
 
-/// Processor time of this process so far, user and system, all threads.
-#[cfg(unix)]
-pub fn cpu_seconds() -> Option<f64> {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call only writes the struct it is given.
-    let code = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut t) };
-    (code == 0).then_some(t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9)
-}
-
-#[cfg(not(unix))]
-pub fn cpu_seconds() -> Option<f64> {
-    None
-}
-
 /// Decoding or augmenting images on one thread.
 fn images(a: &BenchArgs) -> Result<Report> {
     let mut m = bench_files::images(a)?;
@@ -240,12 +227,4 @@ fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
         );
     }
     Ok(OK)
-}
-
-/// The largest memory this process has had, in bytes.
-fn peak_rss() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|l| l.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

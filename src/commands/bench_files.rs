@@ -1,6 +1,6 @@
 //! What `medft bench` does with files: the image path of one core, batches for training, and how hashing grows with threads.
 
-use super::bench::cpu_seconds;
+use super::usage::cpu_seconds;
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
 use crate::data::loader::{BatchesOnto, Images, Mode, Options};

@@ -164,26 +164,8 @@ fn read_labels(c: &Context, set: &str) -> Result<()> {
     let source = registry::find(set)?;
     let root = c.global.data_dir.join(source.info(&Protocol::faithful()).folder);
     if root.is_dir() {
-        read_labels_in(set, &root)?;
+        super::acquire::read_labels_in(set, &root)?;
     }
-    Ok(())
-}
-
-/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
-/// set lies there (APTOS 2019 has two).
-pub(super) fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
-    let source = registry::find(set)?;
-    let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
-    let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
-    let other_copy = !all_there(&faithful) && all_there(&corrected);
-    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
-    eprintln!(
-        "{set}: {} images; train {}, val {}, test {}",
-        d.samples.len(),
-        d.train.len(),
-        d.val.len(),
-        d.test.len()
-    );
     Ok(())
 }
 

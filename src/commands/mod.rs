@@ -15,11 +15,13 @@ mod meter;
 mod notes;
 mod plan;
 mod report;
+mod report_place;
 mod reproduce;
 mod run;
 mod schedule;
 mod study_audit;
 mod ui;
+mod usage;
 mod verify_results;
 mod weights;
 

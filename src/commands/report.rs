@@ -1,6 +1,7 @@
 //! `medft report` and `medft compare`: from records to tables, figure and verdicts.
 
 use super::plan::{Entry, Plan, State};
+use super::report_place::{folder, maker, templates};
 use super::{Context, INCOMPLETE, OK, notes, study_audit};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
@@ -15,7 +16,7 @@ use crate::study::protocol::Preset;
 use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
 use anyhow::Result;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
@@ -44,11 +45,6 @@ pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
         );
     }
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
-}
-
-/// Where the report of a study lies.
-pub fn folder(c: &Context, study: &Study) -> PathBuf {
-    c.global.reports_dir.join(&study.name)
 }
 
 /// Renders `reports/<study>/`, unless what lies there is what would be written.
@@ -117,34 +113,6 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
         }
     }
     Ok(fsio::sha256_hex(text.as_bytes()))
-}
-
-/// What pages are made with: this binary and the templates.
-///
-/// # Errors
-/// When a template cannot be read.
-pub fn maker() -> Result<String> {
-    use std::fmt::Write as _;
-    let mut text = format!("{} {:?}\n", env!("CARGO_PKG_VERSION"), option_env!("MEDFT_COMMIT"));
-    // Two builds of one commit with uncommitted changes differ in size or time.
-    if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
-        let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
-    }
-    if let Some(folder) = templates() {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
-            .map(|e| Ok(e?.path()))
-            .collect::<Result<_>>()?;
-        files.sort();
-        for f in files.iter().filter(|f| f.extension().is_some_and(|e| e == "tera")) {
-            let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);
-        }
-    }
-    Ok(text)
-}
-
-/// The folder of templates that replace the built-in ones, where there is one.
-pub fn templates() -> Option<PathBuf> {
-    Some(PathBuf::from("templates")).filter(|t| t.is_dir())
 }
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the

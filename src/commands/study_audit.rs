@@ -5,7 +5,7 @@
 
 use super::audit::{Depth, write_study};
 use super::plan::Plan;
-use super::{Context, report};
+use super::{Context, report_place};
 use crate::data::registry;
 use crate::fsio;
 use anyhow::Result;
@@ -31,7 +31,7 @@ struct Seal {
 ///
 /// A page that cannot be written is said on stderr and leaves the report without this section.
 pub fn ensure(c: &Context, plan: &Plan, only: &[String]) {
-    let folder = report::folder(c, &plan.study);
+    let folder = report_place::folder(c, &plan.study);
     if !only.is_empty() && folder.join(format!("{STEM}.md")).is_file() {
         return;
     }
@@ -85,7 +85,7 @@ fn verified(plan: &Plan, set: &str) -> Option<String> {
 /// The hash of everything the page is made from, this binary included.
 fn inputs(c: &Context, plan: &Plan) -> Result<String> {
     use std::fmt::Write as _;
-    let mut text = report::maker()?;
+    let mut text = report_place::maker()?;
     let _ = writeln!(text, "{}", plan.study.title);
     for (set, protocol) in plan.study.tables() {
         let source = registry::find(set)?;
