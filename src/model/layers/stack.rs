@@ -6,7 +6,7 @@
 
 use super::cuda::{self, Tape};
 use super::gradients::put_aside;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,7 +52,7 @@ pub(super) fn from_scratch<P: Part + ?Sized>(part: &P, x: &Tensor, dy: &Tensor) 
     }
     match store.get(x.as_tensor()) {
         Some(dx) => Ok(dx.clone()),
-        None => x.as_tensor().zeros_like(),
+        None => bail!("no gradient reaches the input {:?} of a block", x.dims()),
     }
 }
 

@@ -7,38 +7,29 @@ use candle_core::{Result, Tensor};
 
 impl Sizes {
     /// Part `part` of `packed` (B, N, parts, H, d) as (B·H, N, d).
-    pub fn split(self, packed: &Tensor, n: usize, (part, parts): (usize, usize)) -> Result<Tensor> {
-        let count = self.b * self.h * n * self.d;
+    pub fn split(self, packed: &Tensor, n: usize, part: (usize, usize)) -> Result<Tensor> {
         let mut split = Value::new((self.b * self.h, n, self.d), packed.dtype(), packed.device())?;
-        launch(
-            packed.device(),
-            ("elementwise", &format!("split_heads_{}", tag(packed.dtype())?)),
-            Work::Items(count),
-            &mut [
-                Arg::In(packed),
-                Arg::Out(&mut split),
-                Arg::U64(count),
-                Arg::U32(n),
-                Arg::U32(parts),
-                Arg::U32(part),
-                Arg::U32(self.h),
-                Arg::U32(self.d),
-            ],
-            &[],
-        )?;
+        self.move_heads("split", packed, &mut split, n, part)?;
         Ok(split.tensor())
     }
 
-    /// The reverse of [`Self::split`].
-    fn merge(self, split: &Tensor, packed: &mut Value, n: usize, (part, parts): (usize, usize)) -> Result<()> {
+    /// Moves the heads of part `part` out of (`split`) or into (`merge`) a projection of `parts`; `n` rows an image.
+    fn move_heads(
+        self,
+        way: &str,
+        from: &Tensor,
+        to: &mut Value,
+        n: usize,
+        (part, parts): (usize, usize),
+    ) -> Result<()> {
         let count = self.b * self.h * n * self.d;
         launch(
-            split.device(),
-            ("elementwise", &format!("merge_heads_{}", tag(split.dtype())?)),
+            from.device(),
+            ("elementwise", &format!("{way}_heads_{}", tag(from.dtype())?)),
             Work::Items(count),
             &mut [
-                Arg::In(split),
-                Arg::Out(packed),
+                Arg::In(from),
+                Arg::Out(to),
                 Arg::U64(count),
                 Arg::U32(n),
                 Arg::U32(parts),
@@ -53,7 +44,7 @@ impl Sizes {
     /// As (B, N, H·d).
     pub fn merged(self, split: &Tensor, n: usize) -> Result<Value> {
         let mut y = Value::new((self.b, n, self.h * self.d), split.dtype(), split.device())?;
-        self.merge(split, &mut y, n, (0, 1))?;
+        self.move_heads("merge", split, &mut y, n, (0, 1))?;
         Ok(y)
     }
 
@@ -61,7 +52,7 @@ impl Sizes {
     pub fn packed(self, parts: &[Tensor; 3], qkv: &Tensor) -> Result<Value> {
         let mut packed = Value::new(qkv.shape(), qkv.dtype(), qkv.device())?;
         for (i, part) in parts.iter().enumerate() {
-            self.merge(part, &mut packed, self.n, (i, 3))?;
+            self.move_heads("merge", part, &mut packed, self.n, (i, 3))?;
         }
         Ok(packed)
     }
