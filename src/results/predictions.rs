@@ -6,6 +6,7 @@
 use crate::error::BadInput;
 use anyhow::{Result, anyhow, ensure};
 use polars::prelude::*;
+use polars_io::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
