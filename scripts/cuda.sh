@@ -24,7 +24,7 @@ check() {
   eval "$(scripts/cuda-env.sh)"
   out=$(mktemp -d)
   trap 'rm -rf "$out"' EXIT
-  for source in src/model/layers/cuda/kernels/*.cu; do
+  for source in crates/nn/src/cuda/kernels/*.cu; do
     for arch in 80 90; do
       "$NVCC" -cubin -O3 -std=c++17 -arch="sm_$arch" -o "$out/kernel.cubin" "$source"
       echo "$source: sm_$arch, $(stat -c %s "$out/kernel.cubin") bytes"

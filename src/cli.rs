@@ -1,8 +1,8 @@
 //! The words a user types. What they do is in `commands`.
 
 use crate::device::DeviceWord;
-use crate::model::layers::precision::Compute;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use medft_nn::precision::Compute;
 use std::path::PathBuf;
 
 /// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"

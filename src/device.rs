@@ -74,7 +74,7 @@ pub fn gpu(n: usize) -> candle_core::Result<Device> {
     let device = Device::new_cuda_with_stream(n)?;
     #[cfg(feature = "cuda")]
     if let Device::Cuda(d) = &device {
-        crate::model::layers::cuda::prepare(d)?;
+        medft_nn::cuda::prepare(d)?;
     }
     Ok(device)
 }

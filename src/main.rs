@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use medft::cli::Cli;
-use medft::model::layers::memory::{LargePages, keep_memory};
+use medft_nn::memory::{LargePages, keep_memory};
 use std::process::ExitCode;
 
 #[global_allocator]

@@ -1,6 +1,6 @@
 //! The CUDA kernels' own source on the CPU: every op against its CPU form and finite differences, and the parity fixtures.
 //!
-//! A C++ compiler builds the kernels with `tests/cuda_emulator`; where there is none, every test says "skipped". Each launch
+//! A C++ compiler builds the kernels with `crates/nn/tests/emulator`; where there is none, every test says "skipped". Each launch
 //! runs twice, in another order of blocks with another grid and its operands at other addresses, and must give the same bytes;
 //! operands end at guard pages.
 
@@ -18,7 +18,7 @@ mod resume;
 /// Where these tests compute.
 mod compute {
     use candle_core::Device;
-    use medft::model::layers::cuda;
+    use medft_nn::cuda;
 
     /// Whether bf16 is checked too.
     pub const SIXTEEN_BITS: bool = true;

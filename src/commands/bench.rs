@@ -8,14 +8,14 @@ use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
 use crate::error::BadInput;
 use crate::model::Classifier;
-use crate::model::layers::backward;
-use crate::model::layers::precision::scope;
 use crate::rng::{Purpose, Stream};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use crate::train::loss::Target;
 use crate::train::optim::{AdamW, AdamWConfig};
 use anyhow::{Context as _, Result};
 use candle_core::{Device, Tensor};
+use medft_nn::backward;
+use medft_nn::precision::scope;
 use serde::Serialize;
 use std::time::Instant;
 

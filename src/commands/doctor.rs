@@ -9,7 +9,7 @@ pub fn run(c: &Context) -> Result<u8> {
         Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
         Err(e) => e.to_string(),
     };
-    let vector = match crate::model::layers::cpu::vector_level() {
+    let vector = match medft_nn::cpu::vector_level() {
         4 => "AVX-512",
         3 => "AVX2",
         _ => "baseline (slow)",

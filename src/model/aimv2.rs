@@ -2,12 +2,12 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
-use super::layers::{Linear, Part, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
 use super::params::{Builder, Init};
 use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{Linear, Part, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
 pub const HF: &[Rule] = &[

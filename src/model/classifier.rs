@@ -3,7 +3,6 @@
 use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
-use super::layers::to_float;
 use super::params::{Builder, Params};
 use super::registry;
 use super::vit::default_linear;
@@ -11,6 +10,7 @@ use crate::study::protocol::{MhaBody, Readout};
 use crate::study::{Freeze, HeadKind, RunSpec, Scale};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
+use medft_nn::to_float;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -6,13 +6,13 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same, unused};
-use super::layers::{LayerNorm, Stack, linear, patch_embed, to_float};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
 use crate::study::protocol::Dinov2Tokens;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{LayerNorm, Stack, linear, patch_embed, to_float};
 
 const TEXT: &str = "the text encoder";
 

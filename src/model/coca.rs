@@ -7,13 +7,13 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, same, unused};
 use super::clip::{Tower, TowerConfig};
-use super::layers::{LayerNorm, Linear, attention, linear, to_float};
 use super::params::{Builder, Init};
 use super::vit::{Act, layer_norm, same_grid, trunc_linear};
 use crate::study::Scale;
 use crate::study::protocol::CocaTokens;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{LayerNorm, Linear, attention, linear, to_float};
 
 /// open_clip's own names: the whole model, of which `visual.` is used.
 pub const WHOLE: &[Rule] = &[

@@ -2,13 +2,13 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same};
-use super::layers::{LayerNorm, Stack, patch_embed, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
 
 /// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's.
 pub const HF: &[Rule] = &[

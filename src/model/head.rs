@@ -2,12 +2,12 @@
 
 use super::backbone::Observer;
 use super::checkpoint::{Rule, same, unused};
-use super::layers::{LayerNorm, Linear, Stack, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, default_linear, layer_norm, prepend};
 use crate::study::HeadKind;
 use anyhow::Result;
 use candle_core::{Tensor, bail};
+use medft_nn::{LayerNorm, Linear, Stack, resize_table};
 
 /// deit_base_patch16_224 as published: the stem and the ImageNet head are dropped (PROTOCOL 4).
 pub const DEIT: &[Rule] = &[

@@ -2,13 +2,11 @@
 //! channels-last maps, halved in size at three stage changes. PROTOCOL 3.2.
 
 use super::backbone::{Options, Tap};
-use super::layers::{
-    LayerNorm, Linear, Part, Stack, Windows, add, conv2d_tokens, max_pool, resize_table, window_attention,
-};
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
 use candle_core::{Tensor, bail};
+use medft_nn::{LayerNorm, Linear, Part, Stack, Windows, add, conv2d_tokens, max_pool, resize_table, window_attention};
 
 /// Kernel, stride and padding of the stem.
 const STEM: (usize, usize, usize) = (7, 4, 3);

@@ -2,12 +2,12 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
-use super::layers::{LayerNorm, Stack, patch_embed, resize_table};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
 pub const HF: &[Rule] = &[

@@ -10,7 +10,6 @@ pub mod dinov2;
 pub mod facts;
 pub mod head;
 pub mod hiera;
-pub mod layers;
 pub mod mae;
 pub mod mapped;
 pub mod params;

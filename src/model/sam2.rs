@@ -3,12 +3,12 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
 use super::hiera::{self, Hiera};
-use super::layers::{add, linear, to_float, upsample_nearest};
 use super::params::{Builder, Init};
 use crate::error::BadInput;
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{add, linear, to_float, upsample_nearest};
 
 /// Names of `sam2.1_hiera_*.pt` (under key `model`): everything behind the image encoder segments and tracks.
 pub const PT: &[Rule] = &[

@@ -1,11 +1,11 @@
 //! Every backbone × head × freeze mode, in tiny form: which parameters a gradient reaches.
 
 use super::head::Head;
-use super::layers::backward;
 use super::{Classifier, Pretrained, facts, registry};
 use crate::study::protocol::{CocaTokens, Dinov2Tokens};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use candle_core::{Device, Tensor};
+use medft_nn::backward;
 
 /// Parts of the backbone that a head does not read, so that no gradient reaches them, as upstream; by what their names begin
 /// with. The optimiser leaves such parameters alone.

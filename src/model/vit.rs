@@ -1,11 +1,11 @@
 //! The pre-norm transformer block that DINOv2, MAE, DeiT, CLIP and CoCa share, under each one's parameter names.
 
-pub use super::layers::Act;
-use super::layers::{LayerNorm, Linear, Stack, TransformerBlock};
 use super::params::{Builder, Init};
 use crate::error::BadInput;
 use anyhow::Result;
 use candle_core::Tensor;
+pub use medft_nn::Act;
+use medft_nn::{LayerNorm, Linear, Stack, TransformerBlock};
 
 /// The names of a block's parameters in the published checkpoints.
 #[derive(Debug, Clone, Copy)]

@@ -3,15 +3,15 @@
 
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
-use super::layers::{
-    LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
-    precision::wide,
-};
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
+use medft_nn::{
+    LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
+    precision::wide,
+};
 use std::sync::Arc;
 
 /// A weight of a linear layer that some checkpoints store as a 1×1 convolution (out, in, 1, 1).

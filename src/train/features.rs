@@ -266,8 +266,8 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
         // Another device, or other vector instructions, may round the rows otherwise.
         (
             crate::device::name(job.device),
-            crate::model::layers::cpu::vector_level(),
-            format!("{:?}", crate::model::layers::precision::current()),
+            medft_nn::cpu::vector_level(),
+            format!("{:?}", medft_nn::precision::current()),
         ),
         indices,
     ))?;

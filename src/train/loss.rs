@@ -1,9 +1,9 @@
 //! The losses. PROTOCOL 6.5.
 
 use crate::data::{Label, Task};
-use crate::model::layers::cuda;
 use anyhow::{Result, bail};
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
+use medft_nn::loss;
 
 /// Truth of a batch, on the device.
 #[derive(Debug, Clone)]
@@ -45,19 +45,8 @@ impl Target {
     /// Mean cross-entropy, or mean binary cross-entropy with logits over batch × labels; logits (B, outputs) → scalar.
     pub fn loss(&self, logits: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::Classes(y) if cuda::wanted(logits) => cuda::loss::cross_entropy(logits, y),
-            Self::Labels(y) if cuda::wanted(logits) => cuda::loss::bce_with_logits(logits, y),
-            Self::Classes(y) => {
-                let log_z = logits.log_sum_exp(D::Minus1)?;
-                let own = logits.gather(&y.unsqueeze(1)?, 1)?.squeeze(1)?;
-                (log_z - own)?.mean_all()
-            }
-            Self::Labels(y) => {
-                // max(x, 0) − x·y + ln(1 + e^{−|x|}), as torch computes it.
-                let x = logits;
-                let soft = ((x.abs()?.neg()?.exp()? + 1.0)?).log()?;
-                (x.relu()? - (x * y)? + soft)?.mean_all()
-            }
+            Self::Classes(y) => loss::cross_entropy(logits, y),
+            Self::Labels(y) => loss::bce_with_logits(logits, y),
         }
     }
 }

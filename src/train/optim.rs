@@ -1,21 +1,13 @@
 //! AdamW with the authors' parameter groups, and gradient clipping. PROTOCOL 6.1, 6.2.
 //!
-//! The moments lie where their parameter lies, in the order of the parameters, so that a checkpoint can hold them and every sum has
-//! one order. On the CPU they are plain vectors; on CUDA, tensors that one launch updates together with all parameters.
+//! What a step computes is in `medft_nn::optimiser`; here is which parameter is updated at which rate.
 
-use crate::model::layers::Gradients;
-use crate::model::layers::cpu::{Real as _, lane_sum, simd_fn};
-use crate::model::layers::cuda::{self, optimiser};
 use crate::model::params::Params;
-use anyhow::{Result, bail};
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
-use rayon::prelude::*;
+use anyhow::Result;
+use candle_core::{Tensor, Var};
+use medft_nn::Gradients;
+use medft_nn::optimiser::{self, BETA1, BETA2, Moments, Update};
 use std::borrow::Cow;
-use std::sync::Mutex;
-
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPS: f64 = 1e-8;
 
 /// Settings that do not change during a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,13 +29,6 @@ pub struct Slot {
     moments: Moments,
     /// Updates so far; a parameter that gets no gradient is never updated.
     pub updates: u64,
-}
-
-/// The first and the second moment of a parameter, where it lies.
-#[derive(Debug, Clone)]
-enum Moments {
-    Host { m: Vec<f32>, v: Vec<f32> },
-    Device { m: Tensor, v: Tensor },
 }
 
 /// AdamW, β = (0.9, 0.999), ε = 1e-8, decoupled decay on tensors of two or more axes whose name does not end in `.bias`.
@@ -78,7 +63,7 @@ impl AdamW {
                     var: var.clone(),
                     decay: var.rank() >= 2 && !name.ends_with(".bias"),
                     lr_factor: libm::pow(config.layer_decay, (depth + 1 - layer_of(name, depth)) as f64),
-                    moments: Moments::new(var)?,
+                    moments: Moments::zeros(var.as_tensor())?,
                     updates: 0,
                 })
             })
@@ -111,16 +96,7 @@ impl AdamW {
             .iter()
             .map(|s| grads.get(s.var.as_tensor())?.map(|g| g.contiguous()).transpose())
             .collect::<candle_core::Result<_>>()?;
-        let on_device = self.slots.iter().any(|s| matches!(s.moments, Moments::Device { .. }));
-        let squares = if on_device {
-            optimiser::square_sum(&found.iter().flatten().collect::<Vec<_>>())?
-        } else {
-            let norms: Vec<f64> = found
-                .par_iter()
-                .map(|g| g.as_ref().map_or(Ok(0.0), square_sum))
-                .collect::<Result<_>>()?;
-            norms.iter().sum::<f64>()
-        };
+        let squares = optimiser::square_sum(&found.iter().flatten().collect::<Vec<_>>())?;
         // Squares of float32 do not overflow float64: the norm is finite exactly where all gradients are.
         let grad_norm = squares.sqrt() / loss_scale;
         if !grad_norm.is_finite() {
@@ -133,56 +109,14 @@ impl AdamW {
         };
         let scale = clip / loss_scale;
         let wd = self.config.weight_decay;
-        if on_device {
-            self.update_on_device(&found, lr, scale as f32)?;
-            return Ok(StepReport { grad_norm });
-        }
-        self.slots
-            .par_iter_mut()
+        let updates = self
+            .slots
+            .iter_mut()
             .zip(&found)
-            .filter_map(|(s, g)| Some((s, g.as_ref()?)))
-            .try_for_each(|(s, g)| s.update(g, lr, if s.decay { wd } else { 0.0 }, scale))?;
+            .filter_map(|(slot, g)| Some(slot.update(g.as_ref()?, lr, wd)))
+            .collect();
+        optimiser::adamw(updates, scale as f32)?;
         Ok(StepReport { grad_norm })
-    }
-
-    fn update_on_device(&mut self, found: &[Option<Tensor>], lr: f64, scale: f32) -> Result<()> {
-        let wd = self.config.weight_decay;
-        let mut updates = Vec::with_capacity(self.slots.len());
-        for (s, g) in self.slots.iter_mut().zip(found) {
-            let Some(gradient) = g else { continue };
-            let [shrink, step, bias2] = s.factors(lr, if s.decay { wd } else { 0.0 });
-            let Moments::Device { m, v } = &s.moments else {
-                bail!("{}: its moments are on the CPU", s.name)
-            };
-            updates.push(optimiser::Update {
-                parameter: s.var.as_tensor(),
-                gradient,
-                m,
-                v,
-                shrink,
-                step,
-                bias2,
-            });
-        }
-        Ok(optimiser::adamw(&updates, scale)?)
-    }
-}
-
-impl Moments {
-    fn new(var: &Var) -> candle_core::Result<Self> {
-        let n = var.elem_count();
-        Ok(if cuda::wanted(var.as_tensor()) {
-            let zeros = || Tensor::zeros(n, candle_core::DType::F32, var.device());
-            Self::Device {
-                m: zeros()?,
-                v: zeros()?,
-            }
-        } else {
-            Self::Host {
-                m: vec![0.0; n],
-                v: vec![0.0; n],
-            }
-        })
     }
 }
 
@@ -210,36 +144,13 @@ fn layer_of(name: &str, depth: usize) -> usize {
     }
 }
 
-fn square_sum(g: &Tensor) -> Result<f64> {
-    let (s, l) = g.storage_and_layout();
-    let candle_core::Storage::Cpu(c) = &*s else {
-        bail!("the fused optimiser runs on the CPU")
-    };
-    let x = crate::model::layers::cpu::slice::<f32>("gradient norm", c, l)?;
-    // Blocks of 4096 in float64, so that the sum does not depend on the length of a run of additions.
-    Ok(x.chunks(4096)
-        .map(|c| lane_sum(c.len(), |i| f64::of(f64::from(c[i]) * f64::from(c[i]))))
-        .sum())
-}
-
-struct Update<'a> {
-    slot: Mutex<(&'a mut [f32], &'a mut [f32])>,
-    shrink: f32,
-    step: f32,
-    bias2: f32,
-    scale: f32,
-}
-
 impl Slot {
     /// Both moments, on the host.
     ///
     /// # Errors
     /// Where they cannot be read from the device.
     pub fn moments(&self) -> candle_core::Result<[Cow<'_, [f32]>; 2]> {
-        Ok(match &self.moments {
-            Moments::Host { m, v } => [Cow::Borrowed(m), Cow::Borrowed(v)],
-            Moments::Device { m, v } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
-        })
+        self.moments.to_host()
     }
 
     /// Takes up moments from a checkpoint; both have the parameter's size.
@@ -247,16 +158,8 @@ impl Slot {
     /// # Errors
     /// Where they do not fit into the device's memory.
     pub fn set_moments(&mut self, m: Vec<f32>, v: Vec<f32>, updates: u64) -> candle_core::Result<()> {
-        let (n, device) = (m.len(), self.var.device());
         self.updates = updates;
-        self.moments = match self.moments {
-            Moments::Host { .. } => Moments::Host { m, v },
-            Moments::Device { .. } => Moments::Device {
-                m: Tensor::from_vec(m, n, device)?,
-                v: Tensor::from_vec(v, n, device)?,
-            },
-        };
-        Ok(())
+        self.moments.set(m, v)
     }
 
     /// Values of the parameter.
@@ -269,66 +172,20 @@ impl Slot {
         self.len() == 0
     }
 
-    /// Counts an update; returns its shrinking of the parameter, its step and √(1 − β₂ᵗ).
-    fn factors(&mut self, lr: f64, weight_decay: f64) -> [f32; 3] {
+    /// Counts an update and says what it does.
+    fn update<'a>(&'a mut self, gradient: &'a Tensor, lr: f64, weight_decay: f64) -> Update<'a> {
         self.updates += 1;
         let lr = lr * self.lr_factor;
+        let weight_decay = if self.decay { weight_decay } else { 0.0 };
         let t = self.updates as f64;
-        [
-            (1.0 - lr * weight_decay) as f32,
-            (lr / (1.0 - libm::pow(BETA1, t))) as f32,
-            (1.0 - libm::pow(BETA2, t)).sqrt() as f32,
-        ]
-    }
-
-    fn update(&mut self, g: &Tensor, lr: f64, weight_decay: f64, scale: f64) -> Result<()> {
-        let [shrink, step, bias2] = self.factors(lr, weight_decay);
-        let Moments::Host { m, v } = &mut self.moments else {
-            bail!("{}: its moments are not on the CPU", self.name)
-        };
-        let op = Update {
-            slot: Mutex::new((m, v)),
-            shrink,
-            step,
-            bias2,
-            scale: scale as f32,
-        };
-        self.var.as_tensor().inplace_op2(g, &op)?;
-        Ok(())
-    }
-}
-
-simd_fn! {
-    fn adamw<T>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], k: [T; 4]) {
-        let [shrink, step, bias2, scale] = k;
-        let (b1, b2, eps) = (T::of(1.0 - BETA1), T::of(1.0 - BETA2), T::of(EPS));
-        let c2 = T::of(BETA2);
-        for i in 0..p.len().min(g.len()).min(m.len()).min(v.len()) {
-            let d = g[i] * scale;
-            m[i] += (d - m[i]) * b1;
-            v[i] = v[i] * c2 + d * d * b2;
-            p[i] = p[i] * shrink - step * (m[i] / (v[i].sqrt_() / bias2 + eps));
+        Update {
+            parameter: self.var.as_tensor(),
+            gradient,
+            moments: &mut self.moments,
+            shrink: (1.0 - lr * weight_decay) as f32,
+            step: (lr / (1.0 - libm::pow(BETA1, t))) as f32,
+            bias2: (1.0 - libm::pow(BETA2, t)).sqrt() as f32,
         }
-    }
-}
-
-impl InplaceOp2 for Update<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, p: &mut CpuStorage, pl: &Layout, g: &CpuStorage, gl: &Layout) -> candle_core::Result<()> {
-        let g = crate::model::layers::cpu::slice::<f32>("adamw", g, gl)?;
-        let Some((a, b)) = pl.contiguous_offsets() else {
-            candle_core::bail!("adamw: the parameter must be contiguous")
-        };
-        let CpuStorage::F32(p) = p else {
-            candle_core::bail!("adamw: parameters are float32")
-        };
-        let mut slot = self.slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (m, v) = &mut *slot;
-        adamw(&mut p[a..b], g, m, v, [self.shrink, self.step, self.bias2, self.scale]);
-        Ok(())
     }
 }
 

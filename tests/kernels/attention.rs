@@ -3,8 +3,8 @@
 use super::ops::{both, moved, random, values};
 use crate::compute::kernels;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use medft::model::layers::precision::{Compute, scope};
-use medft::model::layers::*;
+use medft_nn::precision::{Compute, scope};
+use medft_nn::*;
 
 const TYPES: [(Compute, DType); 2] = [(Compute::Bfloat16, DType::BF16), (Compute::Float16, DType::F16)];
 

@@ -1,6 +1,6 @@
 //! Builds the kernels for the CPU and runs launches on guarded copies of their operands.
 
-use medft::model::layers::cuda::{Executor, Launch, Word};
+use medft_nn::cuda::{Executor, Launch, Word};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,13 +40,13 @@ fn compiler() -> Option<String> {
 
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all: Vec<PathBuf> = std::fs::read_dir(root.join("src/model/layers/cuda/kernels"))
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root.join("crates/nn/src/cuda/kernels"))
         .unwrap()
         .map(|e| e.unwrap().path())
         .filter(|p| p.extension().is_some_and(|e| e == "cu"))
         .collect();
     all.sort();
-    all.push(root.join("tests/cuda_emulator/emulator.cpp"));
+    all.push(root.join("crates/nn/tests/emulator/emulator.cpp"));
     all
 }
 
@@ -71,9 +71,9 @@ impl Emulator {
                     "-c",
                 ])
                 .arg("-I")
-                .arg(root.join("tests/cuda_emulator"))
+                .arg(root.join("crates/nn/tests/emulator"))
                 .arg("-I")
-                .arg(root.join("src/model/layers/cuda/kernels"))
+                .arg(root.join("crates/nn/src/cuda/kernels"))
                 .arg(&source)
                 .arg("-o")
                 .arg(&object)

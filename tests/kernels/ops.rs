@@ -2,9 +2,9 @@
 
 use crate::compute::kernels;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use medft::model::layers::precision::{Compute, scope};
-use medft::model::layers::*;
 use medft::rng::{Purpose, Stream};
+use medft_nn::precision::{Compute, scope};
+use medft_nn::*;
 
 pub fn random(dims: &[usize], key: u32) -> Tensor {
     let mut s = Stream::new(11, Purpose::Test, key, 0);
@@ -635,7 +635,7 @@ fn optimisers_agree() {
 /// A step of AdamW by hand, at every address that a float can have.
 #[test]
 fn optimiser_steps_of_tensors_that_begin_anywhere() {
-    use medft::model::layers::cuda::optimiser::{Update, adamw, square_sum};
+    use medft_nn::cuda::optimiser::{Update, adamw, square_sum};
     let n = 5001;
     let values32 = |key| random(&[n], key).abs().unwrap().to_dtype(DType::F32).unwrap();
     let given: Vec<Tensor> = (0..4).map(values32).collect();

@@ -4,13 +4,13 @@ use crate::compute::{device, ready};
 use candle_core::{DType, Tensor};
 use medft::data::{Label, Task};
 use medft::model::Classifier;
-use medft::model::layers::backward;
-use medft::model::layers::precision::{Compute, scope};
 use medft::rng::{Purpose, Stream};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use medft::train::loss::Target;
 use medft::train::optim::{AdamW, AdamWConfig};
 use medft::train::state::{self, Position};
+use medft_nn::backward;
+use medft_nn::precision::{Compute, scope};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -86,7 +86,7 @@ fn dinov2_published_position_table() {
     for (key, o) in [("hub.out", offset), ("hf.out", 0.0)] {
         let step = 1.0 / ((g as f64 + o) / m as f64);
         let patches = table.narrow(1, 1, m * m).unwrap();
-        let got = medft::model::layers::resize_table(&patches, (m, m), (g, g), (step, step)).unwrap();
+        let got = medft_nn::resize_table(&patches, (m, m), (g, g), (step, step)).unwrap();
         let want = t[key].narrow(1, 1, g * g).unwrap();
         close(key, &got, &want, OUTPUT, &mut worst.output);
     }

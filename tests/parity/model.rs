@@ -4,9 +4,9 @@ use super::common::{fixtures, json};
 use candle_core::{Tensor, Var};
 use medft::model::backbone::{Backbone, Features};
 use medft::model::checkpoint::{Checkpoint, Rule};
-use medft::model::layers::precision::{Compute, scope};
-pub use medft::model::layers::{Gradients, backward};
 use medft::model::params::{Builder, Params};
+use medft_nn::precision::{Compute, scope};
+pub use medft_nn::{Gradients, backward};
 use std::collections::BTreeMap;
 
 /// Bounds of the fixtures: relative to the tensor's maximum.

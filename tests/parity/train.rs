@@ -6,13 +6,13 @@ use candle_core::{DType, Tensor};
 use medft::data::{Label, Task};
 use medft::model::backbone::{Backbone, Options};
 use medft::model::head::MhaHead;
-use medft::model::layers::{Linear, backward};
 use medft::model::vit::default_linear;
 use medft::study::Protocol;
 use medft::study::protocol::Warmup;
 use medft::train::loss::Target;
 use medft::train::optim::{AdamW, AdamWConfig};
 use medft::train::schedule::Schedule;
+use medft_nn::{Linear, backward};
 use serde_json::Value;
 
 enum Net {

@@ -5,11 +5,11 @@ use candle_core::{Tensor, Var};
 use medft::model::Backbone;
 use medft::model::backbone::Options;
 use medft::model::checkpoint::Checkpoint;
-use medft::model::layers::precision::{Compute, scope};
-use medft::model::layers::{Orders, SelectiveScan, cross_merge, cross_scan};
 use medft::model::params::Builder;
 use medft::model::vmamba::{Config, VSSM, Vmamba};
 use medft::study::Protocol;
+use medft_nn::precision::{Compute, scope};
+use medft_nn::{Orders, SelectiveScan, cross_merge, cross_scan};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -5,7 +5,6 @@ use crate::data::Label;
 use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
-use crate::model::layers::precision::scope;
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::ValidationSet;
 use crate::train::evaluate::{Rule, metrics};
@@ -14,6 +13,7 @@ use crate::train::loss::Target;
 use crate::train::{EpochStats, Fitted, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
+use medft_nn::precision::scope;
 use std::time::Instant;
 
 impl Fit<'_> {

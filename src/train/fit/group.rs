@@ -3,12 +3,12 @@
 use super::{Fit, Tables, compute};
 use crate::data::loader::Mode;
 use crate::model::Classifier;
-use crate::model::layers::precision::{Compute, scope};
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::Augment;
 use crate::study::{Freeze, RunSpec};
 use crate::train::{Job, Outcome, Progress, features, stop_requested};
 use anyhow::{Result, bail, ensure};
+use medft_nn::precision::{Compute, scope};
 use std::time::Instant;
 
 /// Runs that are trained side by side: one, or the heads of one frozen backbone, which is then run once an image.

@@ -1,0 +1,336 @@
+//! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
+
+use super::launch::{Arg, Value, Work, computed_in, launch, tag};
+use super::node::converted;
+use crate::cpu::{self, Mat, Real};
+use crate::precision::{Compute, current};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
+
+/// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    pub rows: usize,
+    pub columns: usize,
+    pub leading: usize,
+    pub transposed: bool,
+    /// Elements from one matrix of the batch to the next.
+    pub step: usize,
+}
+
+impl Matrix {
+    /// The transpose of the last two axes of `l`: where these lie row after row, that is how BLAS reads them.
+    fn transpose_of(l: &Layout) -> Result<Self> {
+        let (dims, strides) = (l.dims(), l.stride());
+        let r = dims.len() - 2;
+        let (rows, columns, major, minor) = (dims[r], dims[r + 1], strides[r], strides[r + 1]);
+        let Some(step) = step(&dims[..r], &strides[..r]) else {
+            bail!("a product's leading axes must be one, its layout is {l:?}")
+        };
+        if (minor == 1 || columns == 1) && (major >= columns || rows == 1) {
+            Ok(Self {
+                rows: columns,
+                columns: rows,
+                leading: if rows == 1 { columns } else { major },
+                transposed: false,
+                step,
+            })
+        } else if (major == 1 || rows == 1) && (minor >= rows || columns == 1) {
+            Ok(Self {
+                rows,
+                columns,
+                leading: if columns == 1 { rows } else { minor },
+                transposed: true,
+                step,
+            })
+        } else {
+            bail!("a product's operand must be a matrix or its transpose, its layout is {l:?}")
+        }
+    }
+
+    /// Elements from the first of a batch to the end of the last.
+    pub fn extent(&self, batch: usize) -> usize {
+        (batch - 1) * self.step + (self.columns - 1) * self.leading + self.rows
+    }
+}
+
+/// The stride of these axes taken as one; 0 where there is but one matrix.
+fn step(dims: &[usize], strides: &[usize]) -> Option<usize> {
+    let mut axes = dims.iter().zip(strides).rev().filter(|(d, _)| **d != 1);
+    let Some((&d, &first)) = axes.next() else {
+        return Some(0);
+    };
+    let mut next = first * d;
+    for (&d, &s) in axes {
+        if s != next {
+            return None;
+        }
+        next = s * d;
+    }
+    Some(first)
+}
+
+/// `batch` products D = A · B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Product {
+    pub a: Matrix,
+    pub b: Matrix,
+    pub d: Matrix,
+    pub batch: usize,
+}
+
+impl Product {
+    /// `x · y` by rows, which is yᵀ · xᵀ by columns: A is `y`, B is `x`.
+    fn new(x: &Layout, y: &Layout) -> Result<Self> {
+        let (xd, yd) = (x.dims(), y.dims());
+        let rank = xd.len();
+        if rank < 2 || yd.len() != rank || xd[rank - 1] != yd[rank - 2] || xd[..rank - 2] != yd[..rank - 2] {
+            bail!("product of {xd:?} and {yd:?}");
+        }
+        if xd.contains(&0) || yd.contains(&0) {
+            bail!("an empty product, of {xd:?} and {yd:?}");
+        }
+        let (m, n) = (xd[rank - 2], yd[rank - 1]);
+        Ok(Self {
+            a: Matrix::transpose_of(y)?,
+            b: Matrix::transpose_of(x)?,
+            d: Matrix {
+                rows: n,
+                columns: m,
+                leading: n,
+                transposed: false,
+                step: m * n,
+            },
+            batch: xd[..rank - 2].iter().product(),
+        })
+    }
+
+    /// The length of the sums.
+    fn depth(&self) -> usize {
+        if self.a.transposed { self.a.rows } else { self.a.columns }
+    }
+
+    /// The same on the CPU, of the elements of A and B.
+    fn multiply<T: Real>(&self, a: &[T], b: &[T]) -> Result<Vec<T>> {
+        if a.len() < self.a.extent(self.batch) || b.len() < self.b.extent(self.batch) {
+            bail!("{self:?} leaves its operands");
+        }
+        let mut d = vec![T::default(); self.d.extent(self.batch)];
+        for i in 0..self.batch {
+            // As cpu::gemm has them: by rows, so transposed once more.
+            let by_rows = |m: &Matrix, of: &[T]| {
+                let by_columns = Mat::new(of[i * m.step..].as_ptr(), m.leading, 1);
+                if m.transposed { by_columns.t() } else { by_columns }
+            };
+            let (x, y) = (by_rows(&self.b, b), by_rows(&self.a, a));
+            let to = d[i * self.d.step..].as_mut_ptr();
+            let sizes = (self.d.columns, self.d.rows, self.depth());
+            // SAFETY: the operands' extents were checked above, and the result's buffer has its extent.
+            unsafe { cpu::gemm(sizes, to, self.d.leading, x, y, T::of(1.0), false, true) };
+        }
+        Ok(d)
+    }
+}
+
+/// float32 as the tensor cores read it in TF32: 10 bits of fraction.
+fn tf32(x: f32) -> f32 {
+    let bits = x.to_bits();
+    if x.is_finite() {
+        f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff)
+    } else {
+        x
+    }
+}
+
+impl Value {
+    /// `x · y`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
+    /// where `float`; sums are float32 (float64 of float64) in any case.
+    pub fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
+        Self::product_and_bias(x, y, None, float)
+    }
+
+    /// `x · y + bias`, the bias along the last axis, rounded to the result's type once; the bias is first cast to that type.
+    pub fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
+        let p = Product::new(x.layout(), y.layout())?;
+        if x.dtype() != y.dtype() {
+            bail!("a product of {:?} and {:?}", x.dtype(), y.dtype());
+        }
+        let dtype = if float { computed_in(x.dtype()) } else { x.dtype() };
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = p.d.rows;
+        }
+        let Some(bias) = bias else {
+            return Self::multiplied(&p, x, y, None, dtype, shape);
+        };
+        if bias.dims() != [p.d.rows] {
+            bail!(
+                "product of {:?} and {:?} with bias {:?}",
+                x.dims(),
+                y.dims(),
+                bias.dims()
+            );
+        }
+        let bias = converted(bias, dtype)?;
+        // cuBLASLt has been seen to refuse biases of products with a side of length 1.
+        if x.device().is_cuda() && p.d.rows > 1 && p.d.columns > 1 && p.depth() > 1 {
+            return Self::multiplied(&p, x, y, Some(&bias), dtype, shape);
+        }
+        let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
+        let mut z = Self::new(sums.shape(), dtype, x.device())?;
+        launch(
+            x.device(),
+            ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
+            Work::Items(sums.elem_count()),
+            &mut [
+                Arg::In(&sums),
+                Arg::In(&bias),
+                Arg::Out(&mut z),
+                Arg::U64(sums.elem_count()),
+                Arg::U32(p.d.rows),
+            ],
+            &[],
+        )?;
+        Ok(z)
+    }
+
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+    fn multiplied(
+        p: &Product,
+        x: &Tensor,
+        y: &Tensor,
+        bias: Option<&Tensor>,
+        dtype: DType,
+        shape: Vec<usize>,
+    ) -> Result<Self> {
+        let half = matches!(x.dtype(), DType::BF16 | DType::F16);
+        if half && x.device().is_cpu() {
+            // Products of 16-bit values are exact in float32, and sums are float32 as on the device.
+            let z = Self::product(&x.to_dtype(DType::F32)?, &y.to_dtype(DType::F32)?, true)?;
+            return Self::copy_of(&converted(&z.tensor(), dtype)?);
+        }
+        let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
+        let (ox, oy) = (lx.start_offset(), ly.start_offset());
+        let storage = match (&*sx, &*sy) {
+            (Storage::Cpu(CpuStorage::F32(x)), Storage::Cpu(CpuStorage::F32(y))) => {
+                Storage::Cpu(CpuStorage::F32(if current() == Compute::Tf32 {
+                    let rounded = |v: &[f32]| v.iter().map(|&v| tf32(v)).collect::<Vec<_>>();
+                    p.multiply(&rounded(&y[oy..]), &rounded(&x[ox..]))?
+                } else {
+                    p.multiply(&y[oy..], &x[ox..])?
+                }))
+            }
+            (Storage::Cpu(CpuStorage::F64(x)), Storage::Cpu(CpuStorage::F64(y))) => {
+                Storage::Cpu(CpuStorage::F64(p.multiply(&y[oy..], &x[ox..])?))
+            }
+            #[cfg(feature = "cuda")]
+            (Storage::Cuda(x), Storage::Cuda(y)) => {
+                let bias = match bias {
+                    Some(b) => {
+                        let (s, l) = b.storage_and_layout();
+                        Some(super::launch::address(&s, l)?.0)
+                    }
+                    None => None,
+                };
+                Storage::Cuda(super::lt::multiply(p, (y, oy), (x, ox), bias, dtype)?)
+            }
+            _ => bail!("a product of operands on different devices, or of a type without products"),
+        };
+        Ok(Self {
+            storage,
+            shape: Shape::from(shape),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Sums in float64 by indices alone, of any layout.
+    fn by_indices(x: &Tensor, y: &Tensor) -> Vec<f64> {
+        let to = |t: &Tensor| t.contiguous().unwrap().to_vec3::<f64>().unwrap();
+        let (x, y) = (to(x), to(y));
+        let mut z = Vec::new();
+        for (x, y) in x.iter().zip(&y) {
+            for row in x {
+                for j in 0..y[0].len() {
+                    z.push(row.iter().zip(y).map(|(v, y)| v * y[j]).sum());
+                }
+            }
+        }
+        z
+    }
+
+    /// (b, rows, columns) of whole numbers, so that sums are exact, in every way a tensor may lie that is not refused.
+    fn operands(b: usize, rows: usize, columns: usize) -> Vec<Tensor> {
+        let make = |b: usize, rows: usize, columns: usize| {
+            let v: Vec<f64> = (0..b * rows * columns).map(|i| (i * 7 % 19) as f64 - 9.0).collect();
+            Tensor::from_vec(v, (b, rows, columns), &Device::Cpu).unwrap()
+        };
+        let narrow = |t: Tensor, axis: usize, n: usize| t.narrow(axis, 2, n).unwrap();
+        vec![
+            make(b, rows, columns),
+            make(b, columns, rows).transpose(1, 2).unwrap(),
+            // Rows, columns and matrices of a larger tensor.
+            narrow(make(b, rows, columns + 5), 2, columns),
+            narrow(make(b, columns, rows + 3), 2, rows).transpose(1, 2).unwrap(),
+            narrow(make(b, rows + 3, columns), 1, rows),
+            narrow(make(b + 2, rows, columns), 0, b),
+            // Heads inside rows, and one matrix for the whole batch.
+            make(rows, b, columns).transpose(0, 1).unwrap(),
+            make(1, rows, columns).broadcast_as((b, rows, columns)).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn products_of_all_layouts() {
+        for (b, m, n, k) in [
+            (1, 3, 5, 4),
+            (3, 4, 2, 6),
+            (2, 1, 4, 3),
+            (2, 4, 1, 3),
+            (2, 3, 4, 1),
+            (1, 1, 1, 1),
+        ] {
+            for x in &operands(b, m, k) {
+                for y in &operands(b, k, n) {
+                    let z = Value::product(x, y, false).unwrap();
+                    assert_eq!(z.dims(), [b, m, n]);
+                    let z: Vec<f64> = z.tensor().flatten_all().unwrap().to_vec1().unwrap();
+                    assert_eq!(z, by_indices(x, y), "{:?} and {:?}", x.layout(), y.layout());
+                }
+            }
+        }
+    }
+
+    /// What lies in every other element, and leading axes that are not one, are refused rather than read wrongly.
+    #[test]
+    fn other_layouts_are_refused() {
+        let t = Tensor::zeros((4, 3, 6, 2), DType::F64, &Device::Cpu).unwrap();
+        let every_other = t.narrow(3, 0, 1).unwrap().squeeze(3).unwrap();
+        let y = Tensor::zeros((4, 6, 2), DType::F64, &Device::Cpu).unwrap();
+        assert!(Value::product(&every_other, &y, false).is_err());
+        let swapped = t.transpose(0, 1).unwrap();
+        let y = Tensor::zeros((3, 4, 2, 5), DType::F64, &Device::Cpu).unwrap();
+        assert!(Value::product(&swapped, &y, false).is_err());
+        assert!(Value::product(&swapped.contiguous().unwrap(), &y, false).is_ok());
+    }
+
+    #[test]
+    fn tf32_keeps_ten_bits() {
+        for (x, y) in [
+            (1.0, 1.0),
+            (1.0 + 2f32.powi(-10), 1.0 + 2f32.powi(-10)),
+            // Half a step goes to the even neighbour, more than half up.
+            (1.0 + 2f32.powi(-11), 1.0),
+            (1.0 + 3.0 * 2f32.powi(-11), 1.0 + 2f32.powi(-9)),
+            (-1.0 - 2f32.powi(-11) - 2f32.powi(-20), -1.0 - 2f32.powi(-10)),
+            (f32::INFINITY, f32::INFINITY),
+            (0.0, 0.0),
+        ] {
+            assert_eq!(tf32(x), y, "{x}");
+        }
+        assert!(tf32(f32::NAN).is_nan());
+    }
+}

@@ -1,0 +1,183 @@
+//! A tape of the kernels' ops, run backwards by us instead of candle: gradients are not added to zeros first, and what a step
+//! kept is let go when the gradient has passed it.
+//!
+//! Results on a tape are variables to candle, so that an op of candle's own on one of them starts a graph there. Where such a
+//! graph ends in an op of ours again, or in the result, it becomes a step too: no gradient is lost, whatever is mixed.
+
+use super::node::seeded;
+use crate::gradients::put_aside;
+use candle_core::{Result, Tensor, TensorId, Var, bail};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// The backward pass of an op.
+pub trait Pull: Send + Sync {
+    /// From its operands, its result and the gradient of that, the gradients of the operands that want one.
+    ///
+    /// # Errors
+    /// Where a kernel fails.
+    fn pull(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// What becomes of an op's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A node of candle's graph.
+    Graph,
+    /// A value, without a graph.
+    Values,
+    /// A step of the tape.
+    Tape,
+}
+
+enum Step {
+    Op {
+        args: Vec<Tensor>,
+        y: Tensor,
+        pull: Box<dyn Pull>,
+    },
+    /// The end of a graph of candle's.
+    Graph(Tensor),
+}
+
+struct State {
+    mode: Mode,
+    steps: Vec<Step>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = const { RefCell::new(State { mode: Mode::Graph, steps: Vec::new() }) };
+}
+
+/// What this thread does with results.
+pub fn mode() -> Mode {
+    STATE.with_borrow(|s| s.mode)
+}
+
+/// Calls `f` in a mode; returns the steps it left.
+fn within<R>(mode: Mode, f: impl FnOnce() -> R) -> (R, Vec<Step>) {
+    struct Restore(Option<State>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            if let Some(s) = self.0.take() {
+                STATE.with_borrow_mut(|now| *now = s);
+            }
+        }
+    }
+    let fresh = State {
+        mode,
+        steps: Vec::new(),
+    };
+    let _restore = Restore(Some(STATE.with_borrow_mut(|s| std::mem::replace(s, fresh))));
+    let r = f();
+    (r, STATE.with_borrow_mut(|s| std::mem::take(&mut s.steps)))
+}
+
+/// Calls `f` without forming a graph of the kernels' ops.
+pub fn without_graph<R>(f: impl FnOnce() -> R) -> R {
+    within(Mode::Values, f).0
+}
+
+/// Whether `x` is the result of an op of candle's that a gradient has to go through.
+fn of_candle(x: &Tensor) -> bool {
+    x.track_op() && !x.is_variable()
+}
+
+/// Notes an op.
+pub(super) fn push<const N: usize>(args: [&Tensor; N], y: &Tensor, pull: Box<dyn Pull>) {
+    STATE.with_borrow_mut(|s| {
+        s.steps
+            .extend(args.iter().filter(|a| of_candle(a)).map(|a| Step::Graph((*a).clone())));
+        s.steps.push(Step::Op {
+            args: args.map(Clone::clone).into(),
+            y: y.clone(),
+            pull,
+        });
+    });
+}
+
+/// The ops from one tensor to another.
+pub struct Tape {
+    x: TensorId,
+    y: Tensor,
+    steps: Vec<Step>,
+}
+
+impl Tape {
+    /// `f(x)`, and its tape.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn record(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<(Tensor, Self)> {
+        if mode() == Mode::Tape {
+            bail!("a tape inside a tape");
+        }
+        let x = Var::from_tensor(&x.detach())?;
+        let (y, mut steps) = within(Mode::Tape, || f(x.as_tensor()));
+        let y = y?;
+        if of_candle(&y) {
+            steps.push(Step::Graph(y.clone()));
+        }
+        let tape = Self {
+            x: x.as_tensor().id(),
+            y: y.clone(),
+            steps,
+        };
+        Ok((y, tape))
+    }
+
+    /// From the gradient at the result, that at `x`; those of parameters are put aside.
+    ///
+    /// # Errors
+    /// Where a kernel fails.
+    pub fn backward(self, dy: &Tensor) -> Result<Tensor> {
+        let Self { x, y, mut steps } = self;
+        // Looked up by key only: their order plays no part.
+        let mut own: HashSet<TensorId> = HashSet::from([x, y.id()]);
+        for step in &steps {
+            own.insert(match step {
+                Step::Op { y, .. } | Step::Graph(y) => y.id(),
+            });
+        }
+        let mut grads = HashMap::from([(y.id(), dy.detach())]);
+        let add = |grads: &mut HashMap<TensorId, Tensor>, id: TensorId, g: Tensor| -> Result<()> {
+            if !own.contains(&id) {
+                put_aside(id, g);
+                return Ok(());
+            }
+            let sum = match grads.remove(&id) {
+                Some(s) => (s + g)?,
+                None => g,
+            };
+            grads.insert(id, sum);
+            Ok(())
+        };
+        let shape = y.shape().clone();
+        drop(y);
+        while let Some(step) = steps.pop() {
+            match step {
+                Step::Op { args, y, pull } => {
+                    let Some(dy) = grads.remove(&y.id()) else { continue };
+                    for (a, g) in args.iter().zip(pull.pull(&args, &y, &dy)?) {
+                        if let Some(g) = g {
+                            add(&mut grads, a.id(), g)?;
+                        }
+                    }
+                }
+                Step::Graph(y) => {
+                    let Some(dy) = grads.remove(&y.id()) else { continue };
+                    let store = seeded(&y, &dy)?.backward()?;
+                    for id in store.get_ids() {
+                        if let Some(g) = store.get_id(*id) {
+                            add(&mut grads, *id, g.clone())?;
+                        }
+                    }
+                }
+            }
+        }
+        match grads.remove(&x) {
+            Some(dx) => Ok(dx),
+            None => bail!("no gradient reaches the input of a tape with a result {shape:?}"),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The differentiable building blocks: what candle lacks, cuts or falsifies. Each op is checked by finite differences.
+
+mod act;
+mod attention;
+mod block;
+mod conv;
+mod conv_map;
+pub mod cpu;
+pub mod cuda;
+mod depthwise;
+mod gemm;
+mod gradients;
+mod linear;
+pub mod loss;
+pub mod memory;
+mod norm;
+pub mod optimiser;
+mod pool;
+pub mod precision;
+mod residual;
+mod resize;
+mod scan;
+mod stack;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use act::{Act, gelu, quick_gelu, silu_mul};
+pub use attention::{attention, attention_packed};
+pub use block::TransformerBlock;
+pub use conv::{conv2d_tokens, patch_embed};
+pub use conv_map::conv2d_map;
+pub use cuda::to_float;
+pub use depthwise::depthwise_conv2d;
+pub use gradients::{Gradients, backward};
+pub use linear::{Linear, linear, linear_float};
+pub use norm::{LayerNorm, RmsNorm};
+pub use pool::{max_pool, upsample_nearest};
+pub use residual::{add, add_scaled};
+pub use resize::{bicubic_matrix, resize_table};
+pub use scan::{Orders, SelectiveScan, cross_merge, cross_scan};
+pub use stack::{Part, Stack};
+pub use window::{Windows, window_attention};

@@ -1,0 +1,268 @@
+//! Attention of every head of every window on the CPU: gathered into small matrices, computed, put back.
+
+use super::geometry::Geometry;
+use crate::attention::{softmax_row, softmax_row_again, softmax_row_grad};
+use crate::cpu::{self, Mat, Out, Ptr, Real};
+use rayon::prelude::*;
+
+/// One head of one window, gathered.
+#[derive(Default)]
+struct Window<T> {
+    q: Vec<T>,
+    k: Vec<T>,
+    v: Vec<T>,
+    /// Queries, keys (the padded ones count as one, the last) and padded positions.
+    nq: usize,
+    m: usize,
+    pads: usize,
+    /// Where each channel of a pooled query came from: position in the window.
+    from: Vec<u32>,
+}
+
+impl<T: Real> Window<T> {
+    fn gather(&mut self, g: &Geometry, qkv: &[T], bias: &[T], t: usize) {
+        let (b, wy, wx, head) = g.task(t);
+        let (keys, queries) = (g.keys(wy, wx), g.queries(wy, wx));
+        for (part, to) in [(1, &mut self.k), (2, &mut self.v)] {
+            to.clear();
+            for y in keys.y..keys.y + keys.h {
+                for x in keys.x..keys.x + keys.w {
+                    to.extend_from_slice(&qkv[g.at(part, b, y, x, head)..][..g.d]);
+                }
+            }
+        }
+        self.pads = g.wh * g.ww - keys.len();
+        (self.nq, self.m) = (queries.len(), keys.len() + usize::from(self.pads > 0));
+        if self.pads > 0 {
+            self.k.extend_from_slice(&bias[g.width() + head * g.d..][..g.d]);
+            self.v.extend_from_slice(&bias[2 * g.width() + head * g.d..][..g.d]);
+        }
+        self.q.clear();
+        self.from.clear();
+        for y in queries.y..queries.y + queries.h {
+            for x in queries.x..queries.x + queries.w {
+                if g.pooled() {
+                    self.pool(g, qkv, bias, (b, wy, wx, head), (y - queries.y, x - queries.x));
+                } else {
+                    self.q.extend_from_slice(&qkv[g.at(0, b, y, x, head)..][..g.d]);
+                }
+            }
+        }
+    }
+
+    /// Appends one pooled query: the maximum over its positions, of equal values the first in reading order.
+    fn pool(
+        &mut self,
+        g: &Geometry,
+        qkv: &[T],
+        bias: &[T],
+        (b, wy, wx, head): (usize, usize, usize, usize),
+        (qy, qx): (usize, usize),
+    ) {
+        let start = self.q.len();
+        for i in 0..g.py * g.px {
+            let (ly, lx) = (qy * g.py + i / g.px, qx * g.px + i % g.px);
+            let (y, x) = (wy * g.wh + ly, wx * g.ww + lx);
+            let place = (ly * g.ww + lx) as u32;
+            let v = if y < g.h && x < g.w {
+                &qkv[g.at(0, b, y, x, head)..][..g.d]
+            } else {
+                &bias[head * g.d..][..g.d]
+            };
+            if i == 0 {
+                self.q.extend_from_slice(v);
+                self.from.resize(start + g.d, place);
+                continue;
+            }
+            for (c, &v) in v.iter().enumerate() {
+                if v > self.q[start + c] {
+                    self.q[start + c] = v;
+                    self.from[start + c] = place;
+                }
+            }
+        }
+    }
+
+    /// Scores (nq, m) before the softmax.
+    fn scores(&self, g: &Geometry, s: &mut Vec<T>) {
+        s.resize(self.nq * self.m, T::default());
+        // SAFETY: the three matrices lie in their buffers.
+        unsafe {
+            cpu::gemm(
+                (self.nq, self.m, g.d),
+                s.as_mut_ptr(),
+                self.m,
+                Mat::new(self.q.as_ptr(), g.d, 1),
+                Mat::new(self.k.as_ptr(), 1, g.d),
+                g.scale(),
+                false,
+                false,
+            );
+        }
+        if self.pads > 1 {
+            let more = T::of(libm::log(self.pads as f64));
+            for row in s.chunks_exact_mut(self.m) {
+                row[self.m - 1] += more;
+            }
+        }
+    }
+}
+
+/// `c (m×n) = alpha · a (m×k) · b (k×n)` of row-major buffers, the left one transposed where `t` is set.
+fn product<T: Real>((m, n, k): (usize, usize, usize), a: &[T], t: bool, b: &[T], alpha: T, c: &mut Vec<T>) {
+    c.resize(m * n, T::default());
+    debug_assert!(a.len() >= m * k && b.len() >= k * n);
+    if k == 0 {
+        c.fill(T::default());
+        return;
+    }
+    let left = if t {
+        Mat::new(a.as_ptr(), 1, m)
+    } else {
+        Mat::new(a.as_ptr(), k, 1)
+    };
+    // SAFETY: the sizes were checked by the callers' construction of the buffers.
+    unsafe {
+        cpu::gemm(
+            (m, n, k),
+            c.as_mut_ptr(),
+            n,
+            left,
+            Mat::new(b.as_ptr(), n, 1),
+            alpha,
+            false,
+            false,
+        );
+    }
+}
+
+/// Output (B, Ho, Wo, C), and the softmax's row maxima and reciprocal sums (B, heads, Ho·Wo).
+pub fn forward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T]) -> (Vec<T>, Vec<(T, T)>) {
+    let mut out = Out::<T>::new(g.b * g.oh * g.ow * g.width());
+    let mut stats = Out::<(T, T)>::new(g.b * g.oh * g.ow * g.heads);
+    let (po, ps) = (out.ptr(), stats.ptr());
+    (0..g.tasks()).into_par_iter().for_each_init(
+        || (Window::<T>::default(), Vec::new(), Vec::new()),
+        |(win, s, o), t| {
+            win.gather(g, qkv, bias, t);
+            if win.nq == 0 {
+                return;
+            }
+            win.scores(g, s);
+            let (b, wy, wx, head) = g.task(t);
+            let r = g.queries(wy, wx);
+            for (i, row) in s.chunks_exact_mut(win.m).enumerate() {
+                let at = (r.y + i / r.w) * g.ow + r.x + i % r.w;
+                // SAFETY: a query belongs to one window.
+                unsafe { ps.slice((b * g.heads + head) * g.oh * g.ow + at, 1)[0] = softmax_row(row) };
+            }
+            product((win.nq, g.d, win.m), s, false, &win.v, T::of(1.0), o);
+            for (i, row) in o.chunks_exact(g.d).enumerate() {
+                let at = g.out(b, r.y + i / r.w, r.x + i % r.w, head);
+                // SAFETY: as above.
+                unsafe { po.slice(at, g.d) }.copy_from_slice(row);
+            }
+        },
+    );
+    // SAFETY: the windows cover the output (`Geometry::new`).
+    unsafe { (out.finish(), stats.finish()) }
+}
+
+/// Buffers of the backward pass.
+#[derive(Default)]
+struct Scratch<T> {
+    win: Window<T>,
+    p: Vec<T>,
+    dp: Vec<T>,
+    go: Vec<T>,
+    dq: Vec<T>,
+    dk: Vec<T>,
+    dv: Vec<T>,
+}
+
+/// Gradients of `qkv` and, where there is padding, each task's share of the bias's: q | k | v of its head.
+pub fn backward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T], stats: &[(T, T)], dout: &[T]) -> (Vec<T>, Vec<T>) {
+    let mut grad = Out::<T>::new(qkv.len());
+    let pg = grad.ptr();
+    let mut shares = vec![T::default(); if g.padded() { g.tasks() * 3 * g.d } else { 0 }];
+    let pb = Ptr(shares.as_mut_ptr());
+    (0..g.tasks())
+        .into_par_iter()
+        .for_each_init(Scratch::<T>::default, |s, t| {
+            s.win.gather(g, qkv, bias, t);
+            let (b, wy, wx, head) = g.task(t);
+            let (r, win) = (g.queries(wy, wx), &s.win);
+            s.go.clear();
+            for i in 0..win.nq {
+                let at = g.out(b, r.y + i / r.w, r.x + i % r.w, head);
+                s.go.extend_from_slice(&dout[at..at + g.d]);
+            }
+            win.scores(g, &mut s.p);
+            s.dp.resize(win.nq * win.m, T::default());
+            // SAFETY: dP (nq×m) = dO (nq×d) · Vᵀ (d×m), all inside their buffers.
+            unsafe {
+                cpu::gemm(
+                    (win.nq, win.m, g.d),
+                    s.dp.as_mut_ptr(),
+                    win.m,
+                    Mat::new(s.go.as_ptr(), g.d, 1),
+                    Mat::new(win.v.as_ptr(), 1, g.d),
+                    T::of(1.0),
+                    false,
+                    false,
+                );
+            }
+            let rows = s.p.chunks_exact_mut(win.m).zip(s.dp.chunks_exact_mut(win.m));
+            for (i, (p, dp)) in rows.enumerate() {
+                let at = (r.y + i / r.w) * g.ow + r.x + i % r.w;
+                let (max, inv) = stats[(b * g.heads + head) * g.oh * g.ow + at];
+                softmax_row_again(p, max, inv);
+                softmax_row_grad(p, dp);
+            }
+            let (mdn, one) = ((win.m, g.d, win.nq), T::of(1.0));
+            product(mdn, &s.p, true, &s.go, one, &mut s.dv);
+            product(mdn, &s.dp, true, &win.q, g.scale(), &mut s.dk);
+            product((win.nq, g.d, win.m), &s.dp, false, &win.k, g.scale(), &mut s.dq);
+            let share = if g.padded() {
+                // SAFETY: each task has its own piece.
+                unsafe { pb.slice(t * 3 * g.d, 3 * g.d) }
+            } else {
+                &mut []
+            };
+            scatter(g, s, t, pg, share);
+        });
+    // SAFETY: every position of the map belongs to one window, and q, k and v of it were written.
+    (unsafe { grad.finish() }, shares)
+}
+
+/// Writes one task's gradients to their places in the map, and what belongs to padding into `share`.
+fn scatter<T: Real>(g: &Geometry, s: &Scratch<T>, t: usize, grad: Ptr<T>, share: &mut [T]) {
+    let (b, wy, wx, head) = g.task(t);
+    let keys = g.keys(wy, wx);
+    // SAFETY (all below): a position of the map belongs to one window.
+    let cell = |part, y, x| unsafe { grad.slice(g.at(part, b, y, x, head), g.d) };
+    for i in 0..keys.len() {
+        let (y, x) = (keys.y + i / keys.w, keys.x + i % keys.w);
+        cell(1, y, x).copy_from_slice(&s.dk[i * g.d..][..g.d]);
+        cell(2, y, x).copy_from_slice(&s.dv[i * g.d..][..g.d]);
+        if g.pooled() {
+            cell(0, y, x).fill(T::default());
+        } else {
+            cell(0, y, x).copy_from_slice(&s.dq[i * g.d..][..g.d]);
+        }
+    }
+    if g.pooled() {
+        for (i, (&dq, &from)) in s.dq.iter().zip(&s.win.from).enumerate() {
+            let (y, x) = (wy * g.wh + from as usize / g.ww, wx * g.ww + from as usize % g.ww);
+            if y < g.h && x < g.w {
+                cell(0, y, x)[i % g.d] += dq;
+            } else {
+                share[i % g.d] += dq;
+            }
+        }
+    }
+    if s.win.pads > 0 {
+        share[g.d..2 * g.d].copy_from_slice(&s.dk[keys.len() * g.d..][..g.d]);
+        share[2 * g.d..].copy_from_slice(&s.dv[keys.len() * g.d..][..g.d]);
+    }
+}
