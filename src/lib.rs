@@ -6,6 +6,7 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod build_info;
 pub mod cli;
 pub mod commands;
 pub mod data;

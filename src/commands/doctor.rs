@@ -21,7 +21,7 @@ pub fn run(c: &Context) -> Result<u8> {
             format!(
                 "{} at {}",
                 env!("CARGO_PKG_VERSION"),
-                option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit")
+                crate::build_info::BuildInfo::get().commit_or_unknown()
             ),
         ),
         ("device", device),
