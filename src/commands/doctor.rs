@@ -1,7 +1,9 @@
 //! `medft doctor`: what medft finds on this machine.
 
-use super::{Context, OK, ui};
+use crate::cli::exit::OK;
 use crate::results::crate_versions;
+use crate::runner::Context;
+use crate::text as ui;
 use anyhow::Result;
 
 pub fn run(c: &Context) -> Result<u8> {
