@@ -6,7 +6,7 @@
 
 use medft::report::{
     self, Archive, Audit, BackboneFacts, Cells, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote,
-    PublishedPoint, ReportInput, compare, figure,
+    PublishedPoint, ReportInput, compare, figure, paper_level,
 };
 use medft::results::{
     Epoch, Evidences, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Truth, WhichWeights, frame,
@@ -102,6 +102,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
             total_params: 86_582_018,
         },
         predictions: Predictions {
+            groups: None,
             ids: (0..IMAGES).map(|i| format!("{i}.png")).collect(),
             truth,
             outputs,
@@ -171,6 +172,10 @@ fn input(results: &Path) -> ReportInput {
                 value: 0.86 + rng.uniform_in(-0.02, 0.02),
                 uncertainty: 0.0001,
                 shared_offset: 0.0,
+                rounding: 0.0005,
+                runs: None,
+                sd: None,
+                no_verdict: None,
                 note: None,
             });
         }
@@ -229,6 +234,7 @@ fn input(results: &Path) -> ReportInput {
             }),
             notes: BTreeMap::from([("ddsm".into(), vec!["Licence: none stated.".into()])]),
         },
+        without_code: Vec::new(),
         claims: None,
         only: Vec::new(),
         templates: None,
@@ -395,6 +401,7 @@ fn the_matrix_counts_what_the_verdicts_count() {
     let matrix = between(&html, "aria-label=\"Verdict matrix\"", "</table>");
     for (word, key) in [
         ("Reproduced", "reproduced"),
+        ("Consistent", "consistent"),
         ("Differs", "differs"),
         ("Inconclusive", "inconclusive"),
         ("NotRun", "not_run"),
@@ -655,7 +662,12 @@ fn every_figure_that_belongs_is_there() {
 fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
     let input = &made().input;
     let cells = Cells::aggregate(input).unwrap();
-    let painted = figure::paint(input, &cells, &compare::compare(input, &cells)).unwrap();
+    let painted = figure::paint(
+        input,
+        &cells,
+        &compare::compare(input, &cells, &paper_level::judge(input, &cells)),
+    )
+    .unwrap();
     for f in &painted {
         let (width, height) = (f64::from(f.size.0), f64::from(f.size.1));
         for (i, (text, b)) in f.texts.iter().enumerate() {

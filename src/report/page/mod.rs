@@ -10,8 +10,8 @@ use super::claims_page::{self, signed};
 use super::compare::{Comparison, Verdict, VerdictCounts};
 use super::dossier::{Dossier, Run};
 use super::figure::{Painted, Span};
-use super::input::{ReportInput, regime_title};
-use super::regimes::Fit;
+use super::input::ReportInput;
+use super::paper_level::SetVerdict;
 use super::table::{PLACES, Table};
 use super::templates::Templates;
 use super::text::{fixed, thousands};
@@ -39,7 +39,8 @@ pub(super) struct Page<'a> {
     caveats: &'a [String],
     datasets: Vec<Dataset<'a>>,
     matrix: Option<Matrix<'a>>,
-    fits: Vec<FitLine<'a>>,
+    sentences: &'a [String],
+    sets: Vec<SetLine<'a>>,
     claims: Option<claims_page::Page>,
     /// Tables as HTML.
     tables: Vec<String>,
@@ -89,16 +90,12 @@ struct MatrixCell {
     label: String,
 }
 
-/// How the published values of a data set fit one regime.
+/// The published values of a data set under one hypothesis.
 #[derive(Debug, Serialize)]
-struct FitLine<'a> {
+struct SetLine<'a> {
     dataset: &'a str,
-    regime: String,
-    values: usize,
-    rmse: String,
-    bias: String,
-    tau: String,
-    nearest: bool,
+    #[serde(flatten)]
+    line: super::compare_page::SetLine,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,6 +146,8 @@ struct Published {
     interval: String,
     word: &'static str,
     why: String,
+    /// The numbers behind the verdict, (name, value).
+    behind: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,7 +174,7 @@ struct Gap {
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     dossiers: &'a [Dossier<'a>],
-    (comparisons, fits, claims): super::Findings<'a>,
+    (comparisons, paper, claims): super::Findings<'a>,
     tables: Vec<String>,
     figures: &'a [Painted],
 ) -> Page<'a> {
@@ -211,7 +210,8 @@ pub(super) fn page<'a>(
         caveats: &input.caveats,
         datasets,
         matrix: matrix(input, dossiers),
-        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
+        sentences: &paper.sentences,
+        sets: paper.sets.iter().map(|s| set_line(input, s)).collect(),
         claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
         tables,
         figures: figures.iter().map(figure).collect(),
@@ -307,23 +307,30 @@ fn short(regime: (Freeze, HeadKind)) -> &'static str {
     }
 }
 
-/// The verdict against the first published value; the dossier lists all of them.
+/// The verdict against the first published value; the dossier lists all of them. A regime that the value is not counted in
+/// keeps its letter and loses its colour.
 fn matrix_cell(d: &Dossier) -> Option<MatrixCell> {
-    let verdict = &d.comparisons.first()?.verdict;
-    let why = match verdict.why() {
+    let c = d.comparisons.first()?;
+    let why = match c.why() {
         "" => String::new(),
         why => format!(", {why}"),
     };
+    let aside = match c.counted {
+        true => "",
+        false => ", not counted: another hypothesis fits the published values better",
+    };
     Some(MatrixCell {
         key: d.key.clone(),
-        word: verdict.word(),
-        letter: match verdict {
-            Verdict::Reproduced => "R",
-            Verdict::Differs => "D",
-            Verdict::Inconclusive(_) => "I",
-            Verdict::NotRun(_) => "–",
+        word: if c.counted { c.word() } else { "Aside" },
+        letter: match c.verdict {
+            Some(Verdict::Reproduced) => "R",
+            Some(Verdict::Consistent) => "C",
+            Some(Verdict::Differs) => "D",
+            Some(Verdict::Inconclusive(_)) => "I",
+            Some(Verdict::NotRun(_)) => "–",
+            None => "·",
         },
-        label: format!("{}: {}{why}", d.title, verdict.word()),
+        label: format!("{}: {}{why}{aside}", d.title, c.word()),
     })
 }
 
@@ -354,16 +361,10 @@ fn escape(text: &str) -> String {
     })
 }
 
-fn fit_line<'a>(input: &'a ReportInput, f: &'a Fit) -> FitLine<'a> {
-    let dataset = f.dataset.as_deref();
-    FitLine {
-        dataset: dataset.map_or("all", |d| input.dataset(d).map_or(d, |x| &x.title)),
-        regime: regime_title(f.regime.0, f.regime.1),
-        values: f.values,
-        rmse: fixed(f.rmse, PLACES + 1),
-        bias: signed(f.bias),
-        tau: f.tau.map_or_else(|| "–".to_owned(), |t| fixed(t, 2)),
-        nearest: f.nearest,
+fn set_line<'a>(input: &'a ReportInput, s: &'a SetVerdict) -> SetLine<'a> {
+    SetLine {
+        dataset: input.dataset(&s.dataset).map_or(&s.dataset, |x| &x.title),
+        line: super::compare_page::set_line(s),
     }
 }
 
@@ -411,8 +412,9 @@ fn published(c: &Comparison) -> Published {
         interval: c
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", signed(l), signed(h))),
-        word: c.verdict.word(),
-        why: c.verdict.why().to_owned(),
+        word: c.word(),
+        why: c.why().to_owned(),
+        behind: super::compare_page::behind(c),
     }
 }
 
