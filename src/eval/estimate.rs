@@ -6,7 +6,7 @@
 
 use super::error::{Result, argument};
 use super::interval::{Interval, level};
-use super::student::{normal_quantile, t_quantile};
+use super::student::{normal_quantile, normal_two_sided, t_quantile, t_upper_tail};
 
 /// One source of variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,38 +84,59 @@ impl Estimate {
         Ok((2.0 * self.tail(self.value.abs())?).min(1.0))
     }
 
-    /// p such that the interval of coverage 1 − 2p has this half-width, by halving; ½ for no distance.
+    /// p such that the interval of coverage 1 − 2p has this half-width; ½ for no distance.
+    ///
+    /// Solved for u = ln(−ln p), in which the logarithm of a half-width is nearly a straight line, by false position (Illinois).
     fn tail(&self, distance: f64) -> Result<f64> {
         argument("distance", "a number", distance, !distance.is_nan())?;
-        // One source is a plain test; the search below is for several.
         if distance == 0.0 {
             return Ok(0.5);
         }
-        if self.half_width(0.5)? == 0.0 {
-            return Ok(0.0);
+        let sources: Vec<&Source> = self.sources.iter().filter(|s| s.standard_error > 0.0).collect();
+        match sources.as_slice() {
+            [] => return Ok(0.0),
+            [
+                Source {
+                    standard_error,
+                    df: Some(df),
+                },
+            ] => return t_upper_tail(distance / standard_error, *df),
+            [
+                Source {
+                    standard_error,
+                    df: None,
+                },
+            ] => return Ok(normal_two_sided(distance / standard_error) / 2.0),
+            _ => {}
         }
-        // On a logarithmic scale, since p may be tiny.
-        let (mut low, mut high) = (-700.0f64, libm::log(0.5));
-        if self.half_width_of_log(low)? <= distance {
-            return Ok(libm::exp(low));
+        let p_of = |u: f64| libm::exp(-libm::exp(u));
+        // How much too wide: 0 at the solution.
+        let excess = |u: f64| -> Result<f64> { Ok(libm::log(self.half_width_of(p_of(u))? / distance)) };
+        let (mut low, mut high) = (libm::log(-libm::log(0.499_999_999)), libm::log(700.0));
+        let (mut at_low, mut at_high) = (excess(low)?, excess(high)?);
+        if at_low >= 0.0 {
+            return Ok(0.5);
         }
-        for _ in 0..80 {
-            let middle = low + (high - low) / 2.0;
-            if self.half_width_of_log(middle)? > distance {
-                low = middle;
+        if at_high <= 0.0 {
+            return Ok(p_of(high));
+        }
+        for _ in 0..100 {
+            let u = (low * at_high - high * at_low) / (at_high - at_low);
+            let at = excess(u)?;
+            if at.abs() < 1e-13 || high - low < 1e-13 {
+                return Ok(p_of(u));
+            }
+            if at < 0.0 {
+                (low, at_low, at_high) = (u, at, at_high / 2.0);
             } else {
-                high = middle;
+                (high, at_high, at_low) = (u, at, at_low / 2.0);
             }
         }
-        Ok(libm::exp(high))
+        Ok(p_of((low + high) / 2.0))
     }
 
-    /// Half-width of the interval that leaves exp(`log_p`) on either side.
-    fn half_width_of_log(&self, log_p: f64) -> Result<f64> {
-        let p = libm::exp(log_p);
-        if p >= 0.5 {
-            return Ok(0.0);
-        }
+    /// Half-width of the interval that leaves `p` on either side.
+    fn half_width_of(&self, p: f64) -> Result<f64> {
         let mut squares = 0.0;
         for s in &self.sources {
             let quantile = match s.df {

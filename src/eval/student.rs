@@ -4,6 +4,8 @@
 //! 1e-10 and one degree of freedom) nor near the middle (P(T > 1e-6) is ½ for 22,348), and because it uses the system's
 //! exponential.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use super::error::{Result, argument};
@@ -22,7 +24,22 @@ pub fn t_upper_tail(t: f64, df: f64) -> Result<f64> {
 /// The t below which Student's t falls with probability `p`.
 pub fn t_quantile(p: f64, df: f64) -> Result<f64> {
     freedom(df)?;
-    quantile(p, |t| upper_tail(t, df))
+    // A report asks for a handful of quantiles a thousand times, and halving down to the last bit is slow.
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<(u64, u64), f64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    let key = (p.to_bits(), df.to_bits());
+    if let Some(t) = KNOWN.with_borrow(|k| k.get(&key).copied()) {
+        return Ok(t);
+    }
+    let t = quantile(p, |t| upper_tail(t, df))?;
+    KNOWN.with_borrow_mut(|k| {
+        if k.len() > 4096 {
+            k.clear();
+        }
+        k.insert(key, t);
+    });
+    Ok(t)
 }
 
 /// The z below which a standard normal number falls with probability `p`.
