@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod build_info;
+pub mod bundle;
 pub mod cli;
 pub mod commands;
 pub mod data;
