@@ -6,6 +6,7 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod canonical;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -16,6 +17,7 @@ pub mod fetch;
 pub mod fsio;
 pub mod manifest;
 pub mod model;
+pub mod registry;
 pub mod report;
 pub mod results;
 pub mod rng;

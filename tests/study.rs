@@ -631,7 +631,7 @@ fn the_page_on_the_protocol_is_in_step() {
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(MARKS.0).expect("the page marks where the table begins");
     let (_, after) = rest.split_once(MARKS.1).expect("the page marks where the table ends");
-    let fresh = format!("{before}{}{}{}{after}", MARKS.0, switches::markdown(), MARKS.1);
+    let fresh = format!("{before}{}{}{}{after}", MARKS.0, protocol::markdown(), MARKS.1);
     if std::env::var_os("MEDFT_UPDATE_DOCS").is_some() {
         medft::fsio::write_atomic(&path, fresh.as_bytes()).unwrap();
     } else {

@@ -26,11 +26,11 @@
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::published::Published;
-use super::spec::{Freeze, HeadKind, RunSpec, Scale};
-use super::split_rule::{RULE_SWITCHES, SplitRule};
-use super::switches::{METRICS, Switch, Values};
+use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
+use super::switches::{Switch, Values};
 use super::words::{did_you_mean, or_list};
 use crate::error::BadInput;
+use crate::eval;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -300,7 +300,8 @@ fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
         return Ok(Vec::new());
     };
     let switches = top.get("protocol").map(|i| i.section()).transpose()?;
-    let set = switches.and_then(|s| s.items().into_iter().find(|i| RULE_SWITCHES.contains(&i.key.as_str())));
+    let by_rule = |i: &Item| Protocol::find(&i.key).is_some_and(|s| s.by_split_rule);
+    let set = switches.and_then(|s| s.items().into_iter().find(by_rule));
     if let Some(set) = set {
         let expected = format!("no `{}` where `splits` decides it", set.key);
         return Err(set.bad(expected, "Remove this line, or `splits`."));
@@ -320,12 +321,12 @@ fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
     section.only(&fields)?;
     let mut json = preset.protocol().to_json();
     for item in section.items() {
-        let Some(switch) = Switch::find(&item.key) else {
+        let Some(switch) = Protocol::find(&item.key) else {
             continue;
         };
-        json[switch.field] = read_switch(switch, &item)?;
+        json.insert(switch.field.into(), read_switch(switch, &item)?);
     }
-    serde_json::from_value(json).map_err(|e| {
+    Protocol::from_json(json).map_err(|e| {
         let file = top.text.file;
         BadInput::new(
             file,
@@ -347,7 +348,7 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
         Values::Count(lo, hi) => json!(item.count(lo.into(), hi.into())?),
         Values::Real(ok, what) => json!(item.real(ok, what)?),
         Values::Pair(ok, what) => json!(item.pair(ok, what)?),
-        Values::Metric => json!(item.choice(&METRICS)?),
+        Values::Metric => json!(item.choice(&eval::selectable())?),
         Values::Warmup if item.is_table() => {
             let section = item.section()?;
             section.only(&["epochs", "iterations"])?;
