@@ -386,7 +386,7 @@ fn tiny_models_choose_their_own_patches_but_halve_as_often() {
         .replace("heads =", "scale = \"tiny\"\nheads =")
         .replace("epochs = 10", "resize = 72\ncrop = 64");
     assert!(Study::parse("x", "x.toml", &text, &KNOWN).unwrap().report.demo);
-    let e = Study::parse("x", "x.toml", &text.replace("crop = 64", "crop = 56"), &KNOWN).unwrap_err();
+    let e = Study::parse("x", "x.toml", &text.replace("crop = 64", "crop = 48"), &KNOWN).unwrap_err();
     assert!(e.expected.contains("sam2-b"), "{e}");
 }
 

@@ -229,7 +229,8 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
         Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
         Normalisation::Backbone => {
             let (mean, std) =
-                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
+                    .with_context(|| format!("no statistics of {}", spec.backbone))?;
             let transform = Transform::new(&spec.protocol, &mean, &std)?;
             Images::with_transform(&data, transform, &options, &progress)?
         }
