@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod build_info;
+pub mod canonical;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -17,7 +18,11 @@ pub mod fetch;
 pub mod fsio;
 pub mod manifest;
 pub mod model;
+<<<<<<< HEAD
 mod progress;
+=======
+pub mod registry;
+>>>>>>> entries
 pub mod report;
 pub mod results;
 pub mod rng;

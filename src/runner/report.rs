@@ -6,6 +6,7 @@ use super::{Context, notes, study_audit};
 use crate::cli::exit::{INCOMPLETE, OK};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
+use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
 use crate::report::{
@@ -290,17 +291,4 @@ fn planned(study: &Study, e: &Entry) -> PlannedRun {
             _ => PlannedState::Gap("not run yet".to_owned()),
         },
     }
-}
-
-/// A metric as printed.
-fn metric_title(key: &str) -> String {
-    match key {
-        "roc_auc" => "ROC-AUC",
-        "roc_auc_ovr" => "ROC-AUC (one against rest)",
-        "recall" => "macro recall",
-        "quadratic_kappa" => "quadratic weighted kappa",
-        "accuracy" => "accuracy",
-        k => return k.replace('_', " "),
-    }
-    .to_owned()
 }
