@@ -2,6 +2,7 @@
 
 use super::cpu::{Out, Real, par_rows, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
@@ -142,10 +143,7 @@ struct Activation(Act);
 
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
-        match self.0 {
-            Act::GeluErf => "gelu",
-            Act::QuickGelu => "quick_gelu",
-        }
+        self.0.name()
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -166,20 +164,40 @@ impl CustomOp1 for Activation {
     }
 }
 
-/// GELU with the exact erf, any shape.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::activation("gelu", x);
+impl Act {
+    /// The activation of `x`, any shape.
+    ///
+    /// # Errors
+    /// Where there is no form for the type of `x` on its device.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        if uses_kernels(x) {
+            return cuda::activation(self.name(), x);
+        }
+        x.contiguous()?.apply_op1(Activation(self))
     }
-    x.contiguous()?.apply_op1(Activation(Act::GeluErf))
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::GeluErf => "gelu",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
+}
+
+/// GELU with the exact erf, any shape.
+///
+/// # Errors
+/// As [`Act::forward`].
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    Act::GeluErf.forward(x)
 }
 
 /// `x · sigmoid(1.702 x)`, OpenAI CLIP's approximation, any shape.
+///
+/// # Errors
+/// As [`Act::forward`].
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::activation("quick_gelu", x);
-    }
-    x.contiguous()?.apply_op1(Activation(Act::QuickGelu))
+    Act::QuickGelu.forward(x)
 }
 
 struct SiluMul;
@@ -245,8 +263,11 @@ impl CustomOp2 for SiluMul {
 }
 
 /// `silu(x) ⊙ z`, equal shapes: the gate of SwiGLU.
+///
+/// # Errors
+/// Where shapes differ, or there is no form for the type on its device.
 pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::silu_mul(x, z);
     }
     x.contiguous()?.apply_op2(&z.contiguous()?, SiluMul)

@@ -6,6 +6,7 @@
 
 use super::cpu::{self, Out, Ptr, Real, lane_max, lane_sum, simd_fn};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::gemm::{
     Affine, InPlace, PackedRight, Plain, of, pack_right, packed_len, product_rows, transposed, with_scratch,
 };
@@ -21,7 +22,7 @@ pub fn attention_packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     if !c.is_multiple_of(3 * heads) {
         bail!("attention: a width of {c} does not split into q, k, v of {heads} heads");
     }
-    if cuda::wanted(qkv) {
+    if uses_kernels(qkv) {
         return cuda::attention_packed(qkv, heads);
     }
     qkv.contiguous()?.apply_op1(Packed {
@@ -37,7 +38,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     if k.dims() != [b, m, h, d] || v.dims() != k.dims() {
         bail!("attention: q {:?}, k {:?}, v {:?}", q.dims(), k.dims(), v.dims());
     }
-    if cuda::wanted(q) {
+    if uses_kernels(q) {
         return cuda::attention(q, k, v);
     }
     let op = Separate { stats: OnceLock::new() };

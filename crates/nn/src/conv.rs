@@ -3,7 +3,7 @@
 
 use super::conv_map::conv2d_map;
 use super::cpu::{Out, Real, slice};
-use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -47,7 +47,7 @@ pub fn conv2d_tokens(
         );
     }
     let (ho, wo) = ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1);
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return conv2d_map(&x.permute((0, 2, 3, 1))?, weight, bias, stride, padding);
     }
     let cols = x.contiguous()?.apply_op1(Unfold {

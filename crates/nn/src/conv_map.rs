@@ -2,6 +2,7 @@
 
 use super::cpu::{Out, Real, add_assign, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -25,22 +26,8 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
         out: ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1),
     };
     let (ho, wo) = op.out;
-    let cols = if cuda::wanted(x) {
-        let UnfoldMap {
-            k,
-            stride,
-            padding,
-            out,
-        } = op;
-        cuda::unfold(
-            x,
-            cuda::Unfold {
-                k,
-                stride,
-                padding,
-                out,
-            },
-        )?
+    let cols = if uses_kernels(x) {
+        cuda::unfold(x, op)?
     } else {
         x.contiguous()?.apply_op1(op)?
     };
@@ -49,11 +36,12 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
 }
 
 /// (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
-struct UnfoldMap {
-    k: usize,
-    stride: usize,
-    padding: usize,
-    out: (usize, usize),
+#[derive(Clone, Copy)]
+pub(crate) struct UnfoldMap {
+    pub(crate) k: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) out: (usize, usize),
 }
 
 impl UnfoldMap {

@@ -5,6 +5,7 @@
 
 use super::cpu::{Out, Real, add_assign, par_columns, par_rows, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -22,9 +23,8 @@ pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu
             weight.dims()
         );
     }
-    if cuda::wanted(x) {
-        let y = cuda::depthwise_conv2d(x, weight, bias)?;
-        return if silu { cuda::silu(&y) } else { Ok(y) };
+    if uses_kernels(x) {
+        return cuda::depthwise_conv2d(x, weight, bias, silu);
     }
     let none = Tensor::zeros(0, x.dtype(), x.device())?;
     let op = Depthwise {

@@ -2,7 +2,9 @@
 
 use super::cpu::{Out, Real, lane_sum, par_columns, par_rows, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
+use super::precision::{compute_type, computed_in};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
@@ -21,16 +23,16 @@ impl LayerNorm {
 
     /// `(…, D)` → `(…, D)`; biased variance, as torch.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::compute_type(x))
+        self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::computed_in(x.dtype()))
+        self.forward_as(x, computed_in(x.dtype()))
     }
 
     fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
-        if cuda::wanted(x) {
+        if uses_kernels(x) {
             return cuda::layer_norm(x, &self.weight, &self.bias, self.eps, out);
         }
         let op = LayerNormOp { eps: self.eps };
@@ -53,16 +55,16 @@ impl RmsNorm {
 
     /// `(…, D)` → `(…, D)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::compute_type(x))
+        self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::computed_in(x.dtype()))
+        self.forward_as(x, computed_in(x.dtype()))
     }
 
     fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
-        if cuda::wanted(x) {
+        if uses_kernels(x) {
             return cuda::rms_norm(x, &self.weight, self.eps, out);
         }
         x.contiguous()?

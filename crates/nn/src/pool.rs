@@ -2,6 +2,7 @@
 
 use super::cpu::{Out, Real, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -14,7 +15,7 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     if py == 0 || px == 0 || x.rank() != 4 {
         bail!("max_pool: a stride of {py}×{px} on {:?}", x.dims());
     }
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::max_pool(x, (py, px));
     }
     x.contiguous()?.apply_op1(MaxPool { py, px })

@@ -2,13 +2,14 @@
 
 use super::cpu::{Out, Real, par_columns, par_rows, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D).
 pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::add_scaled(x, y, gamma);
     }
     x.contiguous()?
@@ -17,7 +18,7 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 
 /// `x + y`, equal shapes: a residual branch without LayerScale. Where `y` has 16 bits, the sum is float32.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::add(x, y);
     }
     x + y

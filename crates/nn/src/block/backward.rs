@@ -4,7 +4,7 @@
 //! * `dh = (dy (γ₂ W₂)) ⊙ act'(h)`; `dW₁ = dhᵀ LN₂(x₁)`; the gradient at `x₁` is `dy` plus LN₂'s of `dh W₁`;
 //! * the same with γ₁, W_proj, the heads' output, W_qkv and LN₁ for the first branch.
 
-use super::{Kept, Sizes, TransformerBlock, Values, note};
+use super::{SavedActivations, Sizes, TransformerBlock, Values, note};
 use crate::attention::{self, packed_views};
 use crate::cpu::{Ptr, Real, add_assign, filled, lane_sum, par_columns, simd_fn};
 use crate::gemm::{ActGrad, Activated, Affine, NormGrad, Normed, Plain, Rows, Scaled, of, product};
@@ -67,17 +67,17 @@ fn branch_end<T: Real>(
     Ok(())
 }
 
-/// Puts the parameters' gradients aside and returns the gradient at `x` (rows, D).
+/// Stashes the parameters' gradients and returns the gradient at `x` (rows, D).
 pub(super) fn backward<T: Real>(
     block: &TransformerBlock,
     s: Sizes,
     x: &[T],
     v: &Values<'_, T>,
-    kept: Kept<T>,
+    saved: SavedActivations<T>,
     dy: &[T],
 ) -> Result<Vec<T>> {
     let (rows, d, hidden) = (s.rows, s.d, s.hidden);
-    let Kept {
+    let SavedActivations {
         stats1,
         mut qkv,
         softmax,
@@ -85,7 +85,7 @@ pub(super) fn backward<T: Real>(
         x1,
         stats2,
         mut h,
-    } = kept;
+    } = saved;
 
     // The MLP branch.
     let g = Activated {

@@ -1,6 +1,6 @@
 //! The forward pass of a transformer block.
 
-use super::{BlockOp, Element, Kept, Sizes, Values};
+use super::{BlockOp, Element, SavedActivations, Sizes, Values};
 use crate::attention::{self, packed_views};
 use crate::cpu::{Real, filled, par_rows};
 use crate::gemm::{Activated, Affine, Normed, Plain, Residual, of, product, transposed};
@@ -23,9 +23,9 @@ fn stats<T: Real>(x: &[T], d: usize, eps: f64) -> Vec<(T, T)> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     Output,
-    OutputAndKept,
+    OutputAndSaved,
     /// Only what the backward pass needs: a third of the work, the last product, is left out.
-    Kept,
+    Saved,
 }
 
 /// Returns the block's output (empty where it is not wanted), and what the backward pass needs where it is wanted.
@@ -35,7 +35,7 @@ pub(super) fn forward<T: Element>(
     x: &[T],
     v: &Values<'_, T>,
     want: Want,
-) -> (Vec<T>, Option<Kept<T>>) {
+) -> (Vec<T>, Option<SavedActivations<T>>) {
     let keep = want != Want::Output;
     let (rows, d, hidden) = (s.rows, s.d, s.hidden);
     let normed = |x, stats, (weight, bias)| of(Normed { x, stats, weight, bias });
@@ -84,8 +84,8 @@ pub(super) fn forward<T: Element>(
             product((rows, d, hidden), &left, &right, &store);
         })
     };
-    let y = if want == Want::Kept { Vec::new() } else { output() };
-    let kept = keep.then_some(Kept {
+    let y = if want == Want::Saved { Vec::new() } else { output() };
+    let saved = keep.then_some(SavedActivations {
         stats1,
         qkv,
         softmax,
@@ -94,5 +94,5 @@ pub(super) fn forward<T: Element>(
         stats2,
         h,
     });
-    (y, kept)
+    (y, saved)
 }

@@ -1,9 +1,9 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, tag};
-use super::node::converted;
+use super::launch::{Arg, Work, launch, tag};
+use crate::autograd::{Value};
+use crate::precision::{Compute, computed_in, converted, current};
 use crate::cpu::{self, Mat, Real};
-use crate::precision::{Compute, current};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
