@@ -55,6 +55,7 @@ pub struct Context {
 /// # Errors
 /// For wrong use and broken input (exit code 2).
 pub fn run(cli: Cli) -> Result<u8> {
+    crate::device::instructions()?;
     run_with(cli, &CandleTrainer)
 }
 

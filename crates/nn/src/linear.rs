@@ -102,14 +102,17 @@ impl LinearOp {
             slice::<T>("linear", s[1], l[1])?,
             slice::<T>("linear", s[2], l[2])?,
         );
-        Ok(filled(rows * out, |p| {
-            let store = Affine {
-                bias: (!b.is_empty()).then_some(b),
-                ..Affine::plain(p, out)
-            };
-            let right = transposed(Plain::new(w, inp));
-            product((rows, out, inp), &of(Plain::new(x, inp)), &right, &store);
-        }))
+        // SAFETY: a product hands over every element once, and the epilogue writes it.
+        Ok(unsafe {
+            filled(rows * out, |p| {
+                let epilogue = Affine {
+                    bias: (!b.is_empty()).then_some(b),
+                    ..Affine::plain(p, out)
+                };
+                let right = transposed(Plain::new(w, inp));
+                product((rows, out, inp), &of(Plain::new(x, inp)), &right, &epilogue);
+            })
+        })
     }
 }
 
@@ -201,15 +204,13 @@ fn linear_bwd<T: Real>(
     let dx = if x.track_op() {
         let (ws, wl) = w.storage_and_layout();
         let wv = with_cpu::<T>(&ws, wl)?;
-        let g = filled(rows * inp, |p| {
-            let left = of(Plain::new(dyv, out));
-            product(
-                (rows, inp, out),
-                &left,
-                &of(Plain::new(wv, inp)),
-                &Affine::plain(p, inp),
-            );
-        });
+        // SAFETY: a product hands over every element once, and the epilogue writes it.
+        let g = unsafe {
+            filled(rows * inp, |p| {
+                let (left, right) = (of(Plain::new(dyv, out)), of(Plain::new(wv, inp)));
+                product((rows, inp, out), &left, &right, &Affine::plain(p, inp));
+            })
+        };
         Some(Tensor::from_vec(g, x.shape(), x.device())?)
     } else {
         None
@@ -237,14 +238,17 @@ pub(super) fn weight_gradient<T: Real>(
     dy: impl Rows<T>,
     x: impl Rows<T>,
 ) -> Vec<T> {
-    filled(out * inp, |p| {
-        if inp > out {
-            let store = Transposed { out: p, ld: inp };
-            product((inp, out, rows), &transposed(x), &of(dy), &store);
-        } else {
-            product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
-        }
-    })
+    // SAFETY: a product hands over every element once, and the epilogue writes it.
+    unsafe {
+        filled(out * inp, |p| {
+            if inp > out {
+                let epilogue = Transposed { out: p, ld: inp };
+                product((inp, out, rows), &transposed(x), &of(dy), &epilogue);
+            } else {
+                product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
+            }
+        })
+    }
 }
 
 /// The contiguous elements of a CPU tensor.
