@@ -8,7 +8,7 @@ use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
-use medft_nn::{Linear, Part, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
+use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
 pub const HF: &[Rule] = &[
@@ -193,7 +193,7 @@ impl Block {
 }
 
 /// (B, N, D) → (B, N, D).
-impl Part for Block {
+impl Layer for Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let a = attention_packed(&self.qkv.forward(&self.norm_1.forward(x)?)?, self.heads)?;
         let x = add(x, &self.proj.forward(&a)?)?;

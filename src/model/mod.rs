@@ -12,7 +12,6 @@ pub mod facts;
 pub mod head;
 pub mod hiera;
 pub mod mae;
-pub mod mapped;
 pub mod params;
 pub mod pickle;
 pub mod pretrained;

@@ -11,7 +11,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{
     LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
-    precision::wide,
+    precision::with_f32,
 };
 use std::sync::Arc;
 
@@ -233,7 +233,7 @@ impl Vmamba {
     }
 
     fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
-        let mut x = wide(|| {
+        let mut x = with_f32(|| {
             let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
             let x = gelu(&self.stem_norm.forward(&x)?)?;
             self.embed_norm.forward(&self.embed.forward(&x)?)
@@ -256,7 +256,7 @@ impl Vmamba {
                 x = Stack::new(parts, self.checkpointing).forward(&x, |_, _| Ok(()))?;
             }
             if let Some((conv, norm)) = &stage.downsample {
-                x = wide(|| norm.forward(&conv.forward(&x)?))?;
+                x = with_f32(|| norm.forward(&conv.forward(&x)?))?;
                 tap.see_map(&format!("layer.{i}.downsample"), &x)?;
             }
         }
@@ -312,7 +312,7 @@ impl Block {
 
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
-        let y = wide(|| self.norm.forward(x))?;
+        let y = with_f32(|| self.norm.forward(x))?;
         let y = self.op.forward(&y, orders, name, tap)?;
         let x = add(x, &y)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
@@ -364,14 +364,14 @@ impl Ss2d {
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
         // What the scan reads stays float32: its step sizes are exponentiated, and its states add up over the whole map.
-        let x = wide(|| linear(x, &self.in_proj, None))?;
+        let x = with_f32(|| linear(x, &self.in_proj, None))?;
         let conv = |silu| depthwise_conv2d(&x, &self.conv_weight, self.conv_bias.as_ref(), silu);
         if tap.0.is_some() {
             tap.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
         }
         let u = conv(true)?;
         let (k, row, d) = self.x_proj.dims3()?;
-        let projected = wide(|| linear(&u, &self.x_proj.reshape((k * row, d))?, None))?;
+        let projected = with_f32(|| linear(&u, &self.x_proj.reshape((k * row, d))?, None))?;
         let scan = SelectiveScan {
             u: &u,
             projected: &projected,

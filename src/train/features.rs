@@ -8,6 +8,7 @@ use super::{FeatureCache, Job, Progress, state};
 use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::fsio;
+use crate::mapped;
 use crate::model::Classifier;
 use crate::study::{HeadKind, Scope};
 use anyhow::{Context, Result};
@@ -206,8 +207,7 @@ fn open(path: &Path, n: usize) -> Result<FeatureTable> {
         )
     })?;
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // SAFETY: the file is written once, atomically, under the hash of its inputs, and never changed.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
+    let map = mapped::map(&file).with_context(|| format!("cannot map {}", path.display()))?;
     let want = n * dims.iter().product::<usize>() * 4;
     if map.len() != want {
         return Err(torn(format!("{want} bytes"), format!("{} bytes", map.len())).into());
@@ -240,7 +240,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
         // Another device, or other vector instructions, may round the rows otherwise.
         (
             crate::device::name(job.device),
-            medft_nn::cpu::vector_level(),
+            medft_nn::isa::chosen()?.name(),
             format!("{:?}", medft_nn::precision::current()),
         ),
         indices,
