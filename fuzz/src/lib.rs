@@ -43,7 +43,7 @@ pub mod fetch {
     mod error;
     mod progress;
     mod room;
-    pub use error::{FetchError, Why};
+    pub use error::{FetchError, ErrorKind};
     pub use progress::{Event, OnEvent};
 }
 

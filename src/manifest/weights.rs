@@ -8,9 +8,10 @@
 
 use super::catalogue::Catalogue;
 use super::hash::{OnProgress, Sha};
-use super::judge::{Judge, Verdict};
 use super::pin::WeightsManifest;
+use super::verifier::{Verdict, Verifier};
 use crate::error::BadInput;
+use crate::fetch::environment::expanded;
 use anyhow::Result;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -54,9 +55,9 @@ impl Places {
 }
 
 /// Where the hub keeps its cache: `HF_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or
-/// `~/.cache/huggingface/hub`, as huggingface_hub decides it.
+/// `~/.cache/huggingface/hub`, as huggingface_hub decides it, `~` and `$VAR` expanded.
 pub fn hub_cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let var = |k: &str| env(k).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |k: &str| expanded(&env, k);
     var("HF_HUB_CACHE")
         .or_else(|| var("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| var("HF_HOME").map(|p| p.join("hub")))
@@ -198,11 +199,11 @@ pub fn verify_weights(
         notes: Vec::new(),
         get: preferred.how_to_get(&places.weights_dir),
     };
-    let mut judge = Judge::new(places, check)?;
+    let mut verifier = Verifier::new(places, check)?;
     for (pin, path) in find(all, backbone, places)? {
-        let (state, sha) = match judge.judge(pin, &path, on)? {
+        let (state, sha) = match verifier.verify(pin, &path, on)? {
             Verdict::Published(sha) => (WeightsState::Present, Some(sha)),
-            Verdict::AsFirstSeen(sha, why) => (WeightsState::PresentUnverified { why }, Some(sha)),
+            Verdict::TrustOnFirstUse(sha, why) => (WeightsState::PresentUnverified { why }, Some(sha)),
             Verdict::NotRead => {
                 let why = "not hashed yet: run `medft weights verify`".to_owned();
                 (WeightsState::PresentUnverified { why }, None)
@@ -222,7 +223,7 @@ pub fn verify_weights(
         report.get = pin.how_to_get(&places.weights_dir);
         break;
     }
-    judge.keep(&mut report.notes);
+    verifier.keep(&mut report.notes);
     Ok(report)
 }
 
