@@ -21,3 +21,4 @@ pub mod results;
 pub mod rng;
 pub mod study;
 pub mod train;
+mod zipfile;

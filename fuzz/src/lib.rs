@@ -7,6 +7,8 @@ pub mod error;
 pub mod fsio;
 #[path = "../../src/rng.rs"]
 pub mod rng;
+#[path = "../../src/zipfile.rs"]
+mod zipfile;
 #[path = "../../src/study/mod.rs"]
 pub mod study;
 

@@ -223,7 +223,9 @@ fn accept(m: &DataManifest, accepted: bool) -> Result<(), BadInput> {
 /// Where an archive can be had, the publisher first.
 fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
     if let Some(k) = &a.kaggle {
-        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v))?]);
+        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
+            eprintln!("warning: {w}")
+        })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
     let places = urls.map(|url| Place {

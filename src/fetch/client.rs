@@ -40,6 +40,11 @@ impl Credential {
             origin: parse(endpoint)?.origin(),
         })
     }
+
+    #[cfg(test)]
+    pub(super) fn reveal_for_tests(self) -> String {
+        self.value
+    }
 }
 
 impl fmt::Debug for Credential {

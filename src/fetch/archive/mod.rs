@@ -67,8 +67,10 @@ pub fn unpack(archive: &Path, dir: &Path, caps: Caps, on: OnEvent) -> Result<Unp
         file.seek(SeekFrom::Start(0)).map_err(|e| read(&e))?;
         let mut out = Out::new(archive, dir, caps, packed, on);
         match &magic[..] {
-            b"PK\x03\x04" | b"PK\x05\x06" => zip::unpack(file, &mut out)?,
             [0x1f, 0x8b, ..] => tar::unpack(file, &mut out)?,
+            // A zip is known by its end: there may be other bytes before it.
+            b"PK\x03\x04" | b"PK\x05\x06" => zip::unpack(file, &mut out)?,
+            _ if crate::zipfile::open(io::BufReader::new(&file)).is_ok() => zip::unpack(file, &mut out)?,
             _ => return Err(out.refuse("a zip or gzip archive", "other bytes at its beginning")),
         }
         if out.done.files == 0 {
