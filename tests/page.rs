@@ -1047,7 +1047,7 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn results_json_names_its_schema_and_holds_whole_runs() {
     let json = results();
-    assert_eq!(json["schema"], "medft.report/1");
+    assert_eq!(json["schema"], "medft.report/2");
     assert_eq!(
         (json["planned"].as_u64(), json["done"].as_u64()),
         (Some(160), Some(112))
