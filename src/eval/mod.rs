@@ -38,7 +38,7 @@ pub use confusion::Confusion;
 pub use delong::{Components, Delong, DelongTest, delong};
 pub use error::EvalError;
 pub use estimate::{Estimate, Source};
-pub use interval::{Equivalence, Interval, PairedBootstrap, Percentile, equivalence, paired_bootstrap, percentile};
+pub use interval::{Equivalence, Interval, Percentile, equivalence, percentile};
 pub use labels::LabelCounts;
 pub use metric::{ClassTable, Direction, LabelTable, METRICS, Metric, OfClasses, OfLabels, metric_title, selectable};
 pub use metrics::{Metrics, multiclass, multilabel};

@@ -281,6 +281,14 @@ mod tests {
         let ClaimTest::Contrast { plus, less, .. } = &c.claims[4].test else {
             panic!("{:?}", c.claims[4])
         };
+        // The abstract names neither size, nor attention, nor fine-tuning.
+        let of = |source| c.claims.iter().filter(|c| c.source == source).count();
+        assert_eq!((of(ClaimSource::Abstract), of(ClaimSource::ThirdPartySummary)), (3, 5));
+        assert!(
+            c.claims
+                .iter()
+                .all(|c| c.smallest > 0.0 && !c.smallest_reason.is_empty() && !c.sentence.is_empty())
+        );
         assert!(less.is_none() && plus.holds(Freeze::Frozen, HeadKind::Mha));
         assert!(!plus.holds(Freeze::Frozen, HeadKind::Linear) && !plus.holds(Freeze::Unfrozen, HeadKind::Mha));
     }
