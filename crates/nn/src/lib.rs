@@ -21,6 +21,7 @@ mod norm;
 pub mod optimiser;
 mod pool;
 pub mod precision;
+pub mod reference;
 mod residual;
 mod resize;
 mod scan;
