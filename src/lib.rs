@@ -6,6 +6,8 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_code)]
 
+pub mod build_info;
+pub mod canonical;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -19,8 +21,15 @@ pub mod manifest;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
+<<<<<<< HEAD
+mod progress;
+=======
+pub mod registry;
+>>>>>>> entries
 pub mod report;
 pub mod results;
 pub mod rng;
+pub mod runner;
 pub mod study;
+mod text;
 pub mod train;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use medft::build_info::BuildInfo;
 use medft::cli::Cli;
 use medft_nn::memory::{LargePages, keep_memory};
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     keep_memory();
+    let (commit, dirty) = medft_commit::commit!();
+    BuildInfo { commit, dirty }.set();
     let cli = Cli::parse();
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),

@@ -1,16 +1,15 @@
 //! `medft data`: what the data sets are, and whether the files here are they.
 
-use super::inputs::verify;
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::DataVerb;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::manifest::{Kind, Mode, SetState, list_path, lock_phantom, lock_set};
+use crate::runner::Context;
+use crate::runner::inventory::verify;
 use crate::study::Protocol;
+use crate::text as ui;
 use anyhow::Result;
-
-/// The four sets of the paper.
-const PAPER: [&str; 4] = ["ddsm", "chexpert", "isic2019", "aptos2019"];
 
 pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
     match v {
@@ -21,14 +20,14 @@ pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
             full: _,
             phantom,
         } => verify_sets(c, &sets, if since_lock { Mode::SinceLock } else { Mode::Full }, phantom),
-        DataVerb::Audit(a) => super::audit::run(c, &a),
+        DataVerb::Audit(a) => crate::runner::audit::run(c, &a),
         DataVerb::Card { set, phantom } => super::card::run(c, &set, phantom),
         DataVerb::Fetch {
             sets,
             copy,
             accept_terms,
-        } => super::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
-        DataVerb::Import { set, archives, copy } => super::acquire::import(c, &set, &archives, copy.as_deref()),
+        } => crate::runner::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
+        DataVerb::Import { set, archives, copy } => crate::runner::acquire::import(c, &set, &archives, copy.as_deref()),
         DataVerb::Lock { sets } => lock(c, &sets),
         DataVerb::Synth {
             sets,
@@ -95,7 +94,7 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
     let all = sets.is_empty();
     let names: Vec<String> = match (all, phantom) {
         (false, _) => sets.to_vec(),
-        (true, true) => PAPER.iter().map(|s| (*s).to_owned()).collect(),
+        (true, true) => of_paper().map(str::to_owned).collect(),
         (true, false) => registry::names().iter().map(|s| (*s).to_owned()).collect(),
     };
     let mut reports = Vec::new();
@@ -164,23 +163,27 @@ fn read_labels(c: &Context, set: &str) -> Result<()> {
     let source = registry::find(set)?;
     let root = c.global.data_dir.join(source.info(&Protocol::faithful()).folder);
     if root.is_dir() {
-        super::acquire::read_labels_in(set, &root)?;
+        crate::runner::acquire::read_labels_in(set, &root)?;
     }
     Ok(())
+}
+
+/// The sets of the paper.
+fn of_paper() -> impl Iterator<Item = &'static str> {
+    registry::all().into_iter().filter(|s| s.of_paper()).map(|s| s.name())
 }
 
 fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
     let dir = c.global.data_dir.join("phantom");
     let names: Vec<&str> = if sets.is_empty() {
-        PAPER.to_vec()
+        of_paper().collect()
     } else {
         sets.iter().map(String::as_str).collect()
     };
     for name in names {
         let source = registry::find(name)?;
         let folder = dir.join(source.info(&Protocol::faithful()).folder);
-        let shared = folder.file_name().is_some_and(|f| f == "medmnist");
-        if folder.exists() && !shared {
+        if folder.exists() && !registry::shares_folder(source) {
             let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
             if here.state == SetState::Verified && images.is_none() {
                 println!("{name}: already there and verified, {}", folder.display());
@@ -194,7 +197,7 @@ fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std
             )
             .into());
         }
-        source.synth(&folder, images.unwrap_or_else(|| registry::phantom_images(name)))?;
+        source.synth(&folder, images.unwrap_or_else(|| source.phantom_images()))?;
         println!("{name}: {}", folder.display());
         if let Some(lists) = lists {
             let r = lock_phantom(c.catalogue, name, &dir, lists)?;

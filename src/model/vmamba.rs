@@ -3,7 +3,8 @@
 
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
+use super::params::{Builder, Init, Place};
 use super::vit::{layer_norm, trunc_linear};
 use crate::study::Scale;
 use anyhow::Result;
@@ -38,19 +39,71 @@ pub const VSSM: &[Rule] = &[
 /// The layouts VMamba is published in.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("vmamba", VSSM)];
 
-/// A published or a tiny encoder; sizes are (width of the first stage, blocks of each stage).
-pub fn build(
-    scale: Scale,
-    (d, n): (usize, [usize; 4]),
-    (td, tn): (usize, [usize; 4]),
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
-    let config = match scale {
-        Scale::Full => Config::published(d, n),
-        Scale::Tiny => Config::published(td, tn),
+/// VMamba-S.
+pub static VMAMBA_S: BackboneEntry = BackboneEntry {
+    name: "vmamba-s",
+    title: "VMamba-S",
+    family: "VMamba",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "vmamba_small_0229",
+        parameters: 49_378_752,
+        gmacs_224: 8.499,
+        scan_gflops_224: Some(0.169),
+        feature: 768,
+        tokens: (49, 768),
+    },
+    place,
+    build: |s, _, o, b| {
+        let config = match s {
+            Scale::Full => Config::published(96, [2, 2, 15, 2]),
+            Scale::Tiny => Config::published(12, [1, 1, 1, 1]),
+        };
+        Ok(Box::new(Vmamba::new(&config, o, b)?))
+    },
+};
+
+/// VMamba-B.
+pub static VMAMBA_B: BackboneEntry = BackboneEntry {
+    name: "vmamba-b",
+    title: "VMamba-B",
+    family: "VMamba",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "vmamba_base_0229",
+        parameters: 87_532_800,
+        gmacs_224: 15.07,
+        scan_gflops_224: Some(0.225),
+        feature: 1024,
+        tokens: (49, 1024),
+    },
+    place,
+    build: |s, _, o, b| {
+        let config = match s {
+            Scale::Full => Config::published(128, [2, 2, 15, 2]),
+            Scale::Tiny => Config::published(12, [1, 1, 2, 1]),
+        };
+        Ok(Box::new(Vmamba::new(&config, o, b)?))
+    },
+};
+
+/// Stage by stage, as SimMIM counts Swin's (`optimizer.py`, `get_swin_layer`), whose names these are: a downsampling belongs to the
+/// last block before it.
+fn place(name: &str) -> Place {
+    let Some((stage, rest)) = number_behind(name, "layers") else {
+        let stem = name.starts_with("patch_embed");
+        return if stem { Place::Stem } else { Place::Top };
     };
-    Ok(Box::new(Vmamba::new(&config, options, b)?))
+    match number_behind(rest, "blocks") {
+        Some((block, _)) => Place::Block(stage, block),
+        None => Place::StageEnd(stage),
+    }
 }
 
 /// The shape of a VSSM encoder.

@@ -10,7 +10,7 @@ use crate::error::BadInput;
 use crate::fsio;
 use crate::mapped;
 use crate::model::Classifier;
-use crate::study::HeadKind;
+use crate::study::{HeadKind, Scope};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
@@ -229,37 +229,11 @@ fn open(path: &Path, n: usize) -> Result<FeatureTable> {
 /// A hash over everything that the rows depend on.
 fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     let s = job.spec;
-    let mut p = serde_json::to_value(&s.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        // What happens after the backbone does not change its features.
-        for after in [
-            "preset",
-            "augment",
-            "crop_scale",
-            "mha_body",
-            "epochs",
-            "lr",
-            "weight_decay",
-            "layer_decay",
-            "clip",
-            "warmup",
-            "warmup_overshoot",
-            "val_logits_f16",
-            "validation_set",
-            "selection_rounding",
-            "selection_start",
-            "extra_validation",
-            "test_weights",
-            "macro_classes",
-            "selection_metric",
-            "checkpointing",
-        ] {
-            o.remove(after);
-        }
-    }
+    // What happens after the backbone does not change its features.
+    let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
-        ("features", 4, env!("CARGO_PKG_VERSION")),
+        ("features", 5, env!("CARGO_PKG_VERSION")),
         (&s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,

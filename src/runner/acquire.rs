@@ -1,0 +1,469 @@
+//! `medft data fetch` and `medft data import`: from a publisher, or from archives a user brings, to a folder that verifies.
+
+use super::Context;
+use super::fetch_weights::code;
+use super::inventory::verify;
+use crate::data::registry;
+use crate::error::BadInput;
+use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
+use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
+use crate::manifest::{
+    Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
+};
+use crate::progress::Meters;
+use crate::study::Protocol;
+use crate::text as ui;
+use anyhow::Result;
+use indicatif::HumanBytes;
+use serde::Serialize;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Archives a set downloads side by side.
+const JOBS: usize = 4;
+
+/// What came of one set.
+#[derive(Serialize, Default)]
+struct Line {
+    set: String,
+    /// `fetched`, `imported`, `already-here` or `failed`.
+    state: &'static str,
+    folder: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    archives: Vec<Got>,
+    notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// An archive that is here and was held against its manifest.
+#[derive(Serialize, Clone)]
+struct Got {
+    file: String,
+    sha256: String,
+    bytes: u64,
+    /// Over the network, now.
+    received: u64,
+    resumed_from: u64,
+    /// Who sent it, or the path it was brought from.
+    from: String,
+    #[serde(skip)]
+    notes: Vec<String>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// Downloads sets.
+pub fn fetch(c: &Context, sets: &[String], copy: Option<&str>, accepted: bool) -> Result<u8> {
+    let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
+    let client = Client::from_env()?;
+    let meters = Meters::new();
+    let mut lines = Vec::new();
+    for m in manifests {
+        lines.push(run(c, m, &meters, "fetched", |staging| {
+            let archives = m.copy(copy)?;
+            let places: Vec<Vec<Place>> = archives.iter().map(|a| places_of(a)).collect::<Result<_, _>>()?;
+            accept(m, accepted)?;
+            let got = download_all(&client, m, &archives, &places, staging, &meters)?;
+            let pairs: Vec<_> = archives
+                .iter()
+                .copied()
+                .zip(got.iter().map(|g| g.path.clone()))
+                .collect();
+            assemble(m, staging, &pairs, true, &meters)?;
+            Ok(got)
+        }));
+    }
+    finish(c, &lines)
+}
+
+/// Takes in archives that the user has.
+pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) -> Result<u8> {
+    let m = c.catalogue.set(set)?;
+    let meters = Meters::new();
+    let line = run(c, m, &meters, "imported", |staging| {
+        let pairs = match_archives(m, copy, archives)?;
+        eprintln!("{}", terms(m));
+        let mut got = Vec::new();
+        for (a, path) in &pairs {
+            got.push(brought(a, path, &meters)?);
+        }
+        assemble(m, staging, &pairs, false, &meters)?;
+        Ok(got)
+    });
+    finish(c, &[line])
+}
+
+/// The story of both verbs; `collect` gets the archives and puts them together in the staging.
+fn run(
+    c: &Context,
+    m: &DataManifest,
+    meters: &Meters,
+    word: &'static str,
+    collect: impl FnOnce(&Staging) -> Result<Vec<Got>>,
+) -> Line {
+    let dir = &c.global.data_dir;
+    let mut line = Line {
+        set: m.set.clone(),
+        folder: dir.join(&m.folder),
+        ..Line::default()
+    };
+    let go = || -> Result<()> {
+        let on = |e| meters.hear(e);
+        let report = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
+        if report.state == SetState::Verified {
+            (line.state, line.root) = ("already-here", report.root.map(|r| r.to_string()));
+            return Ok(());
+        }
+        let staging = Staging::open(m, dir, &on)?;
+        if !staging.is_complete() {
+            refuse_occupied(m, dir)?;
+            line.archives = collect(&staging)?;
+            staging.mark_complete()?;
+        } else {
+            meters.say(&format!("{}: going on with what an earlier run put together", m.set));
+        }
+        staging.publish()?;
+        line.root = Some(hold(c, m, &mut line.notes)?);
+        line.state = word;
+        staging.clear()?;
+        Ok(())
+    };
+    if let Err(e) = go() {
+        line.state = "failed";
+        line.why = Some(e.downcast_ref::<FetchError>().map_or(Why::Input, |f| f.why));
+        line.error = Some(format!("{e:#}"));
+    }
+    let noted = line.archives.iter().flat_map(|a| a.notes.clone());
+    line.notes = noted.chain(std::mem::take(&mut line.notes)).collect();
+    if !c.global.json {
+        say(&line);
+    }
+    line
+}
+
+fn finish(c: &Context, lines: &[Line]) -> Result<u8> {
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(lines)?);
+    }
+    Ok(code(lines.iter().filter_map(|l| l.why)))
+}
+
+fn say(l: &Line) {
+    for a in &l.archives {
+        let resumed = match a.resumed_from {
+            0 => String::new(),
+            n => format!(", {} of it from an earlier download", HumanBytes(n)),
+        };
+        println!("  {}: {} from {}{resumed}", a.file, HumanBytes(a.bytes), a.from);
+    }
+    for n in &l.notes {
+        println!("  note       {n}");
+    }
+    let root = l.root.as_ref().map_or("", |r| &r[..12.min(r.len())]);
+    match (l.state, &l.error) {
+        (_, Some(e)) => {
+            println!("{}: not complete", l.set);
+            eprintln!("error: {e}");
+        }
+        ("already-here", _) => println!(
+            "{}: already here and verified, {}, root {root}",
+            l.set,
+            l.folder.display()
+        ),
+        (word, _) => println!("{}: {word} and verified, {}, root {root}", l.set, l.folder.display()),
+    }
+}
+
+/// Title, licence, terms and citation, for people.
+fn terms(m: &DataManifest) -> String {
+    let images = m.licence.images.as_deref().unwrap_or("unknown");
+    let why = m
+        .licence
+        .images_unknown
+        .as_ref()
+        .map_or_else(String::new, |w| format!(" ({w})"));
+    format!(
+        "{}: {}\n  licence of the images: {images}{why}\n  licence of the labels: {}\n  terms: {}\n  page: {}\n  cite: {}",
+        m.title, m.what, m.licence.labels, m.access.terms, m.access.page, m.citation.text
+    )
+}
+
+/// Shows the terms and has them accepted, before the first byte.
+fn accept(m: &DataManifest, accepted: bool) -> Result<(), BadInput> {
+    eprintln!("{}", terms(m));
+    if accepted {
+        return Ok(());
+    }
+    let declined = |found: &str| {
+        BadInput::new(
+            format!("data fetch {}", m.set),
+            "licence and terms to be accepted",
+            found,
+            "Read them; then run the same command with --accept-terms.",
+        )
+    };
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(declined("no terminal to ask on"));
+    }
+    eprint!("Do you accept licence and terms? Type yes: ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    match answer.trim().eq_ignore_ascii_case("yes") {
+        true => Ok(()),
+        false => Err(declined("another answer than yes")),
+    }
+}
+
+/// Where an archive can be had, the publisher first.
+fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
+    if let Some(k) = &a.kaggle {
+        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v))?]);
+    }
+    let urls = a.url.iter().chain(&a.mirrors);
+    let places = urls.map(|url| Place {
+        url: url.clone(),
+        credential: None,
+    });
+    Ok(places.collect())
+}
+
+fn download_all(
+    client: &Client,
+    m: &DataManifest,
+    archives: &[&Archive],
+    places: &[Vec<Place>],
+    staging: &Staging,
+    meters: &Meters,
+) -> Result<Vec<Got>, FetchError> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Got, FetchError>>>> = archives.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|s| {
+        for _ in 0..JOBS.min(archives.len()) {
+            s.spawn(|| {
+                while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < archives.len()) {
+                    let got = download_one(client, m, archives[i], &places[i], staging, meters);
+                    *results[i].lock().expect("no worker panics while it holds a result") = Some(got);
+                }
+            });
+        }
+    });
+    let results = results.into_iter().map(|r| r.into_inner().expect("no worker panicked"));
+    results.map(|r| r.expect("every archive was taken")).collect()
+}
+
+fn download_one(
+    client: &Client,
+    m: &DataManifest,
+    a: &Archive,
+    places: &[Place],
+    staging: &Staging,
+    meters: &Meters,
+) -> Result<Got, FetchError> {
+    let dest = staging.archive(a);
+    let meter = meters.one(&a.file);
+    if dest.is_file() {
+        return look(a, &dest, "an earlier download", meters);
+    }
+    let page = format!(
+        "Get it by hand from {} and run `medft data import {} …`.",
+        m.access.page, m.set
+    );
+    let (if_refused, if_gone) = match &a.kaggle {
+        Some(k) => kaggle::remedies(k),
+        None => (page.clone(), page),
+    };
+    let strict = |v: &'_ Option<String>| v.clone().filter(|_| a.strict);
+    let (sha256, md5) = (strict(&a.sha256), strict(&a.md5));
+    let mut seen = None;
+    let mut judge = |d: &crate::fetch::Digests| {
+        seen = Some(d.clone());
+        Ok(())
+    };
+    let mut wanted = Wanted {
+        name: &a.file,
+        places,
+        size: a.size.filter(|_| a.strict),
+        sha256: sha256.as_deref(),
+        md5: md5.as_deref(),
+        part: &staging.part(a),
+        dest: &dest,
+        magic: magic_of(a),
+        if_refused: &if_refused,
+        if_gone: &if_gone,
+        judge: &mut judge,
+    };
+    let done: Done = download(client, &mut wanted, &|e| meter.hear(e))?;
+    drop(meter);
+    let Some(d) = seen else {
+        return look(a, &dest, "another process", meters);
+    };
+    Ok(Got {
+        received: done.received,
+        resumed_from: done.resumed_from,
+        ..got(a, &dest, crate::fsio::hex(&d.sha256), &d.md5, d.bytes, &done.from)
+    })
+}
+
+/// How a file of this name begins.
+fn magic_of(a: &Archive) -> &'static [&'static [u8]] {
+    match a.file.rsplit_once('.').map(|e| e.1) {
+        Some("zip" | "npz") => &[b"PK\x03\x04", b"PK\x05\x06"],
+        Some("gz" | "tgz") => &[b"\x1f\x8b"],
+        _ => &[],
+    }
+}
+
+/// A file that the user brought, held against the manifest.
+fn brought(a: &Archive, path: &Path, meters: &Meters) -> Result<Got, FetchError> {
+    let g = look(a, path, &path.display().to_string(), meters)?;
+    let wrong = |expected: String, found: String| {
+        let remedy = "Nothing was taken in. Get the file again; `medft data list -v` says from where.";
+        Err(FetchError::new(
+            Why::WrongBytes,
+            path.display(),
+            expected,
+            found,
+            remedy,
+        ))
+    };
+    if !a.strict {
+        return Ok(g);
+    }
+    match (a.size, &a.sha256) {
+        (Some(size), _) if size != g.bytes => wrong(format!("{size} bytes"), format!("{} bytes", g.bytes)),
+        (_, Some(sha)) if *sha != g.sha256 => wrong(format!("sha256 {sha}"), format!("sha256 {}", g.sha256)),
+        _ => match g.notes.iter().find(|n| n.contains(MD5_DIFFERS)) {
+            Some(note) => wrong(format!("md5 {}", a.md5.as_deref().unwrap_or_default()), note.clone()),
+            None => Ok(g),
+        },
+    }
+}
+
+const MD5_DIFFERS: &str = "its md5 is not";
+
+/// Hashes an archive that is here.
+fn look(a: &Archive, path: &Path, from: &str, meters: &Meters) -> Result<Got, FetchError> {
+    let meter = meters.one(&a.file);
+    let of = std::fs::metadata(path).map(|m| m.len()).ok();
+    let mut bytes = 0;
+    let hashes = hash_file(path, true, |n| {
+        bytes += n;
+        meter.hear(crate::fetch::Event::At {
+            bytes,
+            of,
+            before: false,
+        });
+    });
+    let h = hashes.map_err(|e| FetchError::disk(path, "to read this archive", &e))?;
+    let md5 = h.md5.unwrap_or_default();
+    Ok(got(a, path, h.sha256.to_string(), &md5, h.bytes, from))
+}
+
+fn got(a: &Archive, path: &Path, sha256: String, md5: &str, bytes: u64, from: &str) -> Got {
+    let mut notes = Vec::new();
+    if let Some(known) = a.md5.as_ref().filter(|k| *k != md5) {
+        notes.push(format!("{}: {MD5_DIFFERS} {known} but {md5}: {}", a.file, a.from));
+    }
+    if let (None, Some(why)) = (&a.sha256, &a.sha256_unknown)
+        && a.md5.is_none()
+    {
+        let open = match from.starts_with("http://") {
+            true => ", and it came without encryption: only a second source can tell whether it is the published one",
+            false => "",
+        };
+        notes.push(format!("{}: {why}; its sha256 is {sha256}{open}", a.file));
+    }
+    Got {
+        file: a.file.clone(),
+        sha256,
+        bytes,
+        received: 0,
+        resumed_from: 0,
+        from: from.to_owned(),
+        notes,
+        path: path.to_owned(),
+    }
+}
+
+/// Unpacks, and reads the labels before anything gets its place.
+fn assemble(
+    m: &DataManifest,
+    staging: &Staging,
+    pairs: &[(&Archive, PathBuf)],
+    linked: bool,
+    meters: &Meters,
+) -> Result<()> {
+    meters.say(&format!("{}: putting it together", m.set));
+    let meter = meters.one(&m.set);
+    staging.assemble(pairs, linked, &|e| meter.hear(e))?;
+    drop(meter);
+    let root = staging.root();
+    let check = || -> Result<()> {
+        read_labels_in(&m.set, &root)?;
+        let bad: Vec<String> = check_labels(m, &root)
+            .iter()
+            .filter(|l| !l.ok())
+            .filter_map(LabelCheck::text)
+            .collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
+        let expected = "the published label files";
+        Err(FetchError::new(Why::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
+    };
+    check().inspect_err(|_| {
+        let _ = staging.reset();
+    })
+}
+
+/// Holds the published set against its list, or writes the list where there is none. Returns the root hash.
+fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String> {
+    let dir = &c.global.data_dir;
+    let folder = dir.join(&m.folder);
+    let own = list_path(dir, &m.set).is_file();
+    let committed = c.catalogue.list(&m.set);
+    if own || committed.is_some_and(|l| l.entries.keys().all(|p| p.below(&folder).exists())) {
+        let r = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
+        return Ok(r.require()?.to_string());
+    }
+    let bar = ui::bar(0, ui::Unit::Bytes);
+    bar.set_prefix(m.set.clone());
+    let on = |p: crate::manifest::Progress| {
+        bar.set_length(p.bytes_total);
+        bar.set_position(p.bytes_done);
+    };
+    let r = lock_set(c.catalogue, &m.set, dir, &on)?;
+    bar.finish_and_clear();
+    notes.push(format!(
+        "no list of this set's files is published: its {} files as they came were hashed and hold from now on ({})",
+        r.files,
+        r.list.display()
+    ));
+    Ok(r.root.to_string())
+}
+
+/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
+/// set lies there (APTOS 2019 has two).
+pub fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
+    let source = registry::find(set)?;
+    let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
+    let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
+    let other_copy = !all_there(&faithful) && all_there(&corrected);
+    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
+    eprintln!(
+        "{set}: {} images; train {}, val {}, test {}",
+        d.samples.len(),
+        d.train.len(),
+        d.val.len(),
+        d.test.len()
+    );
+    Ok(())
+}

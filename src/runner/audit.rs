@@ -1,0 +1,259 @@
+//! `medft data audit`: what a data set is made of, what its parts share, what is in it twice.
+
+use super::{Context, report_place};
+use crate::cli::exit::{INCOMPLETE, OK};
+use crate::cli::{AuditArgs, StudyArgs};
+use crate::data::audit::{self, Balance};
+use crate::data::{Dataset, Pixels, Sample, leaks, registry};
+use crate::error::BadInput;
+use crate::manifest::{FoundCounts, check_counts, check_labels};
+use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
+use crate::study::protocol::Duplicates;
+use crate::study::{Protocol, Scale, SplitRule, Study};
+use crate::text::{Unit, bar};
+use anyhow::Result;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// How far an audit looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Label files alone.
+    Labels,
+    /// Every image as well.
+    Images,
+}
+
+/// Audits the sets and writes the pages; exit code 1 where a set is not here or this copy of it is faulty.
+pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
+    let depth = if a.labels_only { Depth::Labels } else { Depth::Images };
+    if let Some(word) = &a.study {
+        let study_args = StudyArgs {
+            study: word.clone(),
+            only: Vec::new(),
+        };
+        let (study, _) = c.study(&study_args)?;
+        let found = write_study(c, &study, &|_| depth)?;
+        return say(c, &found.audits, &found.absent, &found.files[..1]);
+    }
+    if a.sets.is_empty() {
+        let remedy = "Name one or more, or a study with --study.";
+        return Err(BadInput::new("medft data audit", registry::names().join(", "), "no data set", remedy).into());
+    }
+    let protocol = a.preset.protocol();
+    let dir = data_dir(c, a.phantom);
+    let templates = report_place::templates();
+    let (mut audits, mut pages) = (Vec::new(), Vec::new());
+    for set in &a.sets {
+        let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
+        let page = DataPage {
+            title: &format!("The data of {}", found.title),
+            sets: std::slice::from_ref(&found),
+            absent: &[],
+            templates: templates.as_deref(),
+        };
+        pages.push(render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0));
+        audits.push(found);
+    }
+    say(c, &audits, &[], &pages)
+}
+
+/// What [`write_study`] found and wrote.
+pub struct StudyAudit {
+    pub audits: Vec<SetAudit>,
+    /// Set and reason, for those that could not be audited.
+    pub absent: Vec<(String, String)>,
+    /// The page first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Audits the sets of a study and writes `reports/<study>/data.md` with its figure: one section a table of the study.
+///
+/// # Errors
+/// When a file cannot be written. What is wrong with a set is among the absent ones.
+pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) -> Result<StudyAudit> {
+    let phantom = study.scale == Scale::Tiny;
+    let dir = data_dir(c, phantom);
+    let (mut audits, mut absent) = (Vec::new(), Vec::new());
+    for (set, protocol) in study.tables() {
+        match audit_set(c, set, &protocol, phantom, &dir, depth(set)) {
+            Ok(found) => audits.push(found),
+            Err(e) => absent.push((study.table(set, &protocol), format!("{e:#}"))),
+        }
+    }
+    let templates = report_place::templates();
+    let page = DataPage {
+        title: &format!("The data of: {}", study.title),
+        sets: &audits,
+        absent: &absent,
+        templates: templates.as_deref(),
+    };
+    let files = render(&page, &c.global.reports_dir.join(&study.name), "data")?;
+    Ok(StudyAudit { audits, absent, files })
+}
+
+fn data_dir(c: &Context, phantom: bool) -> PathBuf {
+    match phantom {
+        true => c.global.data_dir.join("phantom"),
+        false => c.global.data_dir.clone(),
+    }
+}
+
+/// Audits one set below `dir` under `p`.
+///
+/// # Errors
+/// [`BadInput`] when the set is not there, its label files cannot be read, or none of its images can.
+fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, depth: Depth) -> Result<SetAudit> {
+    let source = registry::find(set)?;
+    let info = source.info(p);
+    let manifest = c.catalogue.set(set)?;
+    let root = dir.join(info.folder);
+    if !root.is_dir() {
+        let remedy = if phantom {
+            format!("Generate it with `medft data synth {set}`.")
+        } else {
+            manifest.how_to_get()
+        };
+        return Err(BadInput::new(root.display(), format!("the folder of {}", info.title), "none", remedy).into());
+    }
+    let d = source.load(&root, p)?;
+    let labels = audit::labels(&d);
+    let (label_files, counts) = if phantom {
+        (Vec::new(), Vec::new())
+    } else {
+        let words = words(set, p);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        (
+            check_labels(manifest, &root),
+            check_counts(manifest, &words, &found_counts(&d)),
+        )
+    };
+    let used = SplitRule::of(set, p);
+    let rule = |rule: SplitRule| {
+        let mut q = p.clone();
+        rule.set(set, &mut q);
+        RuleAudit {
+            rule: rule.as_str(),
+            used: used == Some(rule),
+            outcome: match source.load(&root, &q) {
+                Ok(d) if blind(&d, &q) => RuleOutcome::Impossible(
+                    "copies of one image are found by the bytes of the images, and they are not all here".to_owned(),
+                ),
+                Ok(d) => RuleOutcome::Cut {
+                    images: [d.train.len(), d.val.len(), d.test.len()],
+                    leaks: leaks(&d),
+                },
+                Err(e) => RuleOutcome::Impossible(format!("{e:#}")),
+            },
+        }
+    };
+    Ok(SetAudit {
+        set: set.to_owned(),
+        title: info.title.to_owned(),
+        folder: root.clone(),
+        phantom,
+        preset: p.preset.to_string(),
+        split: SplitRule::word(set, p).to_owned(),
+        label_files,
+        labels,
+        counts,
+        rules: SplitRule::of_set(set).into_iter().map(rule).collect(),
+        pictures: match depth {
+            Depth::Labels => None,
+            Depth::Images => Some(pictures(&d, p, info.title)?),
+        },
+    })
+}
+
+/// Whether copies of one image were to be kept together and could not be looked for.
+fn blind(d: &Dataset, p: &Protocol) -> bool {
+    let gone = |s: &Sample| matches!(&s.pixels, Pixels::File(f) if !d.root.join(f).is_file());
+    let unnamed = || registry::SETS.get(d.info.name).is_some_and(|s| !s.names_groups());
+    p.duplicates == Duplicates::Together && unnamed() && d.samples.iter().any(gone)
+}
+
+fn pictures(d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {
+    let bar = bar(0, Unit::Items);
+    bar.set_prefix(format!("{title} images"));
+    let on = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
+    let found = audit::pictures(d, p, &on);
+    bar.finish_and_clear();
+    found
+}
+
+/// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
+fn words(set: &str, p: &Protocol) -> Vec<String> {
+    if registry::SETS.get(set).is_some_and(|s| !s.counts_hold(p)) {
+        return Vec::new();
+    }
+    match serde_json::to_value(p) {
+        Ok(Value::Object(fields)) => fields
+            .into_iter()
+            .filter_map(|(_, v)| v.as_str().map(str::to_owned))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn found_counts(d: &Dataset) -> Vec<FoundCounts> {
+    let all: Vec<u32> = (0..d.samples.len() as u32).collect();
+    let parts = [("train", &d.train), ("val", &d.val), ("test", &d.test), ("all", &all)];
+    let found = |(name, part): (&'static str, &Vec<u32>)| {
+        let Balance { images, classes, .. } = audit::balance(d, name, part);
+        FoundCounts {
+            split: name.to_owned(),
+            images: images as u64,
+            classes: d
+                .info
+                .classes
+                .iter()
+                .cloned()
+                .zip(classes.into_iter().map(|n| n as u64))
+                .collect(),
+        }
+    };
+    parts.into_iter().map(found).collect()
+}
+
+fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf]) -> Result<u8> {
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(audits)?);
+    } else {
+        pages.iter().for_each(|p| println!("{}", p.display()));
+    }
+    for a in audits {
+        eprintln!("{}", line(a));
+    }
+    for (set, why) in absent {
+        eprintln!("{set}: not audited: {why}");
+    }
+    let whole = absent.is_empty() && !audits.iter().any(SetAudit::faulty);
+    Ok(if whole { OK } else { INCOMPLETE })
+}
+
+/// The audit in a line.
+fn line(a: &SetAudit) -> String {
+    let wrong = a.counts.iter().filter(|c| !c.ok).count();
+    let test = &a.labels.leaks.test_in_train;
+    let mut out = format!(
+        "{} ({} split): {} images; {} of {} numbers differ from the manifest; {} test images whose group is in train",
+        a.set,
+        a.split,
+        a.labels.images,
+        wrong,
+        a.counts.len(),
+        test.images_of_shared_groups
+    );
+    if let Some(p) = &a.pictures {
+        out.push_str(&format!(
+            "; {} images with a twin of the same pixels, {} of the same looks; {} unreadable",
+            p.same_pixels.images,
+            p.same_looks.images,
+            p.failed.len()
+        ));
+    }
+    out
+}

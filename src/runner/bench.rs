@@ -1,0 +1,231 @@
+//! `medft bench`: throughput of this machine, as median and spread over steps.
+
+use super::Context;
+use super::bench_files;
+use super::estimate::{self, Machine, Measurement};
+use super::usage::{cpu_seconds, peak_rss};
+use crate::cli::exit::OK;
+use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
+use crate::data::{Label, Task};
+use crate::error::BadInput;
+use crate::model::Classifier;
+use crate::rng::{Purpose, Stream};
+use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use crate::train::loss::Target;
+use crate::train::optim::{AdamW, AdamWConfig};
+use anyhow::{Context as _, Result};
+use candle_core::{Device, Tensor};
+use medft_nn::backward;
+use medft_nn::precision::scope;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What was measured; one step is one batch or one file.
+#[derive(Debug, Serialize)]
+struct Report {
+    what: String,
+    subject: String,
+    batch: usize,
+    steps: usize,
+    threads: usize,
+    device: String,
+    images_per_s: f64,
+    /// Multiply-adds of a forward pass of the backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    macs_per_image: Option<f64>,
+    seconds_median: f64,
+    seconds_min: f64,
+    seconds_max: f64,
+    /// Processor time of a step, all threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_seconds_median: Option<f64>,
+    /// Of the prepared images (decode).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pixels_sha256: Option<String>,
+    peak_rss_bytes: Option<u64>,
+    /// The most memory of the GPU that tensors had at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_device_bytes: Option<u64>,
+}
+
+pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
+    let r = match a.what {
+        BenchWhat::Forward | BenchWhat::Train => {
+            let r = model(c, a)?;
+            if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 && a.images.is_none() {
+                estimate::keep(
+                    c,
+                    &Measurement {
+                        what: r.what.clone(),
+                        backbone: a.backbone.clone(),
+                        size: a.size,
+                        machine: Machine::this(c),
+                        images_per_s: r.images_per_s,
+                    },
+                )?;
+            }
+            r
+        }
+        BenchWhat::Decode | BenchWhat::Augment => images(a)?,
+        BenchWhat::Hash => return hash(c, a),
+    };
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&r)?);
+    } else {
+        println!(
+            "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
+            r.what, r.subject, r.images_per_s, r.steps, r.seconds_median, r.seconds_min, r.seconds_max
+        );
+        if let Some(b) = r.peak_rss_bytes {
+            println!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64);
+        }
+        if let Some(b) = r.peak_device_bytes {
+            println!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64);
+        }
+    }
+    Ok(OK)
+}
+
+fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    Report {
+        cpu_seconds_median: None,
+        what: format!("{:?}", a.what).to_lowercase(),
+        subject,
+        batch,
+        steps: seconds.len(),
+        threads: rayon::current_num_threads(),
+        device: crate::device::name(device),
+        images_per_s: batch as f64 / median,
+        macs_per_image: None,
+        seconds_median: median,
+        seconds_min: seconds[0],
+        seconds_max: seconds[seconds.len() - 1],
+        pixels_sha256: None,
+        peak_rss_bytes: peak_rss(),
+        peak_device_bytes: crate::device::peak_memory(device),
+    }
+}
+
+/// A model of the published size with random weights on random images.
+fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
+    let device = c.device()?;
+    if device.is_cpu() && a.precision != BenchPrecision::F32 {
+        return Err(BadInput::new(
+            "--precision",
+            "f32 on the CPU",
+            format!("{:?}", a.precision).to_lowercase(),
+            "Leave it out, or name a GPU with --device.",
+        )
+        .into());
+    }
+    let mut protocol = Protocol::faithful();
+    protocol.crop = a.size as u32;
+    protocol.checkpointing = a.checkpointing;
+    let spec = RunSpec {
+        dataset: "bench".into(),
+        backbone: a.backbone.clone(),
+        scale: Scale::Full,
+        freeze: if a.what == BenchWhat::Train {
+            Freeze::Unfrozen
+        } else {
+            Freeze::Frozen
+        },
+        head: a.head,
+        seed: 0,
+        protocol,
+    };
+    let m = Classifier::random(&spec, 3, 5, &device)?;
+    let (b, s) = (a.batch, a.size);
+    let mut r = Stream::new(0, Purpose::Test, 0, 0);
+    let x: Vec<f32> = (0..b * 3 * s * s).map(|_| r.uniform_in(-1.0, 1.0) as f32).collect();
+    let x = Tensor::from_vec(x, (b, 3, s, s), &device)?;
+    let labels: Vec<Label> = (0..b).map(|i| Label::Class(i as u32 % 5)).collect();
+    let target = Target::new(Task::MultiClass(5), &labels, &device)?;
+    let mut optim = AdamW::new(
+        &m.params,
+        AdamWConfig {
+            weight_decay: 1e-5,
+            layer_decay: 1.0,
+            clip: 1.0,
+        },
+    )?;
+    let mut fed = match (&a.images, a.what) {
+        (Some(_), BenchWhat::Train) => Some(bench_files::batches(a, &spec.protocol, c.workers(), &device)?),
+        _ => None,
+    };
+    let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
+    for i in 0..=a.steps {
+        let (start, used) = (Instant::now(), cpu_seconds());
+        let x = match &mut fed {
+            None => x.clone(),
+            Some(batches) => batches.next().context("the loader ended early")??.images,
+        };
+        scope(a.precision.compute(), || -> Result<()> {
+            let y = m.forward(&x)?;
+            if a.what == BenchWhat::Train {
+                optim.step(&backward(&target.loss(&y)?)?, 1e-4)?;
+            } else {
+                y.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
+            }
+            Ok(device.synchronize()?)
+        })?;
+        // The first step warms caches and allocator.
+        if i > 0 {
+            seconds.push(start.elapsed().as_secs_f64());
+            cpu.extend(cpu_seconds().zip(used).map(|(now, then)| now - then));
+        }
+    }
+    let head = if a.head == HeadKind::Mha { " + mha" } else { "" };
+    let again = if a.checkpointing { ", checkpointing" } else { "" };
+    let precision = match a.precision {
+        BenchPrecision::F32 => String::new(),
+        p => format!(", {}", format!("{p:?}").to_lowercase()),
+    };
+    let loaded = if fed.is_some() { ", images from files" } else { "" };
+    let subject = format!("{}{head}, {s} px{again}{precision}{loaded}", a.backbone);
+    cpu.sort_by(f64::total_cmp);
+    Ok(Report {
+        cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
+        macs_per_image: estimate::gmacs(&a.backbone, s as f64).map(|g| g * 1e9),
+        ..report(&device, a, subject, b, seconds)
+    })
+}
+
+/// Decoding or augmenting images on one thread.
+fn images(a: &BenchArgs) -> Result<Report> {
+    let mut m = bench_files::images(a)?;
+    m.cpu.sort_by(f64::total_cmp);
+    let subject = format!("{} files, one thread", m.files);
+    Ok(Report {
+        threads: 1,
+        cpu_seconds_median: m.cpu.get(m.cpu.len() / 2).copied(),
+        pixels_sha256: m.pixels,
+        ..report(&Device::Cpu, a, subject, m.files, m.seconds)
+    })
+}
+
+/// Hashing files on 1, 2, … threads.
+fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
+    let (files, bytes, speeds) = bench_files::hash(a)?;
+    if c.global.json {
+        let out =
+            serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
+        println!("{}", serde_json::to_string_pretty(&out)?);
+        return Ok(OK);
+    }
+    println!("hash {files} files, {:.1} MB:", bytes as f64 / 1e6);
+    for s in &speeds {
+        let mb = s.bytes_per_s / 1e6;
+        let cpu = s.bytes_per_cpu_s.map_or_else(String::new, |b| {
+            format!(", {:.1} MB a second of processor time", b / 1e6)
+        });
+        let threads = s.threads;
+        println!(
+            "{threads} threads: {mb:.1} MB/s, {:.1} MB/s a thread{cpu}",
+            mb / threads as f64
+        );
+    }
+    Ok(OK)
+}

@@ -1,0 +1,401 @@
+//! How long a run will take on this machine: from finished runs, else from stored benchmarks, else a guess that says so.
+//!
+//! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
+
+use super::Context;
+use super::inventory::Inventory;
+use crate::data::registry;
+use crate::device;
+use crate::fsio;
+use crate::model::facts;
+use crate::results::{Listing, RunRecord, cpu_name};
+use crate::study::protocol::{Augment, MhaBody};
+use crate::study::{Freeze, HeadKind, RunSpec, Scale};
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+/// A benchmark of a backbone with a linear head on one machine, as `medft bench` stores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// `forward` or `train`.
+    pub what: String,
+    pub backbone: String,
+    /// Side of the input in pixels.
+    pub size: usize,
+    pub machine: Machine,
+    pub images_per_s: f64,
+}
+
+/// What a time holds for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// `cpu`, or the GPU's name.
+    pub device: String,
+    pub cpu: String,
+    pub threads: u32,
+}
+
+impl Machine {
+    /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
+    pub fn this(c: &Context) -> Self {
+        Self {
+            device: match c.global.device.open() {
+                Ok(all) => device::name(&all[0]),
+                Err(_) => c.global.device.to_string(),
+            },
+            cpu: cpu_name(),
+            threads: rayon::current_num_threads() as u32,
+        }
+    }
+
+    fn of(r: &RunRecord) -> Self {
+        Self {
+            device: r.provenance.device.clone(),
+            cpu: r.provenance.cpu.clone(),
+            threads: r.provenance.threads,
+        }
+    }
+
+    /// What an hour of it is called.
+    pub fn hours(&self) -> &'static str {
+        if self.device == "cpu" { "hours" } else { "GPU-hours" }
+    }
+}
+
+fn folder(c: &Context) -> PathBuf {
+    c.global.results_dir.join(".cache").join("bench")
+}
+
+/// Keeps a benchmark for later plans; the newest of a kind counts.
+///
+/// # Errors
+/// Where the results folder is not writable.
+pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
+    let text = serde_json::to_vec_pretty(m)?;
+    let key = serde_json::to_string(&(&m.what, &m.backbone, m.size, &m.machine))?;
+    let name = format!(
+        "{}-{}-{}.json",
+        m.what,
+        m.backbone,
+        &fsio::sha256_hex(key.as_bytes())[..8]
+    );
+    fsio::write_atomic(&folder(c).join(name), &text)
+}
+
+fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
+    let dir = folder(c);
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for e in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let path = e?.path();
+        if path.extension().is_some_and(|x| x == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut out = Vec::new();
+    for path in files {
+        let m: Measurement = serde_json::from_slice(&fsio::read(&path)?)
+            .with_context(|| format!("{} is not a stored benchmark; remove it", path.display()))?;
+        if m.machine == *machine {
+            out.push(m);
+        }
+    }
+    Ok(out)
+}
+
+/// How a time was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "from", content = "of")]
+pub enum Basis {
+    /// Finished runs of the same backbone, freeze mode and head on this machine.
+    Runs(usize),
+    /// Benchmarks of the same backbone on this machine.
+    Bench,
+    /// Measurements of these other backbones on this machine, scaled by multiply-adds.
+    Guess(Vec<String>),
+    /// Nothing to go by, and what would help.
+    Unknown(String),
+}
+
+impl std::fmt::Display for Basis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Runs(n) => write!(f, "measured on {n} runs"),
+            Self::Bench => f.write_str("measured by bench"),
+            Self::Guess(of) => write!(f, "guessed from {}", of.join(", ")),
+            Self::Unknown(why) => write!(f, "unknown: {why}"),
+        }
+    }
+}
+
+/// Expected time of one run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Estimate {
+    pub hours: Option<f64>,
+    pub basis: Basis,
+}
+
+/// Times a study's runs.
+pub struct Estimator<'a> {
+    inventory: &'a Inventory,
+    c: &'a Context,
+    done: Vec<&'a RunRecord>,
+    bench: Vec<Measurement>,
+    /// Training, validation and test images by data set and protocol.
+    sizes: BTreeMap<String, Option<[f64; 3]>>,
+}
+
+/// Multiply-adds of a run, in units of 10⁹: forward passes, and training steps by the passes they are worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Work {
+    forward: f64,
+    train: f64,
+}
+
+impl<'a> Estimator<'a> {
+    /// # Errors
+    /// Where a stored benchmark cannot be read.
+    pub fn new(c: &'a Context, inventory: &'a Inventory, listing: &'a Listing) -> Result<Self> {
+        let machine = Machine::this(c);
+        Ok(Self {
+            inventory,
+            c,
+            done: listing.done.iter().filter(|r| Machine::of(r) == machine).collect(),
+            bench: kept(c, &machine)?,
+            sizes: BTreeMap::new(),
+        })
+    }
+
+    /// The time of a run whose frozen backbone serves `heads` heads in one pass.
+    pub fn estimate(&mut self, spec: &RunSpec, heads: usize) -> Estimate {
+        let unknown = |why: String| Estimate {
+            hours: None,
+            basis: Basis::Unknown(why),
+        };
+        if spec.scale == Scale::Tiny {
+            return unknown("tiny models take seconds".into());
+        }
+        let Some(sizes) = self.sizes(spec) else {
+            return unknown(format!("the number of images of {}", spec.dataset));
+        };
+        let Some(work) = work(spec, sizes, heads) else {
+            return unknown(format!("the size of {}", spec.backbone));
+        };
+        if let Some(e) = self.by_runs(spec, work) {
+            return e;
+        }
+        let own = |m: &&Measurement| m.backbone == spec.backbone;
+        if let Some(seconds) = seconds(work, self.bench.iter().filter(own)) {
+            return Estimate {
+                hours: Some(seconds / 3600.0),
+                basis: Basis::Bench,
+            };
+        }
+        match seconds(work, self.bench.iter()) {
+            Some(s) => {
+                let mut of: Vec<String> = self.bench.iter().map(|m| m.backbone.clone()).collect();
+                of.sort();
+                of.dedup();
+                Estimate {
+                    hours: Some(s / 3600.0),
+                    basis: Basis::Guess(of),
+                }
+            }
+            None => {
+                let what = match spec.freeze {
+                    Freeze::Frozen => "forward",
+                    Freeze::Unfrozen => "train",
+                };
+                unknown(format!("run `medft bench {what} --backbone {}`", spec.backbone))
+            }
+        }
+    }
+
+    /// Scales the time of finished runs of the same kind by the work.
+    fn by_runs(&mut self, spec: &RunSpec, work: Work) -> Option<Estimate> {
+        let same = |r: &&&RunRecord| {
+            let s = &r.spec.run;
+            (&s.backbone, s.freeze, s.head, s.protocol.crop)
+                == (&spec.backbone, spec.freeze, spec.head, spec.protocol.crop)
+        };
+        let like: Vec<&RunRecord> = self.done.iter().filter(same).copied().collect();
+        let mut rates = Vec::new();
+        for r in &like {
+            let seconds = r.provenance.seconds();
+            let sizes = self.sizes(&r.spec.run)?;
+            let w = self::work(&r.spec.run, sizes, 1)?;
+            if seconds > 0.0 {
+                rates.push(seconds / (w.forward + w.train));
+            }
+        }
+        let n = rates.len();
+        Some(Estimate {
+            hours: Some(median(rates)? * (work.forward + work.train) / 3600.0),
+            basis: Basis::Runs(n),
+        })
+    }
+
+    /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
+    fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
+        let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
+        if let Some(known) = self.sizes.get(&key) {
+            return *known;
+        }
+        let found = self.count(spec);
+        self.sizes.insert(key, found);
+        found
+    }
+
+    fn count(&self, spec: &RunSpec) -> Option<[f64; 3]> {
+        let source = registry::find(&spec.dataset).ok()?;
+        let here = self
+            .inventory
+            .sets
+            .get(&spec.dataset)
+            .is_some_and(|s| s.require().is_ok());
+        if here {
+            let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
+            if let Ok(d) = source.load(&root, &spec.protocol) {
+                return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
+            }
+        }
+        let m = self.c.catalogue.set(&spec.dataset).ok()?;
+        let of = |split: &str| {
+            let mut all = m.counts.iter().filter(|c| c.split == split).map(|c| c.images as f64);
+            // Variants of a split differ by a few images; the largest is the whole.
+            all.next().map(|first| all.fold(first, f64::max))
+        };
+        match (of("train"), of("val"), of("test")) {
+            (Some(a), Some(b), Some(c)) => Some([a, b, c]),
+            _ => of("all").map(|n| [0.8 * n, 0.1 * n, 0.1 * n]),
+        }
+    }
+}
+
+/// Seconds for `work` by the median rate of `measured`; a rate of the other kind serves where there is none.
+fn seconds<'m>(work: Work, measured: impl Iterator<Item = &'m Measurement> + Clone) -> Option<f64> {
+    let rate = |what: &str| {
+        let rates = measured.clone().filter(|m| m.what == what).filter_map(|m| {
+            let passes = if what == "train" { 3.0 } else { 1.0 };
+            Some(m.images_per_s * passes * gmacs(&m.backbone, m.size as f64)?)
+        });
+        median(rates.collect())
+    };
+    let (forward, train) = (rate("forward"), rate("train"));
+    Some(work.forward / forward.or(train)? + work.train / train.or(forward)?)
+}
+
+fn median(mut x: Vec<f64>) -> Option<f64> {
+    x.sort_by(f64::total_cmp);
+    x.get(x.len() / 2).copied()
+}
+
+/// Multiply-adds of a forward pass at `size` pixels, in units of 10⁹.
+pub(super) fn gmacs(backbone: &str, size: f64) -> Option<f64> {
+    Some(facts::find(backbone)?.gmacs_224 * (size / 224.0).powi(2))
+}
+
+/// The work of a run (see the module's head).
+fn work(spec: &RunSpec, [train, val, test]: [f64; 3], heads: usize) -> Option<Work> {
+    let p = &spec.protocol;
+    let body = gmacs(&spec.backbone, f64::from(p.crop))?;
+    let (tokens, _) = facts::find(&spec.backbone)?.tokens;
+    let head = match (spec.head, p.mha_body) {
+        (HeadKind::Linear, _) => 0.0,
+        (HeadKind::Mha, MhaBody::DeitBase) => deit_gmacs(tokens, 12),
+        (HeadKind::Mha, MhaBody::OneBlock) => deit_gmacs(tokens, 1),
+    };
+    let epochs = f64::from(p.epochs);
+    Some(match spec.freeze {
+        Freeze::Frozen => {
+            let passes = match p.augment {
+                Augment::None => train,
+                _ => train * epochs,
+            };
+            Work {
+                // Validation and test images pass the backbone once; the pass serves all heads.
+                forward: (passes + val + test) * body / heads as f64 + (val * epochs + test) * head,
+                train: 3.0 * train * epochs * head,
+            }
+        }
+        Freeze::Unfrozen => Work {
+            forward: (val * epochs + 2.0 * test) * (body + head),
+            train: 3.0 * train * epochs * (body + head),
+        },
+    })
+}
+
+/// Multiply-adds of `depth` DeiT-B blocks on `tokens` + 1 tokens, in units of 10⁹.
+fn deit_gmacs(tokens: usize, depth: usize) -> f64 {
+    let (n, d) = (tokens as f64 + 1.0, 768.0);
+    depth as f64 * (12.0 * d * d * n + 2.0 * n * n * d) / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::Protocol;
+
+    fn spec(freeze: Freeze, head: HeadKind) -> RunSpec {
+        RunSpec {
+            dataset: "ddsm".into(),
+            backbone: "mae-b".into(),
+            scale: Scale::Full,
+            freeze,
+            head,
+            seed: 0,
+            protocol: Protocol::faithful(),
+        }
+    }
+
+    /// The body is that of ViT-B/16, whose upstream count with the patch embedding stands in `facts` under MAE.
+    #[test]
+    fn a_deit_body_costs_what_vit_b_does_without_its_stem() {
+        let whole = facts::find("mae-b").unwrap().gmacs_224;
+        let stem = 196.0 * 768.0 * 768.0 / 1e9;
+        assert!((deit_gmacs(196, 12) - (whole - stem)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn work_is_counted_by_hand() {
+        let g = 17.563;
+        let p = Protocol::faithful();
+        let e = f64::from(p.epochs);
+        let unfrozen = work(&spec(Freeze::Unfrozen, HeadKind::Linear), [10.0, 2.0, 3.0], 1).unwrap();
+        assert!((unfrozen.train - 3.0 * 10.0 * e * g).abs() < 1e-6);
+        assert!((unfrozen.forward - (2.0 * e + 6.0) * g).abs() < 1e-6);
+        let frozen = work(&spec(Freeze::Frozen, HeadKind::Linear), [10.0, 2.0, 3.0], 2).unwrap();
+        assert!((frozen.forward - (10.0 * e + 5.0) * g / 2.0).abs() < 1e-6 && frozen.train == 0.0);
+    }
+
+    #[test]
+    fn a_rate_turns_work_into_time_and_an_absent_one_into_nothing() {
+        let m = |what: &str, images_per_s| Measurement {
+            what: what.into(),
+            backbone: "mae-b".into(),
+            size: 224,
+            machine: Machine {
+                device: "cpu".into(),
+                cpu: String::new(),
+                threads: 2,
+            },
+            images_per_s,
+        };
+        let w = Work {
+            forward: 17.563 * 40.0,
+            train: 3.0 * 17.563 * 10.0,
+        };
+        let both = [m("forward", 4.0), m("train", 1.0)];
+        assert!((seconds(w, both.iter()).unwrap() - 20.0).abs() < 1e-9);
+        assert!((seconds(w, both[..1].iter()).unwrap() - 17.5).abs() < 1e-9);
+        assert_eq!(seconds(w, [].iter()), None);
+    }
+}

@@ -1,0 +1,256 @@
+//! `medft weights fetch`: downloads the published weights of backbones.
+
+use super::Context;
+use crate::cli::StudyArgs;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
+use crate::error::BadInput;
+use crate::fetch::{Client, FetchError, Hub, Why};
+use crate::manifest::{
+    Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
+};
+use crate::progress::Meters;
+use crate::study::HeadKind;
+use crate::text as ui;
+use anyhow::Result;
+use indicatif::HumanBytes;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What came of one backbone.
+#[derive(Serialize)]
+struct Line<'a> {
+    backbone: &'a str,
+    pin: &'a str,
+    state: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    /// Over the network, now.
+    received: u64,
+    /// Taken over from an earlier, unfinished download.
+    resumed_from: u64,
+    seconds: f64,
+    licence: Option<&'a str>,
+    notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Fetched,
+    AlreadyHere,
+    Failed,
+}
+
+/// Fetches the preferred file of each backbone, or the pins that are named.
+pub fn weights(c: &Context, backbones: &[String], pins: &[String]) -> Result<u8> {
+    let chosen = choose(c, backbones, pins)?;
+    let places = Places::new(&c.global.weights_dir);
+    let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
+    let client = Client::from_env()?;
+    let meters = Meters::new();
+    let mut lines = Vec::new();
+    for pin in chosen {
+        let line = match already_here(c, pin, &places)? {
+            Some(report) => here(pin, &report),
+            None => {
+                meters.say(&announce(pin));
+                let meter = meters.one(&pin.file);
+                let got = obtain_weights(pin, &places, &client, &hub, &|e| meter.hear(e));
+                drop(meter);
+                finished(pin, got)
+            }
+        };
+        if !c.global.json {
+            say(&line);
+        }
+        lines.push(line);
+    }
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+    }
+    Ok(code(lines.iter().filter_map(|l| l.why)))
+}
+
+/// 0 where nothing failed, 2 where bytes were wrong or the disk or request was, 1 where something is only missing.
+pub fn code(failures: impl Iterator<Item = Why>) -> u8 {
+    let of = |why| match why {
+        Why::Unreachable | Why::Refused | Why::Gone | Why::Offline => INCOMPLETE,
+        Why::WrongBytes | Why::NoSpace | Why::Disk | Why::Archive | Why::Input => BROKEN,
+    };
+    failures.map(of).max().unwrap_or(OK)
+}
+
+fn choose<'a>(c: &'a Context, backbones: &[String], pins: &[String]) -> Result<Vec<&'a WeightsManifest>> {
+    let names = match (backbones.is_empty(), pins.is_empty()) {
+        (false, _) => backbones.to_vec(),
+        (true, false) => Vec::new(),
+        (true, true) => of_the_paper(c)?,
+    };
+    let mut named = Vec::new();
+    for name in pins {
+        let known: Vec<_> = c
+            .catalogue
+            .backbones()
+            .iter()
+            .filter(|b| names.is_empty() || names.iter().any(|n| n == *b))
+            .flat_map(|b| c.catalogue.pins(b).unwrap_or_default())
+            .collect();
+        named.push(*known.iter().find(|p| p.name == *name).ok_or_else(|| {
+            let known: Vec<&str> = known.iter().map(|p| p.name.as_str()).collect();
+            BadInput::new(
+                "--pin",
+                format!("one of {}", known.join(", ")),
+                format!("`{name}`"),
+                "Correct the name; `medft weights list` shows them.",
+            )
+        })?);
+    }
+    let mut out = Vec::new();
+    for b in &names {
+        let all = c.catalogue.pins(b)?;
+        let own: Vec<_> = named.iter().copied().filter(|p| p.backbone == *b).collect();
+        out.extend(if own.is_empty() { vec![all[0]] } else { own });
+    }
+    if names.is_empty() {
+        out = named;
+    }
+    Ok(out)
+}
+
+/// The backbones of the paper, and the body of its attention head.
+fn of_the_paper(c: &Context) -> Result<Vec<String>> {
+    let (study, runs) = c.study(&StudyArgs {
+        study: "paper".into(),
+        only: Vec::new(),
+    })?;
+    let mut names = study.backbones.clone();
+    if runs.iter().any(|r| r.head == HeadKind::Mha) {
+        names.push("deit-b".into());
+    }
+    Ok(names)
+}
+
+/// The report, where this very pin's file is here and right.
+fn already_here(c: &Context, pin: &WeightsManifest, places: &Places) -> Result<Option<WeightsReport>> {
+    let bar = ui::bar(0, ui::Unit::Bytes);
+    bar.set_prefix(pin.backbone.clone());
+    let on = |p: crate::manifest::Progress| {
+        bar.set_length(p.bytes_total);
+        bar.set_position(p.bytes_done);
+    };
+    let r = verify_weights(c.catalogue, &pin.backbone, places, Check::Cached, &on)?;
+    bar.finish_and_clear();
+    if let Some(bad) = r.rejected.iter().find(|r| r.pin == pin.name)
+        && bad.path.starts_with(&places.weights_dir)
+        && pin.repo.is_none()
+    {
+        return Err(BadInput::new(
+            bad.path.display(),
+            &bad.expected,
+            &bad.found,
+            "Delete the file, then fetch it again.",
+        )
+        .into());
+    }
+    let usable = matches!(r.state, WeightsState::Present | WeightsState::PresentUnverified { .. });
+    Ok((usable && r.pin.as_ref().is_some_and(|p| p.name == pin.name)).then_some(r))
+}
+
+fn announce(pin: &WeightsManifest) -> String {
+    let size = match (pin.size, &pin.size_shown) {
+        (Some(n), _) => format!("{}", HumanBytes(n)),
+        (None, Some(s)) => format!("about {s}"),
+        (None, None) => "size not published".into(),
+    };
+    let licence = pin.licence.as_deref().unwrap_or("unknown");
+    let conflict = pin
+        .licence_conflict
+        .as_ref()
+        .map_or_else(String::new, |c| format!(". {c}"));
+    format!(
+        "{}: fetching {} ({size}), pin {}; licence: {licence}{conflict}",
+        pin.backbone, pin.file, pin.name
+    )
+}
+
+fn line<'a>(pin: &'a WeightsManifest, state: Outcome) -> Line<'a> {
+    Line {
+        backbone: &pin.backbone,
+        pin: &pin.name,
+        state,
+        path: None,
+        sha256: None,
+        received: 0,
+        resumed_from: 0,
+        seconds: 0.0,
+        licence: pin.licence.as_deref(),
+        notes: Vec::new(),
+        why: None,
+        error: None,
+    }
+}
+
+fn here<'a>(pin: &'a WeightsManifest, r: &WeightsReport) -> Line<'a> {
+    let mut notes = r.notes.clone();
+    if let WeightsState::PresentUnverified { why } = &r.state {
+        notes.push(why.clone());
+    }
+    Line {
+        path: r.path.clone(),
+        sha256: r.sha256.map(|s| s.to_string()),
+        notes,
+        ..line(pin, Outcome::AlreadyHere)
+    }
+}
+
+fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> Line<'a> {
+    match got {
+        Ok(o) => {
+            let d = o.download.as_ref();
+            Line {
+                path: Some(o.path),
+                sha256: Some(o.sha256.to_string()),
+                received: d.map_or(0, |d| d.received),
+                resumed_from: d.map_or(0, |d| d.resumed_from),
+                seconds: d.map_or(0.0, |d| d.seconds),
+                notes: o.note.into_iter().chain(o.warnings).collect(),
+                ..line(pin, Outcome::Fetched)
+            }
+        }
+        Err(e) => Line {
+            why: Some(e.why),
+            error: Some(e.to_string()),
+            ..line(pin, Outcome::Failed)
+        },
+    }
+}
+
+fn say(l: &Line) {
+    let path = l.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
+    match l.state {
+        Outcome::AlreadyHere => println!("{}: already here, {path}", l.backbone),
+        Outcome::Fetched => println!(
+            "{}: fetched, {path} ({} in {}{})",
+            l.backbone,
+            HumanBytes(l.received),
+            ui::duration(l.seconds),
+            match l.resumed_from {
+                0 => String::new(),
+                n => format!(", {} from an earlier download", HumanBytes(n)),
+            }
+        ),
+        Outcome::Failed => println!("{}: not fetched", l.backbone),
+    }
+    for n in &l.notes {
+        println!("  note       {n}");
+    }
+    if let Some(e) = &l.error {
+        eprintln!("error: {e}");
+    }
+}

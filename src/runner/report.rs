@@ -1,0 +1,321 @@
+//! `medft report` and `medft compare`: from records to tables, figure and verdicts.
+
+use super::plan::{Entry, Plan, State};
+use super::report_place::{folder, maker, templates};
+use super::{Context, notes, study_audit};
+use crate::cli::exit::{INCOMPLETE, OK};
+use crate::cli::{CompareArgs, ReportArgs};
+use crate::data::registry;
+use crate::eval::metric_title;
+use crate::fsio;
+use crate::model;
+use crate::report::{
+    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput, ReportOutput, render, seal,
+};
+use crate::results::{Evidences, Listing, frame};
+use crate::study::protocol::Preset;
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Below a report's folder: the report of fewer results than it has.
+const SMALLER: &str = "fewer-results";
+
+/// Renders the report and says where it is; exit code 1 where a planned run has no result.
+pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
+    let plan = Plan::make(c, study, runs)?;
+    let out = write(c, &plan, a)?;
+    println!("{}", out.path("README.md").display());
+    Ok(if out.done < out.planned { INCOMPLETE } else { OK })
+}
+
+/// Renders the report and prints the comparison; exit code 1 where a value differs.
+pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
+    if let Some(other) = &a.other {
+        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
+    }
+    let a = &a.report;
+    let (study, runs) = c.study(&a.study)?;
+    let plan = Plan::make(c, study, runs)?;
+    let out = write(c, &plan, a)?;
+    if c.global.json {
+        println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
+    } else {
+        print!("{}", crate::fsio::read_to_string(&out.path("compare.md"))?);
+    }
+    Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
+}
+
+/// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
+/// A report of fewer results than the one that lies there goes beside it, never over it.
+pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    study_audit::ensure(c, plan);
+    let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
+    let mut folder = folder(c, &plan.study, &a.study.only);
+    if let Some(more) = seal::results(&folder).filter(|n| *n > done) {
+        let beside = folder.join(SMALLER);
+        eprintln!(
+            "warning: {} holds a report of {more} results; this one of {done} is written to {} (remove the former to have it there)",
+            folder.display(),
+            beside.display()
+        );
+        folder = beside;
+    }
+    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    let inputs = digest(plan, &input, a.replicates)?;
+    if let Some(output) = seal::still_holds(&folder, &inputs) {
+        return Ok(output);
+    }
+    let before = seal::open(&folder)?;
+    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
+    if whole {
+        seal::close(&folder, &inputs, &output, &before)?;
+    }
+    Ok(output)
+}
+
+/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+    let listing = listing(plan)?;
+    let input = input(c, plan, a, &listing)?;
+    Ok(finish(plan, input, listing, a.replicates, to, cache)?.0)
+}
+
+/// Adds the evidence and renders; also says whether every record could be used.
+fn finish(
+    plan: &Plan,
+    mut input: ReportInput,
+    mut listing: Listing,
+    replicates: usize,
+    to: &Path,
+    cache: Option<&Path>,
+) -> Result<(ReportOutput, bool)> {
+    let all = listing.done.len();
+    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    for r in &mut listing.done {
+        r.spec.run.dataset = plan.study.table(&r.spec.run.dataset, &r.spec.run.protocol);
+    }
+    input.runs = frame(&listing.done)?;
+    Ok((render(&input, to)?, listing.done.len() == all))
+}
+
+/// The records of the study; warns of those that cannot be read.
+fn listing(plan: &Plan) -> Result<Listing> {
+    let listing = plan.store.all()?;
+    for (name, why) in &listing.broken {
+        eprintln!(
+            "warning: {}: {why}; it is left out",
+            plan.store.folder().join(name).display()
+        );
+    }
+    Ok(listing)
+}
+
+/// The hash of everything a report is made from, this binary included.
+fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+    let mut text = format!("{input:?}\n{replicates} resamples\n");
+    text.push_str(&maker()?);
+    for p in &input.planned {
+        if let PlannedState::Done(id) = &p.state {
+            text.push_str(&plan.store.mark(id)?);
+        }
+    }
+    Ok(fsio::sha256_hex(text.as_bytes()))
+}
+
+/// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
+/// listing, as any other record that was changed.
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+    let planned: BTreeSet<&str> = plan
+        .entries
+        .iter()
+        .filter_map(|e| Some(e.id.as_ref()?.full()))
+        .collect();
+    let runs: Vec<_> = listing
+        .done
+        .iter()
+        .filter(|r| planned.contains(r.id()))
+        .cloned()
+        .collect();
+    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
+    for u in &unusable {
+        eprintln!("warning: {}; the run is left out", u.why);
+    }
+    listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
+    Ok(evidence)
+}
+
+/// All but the evidence, which takes longer.
+fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<ReportInput> {
+    let study = &plan.study;
+    let planned: Vec<PlannedRun> = plan.entries.iter().map(|e| planned(study, e)).collect();
+    // The report of a part names what the part has, not everything that it leaves out.
+    let part = !a.study.only.is_empty();
+    let has_set = |name: &str| !part || planned.iter().any(|p| p.dataset == name);
+    let has_backbone = |name: &str| !part || planned.iter().any(|p| p.backbone == name);
+    let has = |p: &PublishedPoint| {
+        !part
+            || planned
+                .iter()
+                .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
+    };
+    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let datasets = study
+        .tables()
+        .into_iter()
+        .filter(|(set, protocol)| has_set(&study.table(set, protocol)))
+        .map(|(set, protocol)| {
+            let info = registry::find(set)?.info(&protocol);
+            let tolerance = tolerances.get(info.target);
+            let name = study.table(set, &protocol);
+            Ok(DatasetFacts {
+                title: match SplitRule::word(set, &protocol) {
+                    _ if name == set => info.title.to_owned(),
+                    rule => format!("{}, {rule} split", info.title),
+                },
+                name,
+                set: set.to_owned(),
+                plain_title: info.title.to_owned(),
+                split: SplitRule::word(set, &protocol).to_string(),
+                metric: info.target.to_owned(),
+                metric_title: metric_title(info.target),
+                classes: info.classes,
+                margin: tolerance.map(|t| t.margin),
+                margin_reason: tolerance.map_or_else(String::new, |t| t.reason.clone()),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let backbones = study
+        .backbones
+        .iter()
+        .filter(|name| has_backbone(name))
+        .map(|name| {
+            let e = model::registry::find(name)?;
+            let found = listing.done.iter().find(|r| r.spec.run.backbone == *name);
+            Ok(BackboneFacts {
+                name: name.clone(),
+                title: e.title.to_owned(),
+                family: e.family.to_owned(),
+                params: match study.scale {
+                    Scale::Tiny => found.map(|r| r.metrics.model.backbone_params),
+                    Scale::Full => model::facts::find(name).map(|f| f.parameters),
+                },
+            })
+        })
+        .collect::<Result<_>>()?;
+    let mut published = Vec::new();
+    let mut context = Vec::new();
+    let (mut sources, mut caveats) = (Vec::new(), Vec::new());
+    for name in &study.report.published {
+        let p = Published::load(name, &c.global.experiments_dir)?;
+        points(study, &p, &mut published, &mut context);
+        sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
+        caveats.extend(p.caveats);
+    }
+    published.retain(has);
+    context.retain(|v| has_set(&v.dataset));
+    let defaults = match study.protocol.preset {
+        Preset::Faithful => Protocol::faithful(),
+        Preset::Corrected => Protocol::corrected(),
+    };
+    Ok(ReportInput {
+        study: study.name.clone(),
+        title: study.title.clone(),
+        description: study.description.clone(),
+        expected: study.expected.clone(),
+        demo: study.report.demo,
+        protocol: ProtocolNote::new(
+            match study.protocol.preset {
+                Preset::Faithful => "faithful",
+                Preset::Corrected => "corrected",
+            },
+            &serde_json::to_value(&defaults)?,
+            &serde_json::to_value(&study.protocol)?,
+        ),
+        datasets,
+        backbones,
+        planned,
+        runs: frame(&listing.done)?,
+        evidence: Evidences::default(),
+        published,
+        context,
+        sources,
+        caveats,
+        alpha: tolerances.alpha,
+        archive: Archive {
+            records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
+            store: Some(plan.store.clone()),
+            study_argument: study.name.clone(),
+            audit: Audit::beside(&folder(c, study, &[])),
+            notes: notes::all(c, study, listing)?,
+        },
+        // A claim speaks of the whole study.
+        claims: Some(Claims::load(&c.global.experiments_dir)?)
+            .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
+        only: a.study.only.clone(),
+        templates: templates(),
+    })
+}
+
+/// Published values of a study's data sets: comparable ones as points, others as context.
+fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, context: &mut Vec<ContextValue>) {
+    for v in p.values.iter().filter(|v| study.datasets.contains(&v.dataset)) {
+        // Published values are of the authors' splits: they stand beside those, where a study has several.
+        let tables = study.tables();
+        let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
+        let authors = of_set().find(|t| SplitRule::word(t.0, &t.1) == "authors");
+        let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
+            continue;
+        };
+        let dataset = study.table(set, protocol);
+        match &v.backbone {
+            Some(backbone) if p.comparable => published.push(PublishedPoint {
+                dataset,
+                backbone: backbone.clone(),
+                freeze: v.freeze,
+                head: v.head,
+                metric: v.metric.clone(),
+                params_millions: v.params_millions,
+                value: v.value,
+                uncertainty: v.uncertainty,
+                shared_offset: v.shared_offset,
+                note: p.backbones.get(backbone).map(|n| n.note.clone()),
+            }),
+            _ => context.push(ContextValue {
+                dataset,
+                label: v.label.clone(),
+                metric: metric_title(&v.metric),
+                value: v.value,
+                sd: v.sd,
+                source: v.source.clone(),
+            }),
+        }
+    }
+}
+
+fn planned(study: &Study, e: &Entry) -> PlannedRun {
+    let one_line = |s: &str| {
+        let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
+        first.trim_end_matches('.').to_owned()
+    };
+    PlannedRun {
+        dataset: study.table(&e.spec.dataset, &e.spec.protocol),
+        backbone: e.spec.backbone.clone(),
+        freeze: e.spec.freeze,
+        head: e.spec.head,
+        seed: e.spec.seed,
+        state: match (&e.state, &e.id) {
+            (State::Done, Some(id)) => PlannedState::Done(id.full().to_owned()),
+            (State::Blocked(why), _) => PlannedState::Gap(one_line(why)),
+            (State::Failed(why), _) => PlannedState::Gap(format!("the run failed: {}", one_line(why))),
+            (State::Stale(why), _) => PlannedState::Gap(format!("not run again since {}", one_line(why))),
+            (State::Resume, _) => PlannedState::Gap("started and not finished".to_owned()),
+            _ => PlannedState::Gap("not run yet".to_owned()),
+        },
+    }
+}
