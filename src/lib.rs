@@ -21,11 +21,8 @@ pub mod manifest;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
-<<<<<<< HEAD
 mod progress;
-=======
 pub mod registry;
->>>>>>> entries
 pub mod report;
 pub mod results;
 pub mod rng;

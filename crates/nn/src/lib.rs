@@ -1,4 +1,4 @@
-//! The differentiable building blocks: what candle lacks, cuts or falsifies. Each op is checked by finite differences.
+#![doc = include_str!("../README.md")]
 
 mod act;
 mod attention;

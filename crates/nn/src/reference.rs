@@ -92,7 +92,11 @@ mod tests {
     ) {
         check(name, shapes, &theirs);
         let run = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>| -> Vec<Vec<f64>> {
-            let x: Vec<Var> = shapes.iter().zip(0..).map(|(s, i)| Var::from_tensor(&random(s, i)).unwrap()).collect();
+            let x: Vec<Var> = shapes
+                .iter()
+                .zip(0..)
+                .map(|(s, i)| Var::from_tensor(&random(s, i)).unwrap())
+                .collect();
             let y = f(&x.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>()).unwrap();
             let g = backward(&(&y * random(y.dims(), 99)).unwrap().sum_all().unwrap()).unwrap();
             let grads = x.iter().map(|v| g.get(v).unwrap().unwrap());
@@ -137,7 +141,13 @@ mod tests {
             |x| rms_norm(&x[0], &x[1], eps),
         );
         agree("gelu", &[&[5, 33]], 1e-9, |x| crate::gelu(&x[0]), |x| gelu(&x[0]));
-        agree("quick_gelu", &[&[5, 33]], exact, |x| crate::quick_gelu(&x[0]), |x| quick_gelu(&x[0]));
+        agree(
+            "quick_gelu",
+            &[&[5, 33]],
+            exact,
+            |x| crate::quick_gelu(&x[0]),
+            |x| quick_gelu(&x[0]),
+        );
         agree(
             "silu_mul",
             &[&[5, 33], &[5, 33]],

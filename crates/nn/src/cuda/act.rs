@@ -15,13 +15,16 @@ pub fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
 pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
+            Work::Elements(n),
+            &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
+            &[],
+        )
+    }?;
     Ok(y)
 }
 
@@ -29,13 +32,16 @@ pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
 pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
+            Work::Elements(n),
+            &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
+            &[],
+        )
+    }?;
     Ok(dx.tensor())
 }
 
@@ -54,30 +60,36 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let tag = tag(x.dtype())?;
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("silu_mul_{tag}")),
-        Work::Elements(n),
-        &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("silu_mul_{tag}")),
+            Work::Elements(n),
+            &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
+            &[],
+        )
+    }?;
     node2("silu_mul", [&x, &z], y, move |[x, z], _, dy| {
         let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
         let mut dz = Value::new(x.shape(), x.dtype(), x.device())?;
-        launch(
-            x.device(),
-            ("elementwise", &format!("silu_mul_grad_{tag}")),
-            Work::Elements(n),
-            &mut [
-                Arg::In(x),
-                Arg::In(z),
-                Arg::In(dy),
-                Arg::Out(&mut dx),
-                Arg::Out(&mut dz),
-                Arg::U64(n),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("elementwise", &format!("silu_mul_grad_{tag}")),
+                Work::Elements(n),
+                &mut [
+                    Arg::In(x),
+                    Arg::In(z),
+                    Arg::In(dy),
+                    Arg::Out(&mut dx),
+                    Arg::Out(&mut dz),
+                    Arg::U64(n),
+                ],
+                &[],
+            )
+        }?;
         Ok([Some(dx.tensor()), Some(dz.tensor())])
     })
 }

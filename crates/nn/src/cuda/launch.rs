@@ -58,7 +58,14 @@ impl Work {
 }
 
 /// Runs a kernel of a module on `device`, after everything that was launched there before.
-pub fn launch(
+///
+/// # Errors
+/// Where an operand is not contiguous, lies elsewhere or is of another type, or the kernel fails.
+///
+/// # Safety
+/// The arguments must be those of the kernel, by number and type, and operands as large as it takes them to be; `indirect` must be
+/// memory that nobody else uses.
+pub(crate) unsafe fn launch(
     device: &Device,
     (module, kernel): (&'static str, &str),
     work: Work,
@@ -94,12 +101,13 @@ pub fn launch(
     };
     match device {
         Device::Cpu => match emulation::executor() {
-            // SAFETY: the words are the memory of operands that are borrowed, and exclusively so where they are written.
+            // SAFETY: passed on to the caller; operands are borrowed, and exclusively so where they are written.
             Some(e) => unsafe { e.run(&launch) },
             None => bail!("{kernel}: a kernel was launched on the CPU"),
         },
         #[cfg(feature = "cuda")]
-        Device::Cuda(d) => super::driver::run(d, &launch),
+        // SAFETY: passed on to the caller.
+        Device::Cuda(d) => unsafe { super::driver::run(d, &launch) },
         _ => bail!("{kernel}: this binary was built without CUDA"),
     }
 }
@@ -185,18 +193,21 @@ pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Resu
     } else {
         Work::Items(sums)
     };
-    launch(
-        device,
-        ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
-        work,
-        &mut [
-            Arg::In(parts),
-            Arg::Out(&mut sum),
-            Arg::U64(outer),
-            Arg::U32(count),
-            Arg::U64(len),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
+            work,
+            &mut [
+                Arg::In(parts),
+                Arg::Out(&mut sum),
+                Arg::U64(outer),
+                Arg::U32(count),
+                Arg::U64(len),
+            ],
+            &[],
+        )
+    }?;
     Ok(sum)
 }

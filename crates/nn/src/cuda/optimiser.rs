@@ -1,8 +1,8 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
 use super::launch::{Arg, Work, launch};
-use crate::autograd::{Value};
 use super::tables::table;
+use crate::autograd::Value;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -101,22 +101,28 @@ pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "square_sums"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
-        &indirect,
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "square_sums"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
+            &indirect,
+        )
+    }?;
     let sums = sums.tensor();
     let mut total = Value::new((), DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "sum_f64"),
-        Work::Blocks(1),
-        &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "sum_f64"),
+            Work::Blocks(1),
+            &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
+            &[],
+        )
+    }?;
     total.tensor().to_scalar()
 }
 
@@ -147,11 +153,14 @@ pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     }
     let sizes = updates.iter().map(|u| u.parameter.elem_count());
     let (slots, pieces, count) = tables(&slots, sizes, first.parameter)?;
-    launch(
-        first.parameter.device(),
-        ("optimiser", "adamw"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
-        &indirect,
-    )
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            first.parameter.device(),
+            ("optimiser", "adamw"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
+            &indirect,
+        )
+    }
 }

@@ -1,10 +1,10 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
 use super::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value};
-use crate::precision::{Compute, computed_in, converted, current};
+use crate::autograd::Value;
 use crate::cpu::{Real, Shared};
 use crate::gemm::{Affine, Operand, Plain, product};
+use crate::precision::{Compute, computed_in, converted, current};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
@@ -181,19 +181,22 @@ impl Value {
         }
         let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
         let mut z = Self::new(sums.shape(), dtype, x.device())?;
-        launch(
-            x.device(),
-            ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
-            Work::Items(sums.elem_count()),
-            &mut [
-                Arg::In(&sums),
-                Arg::In(&bias),
-                Arg::Out(&mut z),
-                Arg::U64(sums.elem_count()),
-                Arg::U32(p.d.rows),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
+                Work::Items(sums.elem_count()),
+                &mut [
+                    Arg::In(&sums),
+                    Arg::In(&bias),
+                    Arg::Out(&mut z),
+                    Arg::U64(sums.elem_count()),
+                    Arg::U32(p.d.rows),
+                ],
+                &[],
+            )
+        }?;
         Ok(z)
     }
 

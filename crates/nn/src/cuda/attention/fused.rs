@@ -2,8 +2,8 @@
 //! gradients written where they lie in their projections.
 
 use super::Sizes;
+use crate::autograd::Value;
 use crate::cuda::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Widths of heads that there are kernels for, narrower ones are padded in shared memory. Each is a module of its own, because
@@ -48,13 +48,16 @@ impl Sizes {
         let mut all: Vec<Arg<'_>> = operands(x).into_iter().chain(args).chain(sizes).collect();
         all.push(Arg::F32(self.scale() as f32));
         let kernel = format!("attention{pass}_{width}_{}", tag(x[0].dtype())?);
-        launch(
-            x[0].device(),
-            (module, &kernel),
-            Work::Teams(blocks, TEAM),
-            &mut all,
-            &[],
-        )
+        // SAFETY: the arguments are those of kernels/attention.cuh, for operands of these sizes.
+        unsafe {
+            launch(
+                x[0].device(),
+                (module, &kernel),
+                Work::Teams(blocks, TEAM),
+                &mut all,
+                &[],
+            )
+        }
     }
 
     /// Output (B, N, H·d), and the binary logarithm of every softmax's sum (B, H, N), of q, k, v or of one packed projection.

@@ -2,8 +2,8 @@
 //! packed projections.
 
 use super::Sizes;
+use crate::autograd::Value;
 use crate::cuda::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value};
 use candle_core::{Result, Tensor};
 
 impl Sizes {
@@ -24,22 +24,25 @@ impl Sizes {
         (part, parts): (usize, usize),
     ) -> Result<()> {
         let count = self.b * self.h * n * self.d;
-        launch(
-            from.device(),
-            ("elementwise", &format!("{way}_heads_{}", tag(from.dtype())?)),
-            Work::Items(count),
-            &mut [
-                Arg::In(from),
-                Arg::Out(to),
-                Arg::U64(count),
-                Arg::U32(n),
-                Arg::U32(parts),
-                Arg::U32(part),
-                Arg::U32(self.h),
-                Arg::U32(self.d),
-            ],
-            &[],
-        )
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                from.device(),
+                ("elementwise", &format!("{way}_heads_{}", tag(from.dtype())?)),
+                Work::Items(count),
+                &mut [
+                    Arg::In(from),
+                    Arg::Out(to),
+                    Arg::U64(count),
+                    Arg::U32(n),
+                    Arg::U32(parts),
+                    Arg::U32(part),
+                    Arg::U32(self.h),
+                    Arg::U32(self.d),
+                ],
+                &[],
+            )
+        }
     }
 
     /// As (B, N, H·d).
@@ -62,13 +65,16 @@ impl Sizes {
     pub fn forward(self, [q, k, v]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
         let mut p = Value::product(q, &k.transpose(1, 2)?, false)?;
         let (rows, m) = (p.dims()[0] * p.dims()[1], p.dims()[2]);
-        launch(
-            q.device(),
-            ("softmax", &format!("softmax_{}", tag(q.dtype())?)),
-            Work::Rows(rows),
-            &mut [Arg::Out(&mut p), Arg::U64(rows), Arg::U32(m), Arg::F64(self.scale())],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                q.device(),
+                ("softmax", &format!("softmax_{}", tag(q.dtype())?)),
+                Work::Rows(rows),
+                &mut [Arg::Out(&mut p), Arg::U64(rows), Arg::U32(m), Arg::F64(self.scale())],
+                &[],
+            )
+        }?;
         let p = p.tensor();
         let o = Value::product(&p, v, false)?.tensor();
         Ok((p, o))
@@ -79,19 +85,22 @@ impl Sizes {
         let dv = Value::product(&p.transpose(1, 2)?, d_o, false)?.tensor();
         let mut ds = Value::product(d_o, &v.transpose(1, 2)?, false)?;
         let (rows, m) = (ds.dims()[0] * ds.dims()[1], ds.dims()[2]);
-        launch(
-            q.device(),
-            ("softmax", &format!("softmax_grad_{}", tag(q.dtype())?)),
-            Work::Rows(rows),
-            &mut [
-                Arg::In(p),
-                Arg::Out(&mut ds),
-                Arg::U64(rows),
-                Arg::U32(m),
-                Arg::F64(self.scale()),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                q.device(),
+                ("softmax", &format!("softmax_grad_{}", tag(q.dtype())?)),
+                Work::Rows(rows),
+                &mut [
+                    Arg::In(p),
+                    Arg::Out(&mut ds),
+                    Arg::U64(rows),
+                    Arg::U32(m),
+                    Arg::F64(self.scale()),
+                ],
+                &[],
+            )
+        }?;
         let ds = ds.tensor();
         let dq = Value::product(&ds, k, false)?.tensor();
         let dk = Value::product(&ds.transpose(1, 2)?, q, false)?.tensor();
