@@ -12,11 +12,14 @@ use std::sync::OnceLock;
 /// A fully connected layer; weight (out, in), bias (out).
 #[derive(Debug, Clone)]
 pub struct Linear {
+    /// (out, in).
     pub weight: Tensor,
+    /// (out).
     pub bias: Option<Tensor>,
 }
 
 impl Linear {
+    /// A layer of these parameters.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }

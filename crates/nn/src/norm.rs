@@ -11,12 +11,16 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 /// LayerNorm over the last axis; weight and bias (D).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
+    /// (D).
     pub weight: Tensor,
+    /// (D).
     pub bias: Tensor,
+    /// Added to the variance, or to the mean square.
     pub eps: f64,
 }
 
 impl LayerNorm {
+    /// A norm of these parameters.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
@@ -44,11 +48,14 @@ impl LayerNorm {
 /// RMSNorm over the last axis; weight (D).
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
+    /// (D).
     pub weight: Tensor,
+    /// Added to the variance, or to the mean square.
     pub eps: f64,
 }
 
 impl RmsNorm {
+    /// A norm of these parameters.
     pub fn new(weight: Tensor, eps: f64) -> Self {
         Self { weight, eps }
     }

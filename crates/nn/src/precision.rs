@@ -15,10 +15,13 @@ use std::cell::Cell;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compute {
     #[default]
+    /// float32 throughout.
     Float32,
     /// float32 operands rounded to 10 bits of fraction inside the tensor cores.
     Tf32,
+    /// bfloat16 operands, float32 sums.
     Bfloat16,
+    /// float16 operands, float32 sums.
     Float16,
 }
 

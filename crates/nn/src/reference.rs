@@ -45,7 +45,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// Where candle has no form for the type.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     // sigmoid(t) = (1 + tanh(t/2)) / 2.
-    x * ((x * 0.851)?.tanh()? + 1.0)? * 0.5
+    (x * ((x * 0.851)?.tanh()? + 1.0)?)? * 0.5
 }
 
 /// [`crate::silu_mul`].

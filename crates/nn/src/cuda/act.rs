@@ -5,14 +5,14 @@ use crate::autograd::{Value, node1, node2};
 use candle_core::{Result, Tensor, bail};
 
 /// `act(x)`, any shape; `act` is `gelu`, `quick_gelu` or `silu`.
-pub fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = activated(act, &x)?;
     node1(act, &x, y, move |[x], _, dy| Ok([Some(activation_grad(act, x, dy)?)]))
 }
 
 /// `act(x)` of a contiguous tensor, without a graph.
-pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
+pub(crate) fn activated(act: &str, x: &Tensor) -> Result<Value> {
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
@@ -29,7 +29,7 @@ pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
 }
 
 /// `dy · act'(x)`.
-pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
@@ -46,7 +46,7 @@ pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
 }
 
 /// `silu(x) ⊙ z`, equal shapes and types.
-pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
+pub(crate) fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     if x.dims() != z.dims() || x.dtype() != z.dtype() {
         bail!(
             "silu_mul: {:?} {:?} and {:?} {:?}",

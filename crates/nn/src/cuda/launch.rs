@@ -6,7 +6,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
 /// An argument of a kernel.
-pub enum Arg<'a> {
+pub(crate) enum Arg<'a> {
     /// Read; contiguous.
     In(&'a Tensor),
     /// Written, or read and written.
@@ -19,7 +19,7 @@ pub enum Arg<'a> {
 
 /// How a kernel's work is spread.
 #[derive(Debug, Clone, Copy)]
-pub enum Work {
+pub(crate) enum Work {
     /// So many items, a thread each.
     Items(usize),
     /// So many elements, `ITEMS` a thread.
@@ -157,7 +157,7 @@ fn cpu_address(c: &CpuStorage) -> Result<u64> {
 }
 
 /// The ending of a kernel's name for an element type.
-pub fn tag(t: DType) -> Result<&'static str> {
+pub(crate) fn tag(t: DType) -> Result<&'static str> {
     Ok(match t {
         DType::F32 => "f32",
         DType::F64 => "f64",
@@ -169,7 +169,7 @@ pub fn tag(t: DType) -> Result<&'static str> {
 
 /// Packs (kernels/pack.cuh) that kernels take `d` neighbouring elements by, `widest` being the widest type of an operand; single
 /// elements where `d` is not a multiple.
-pub fn packs(d: usize, widest: DType) -> usize {
+pub(crate) fn packs(d: usize, widest: DType) -> usize {
     let pack = 16 / widest.size_in_bytes();
     if d.is_multiple_of(pack) { d / pack } else { d }
 }
@@ -178,12 +178,12 @@ pub fn packs(d: usize, widest: DType) -> usize {
 ///
 /// 32 rows a block are few enough that narrow and wide rows alike fill a GPU with threads, and so many that the sums of blocks
 /// are little memory beside the rows.
-pub fn row_blocks(rows: usize) -> usize {
+pub(crate) fn row_blocks(rows: usize) -> usize {
     rows.div_ceil(32).clamp(1, 1024)
 }
 
 /// (outer, parts, len) → (outer, len), the parts added in an order that follows from their number.
-pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
+pub(crate) fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
     let device = parts.device();
     let mut sum = Value::new((outer, len), parts.dtype(), device)?;
     let sums = outer * packs(len, parts.dtype());

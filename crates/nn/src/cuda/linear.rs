@@ -72,7 +72,7 @@ pub(crate) fn linear(
 }
 
 /// The sums of the columns of (rows, d), in float32.
-pub fn column_sums(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
     let (rows, d) = x.dims2()?;
     let blocks = row_blocks(rows);
     let mut parts = Value::new((blocks, d), computed_in(x.dtype()), x.device())?;

@@ -5,7 +5,7 @@ use crate::autograd::{Value, node1};
 use candle_core::{Result, Tensor, bail};
 
 /// Mean cross-entropy of logits (B, C) against classes (B), u32.
-pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
+pub(crate) fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
     let (rows, n) = logits.dims2()?;
     if classes.dims() != [rows] {
         bail!(
@@ -38,7 +38,7 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
 }
 
 /// Mean binary cross-entropy with logits (B, L) against 0/1 labels (B, L).
-pub fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+pub(crate) fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if logits.dims() != labels.dims() {
         bail!(
             "binary cross entropy: logits {:?}, labels {:?}",

@@ -70,7 +70,7 @@ fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor>
 }
 
 /// x (B, H, W, C), weight (C, 1, k, k), bias (C); as [`crate::depthwise_conv2d`]. The result has the type of x.
-pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
+pub(crate) fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
     let y = convolved(x, weight, bias)?;
     if silu { super::activation("silu", &y) } else { Ok(y) }
 }
@@ -148,7 +148,7 @@ impl UnfoldMap {
 }
 
 /// x (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
-pub fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
+pub(crate) fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
     let x = cast(x, compute_type(x))?.contiguous()?;
     let (b, h, w, c) = x.dims4()?;
     let mut y = Value::new((b, z.out.0 * z.out.1, z.k * z.k * c), x.dtype(), x.device())?;
@@ -161,7 +161,7 @@ pub fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
 }
 
 /// x (B, H, W, C) → (B, H/py, W/px, C); as [`crate::max_pool`].
-pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
+pub(crate) fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (b, h, w, c) = x.dims4()?;
     let (shape, tag) = ((b, h / py, w / px, c), tag(x.dtype())?);

@@ -34,7 +34,7 @@ fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {
 }
 
 /// LayerNorm of x (…, D) with results of type `out`.
-pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
+pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
     let (rows, d) = sizes("layer_norm", x, w)?;
     let (x, w, b) = (operand(x, out)?, w.contiguous()?, b.contiguous()?);
     let mut y = Value::new(x.shape(), out, x.device())?;
@@ -114,7 +114,7 @@ pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> R
 }
 
 /// RMSNorm of x (…, D) with results of type `out`.
-pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
+pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
     let (rows, d) = sizes("rms_norm", x, w)?;
     let (x, w) = (operand(x, out)?, w.contiguous()?);
     let mut y = Value::new(x.shape(), out, x.device())?;

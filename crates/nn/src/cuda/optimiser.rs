@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CHUNK: usize = 4096;
 
 /// What AdamW reads and writes of one parameter; all float32 and contiguous, of equal size.
-pub struct Update<'a> {
+pub(crate) struct Update<'a> {
     pub parameter: &'a Tensor,
     pub gradient: &'a Tensor,
     pub m: &'a Tensor,
@@ -87,7 +87,7 @@ fn pieces(sizes: &[usize]) -> Vec<u32> {
 }
 
 /// The sum of squares of all gradients, in float64, brought to the host.
-pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
+pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     let Some(first) = gradients.first() else {
         return Ok(0.0);
     };
@@ -136,7 +136,7 @@ fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor)
 }
 
 /// Updates parameters and moments in place; gradients are first multiplied by `scale`.
-pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
+pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     let Some(first) = updates.first() else {
         return Ok(());
     };

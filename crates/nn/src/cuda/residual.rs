@@ -7,7 +7,7 @@ use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
 
 /// `x + y`, equal shapes; the result is float32.
-pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("add: {:?} and {:?}", x.dims(), y.dims());
     }
@@ -28,7 +28,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 }
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D); the result is float32.
-pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     let d = gamma.elem_count();
     if x.dims() != y.dims() || x.dims().last() != Some(&d) {
         bail!("add_scaled: {:?}, {:?}, {:?}", x.dims(), y.dims(), gamma.dims());

@@ -74,7 +74,7 @@ fn places_on(orders: &Orders, device: &Device) -> Result<Tensor> {
 
 /// u (…, D), projected (…, K·(R+2N)), parameters (K·D, R+N+2): W_Δ | log −A | skip | bias; as [`crate::SelectiveScan`].
 /// Computed in float32.
-pub fn selective_scan(
+pub(crate) fn selective_scan(
     u: &Tensor,
     projected: &Tensor,
     parameters: &Tensor,
@@ -202,7 +202,7 @@ fn cross(
 }
 
 /// (B, L, D) → (B, K, L, D).
-pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
+pub(crate) fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     let x = x.contiguous()?;
     let ((b, l, d), k) = (x.dims3()?, orders.directions());
     let (there, back) = (orders_on(orders, x.device())?, places_on(orders, x.device())?);
@@ -215,7 +215,7 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 }
 
 /// (B, K, L, D) → (B, L, D).
-pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
+pub(crate) fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     let y = y.contiguous()?;
     let (b, k, l, d) = y.dims4()?;
     if k != orders.directions() {

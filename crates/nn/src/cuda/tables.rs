@@ -9,7 +9,12 @@ const MOST: usize = 128;
 static TABLES: Mutex<Tables> = Mutex::new(Tables(Vec::new()));
 
 /// The table of this name for these sizes on `device`; `make` is called where it is not there yet.
-pub fn table(name: &'static str, sizes: &[usize], device: &Device, make: impl FnOnce() -> Vec<u32>) -> Result<Tensor> {
+pub(crate) fn table(
+    name: &'static str,
+    sizes: &[usize],
+    device: &Device,
+    make: impl FnOnce() -> Vec<u32>,
+) -> Result<Tensor> {
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     tables.get(name, sizes, device, make)
 }

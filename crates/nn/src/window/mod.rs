@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 /// How a map is cut for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
+    /// Heads h; the width is a multiple of it.
     pub heads: usize,
     /// Side of a square window; 0: the whole map is one.
     pub side: usize,

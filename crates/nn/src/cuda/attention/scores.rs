@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 
 impl Sizes {
     /// Part `part` of `packed` (B, N, parts, H, d) as (B·H, N, d).
-    pub fn split(self, packed: &Tensor, n: usize, part: (usize, usize)) -> Result<Tensor> {
+    pub(crate) fn split(self, packed: &Tensor, n: usize, part: (usize, usize)) -> Result<Tensor> {
         let mut split = Value::new((self.b * self.h, n, self.d), packed.dtype(), packed.device())?;
         self.move_heads("split", packed, &mut split, n, part)?;
         Ok(split.tensor())
@@ -46,14 +46,14 @@ impl Sizes {
     }
 
     /// As (B, N, H·d).
-    pub fn merged(self, split: &Tensor, n: usize) -> Result<Value> {
+    pub(crate) fn merged(self, split: &Tensor, n: usize) -> Result<Value> {
         let mut y = Value::new((self.b, n, self.h * self.d), split.dtype(), split.device())?;
         self.move_heads("merge", split, &mut y, n, (0, 1))?;
         Ok(y)
     }
 
     /// Parts (B·H, N, d) as a packed projection like `qkv`.
-    pub fn packed(self, parts: &[Tensor; 3], qkv: &Tensor) -> Result<Value> {
+    pub(crate) fn packed(self, parts: &[Tensor; 3], qkv: &Tensor) -> Result<Value> {
         let mut packed = Value::new(qkv.shape(), qkv.dtype(), qkv.device())?;
         for (i, part) in parts.iter().enumerate() {
             self.move_heads("merge", part, &mut packed, self.n, (i, 3))?;
@@ -62,7 +62,7 @@ impl Sizes {
     }
 
     /// Probabilities (B·H, N, M) and output (B·H, N, d).
-    pub fn forward(self, [q, k, v]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn forward(self, [q, k, v]: [&Tensor; 3]) -> Result<(Tensor, Tensor)> {
         let mut p = Value::product(q, &k.transpose(1, 2)?, false)?;
         let (rows, m) = (p.dims()[0] * p.dims()[1], p.dims()[2]);
         // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
@@ -81,7 +81,7 @@ impl Sizes {
     }
 
     /// Gradients of q, k, v from that of the output, all (B·H, ·, d).
-    pub fn backward(self, p: &Tensor, [q, k, v]: [&Tensor; 3], d_o: &Tensor) -> Result<[Tensor; 3]> {
+    pub(crate) fn backward(self, p: &Tensor, [q, k, v]: [&Tensor; 3], d_o: &Tensor) -> Result<[Tensor; 3]> {
         let dv = Value::product(&p.transpose(1, 2)?, d_o, false)?.tensor();
         let mut ds = Value::product(d_o, &v.transpose(1, 2)?, false)?;
         let (rows, m) = (ds.dims()[0] * ds.dims()[1], ds.dims()[2]);
