@@ -143,7 +143,7 @@ impl CustomOp3 for LinearOp {
                 l3.dims()
             );
         }
-        let rows = l1.shape().elem_count() / inp.max(1);
+        let rows = dims[..dims.len() - 1].iter().product();
         if let Some(d) = dims.last_mut() {
             *d = out;
         }
@@ -201,7 +201,7 @@ fn linear_bwd<T: Real>(
     dy: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
     let (out, inp) = w.dims2()?;
-    let rows = x.elem_count() / inp.max(1);
+    let rows = x.dims()[..x.rank() - 1].iter().product();
     let (dys, dyl) = dy.storage_and_layout();
     let dyv = with_cpu::<T>(&dys, dyl)?;
     let dx = if x.track_op() {

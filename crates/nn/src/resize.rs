@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 /// The weights of a 1-D bicubic resize (`align_corners = false`, no antialias, a = −0.75): a matrix (out, in).
 ///
 /// Output `x` samples at `(x + ½)·step − ½`. `step` is in/out where only sizes are given, and 1/scale_factor where a scale
-/// factor is (DINOv2's hub rule). Indices are clamped to the border. PROTOCOL 3.10.
+/// factor is (DINOv2's hub rule). Indices are clamped to the border.
 pub fn bicubic_matrix(input: usize, output: usize, step: f64) -> Vec<f32> {
     // Coordinates and weights in float32, as torch computes them for float32 tensors.
     let a = -0.75_f32;
@@ -36,6 +36,9 @@ fn weighted(weights: &Tensor, x: &Tensor) -> Result<Tensor> {
 }
 
 /// Resizes a table (1, gh·gw, D) from the grid (gh, gw) to (oh, ow) with the given sampling steps (vertical, horizontal).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn resize_table(
     table: &Tensor,
     (gh, gw): (usize, usize),

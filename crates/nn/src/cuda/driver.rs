@@ -35,7 +35,7 @@ const MODULES: &[(&str, &str)] = modules!(
 pub fn prepare(device: &CudaDevice) -> Result<()> {
     // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
     // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order, but those of batches on
-    // their way here, which record and await their own (data::loader); what was allocated before has its events, which are no longer
+    // their way here, which record and await their own (`device::staging`); what was allocated before has its events, which are no longer
     // recorded or awaited.
     unsafe { device.disable_event_tracking() };
     let stream = device.cuda_stream();

@@ -35,6 +35,9 @@ pub struct Windows {
 ///
 /// Windows that do not divide the map reach over its lower and right border. What lies there takes part as keys and values
 /// (and in pooled queries) with the projection's `bias` (3·h·d).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result<Tensor> {
     let g = Geometry::new(qkv.dims(), windows)?;
     if bias.dims() != [3 * g.width()] {
