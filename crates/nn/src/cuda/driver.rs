@@ -32,7 +32,7 @@ const MODULES: &[(&str, &str)] = modules!(
 );
 
 /// Sets up a device that has just been opened.
-pub fn prepare(device: &CudaDevice) -> Result<()> {
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
     // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order, but those of batches on
     // their way here, which record and await their own (`device::staging`); what was allocated before has its events, which are no longer
@@ -101,11 +101,11 @@ fn memory(s: &CudaStorage) -> Result<(u64, usize)> {
 }
 
 /// Where a storage lies on its device.
-pub fn address(s: &CudaStorage) -> Result<u64> {
+pub(crate) fn address(s: &CudaStorage) -> Result<u64> {
     Ok(memory(s)?.0)
 }
 
 /// How many elements a storage has.
-pub fn elements(s: &CudaStorage) -> Result<usize> {
+pub(crate) fn elements(s: &CudaStorage) -> Result<usize> {
     Ok(memory(s)?.1)
 }
