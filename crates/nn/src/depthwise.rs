@@ -13,6 +13,9 @@ use std::sync::OnceLock;
 
 /// Depthwise convolution, stride 1, zero padding that keeps the size. x (B, H, W, C), weight (C, 1, k, k) with k odd,
 /// bias (C); `silu` applies x·sigmoid(x) to the result.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
     let (c, one, k, k2) = weight.dims4()?;
     if x.rank() != 4 || x.dim(3)? != c || one != 1 || k != k2 || k.is_multiple_of(2) {
@@ -237,7 +240,9 @@ fn through_silu<T: Real>(pre: Option<&Tensor>, dy: &[T]) -> Result<Option<Vec<T>
     let Some(pre) = pre else { return Ok(None) };
     let (ps, pl) = pre.storage_and_layout();
     let v = with_cpu::<T>(&ps, pl)?;
-    Ok(Some(par_filled(dy.len(), 1, |r, g| silu_grad_to(&v[r.clone()], &dy[r], g))))
+    Ok(Some(par_filled(dy.len(), 1, |r, g| {
+        silu_grad_to(&v[r.clone()], &dy[r], g)
+    })))
 }
 
 fn backward<T: Real>(

@@ -8,13 +8,13 @@ mod backward;
 mod forward;
 
 use super::act::Act;
+use super::add_scaled;
 use super::attention::{self, attention_packed};
 use super::autograd::{stash_grad, without_graph};
 use super::dispatch::uses_kernels;
 use super::linear::{Linear, with_cpu};
 use super::norm::LayerNorm;
 use super::stack::{Layer, from_scratch};
-use super::add_scaled;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use forward::Want;
@@ -23,18 +23,25 @@ use std::sync::{Mutex, PoisonError};
 /// The parameters of a block of width D.
 #[derive(Debug, Clone)]
 pub struct TransformerBlock {
+    /// Before the attention branch.
     pub norm1: LayerNorm,
     /// (3·D, D): q | k | v, each (H, d).
     pub qkv: Linear,
+    /// (D, D).
     pub proj: Linear,
     /// LayerScale of the attention branch (D).
     pub ls1: Option<Tensor>,
+    /// Before the MLP branch.
     pub norm2: LayerNorm,
+    /// (hidden, D).
     pub fc1: Linear,
+    /// (D, hidden).
     pub fc2: Linear,
     /// LayerScale of the MLP branch (D).
     pub ls2: Option<Tensor>,
+    /// Heads H; D is a multiple of it.
     pub heads: usize,
+    /// Between the layers of the MLP.
     pub act: Act,
 }
 

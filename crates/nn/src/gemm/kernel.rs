@@ -53,7 +53,12 @@ pub(crate) const LINE: usize = 64;
 /// # Safety
 /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, `sums` must have room for the tile.
 #[inline(never)]
-pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(k: usize, a: Strided<T>, b: *const T, sums: Sums<T>) {
+pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(
+    k: usize,
+    a: Strided<T>,
+    b: *const T,
+    sums: Sums<T>,
+) {
     let mut acc = [[T::default(); NR]; MR];
     // SAFETY: passed on to the caller.
     unsafe {
@@ -276,11 +281,11 @@ pub(crate) fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mu
 /// Asks for a cache line that is read soon.
 #[inline(always)]
 pub(crate) fn prefetch<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
     let _ = p;
 }
