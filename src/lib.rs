@@ -15,6 +15,8 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+mod guarantee;
+pub mod machine;
 pub mod manifest;
 pub mod model;
 mod progress;

@@ -85,8 +85,9 @@ switch!(/// [Q39] The training augmentation. `Paper`: crop, both flips, jitter. 
 switch!(/// [Q40] How an image becomes a square.
     Aspect { Squash, ShortSide });
 switch!(/// Which side a resize begins with; the 8-bit rounding between the passes makes it visible (±1 level). `WidthFirst`: all
-    /// versions of Pillow up to 12, so the authors'. `Pillow13`: the height when it shrinks by more than twice what the width does.
-    ResizeOrder { WidthFirst, Pillow13 });
+    /// versions of Pillow up to 12.1, so the authors'. `Pillow12` (12.2, 12.3): the height of images more than a hundred times as
+    /// high as wide. `Pillow13`: the height when it shrinks by more than twice what the width does.
+    ResizeOrder { WidthFirst, Pillow12, Pillow13 });
 switch!(/// [Q41] What the random 80/10/10 split of ISIC keeps together.
     IsicSplit { ByImage, ByLesion });
 switch!(/// [Q43] Whether a `val_ids.json` beside the data is obeyed.

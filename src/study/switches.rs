@@ -84,7 +84,7 @@ static SWITCHES: [Switch; 42] = {
     switch("resize", &[40], Count(1, 8192), "Sides in pixels after the first resize."),
     switch("crop", &[40], Count(1, 8192), "Side in pixels of the centre crop and of the network's input; 224² of 256² leaves 23 % of the area unseen."),
     switch("aspect", &[40], Words(Aspect::words), "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept."),
-    switch("resize_order", &[], Words(ResizeOrder::words), "Pillow up to version 12 resizes the width first; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there."),
+    switch("resize_order", &[], Words(ResizeOrder::words), "Pillow up to version 12.1 resizes the width first; 12.2 and 12.3 (pillow12) the height of images over a hundred times as high as wide; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there."),
     switch("augment", &[39], Words(Augment::words), "The paper's flips and colour jitter also on X-rays and mammograms; the same without them; or none, so that frozen features can be computed once."),
     switch("crop_scale", &[20], Pair(POSITIVE, "two finite numbers above 0, the first at most 1 and at most the second"), "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames."),
     switch("normalisation", &[19], Words(Normalisation::words), "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`."),
