@@ -7,6 +7,7 @@ use crate::runner::Context;
 use crate::text as ui;
 use anyhow::Result;
 use indicatif::HumanBytes;
+use medft_nn::isa::Isa;
 
 /// The processors that may be used: of the machine, and by the container's limit.
 fn processors() -> String {
@@ -38,10 +39,10 @@ pub fn run(c: &Context) -> Result<u8> {
         Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
         Err(e) => e.to_string(),
     };
-    let vector = match medft_nn::cpu::vector_level() {
-        4 => "AVX-512",
-        3 => "AVX2",
-        _ => "baseline (slow)",
+    let vector = match medft_nn::isa::chosen()? {
+        Isa::Avx512 => "AVX-512",
+        Isa::Avx2 => "AVX2",
+        Isa::Generic => "baseline (slow)",
     };
     let here = |p: &std::path::Path| format!("{} ({})", p.display(), if p.is_dir() { "there" } else { "not there" });
     let rows: Vec<(&str, String)> = vec![

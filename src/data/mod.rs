@@ -21,7 +21,6 @@ pub mod phantom;
 pub mod pil;
 pub mod presence;
 pub mod registry;
-mod simd;
 pub mod split;
 pub mod transform;
 pub mod types;

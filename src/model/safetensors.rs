@@ -1,6 +1,6 @@
 //! The safetensors format, on a mapped file.
 
-use super::mapped::MappedFile;
+use crate::mapped::MappedFile;
 use crate::error::BadInput;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};

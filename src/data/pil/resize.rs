@@ -12,7 +12,7 @@
 
 use super::geometry::Window;
 use crate::data::ImageArray;
-use crate::data::simd::wide;
+use medft_nn::vectorised;
 use crate::study::protocol::ResizeOrder;
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -241,7 +241,7 @@ fn rgb_output(weights: &[i32], columns: &[[u8; RGB_LANES]]) -> [u8; RGB_LANES] {
     std::hint::black_box(px)
 }
 
-wide! {
+vectorised! {
     /// Horizontal pass for RGB.
     fn rgb_rows(source: &Rows<'_>, axis: &Axis, out: &mut [u8]) {
         let run = axis.spans.len() * 3;

@@ -3,7 +3,7 @@
 use super::value::{Id, Kind, Pickle, Storage, Value, View};
 use super::vm;
 use crate::error::BadInput;
-use crate::model::mapped::MappedFile;
+use crate::mapped::MappedFile;
 use crate::zipfile;
 use anyhow::{Context, Result};
 use std::borrow::Cow;
