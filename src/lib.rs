@@ -17,6 +17,8 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+mod guarantee;
+pub mod machine;
 pub mod manifest;
 // Memory maps: why they are sound stands there.
 #[allow(unsafe_code)]
