@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod build_info;
+pub mod bundle;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -16,6 +17,8 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+mod guarantee;
+pub mod machine;
 pub mod manifest;
 // Memory maps: why they are sound stands there.
 #[allow(unsafe_code)]
@@ -30,3 +33,4 @@ pub mod runner;
 pub mod study;
 mod text;
 pub mod train;
+mod zipfile;
