@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod build_info;
+pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -21,6 +22,7 @@ pub mod manifest;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
+pub mod nan;
 mod progress;
 pub mod registry;
 pub mod report;
