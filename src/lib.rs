@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod build_info;
+pub mod bundle;
 pub mod cache;
 pub mod canonical;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
+mod bundle;
 mod card;
 mod data;
 mod doctor;
@@ -43,6 +44,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Compare(a) => report::compare(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a),
+        Verb::Bundle(a) => bundle::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),
         Verb::Completions { shell } => {

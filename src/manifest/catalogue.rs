@@ -18,6 +18,7 @@ pub struct Catalogue {
     pins: BTreeMap<String, WeightsManifest>,
     lists: BTreeMap<String, HashList>,
     phantoms: BTreeMap<String, HashList>,
+    texts: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -82,6 +83,7 @@ impl Catalogue {
     fn new<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, BadInput> {
         let mut all = Self::default();
         for (path, text) in files {
+            all.texts.insert(path.to_owned(), text.to_owned());
             let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
             let at = format!("data-manifests/{path}");
             let (stem, kind) = file.rsplit_once('.').unwrap_or((file, ""));
@@ -114,6 +116,11 @@ impl Catalogue {
             }
         }
         Ok(all)
+    }
+
+    /// Path below the folder of manifests and text of each, sorted.
+    pub fn texts(&self) -> &BTreeMap<String, String> {
+        &self.texts
     }
 
     /// Every data set, by name.
