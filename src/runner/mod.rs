@@ -21,11 +21,12 @@ pub mod verify_results;
 
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
-use crate::manifest::Catalogue;
+use crate::manifest::{Catalogue, DataPlaces};
 use crate::study::{Filter, Known, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
+use std::path::Path;
 
 /// What every verb needs.
 pub struct Context {
@@ -84,6 +85,12 @@ impl Context {
             .into());
         }
         Ok(all.remove(0))
+    }
+
+    /// Where data sets below `data_dir` and their lists lie.
+    pub fn places(&self, data_dir: &Path) -> DataPlaces {
+        let spare = self.global.results_dir.join("lists");
+        DataPlaces::new(data_dir, self.global.lists_dir.as_deref(), &spare)
     }
 
     /// Threads that decode and augment.
