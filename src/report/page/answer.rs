@@ -69,8 +69,8 @@ const ORDER: [&str; 5] = ["Reproduced", "Consistent", "Differs", "Inconclusive",
 fn said(word: &str) -> &str {
     match word {
         "Reproduced" => "reproduced",
-        "Consistent" => "consistent with ours",
-        "Differs" => "different from ours",
+        "Consistent" => "consistent",
+        "Differs" => "different",
         "Inconclusive" => "undecided",
         "NotRun" => "not run",
         other => other,
@@ -165,20 +165,23 @@ fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<Strin
             "This study has no published value to compare with; the best of each data set:".to_owned(),
         ];
     }
-    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {}", c.n, said(c.word))).collect();
+    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word))).collect();
     let unknown = input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none());
     let reading = match unknown {
         true => {
-            "each data set read as the regime of ours that lies nearest to it, since the source does not say which it shows"
+            "the regime of ours that lies nearest to its data set, since the source does not say which it shows"
         }
-        false => "each in the regime that its source states",
+        false => "the regime that its source states",
     };
     let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
     let list = match first {
         [] => last.to_owned(),
         first => format!("{} and {last}", first.join(", ")),
     };
-    vec![format!("Of {} published values {list}: {reading}.", all.len())]
+    vec![
+        format!("Of {} published values, held against ours, {list}.", all.len()),
+        format!("Each is read as {reading}."),
+    ]
 }
 
 fn set(
