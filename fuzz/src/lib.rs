@@ -5,8 +5,12 @@
 pub mod error;
 #[path = "../../src/fsio.rs"]
 pub mod fsio;
+#[path = "../../src/guarantee.rs"]
+mod guarantee;
 #[path = "../../src/rng.rs"]
 pub mod rng;
+#[path = "../../src/zipfile.rs"]
+mod zipfile;
 #[path = "../../src/study/mod.rs"]
 pub mod study;
 
@@ -22,6 +26,7 @@ pub mod data {
     pub mod duplicates;
     pub mod exif;
     pub mod files;
+    pub mod format;
     pub mod isic2019;
     pub mod jpeg;
     pub mod leaks;
@@ -43,7 +48,7 @@ pub mod fetch {
     mod error;
     mod progress;
     mod room;
-    pub use error::{FetchError, Why};
+    pub use error::{FetchError, ErrorKind};
     pub use progress::{Event, OnEvent};
 }
 

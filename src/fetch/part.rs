@@ -3,8 +3,9 @@
 //! It lies in the folder of the final file, is locked while a process works on it, and becomes the final file by a
 //! rename. Beside it lies `<part>.from` with the server's validator, so that a later process does not join two versions.
 
-use super::error::{FetchError, Why};
+use super::error::{ErrorKind, FetchError};
 use crate::fsio;
+use crate::guarantee;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -147,7 +148,7 @@ impl Part {
     pub fn append(&mut self, bytes: &[u8], left: Option<u64>) -> Result<(), FetchError> {
         self.file.write_all(bytes).map_err(|e| {
             let mut error = FetchError::disk(&self.path, "to write the download", &e);
-            if let (Why::NoSpace, Some(left)) = (error.why, left) {
+            if let (ErrorKind::NoSpace, Some(left)) = (error.kind, left) {
                 error.bad.expected = format!("room for {left} more bytes ({})", indicatif::HumanBytes(left));
             }
             error
@@ -180,16 +181,13 @@ impl Part {
     /// Turns the part into the final file: fsync, rename, fsync of the folder.
     pub fn publish(self, dest: &Path) -> Result<(), FetchError> {
         let run = || -> std::io::Result<()> {
-            self.file.sync_all()?;
+            guarantee::sync_file(&self.file, dest)?;
             if let Some(dir) = dest.parent() {
                 fs::create_dir_all(dir)?;
             }
             fs::rename(&self.path, dest)?;
             let _ = fs::remove_file(side(&self.path));
-            match dest.parent() {
-                Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
-                _ => Ok(()),
-            }
+            guarantee::sync_folder(dest.parent().unwrap_or(Path::new("")))
         };
         run().map_err(|e| FetchError::disk(dest, "to publish the download", &e))
     }

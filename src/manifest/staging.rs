@@ -7,8 +7,9 @@
 use super::dataset::{Archive, DataManifest, Unpack};
 use crate::error::BadInput;
 use crate::fetch::archive::{Caps, unpack};
-use crate::fetch::{Event, FetchError, OnEvent, Why};
+use crate::fetch::{ErrorKind, Event, FetchError, OnEvent};
 use crate::fsio;
+use crate::guarantee;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ impl<'a> Staging<'a> {
     /// `linked`: whether plain files may share their bytes with the archive's path (own downloads), or are copied.
     ///
     /// # Errors
-    /// [`Why::Archive`] naming the archive that is refused, damaged or without the expected content.
+    /// [`ErrorKind::Archive`] naming the archive that is refused, damaged or without the expected content.
     pub fn assemble(&self, archives: &[(&Archive, PathBuf)], linked: bool, on: OnEvent) -> Result<(), FetchError> {
         let files = self.dir.join("files");
         let run = || -> Result<(), FetchError> {
@@ -115,7 +116,7 @@ impl<'a> Staging<'a> {
                 ),
             };
             FetchError::new(
-                Why::Archive,
+                ErrorKind::Archive,
                 path.display(),
                 format!("`{}` in the archive {} of {}", u.beside, a.file, self.m.title),
                 found,
@@ -132,7 +133,7 @@ impl<'a> Staging<'a> {
         for name in names(&top).map_err(|e| io(&e))? {
             if there.iter().any(|t| t.to_lowercase() == name.to_lowercase()) {
                 return Err(FetchError::new(
-                    Why::Archive,
+                    ErrorKind::Archive,
                     path.display(),
                     "files that no other archive of the set brings",
                     format!("`{name}` again"),
@@ -162,7 +163,7 @@ impl<'a> Staging<'a> {
     /// Forgets an earlier process' work but its downloads.
     ///
     /// # Errors
-    /// [`Why::Disk`].
+    /// [`ErrorKind::Disk`].
     pub fn reset(&self) -> Result<(), FetchError> {
         remove(&self.dir.join("files"))?;
         let _ = fs::remove_file(self.marker());
@@ -172,7 +173,7 @@ impl<'a> Staging<'a> {
     /// Gives the set its place: one rename of its folder, or one a file where several sets share the folder.
     ///
     /// # Errors
-    /// [`Why::Disk`]; a folder or file that is there already is never replaced.
+    /// [`ErrorKind::Disk`]; a folder or file that is there already is never replaced.
     pub fn publish(&self) -> Result<(), FetchError> {
         let (from, to) = (self.root(), self.data_dir.join(&self.m.folder));
         if !from.exists() {
@@ -180,7 +181,7 @@ impl<'a> Staging<'a> {
         }
         let occupied = |path: &Path| {
             FetchError::new(
-                Why::Input,
+                ErrorKind::Input,
                 path.display(),
                 "nothing, so that no file is mixed with older ones",
                 "something",
@@ -193,7 +194,7 @@ impl<'a> Staging<'a> {
                     return Ok(Err(occupied(&to)));
                 }
                 fs::rename(&from, &to)?;
-                File::open(self.data_dir)?.sync_all()?;
+                guarantee::sync_folder(self.data_dir)?;
                 return Ok(Ok(()));
             }
             fs::create_dir_all(&to)?;
@@ -204,7 +205,7 @@ impl<'a> Staging<'a> {
                 }
                 fs::rename(from.join(&name), &dest)?;
             }
-            File::open(&to)?.sync_all()?;
+            guarantee::sync_folder(&to)?;
             Ok(Ok(()))
         };
         run().map_err(|e| disk(&to, "to publish the data set", &e))?
@@ -213,7 +214,7 @@ impl<'a> Staging<'a> {
     /// Removes the place with its downloads.
     ///
     /// # Errors
-    /// [`Why::Disk`].
+    /// [`ErrorKind::Disk`].
     pub fn clear(self) -> Result<(), FetchError> {
         remove(&self.dir)
     }
@@ -360,8 +361,9 @@ fn place_file(from: &Path, to: &Path, linked: bool) -> Result<(), FetchError> {
         if linked && fs::hard_link(from, to).is_ok() {
             return Ok(());
         }
-        fs::copy(from, to)?;
-        File::open(to)?.sync_all()
+        // Not `fs::copy`: it copies permissions too, which some shares refuse.
+        io::copy(&mut File::open(from)?, &mut File::create_new(to)?)?;
+        guarantee::sync_file(&File::open(to)?, to)
     };
     run().map_err(|e| disk(to, "to write this file", &e))
 }

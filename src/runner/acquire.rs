@@ -2,14 +2,13 @@
 
 use super::Context;
 use super::fetch_weights::code;
-use super::inventory::verify;
+use super::inventory::{look_at_images, verify};
+use crate::data::presence::Depth;
 use crate::data::registry;
 use crate::error::BadInput;
-use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
+use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
-use crate::manifest::{
-    Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
-};
+use crate::manifest::{Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, lock_set};
 use crate::progress::Meters;
 use crate::study::Protocol;
 use crate::text as ui;
@@ -36,7 +35,7 @@ struct Line {
     archives: Vec<Got>,
     notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<Why>,
+    why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -61,7 +60,7 @@ struct Got {
 /// Downloads sets.
 pub fn fetch(c: &Context, sets: &[String], copy: Option<&str>, accepted: bool) -> Result<u8> {
     let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
-    let client = Client::from_env()?;
+    let client = Client::from_env(|w| eprintln!("warning: {w}"));
     let meters = Meters::new();
     let mut lines = Vec::new();
     for m in manifests {
@@ -136,7 +135,7 @@ fn run(
     };
     if let Err(e) = go() {
         line.state = "failed";
-        line.why = Some(e.downcast_ref::<FetchError>().map_or(Why::Input, |f| f.why));
+        line.why = Some(e.downcast_ref::<FetchError>().map_or(ErrorKind::Input, |f| f.kind));
         line.error = Some(format!("{e:#}"));
     }
     let noted = line.archives.iter().flat_map(|a| a.notes.clone());
@@ -224,7 +223,9 @@ fn accept(m: &DataManifest, accepted: bool) -> Result<(), BadInput> {
 /// Where an archive can be had, the publisher first.
 fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
     if let Some(k) = &a.kaggle {
-        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v))?]);
+        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
+            eprintln!("warning: {w}")
+        })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
     let places = urls.map(|url| Place {
@@ -282,7 +283,7 @@ fn download_one(
     let strict = |v: &'_ Option<String>| v.clone().filter(|_| a.strict);
     let (sha256, md5) = (strict(&a.sha256), strict(&a.md5));
     let mut seen = None;
-    let mut judge = |d: &crate::fetch::Digests| {
+    let mut accept = |d: &crate::fetch::Digests| {
         seen = Some(d.clone());
         Ok(())
     };
@@ -297,7 +298,7 @@ fn download_one(
         magic: magic_of(a),
         if_refused: &if_refused,
         if_gone: &if_gone,
-        judge: &mut judge,
+        accept: &mut accept,
     };
     let done: Done = download(client, &mut wanted, &|e| meter.hear(e))?;
     drop(meter);
@@ -326,7 +327,7 @@ fn brought(a: &Archive, path: &Path, meters: &Meters) -> Result<Got, FetchError>
     let wrong = |expected: String, found: String| {
         let remedy = "Nothing was taken in. Get the file again; `medft data list -v` says from where.";
         Err(FetchError::new(
-            Why::WrongBytes,
+            ErrorKind::WrongBytes,
             path.display(),
             expected,
             found,
@@ -413,22 +414,37 @@ fn assemble(
             .filter_map(LabelCheck::text)
             .collect();
         if bad.is_empty() {
-            return Ok(());
+            return whole(m, &root);
         }
         let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
         let expected = "the published label files";
-        Err(FetchError::new(Why::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
+        Err(FetchError::new(ErrorKind::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
     };
     check().inspect_err(|_| {
         let _ = staging.reset();
     })
 }
 
+/// Refuses a set whose images are not all there: an archive that is only a part of it.
+fn whole(m: &DataManifest, root: &Path) -> Result<()> {
+    if m.files.is_some() {
+        return Ok(());
+    }
+    let images = look_at_images(&m.set, root, &protocol_of(&m.set, root)?, Depth::Heads)?;
+    if images.ok() {
+        return Ok(());
+    }
+    let remedy = format!("Nothing was published. {}", images.remedies.join(" "));
+    let found = format!("{}{}", images.summary(), images.lines(20));
+    let expected = "every image that the label files list";
+    Err(FetchError::new(ErrorKind::WrongBytes, &m.title, expected, found, remedy.trim()).into())
+}
+
 /// Holds the published set against its list, or writes the list where there is none. Returns the root hash.
 fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String> {
     let dir = &c.global.data_dir;
     let folder = dir.join(&m.folder);
-    let own = list_path(dir, &m.set).is_file();
+    let own = c.places(dir).list(&m.set).is_some();
     let committed = c.catalogue.list(&m.set);
     if own || committed.is_some_and(|l| l.entries.keys().all(|p| p.below(&folder).exists())) {
         let r = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
@@ -440,7 +456,7 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
         bar.set_length(p.bytes_total);
         bar.set_position(p.bytes_done);
     };
-    let r = lock_set(c.catalogue, &m.set, dir, &on)?;
+    let r = lock_set(c.catalogue, &m.set, c.places(dir), false, &on)?;
     bar.finish_and_clear();
     notes.push(format!(
         "no list of this set's files is published: its {} files as they came were hashed and hold from now on ({})",
@@ -450,14 +466,18 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
     Ok(r.root.to_string())
 }
 
-/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
-/// set lies there (APTOS 2019 has two).
-pub fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
+/// The faithful protocol, or the corrected one where another copy of the set lies below `root` (APTOS 2019 has two).
+pub fn protocol_of(set: &str, root: &Path) -> Result<Protocol> {
     let source = registry::find(set)?;
     let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
     let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
     let other_copy = !all_there(&faithful) && all_there(&corrected);
-    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
+    Ok(if other_copy { corrected } else { faithful })
+}
+
+/// Reads the label files below `root`.
+pub fn read_labels_in(set: &str, root: &Path) -> Result<()> {
+    let d = registry::find(set)?.load(root, &protocol_of(set, root)?)?;
     eprintln!(
         "{set}: {} images; train {}, val {}, test {}",
         d.samples.len(),

@@ -9,7 +9,6 @@ use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
-use crate::study::split_rule::names_no_groups;
 use crate::study::{Protocol, Scale, SplitRule, Study};
 use crate::text::{Unit, bar};
 use anyhow::Result;
@@ -35,7 +34,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         };
         let (study, _) = c.study(&study_args)?;
         let found = write_study(c, &study, &|_| depth)?;
-        return say(c, &found.audits, &found.absent, &found.files[..1]);
+        return say(c, &found.audits, &found.absent, &found.files[..1], a.strict);
     }
     if a.sets.is_empty() {
         let remedy = "Name one or more, or a study with --study.";
@@ -56,7 +55,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         pages.push(render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0));
         audits.push(found);
     }
-    say(c, &audits, &[], &pages)
+    say(c, &audits, &[], &pages, a.strict)
 }
 
 /// What [`write_study`] found and wrote.
@@ -169,7 +168,8 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
 /// Whether copies of one image were to be kept together and could not be looked for.
 fn blind(d: &Dataset, p: &Protocol) -> bool {
     let gone = |s: &Sample| matches!(&s.pixels, Pixels::File(f) if !d.root.join(f).is_file());
-    p.duplicates == Duplicates::Together && names_no_groups(d.info.name) && d.samples.iter().any(gone)
+    let unnamed = || registry::SETS.get(d.info.name).is_some_and(|s| !s.names_groups());
+    p.duplicates == Duplicates::Together && unnamed() && d.samples.iter().any(gone)
 }
 
 fn pictures(d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {
@@ -184,15 +184,10 @@ fn pictures(d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudi
     found
 }
 
-/// The protocol's words, by which the manifest's counts say under which choices they hold. Its counts of DDSM's lists hold
-/// for the lists as published.
+/// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
 fn words(set: &str, p: &Protocol) -> Vec<String> {
-    let mut lists = p.clone();
-    if set == "ddsm" {
-        SplitRule::Authors.set(set, &mut lists);
-        if lists != *p {
-            return Vec::new();
-        }
+    if registry::SETS.get(set).is_some_and(|s| !s.counts_hold(p)) {
+        return Vec::new();
     }
     match serde_json::to_value(p) {
         Ok(Value::Object(fields)) => fields
@@ -223,7 +218,7 @@ fn found_counts(d: &Dataset) -> Vec<FoundCounts> {
     parts.into_iter().map(found).collect()
 }
 
-fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf]) -> Result<u8> {
+fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf], strict: bool) -> Result<u8> {
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(audits)?);
     } else {
@@ -235,7 +230,8 @@ fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[P
     for (set, why) in absent {
         eprintln!("{set}: not audited: {why}");
     }
-    let whole = absent.is_empty() && !audits.iter().any(SetAudit::faulty);
+    let damaged = |a: &SetAudit| a.pictures.as_ref().is_some_and(|p| p.damaged > 0);
+    let whole = absent.is_empty() && !audits.iter().any(|a| a.faulty() || strict && damaged(a));
     Ok(if whole { OK } else { INCOMPLETE })
 }
 

@@ -3,9 +3,11 @@
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
 use super::{Context, notes, study_audit};
+use crate::cache::Bucket;
 use crate::cli::exit::{INCOMPLETE, OK};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
+use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
 use crate::report::{
@@ -63,7 +65,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
         );
         folder = beside;
     }
-    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
     let inputs = digest(plan, &input, a.replicates)?;
@@ -317,17 +319,4 @@ fn planned(study: &Study, e: &Entry) -> PlannedRun {
             _ => PlannedState::Gap("not run yet".to_owned()),
         },
     }
-}
-
-/// A metric as printed.
-fn metric_title(key: &str) -> String {
-    match key {
-        "roc_auc" => "ROC-AUC",
-        "roc_auc_ovr" => "ROC-AUC (one against rest)",
-        "recall" => "macro recall",
-        "quadratic_kappa" => "quadratic weighted kappa",
-        "accuracy" => "accuracy",
-        k => return k.replace('_', " "),
-    }
-    .to_owned()
 }

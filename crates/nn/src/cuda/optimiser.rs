@@ -1,7 +1,8 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
-use super::launch::{Arg, Value, Work, launch};
+use super::launch::{Arg, Work, launch};
 use super::tables::table;
+use crate::autograd::Value;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CHUNK: usize = 4096;
 
 /// What AdamW reads and writes of one parameter; all float32 and contiguous, of equal size.
-pub struct Update<'a> {
+pub(crate) struct Update<'a> {
     pub parameter: &'a Tensor,
     pub gradient: &'a Tensor,
     pub m: &'a Tensor,
@@ -86,36 +87,42 @@ fn pieces(sizes: &[usize]) -> Vec<u32> {
 }
 
 /// The sum of squares of all gradients, in float64, brought to the host.
-pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
+pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     let Some(first) = gradients.first() else {
         return Ok(0.0);
     };
     let device = first.device();
     let mut slots = Vec::with_capacity(gradients.len());
-    let mut touched = Vec::with_capacity(gradients.len());
+    let mut indirect = Vec::with_capacity(gradients.len());
     for g in gradients {
         let (n, at) = (g.elem_count(), address(g, g.elem_count())?);
         slots.push(slot([0, at, 0, 0], n, [0.0; 3]));
-        touched.push((at, 4 * n));
+        indirect.push((at, 4 * n));
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "square_sums"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
-        &touched,
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "square_sums"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
+            &indirect,
+        )
+    }?;
     let sums = sums.tensor();
     let mut total = Value::new((), DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "sum_f64"),
-        Work::Blocks(1),
-        &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "sum_f64"),
+            Work::Blocks(1),
+            &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
+            &[],
+        )
+    }?;
     total.tensor().to_scalar()
 }
 
@@ -129,28 +136,31 @@ fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor)
 }
 
 /// Updates parameters and moments in place; gradients are first multiplied by `scale`.
-pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
+pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     let Some(first) = updates.first() else {
         return Ok(());
     };
     let mut slots = Vec::with_capacity(updates.len());
-    let mut touched = Vec::with_capacity(4 * updates.len());
+    let mut indirect = Vec::with_capacity(4 * updates.len());
     for u in updates {
         let n = u.parameter.elem_count();
         let mut at = [0; 4];
         for (at, t) in at.iter_mut().zip([u.parameter, u.gradient, u.m, u.v]) {
             *at = address(t, n)?;
-            touched.push((*at, 4 * n));
+            indirect.push((*at, 4 * n));
         }
         slots.push(slot(at, n, [u.shrink, u.step, u.bias2]));
     }
     let sizes = updates.iter().map(|u| u.parameter.elem_count());
     let (slots, pieces, count) = tables(&slots, sizes, first.parameter)?;
-    launch(
-        first.parameter.device(),
-        ("optimiser", "adamw"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
-        &touched,
-    )
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            first.parameter.device(),
+            ("optimiser", "adamw"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
+            &indirect,
+        )
+    }
 }

@@ -1,14 +1,15 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, tag};
-use super::node::converted;
-use crate::cpu::{self, Mat, Real};
-use crate::precision::{Compute, current};
+use super::launch::{Arg, Work, launch, tag};
+use crate::autograd::Value;
+use crate::cpu::{Real, Shared};
+use crate::gemm::{Affine, Operand, Plain, product};
+use crate::precision::{Compute, computed_in, converted, current};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     pub rows: usize,
     pub columns: usize,
     pub leading: usize,
@@ -47,8 +48,16 @@ impl Matrix {
         }
     }
 
+    /// Its transpose by rows, the `i`-th of a batch in `data`.
+    fn by_rows<'a, T>(&self, data: &'a [T], i: usize) -> Operand<Plain<'a, T>> {
+        Operand {
+            rows: Plain::new(&data[i * self.step..], self.leading),
+            transposed: self.transposed,
+        }
+    }
+
     /// Elements from the first of a batch to the end of the last.
-    pub fn extent(&self, batch: usize) -> usize {
+    pub(crate) fn extent(&self, batch: usize) -> usize {
         (batch - 1) * self.step + (self.columns - 1) * self.leading + self.rows
     }
 }
@@ -71,7 +80,7 @@ fn step(dims: &[usize], strides: &[usize]) -> Option<usize> {
 
 /// `batch` products D = A · B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Product {
+pub(crate) struct Product {
     pub a: Matrix,
     pub b: Matrix,
     pub d: Matrix,
@@ -116,16 +125,11 @@ impl Product {
         }
         let mut d = vec![T::default(); self.d.extent(self.batch)];
         for i in 0..self.batch {
-            // As cpu::gemm has them: by rows, so transposed once more.
-            let by_rows = |m: &Matrix, of: &[T]| {
-                let by_columns = Mat::new(of[i * m.step..].as_ptr(), m.leading, 1);
-                if m.transposed { by_columns.t() } else { by_columns }
-            };
-            let (x, y) = (by_rows(&self.b, b), by_rows(&self.a, a));
-            let to = d[i * self.d.step..].as_mut_ptr();
+            // By rows, so transposed once more.
+            let (x, y) = (self.b.by_rows(b, i), self.a.by_rows(a, i));
+            let to = Shared::new(&mut d[i * self.d.step..]);
             let sizes = (self.d.columns, self.d.rows, self.depth());
-            // SAFETY: the operands' extents were checked above, and the result's buffer has its extent.
-            unsafe { cpu::gemm(sizes, to, self.d.leading, x, y, T::of(1.0), false, true) };
+            product(sizes, &x, &y, &Affine::plain(to, self.d.leading));
         }
         Ok(d)
     }
@@ -144,12 +148,12 @@ fn tf32(x: f32) -> f32 {
 impl Value {
     /// `x · y`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
     /// where `float`; sums are float32 (float64 of float64) in any case.
-    pub fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
+    pub(crate) fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
         Self::product_and_bias(x, y, None, float)
     }
 
     /// `x · y + bias`, the bias along the last axis, rounded to the result's type once; the bias is first cast to that type.
-    pub fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
+    pub(crate) fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
         let p = Product::new(x.layout(), y.layout())?;
         if x.dtype() != y.dtype() {
             bail!("a product of {:?} and {:?}", x.dtype(), y.dtype());
@@ -177,19 +181,22 @@ impl Value {
         }
         let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
         let mut z = Self::new(sums.shape(), dtype, x.device())?;
-        launch(
-            x.device(),
-            ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
-            Work::Items(sums.elem_count()),
-            &mut [
-                Arg::In(&sums),
-                Arg::In(&bias),
-                Arg::Out(&mut z),
-                Arg::U64(sums.elem_count()),
-                Arg::U32(p.d.rows),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
+                Work::Items(sums.elem_count()),
+                &mut [
+                    Arg::In(&sums),
+                    Arg::In(&bias),
+                    Arg::Out(&mut z),
+                    Arg::U64(sums.elem_count()),
+                    Arg::U32(p.d.rows),
+                ],
+                &[],
+            )
+        }?;
         Ok(z)
     }
 

@@ -1,16 +1,19 @@
 //! Windows of a channels-last map.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
-use super::node::{node1, node2};
+use super::cast::cast;
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use crate::autograd::{Value, node1, node2};
+use crate::precision::computed_in;
+use crate::window::Geometry;
 use candle_core::{Result, Tensor, bail};
 
 /// A map (B, H, W, C) under (ny, nx) windows of (wh, ww) positions, which may reach over its lower and right border, or leave a
 /// rest of it uncovered.
 #[derive(Debug, Clone, Copy)]
-pub struct Grid {
-    pub map: (usize, usize),
-    pub windows: (usize, usize),
-    pub window: (usize, usize),
+struct Grid {
+    map: (usize, usize),
+    windows: (usize, usize),
+    window: (usize, usize),
 }
 
 impl Grid {
@@ -42,13 +45,16 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("cut_windows_{}", tag(map.dtype())?);
-        launch(
-            map.device(),
-            ("window", &name),
-            Work::Items(count * packs(c, map.dtype())),
-            &mut args,
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                map.device(),
+                ("window", &name),
+                Work::Items(count * packs(c, map.dtype())),
+                &mut args,
+                &[],
+            )
+        }?;
         Ok(y)
     }
 
@@ -65,13 +71,16 @@ impl Grid {
         let mut args = vec![Arg::In(windows), Arg::Out(&mut y), Arg::U64(count)];
         args.extend(self.args(c));
         let name = format!("join_windows_{}", tag(windows.dtype())?);
-        launch(
-            windows.device(),
-            ("window", &name),
-            Work::Items(count * packs(c, windows.dtype())),
-            &mut args,
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                windows.device(),
+                ("window", &name),
+                Work::Items(count * packs(c, windows.dtype())),
+                &mut args,
+                &[],
+            )
+        }?;
         Ok(y)
     }
 
@@ -89,13 +98,14 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("padding_sums_{}", tag(windows.dtype())?);
-        launch(device, ("window", &name), Work::Items(blocks * c), &mut args, &[])?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe { launch(device, ("window", &name), Work::Items(blocks * c), &mut args, &[]) }?;
         Ok(sum_parts(&parts.tensor(), 1, blocks, c)?.tensor())
     }
 }
 
 /// map (B, H, W, C) → windows (B·ny·nx, wh·ww, C), the last fastest; padding has the value `bias` (C), of the map's type.
-pub fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
+fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
     let (map, bias) = (map.contiguous()?, bias.contiguous()?);
     let y = grid.cut(&map, Some(&bias))?;
     node2("cut_windows", [&map, &bias], y, move |[_, bias], _, dy| {
@@ -109,10 +119,25 @@ pub fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
 }
 
 /// windows (B·ny·nx, wh·ww, C) → map (B, H, W, C); what lies beyond the map is dropped.
-pub fn join_windows(windows: &Tensor, grid: Grid) -> Result<Tensor> {
+fn join_windows(windows: &Tensor, grid: Grid) -> Result<Tensor> {
     let windows = windows.contiguous()?;
     let y = grid.join(&windows)?;
     node1("join_windows", &windows, y, move |_, _, dy| {
         Ok([Some(grid.cut(dy, None)?.tensor())])
     })
+}
+
+/// Attention over `qkv` (B, H, W, 3·C) inside windows, padding being `bias` (3·C); as [`crate::window_attention`].
+pub(crate) fn window_attention(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
+    let bias = cast(bias, qkv.dtype())?;
+    let grid = |map, window| Grid {
+        map,
+        windows: (g.ny, g.nx),
+        window,
+    };
+    g.attend(
+        qkv,
+        |x| cut_windows(x, &bias, grid((g.h, g.w), (g.wh, g.ww))),
+        |y| join_windows(y, grid((g.oh, g.ow), (g.qh, g.qw))),
+    )
 }

@@ -8,6 +8,7 @@ use super::Orders;
 #[cfg(test)]
 use super::SelectiveScan;
 use crate::cuda;
+use crate::dispatch::uses_kernels;
 #[cfg(test)]
 use candle_core::D;
 use candle_core::{Result, Tensor};
@@ -23,8 +24,11 @@ fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
 }
 
 /// The map's positions in every scanning order: (B, L, D) → (B, K, L, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::cross_scan(x, orders);
     }
     let views: Vec<Tensor> = orders
@@ -35,8 +39,11 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 }
 
 /// The sum of all directions back in the map's order: (B, K, L, D) → (B, L, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
-    if cuda::wanted(y) {
+    if uses_kernels(y) {
         return cuda::cross_merge(y, orders);
     }
     let mut sum: Option<Tensor> = None;

@@ -12,6 +12,7 @@ mod run;
 
 use super::cpu::{Real, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -89,6 +90,9 @@ impl SelectiveScan<'_> {
     /// Scans in every order and adds the results: the shape of `u`, in the map's order.
     ///
     /// Δ = softplus(W_Δ·step + bias); h ← exp(Δ·A)·h + Δ·B·u; y = C·h + skip·u.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn run(&self, orders: &Orders) -> Result<Tensor> {
         let (&[_, ref positions @ .., d], &[.., q]) = (self.u.dims(), self.projected.dims()) else {
             bail!("selective scan: u {:?}", self.u.dims());
@@ -122,7 +126,7 @@ impl SelectiveScan<'_> {
             ],
             1,
         )?;
-        if cuda::wanted(self.u) {
+        if uses_kernels(self.u) {
             return cuda::selective_scan(self.u, self.projected, &parameters, orders, n);
         }
         let op = ScanOp {

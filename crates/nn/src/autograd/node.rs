@@ -1,16 +1,17 @@
-//! Putting results of kernels into candle's graph, and changing element types on the way.
+//! Putting results that have been computed already into candle's graph, or onto a tape.
 
-use super::launch::{Arg, Value, Work, launch, tag};
-use super::tape::{self, Mode, Pull};
-use crate::precision;
+use super::tape::{self, Mode, Vjp};
+use super::value::Value;
+use crate::precision::converted;
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use std::sync::{Mutex, PoisonError};
 
 /// The backward pass of a node: from its operands, its result and the contiguous gradient of that, the gradients of the operands.
-pub type Backward<const N: usize> = dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync;
+pub(crate) type Backward<const N: usize> =
+    dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync;
 
 /// An op whose result has been computed already; candle is told of it so that gradients pass through.
 struct Node<const N: usize> {
@@ -136,8 +137,8 @@ impl CustomOp3 for Node<3> {
     }
 }
 
-impl<const N: usize> Pull for Node<N> {
-    fn pull(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+impl<const N: usize> Vjp for Node<N> {
+    fn vjp(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
         if args.len() != N {
             bail!("{}: {} operands, not {N}", self.name, args.len());
         }
@@ -153,7 +154,7 @@ fn node<const N: usize>(
     graph: impl FnOnce(Node<N>) -> Result<Tensor>,
 ) -> Result<Tensor>
 where
-    Node<N>: Pull,
+    Node<N>: Vjp,
 {
     if !args.iter().any(|a| a.track_op()) {
         return Ok(value.tensor());
@@ -172,7 +173,7 @@ where
 }
 
 /// `value` as the result of an op of one operand.
-pub fn node1(
+pub(crate) fn node1(
     name: &'static str,
     a: &Tensor,
     value: Value,
@@ -182,7 +183,7 @@ pub fn node1(
 }
 
 /// `value` as the result of an op of two operands.
-pub fn node2(
+pub(crate) fn node2(
     name: &'static str,
     [a, b]: [&Tensor; 2],
     value: Value,
@@ -192,7 +193,7 @@ pub fn node2(
 }
 
 /// `value` as the result of an op of three operands.
-pub fn node3(
+pub(crate) fn node3(
     name: &'static str,
     [a, b, c]: [&Tensor; 3],
     value: Value,
@@ -207,57 +208,7 @@ pub fn node3(
 }
 
 /// A scalar whose gradient at `y` is `dy`: candle starts at scalars only. Its value is not defined.
-pub fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (value, dy) = (Value::new((), y.dtype(), y.device())?, dy.detach());
     y.apply_op1(Node::<1>::new("seed", value, move |_, _, _| Ok([Some(dy.clone())])))
-}
-
-/// The values of `x`, contiguous and of another element type; no graph.
-pub fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
-    let x = x.detach().contiguous()?;
-    if x.dtype() == to {
-        return Ok(x);
-    }
-    Ok(cast_value(&x, to)?.tensor())
-}
-
-/// The values of contiguous `x` in another type.
-fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
-    let half = |t: DType| matches!(t, DType::BF16 | DType::F16);
-    if half(x.dtype()) && half(to) {
-        return cast_value(&cast_value(x, DType::F32)?.tensor(), to);
-    }
-    let n = x.elem_count();
-    let mut y = Value::new(x.shape(), to, x.device())?;
-    let kernel = format!("cast_{}_{}", tag(x.dtype())?, tag(to)?);
-    launch(
-        x.device(),
-        ("elementwise", &kernel),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
-    Ok(y)
-}
-
-/// `x` in another element type; its gradient is cast back.
-pub fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
-    if x.dtype() == to {
-        return Ok(x.clone());
-    }
-    let y = cast_value(&x.detach().contiguous()?, to)?;
-    node1("cast", x, y, |_, _, dy| Ok([Some(dy.clone())]))
-}
-
-/// `x` in float32 (float64 stays): what ops outside the layers are given.
-pub fn to_float(x: &Tensor) -> Result<Tensor> {
-    cast(x, super::launch::computed_in(x.dtype()))
-}
-
-/// The type that an op on `x` computes in: the scope's, float64 for gradient checks.
-pub fn compute_type(x: &Tensor) -> DType {
-    match x.dtype() {
-        DType::F64 => DType::F64,
-        _ => precision::current().dtype(),
-    }
 }
