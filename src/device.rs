@@ -98,7 +98,10 @@ pub fn instructions() -> Result<Isa> {
             isa::VARIABLE,
             format!("one of {}, which this processor has", here.join(", ")),
             format!("`{}`", e.value),
-            format!("Set it to one of them, or unset it: {} is used then.", here[here.len() - 1]),
+            format!(
+                "Set it to one of them, or unset it: {} is used then.",
+                here[here.len() - 1]
+            ),
         )
         .into()
     })

@@ -227,14 +227,7 @@ pub(super) fn forward<T: Real>(x: Dims, [q, k, v]: [View<'_, T>; 3]) -> (Vec<T>,
 }
 
 /// `scale · (the first rows of left) · right`, to the start of `out` (rows × M).
-fn score_rows<T: Real>(
-    x: Dims,
-    rows: usize,
-    left: &Plain<'_, T>,
-    right: &PackedRight<'_, T>,
-    scale: T,
-    out: &mut [T],
-) {
+fn score_rows<T: Real>(x: Dims, rows: usize, left: &Plain<'_, T>, right: &PackedRight<'_, T>, scale: T, out: &mut [T]) {
     let epilogue = Affine {
         alpha: scale,
         ..Affine::plain(Shared::new(out), x.m)

@@ -237,7 +237,9 @@ fn through_silu<T: Real>(pre: Option<&Tensor>, dy: &[T]) -> Result<Option<Vec<T>
     let Some(pre) = pre else { return Ok(None) };
     let (ps, pl) = pre.storage_and_layout();
     let v = with_cpu::<T>(&ps, pl)?;
-    Ok(Some(par_filled(dy.len(), 1, |r, g| silu_grad_to(&v[r.clone()], &dy[r], g))))
+    Ok(Some(par_filled(dy.len(), 1, |r, g| {
+        silu_grad_to(&v[r.clone()], &dy[r], g)
+    })))
 }
 
 fn backward<T: Real>(

@@ -94,9 +94,9 @@ fn choose(asked: Option<&str>) -> Result<Isa, Unavailable> {
     let available = || Isa::all_available();
     match asked {
         None | Some("") => Ok(available().last().unwrap_or(Isa::Generic)),
-        Some(name) => available().find(|i| i.name() == name).ok_or_else(|| Unavailable {
-            value: name.to_owned(),
-        }),
+        Some(name) => available()
+            .find(|i| i.name() == name)
+            .ok_or_else(|| Unavailable { value: name.to_owned() }),
     }
 }
 
@@ -109,7 +109,13 @@ static CHOSEN: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();
 /// [`Unavailable`].
 pub fn chosen() -> Result<Isa, Unavailable> {
     CHOSEN
-        .get_or_init(|| choose(std::env::var_os(VARIABLE).map(|v| v.to_string_lossy().into_owned()).as_deref()))
+        .get_or_init(|| {
+            choose(
+                std::env::var_os(VARIABLE)
+                    .map(|v| v.to_string_lossy().into_owned())
+                    .as_deref(),
+            )
+        })
         .clone()
 }
 

@@ -104,15 +104,10 @@ impl Stack {
             (y, Saved::Tape(tape))
         };
         let (stack, saved) = (self.clone(), Mutex::new(Some(saved)));
-        node1(
-            "stack",
-            &x,
-            Value::copy_of(&y.contiguous()?)?,
-            move |[x], _, dy| {
-                let saved = saved.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Ok([Some(stack.backward(x, saved, dy)?)])
-            },
-        )
+        node1("stack", &x, Value::copy_of(&y.contiguous()?)?, move |[x], _, dy| {
+            let saved = saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok([Some(stack.backward(x, saved, dy)?)])
+        })
     }
 
     fn run(&self, x: &Tensor, observer: &mut dyn FnMut(usize, &Tensor) -> Result<()>) -> Result<Tensor> {
@@ -125,7 +120,11 @@ impl Stack {
     }
 
     /// The output, and every block's input; no graph.
-    fn inputs(&self, x: &Tensor, observer: &mut dyn FnMut(usize, &Tensor) -> Result<()>) -> Result<(Tensor, Vec<Tensor>)> {
+    fn inputs(
+        &self,
+        x: &Tensor,
+        observer: &mut dyn FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let (mut y, mut inputs) = (x.detach(), Vec::with_capacity(self.layers.len()));
         for (i, layer) in self.layers.iter().enumerate() {
             let next = layer.value(&y)?;

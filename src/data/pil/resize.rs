@@ -12,8 +12,8 @@
 
 use super::geometry::Window;
 use crate::data::ImageArray;
-use medft_nn::vectorised;
 use crate::study::protocol::ResizeOrder;
+use medft_nn::vectorised;
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);

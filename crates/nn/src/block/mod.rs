@@ -8,13 +8,13 @@ mod backward;
 mod forward;
 
 use super::act::Act;
+use super::add_scaled;
 use super::attention::{self, attention_packed};
 use super::autograd::{stash_grad, without_graph};
 use super::dispatch::uses_kernels;
 use super::linear::{Linear, with_cpu};
 use super::norm::LayerNorm;
 use super::stack::{Layer, from_scratch};
-use super::add_scaled;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use forward::Want;

@@ -2,7 +2,7 @@
 
 use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2, node3};
-use crate::precision::{computed_in};
+use crate::precision::computed_in;
 use candle_core::{DType, Result, Tensor, bail};
 
 /// x in a type that a norm with results in `out` reads: itself, or float32.

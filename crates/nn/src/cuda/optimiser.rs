@@ -1,8 +1,8 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
 use super::launch::{Arg, Work, launch};
-use crate::autograd::{Value};
 use super::tables::table;
+use crate::autograd::Value;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,10 +1,10 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
 use super::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value};
-use crate::precision::{Compute, computed_in, converted, current};
+use crate::autograd::Value;
 use crate::cpu::{Real, Shared};
 use crate::gemm::{Affine, Operand, Plain, product};
+use crate::precision::{Compute, computed_in, converted, current};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.

@@ -3,7 +3,7 @@
 use super::cast::cast;
 use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2, node3};
-use crate::precision::{computed_in};
+use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
 
 /// `x + y`, equal shapes; the result is float32.

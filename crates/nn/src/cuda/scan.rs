@@ -2,9 +2,9 @@
 
 use super::cast::cast;
 use super::launch::{Arg, Work, launch, sum_parts, tag};
-use crate::autograd::{Value, node1, node3};
 use super::tables::table;
 use crate::Orders;
+use crate::autograd::{Value, node1, node3};
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Steps between two stored states, and the most states a channel (kernels/scan.cu).

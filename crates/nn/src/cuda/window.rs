@@ -1,9 +1,9 @@
 //! Windows of a channels-last map.
 
-use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use super::cast::cast;
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node1, node2};
-use crate::precision::{computed_in};
+use crate::precision::computed_in;
 use crate::window::Geometry;
 use candle_core::{Result, Tensor, bail};
 

@@ -53,7 +53,12 @@ pub(crate) const LINE: usize = 64;
 /// # Safety
 /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, `sums` must have room for the tile.
 #[inline(never)]
-pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(k: usize, a: Strided<T>, b: *const T, sums: Sums<T>) {
+pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(
+    k: usize,
+    a: Strided<T>,
+    b: *const T,
+    sums: Sums<T>,
+) {
     let mut acc = [[T::default(); NR]; MR];
     // SAFETY: passed on to the caller.
     unsafe {

@@ -273,7 +273,9 @@ mod body {
         let to = Sums {
             add: (i > 0).then_some(kept.cast_const()),
             out: if last { acc.as_mut_ptr().cast() } else { kept },
-            next: data.as_ptr().wrapping_add(start(next.0, next.1) + p * ahead::<T>(k.len(), LEVEL)),
+            next: data
+                .as_ptr()
+                .wrapping_add(start(next.0, next.1) + p * ahead::<T>(k.len(), LEVEL)),
         };
         let right = &data[start(i, j)..][..k.len() * NR];
         // SAFETY: the left block has this panel, the packed right operand this column panel; `kept` is a tile where there

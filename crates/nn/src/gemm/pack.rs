@@ -275,7 +275,10 @@ unsafe impl<T: Real> Left<T> for InPlace<'_, T> {
             assert!((last - 1) * self.rs + (depth.end - 1) * self.ks < self.data.len());
         }
         let first = Strided {
-            ptr: self.data.as_ptr().wrapping_add(rows.start * self.rs + depth.start * self.ks),
+            ptr: self
+                .data
+                .as_ptr()
+                .wrapping_add(rows.start * self.rs + depth.start * self.ks),
             rs: self.rs,
             ks: self.ks,
         };

@@ -213,6 +213,11 @@ fn a_product_without_depth_is_zero() {
         bias: Some(&bias),
         ..Affine::plain(Shared::new(&mut out), 5)
     };
-    product((7, 5, 0), &transposed(Plain::new(&none, 7)), &transposed(Plain::new(&none, 0)), &epilogue);
+    product(
+        (7, 5, 0),
+        &transposed(Plain::new(&none, 7)),
+        &transposed(Plain::new(&none, 0)),
+        &epilogue,
+    );
     assert!(out.chunks_exact(5).all(|row| row == bias));
 }

@@ -145,7 +145,9 @@ pub fn forward<T: Real>(z: Sizes, orders: &Orders, u: &[T], projected: &[T], par
     // SAFETY: the first direction writes all of y, and every chunk its states.
     let states = unsafe {
         filled(z.b * z.k * z.chunks() * z.n * z.d, |states| {
-            y = filled(z.b * z.l * z.d, |y| scan(z, orders, (u, projected, parameters), &y, &states));
+            y = filled(z.b * z.l * z.d, |y| {
+                scan(z, orders, (u, projected, parameters), &y, &states)
+            });
         })
     };
     (y, states)

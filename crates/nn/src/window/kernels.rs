@@ -99,13 +99,7 @@ impl<T: Real> Window<T> {
 }
 
 /// `c (m×n) = alpha · a (m×k) · b (k×n)`.
-fn product<T: Real>(
-    (m, n, k): (usize, usize, usize),
-    a: Operand<Plain<'_, T>>,
-    b: &[T],
-    alpha: T,
-    c: &mut Vec<T>,
-) {
+fn product<T: Real>((m, n, k): (usize, usize, usize), a: Operand<Plain<'_, T>>, b: &[T], alpha: T, c: &mut Vec<T>) {
     c.resize(m * n, T::default());
     product_here((m, n, k), alpha, &a, &of(Plain::new(b, n)), c);
 }

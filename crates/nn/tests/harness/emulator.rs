@@ -1,7 +1,7 @@
 //! Builds the kernels for the CPU and runs launches on guarded copies of their operands.
 
-use medft_nn::emulation::{Executor, Launch, Word};
 use super::skip::skip;
+use medft_nn::emulation::{Executor, Launch, Word};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,8 +2,8 @@
 //! packed projections.
 
 use super::Sizes;
+use crate::autograd::Value;
 use crate::cuda::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value};
 use candle_core::{Result, Tensor};
 
 impl Sizes {

@@ -48,7 +48,10 @@ impl Place {
         if let Some(read) = memory.read.take() {
             memory.copies.wait(&read).map_err(Error::wrap)?;
         }
-        memory.copies.memcpy_htod(&memory.pinned, &mut memory.on_device).map_err(Error::wrap)?;
+        memory
+            .copies
+            .memcpy_htod(&memory.pinned, &mut memory.on_device)
+            .map_err(Error::wrap)?;
         memory.copies.synchronize().map_err(Error::wrap)?;
         self.memory = Some(memory);
         Ok(())
@@ -63,7 +66,9 @@ impl Place {
         let stream = self.device.cuda_stream();
         // SAFETY: the copy below writes every element.
         let mut images = unsafe { self.device.alloc::<f32>(n)? };
-        stream.memcpy_dtod(&memory.on_device.slice(..n), &mut images).map_err(Error::wrap)?;
+        stream
+            .memcpy_dtod(&memory.on_device.slice(..n), &mut images)
+            .map_err(Error::wrap)?;
         memory.read = Some(stream.record_event(None).map_err(Error::wrap)?);
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(images, self.device.clone()));
         Ok(Tensor::from_storage(storage, dims, BackpropOp::none(), false))
