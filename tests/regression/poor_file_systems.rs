@@ -88,7 +88,7 @@ fn a_study_runs_where_operations_are_missing() {
     let Some(library) = library(&p) else { return };
     let s = p.study("s", |t| t.replace("epochs = 2", "epochs = 1"));
     let only = "freeze=frozen,head=linear";
-    let refuse = "chmod=1 fsyncdir=22 link=1 mmap=19";
+    let refuse = "chmod=1 fsyncdir=22 link=1";
     let a = on(
         &p,
         &library,
