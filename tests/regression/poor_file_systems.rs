@@ -102,7 +102,7 @@ fn a_study_runs_where_operations_are_missing() {
 /// A hub of one file; the file's place in the cache.
 fn hub(p: &Place) -> (Server, Vec<u8>) {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-    let content: Vec<u8> = (0..5000u32).map(|i| (i * i >> 3) as u8).collect();
+    let content: Vec<u8> = (0..5000u32).map(|i| ((i * i) >> 3) as u8).collect();
     fs::create_dir_all(p.path("manifests/weights")).unwrap();
     let pin = format!(
         "schema = 1\nname = \"toy\"\nbackbone = \"dinov2-b\"\nrank = 1\nfile = \"toy.bin\"\nformat = \"safetensors\"\nlayout = \

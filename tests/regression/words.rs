@@ -54,7 +54,7 @@ fn an_unreadable_file_is_said_to_be_unreadable() {
     let p = Place::new();
     let set = aptos(&p, 40);
     fs::write(set.join("notes"), "x").unwrap();
-    fs::set_permissions(set.join("notes"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(set.join("notes"), fs::Permissions::from_mode(0o0)).unwrap();
     if fs::read(set.join("notes")).is_ok() {
         return crate::skipped("the superuser may read every file");
     }

@@ -108,7 +108,7 @@ fn archives_of_every_length_of_name_are_unpacked() {
 #[test]
 fn checkpoints_open_whatever_their_folder_is_called() {
     let pickle = b"\x80\x02}q\0X\x01\0\0\0wq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((X\x07\0\0\0storageq\x03ctorch\n\
-        FloatStorage\nq\x04X\x01\0\0\0000q\x05X\x03\0\0\0cpuq\x06K\x02tq\x07QK\0K\x02\x85q\x08K\x01\x85q\x09\x89ccollections\n\
+        FloatStorage\nq\x04X\x01\0\0\0\x30q\x05X\x03\0\0\0cpuq\x06K\x02tq\x07QK\0K\x02\x85q\x08K\x01\x85q\x09\x89ccollections\n\
         OrderedDict\nq\n)Rq\x0btq\x0cRq\rs.";
     let p = Place::new();
     for name in [
