@@ -462,16 +462,16 @@ fn published_values_stand_beside_ours() {
     }
     // The first sentence counts what the tables show.
     let answer = between(&html, "<p class=\"answer\">", "</p>");
-    assert!(answer.starts_with("Of 20 published values "), "{answer}");
+    assert!(answer.starts_with("Of 20 published values, held against ours, "), "{answer}");
     for (word, said) in [
         ("Reproduced", "reproduced"),
-        ("Differs", "different from ours"),
+        ("Differs", "different"),
         ("Inconclusive", "undecided"),
         ("NotRun", "not run"),
     ] {
         let expected = counts.get(word).copied().unwrap_or(0);
         assert_eq!(
-            answer.contains(&format!("{expected} {said}")),
+            answer.contains(&format!("{expected} {} {said}", if expected == 1 { "is" } else { "are" })),
             expected > 0,
             "{word} in {answer}"
         );

@@ -72,8 +72,8 @@ const ORDER: [&str; 6] = ["Reproduced", "Consistent", "Differs", "Inconclusive",
 fn said(word: &str) -> &str {
     match word {
         "Reproduced" => "reproduced",
-        "Consistent" => "consistent with ours",
-        "Differs" => "different from ours",
+        "Consistent" => "consistent",
+        "Differs" => "different",
         "Inconclusive" => "undecided",
         "NotRun" => "not run",
         "Shown" => "shown without a verdict",
@@ -153,7 +153,6 @@ pub fn letter(word: &str) -> &'static str {
         "Consistent" => "C",
         "Differs" => "D",
         "Inconclusive" => "I",
-        "Shown" => "S",
         _ => "–",
     }
 }
@@ -176,7 +175,7 @@ fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done:
             "This study has no published value to compare with; the best of each data set:".to_owned(),
         ];
     }
-    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {}", c.n, said(c.word))).collect();
+    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word))).collect();
     let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
     let list = match first {
         [] => last.to_owned(),
