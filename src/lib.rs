@@ -6,6 +6,7 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+pub mod limits;
 pub mod manifest;
 pub mod model;
 pub mod report;

@@ -16,6 +16,7 @@ pub use onto::{BatchesOnto, Loaded};
 use super::cache::DiskCache;
 use super::transform::Transform;
 use super::{Dataset, ImageArray, Pixels};
+use crate::cache::Cache;
 use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::study::Protocol;
@@ -24,7 +25,6 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,7 @@ pub struct Options {
     /// Threads that decode and augment, at least 1.
     pub workers: usize,
     /// Where prepared images of file-based data sets may be kept between runs.
-    pub cache: Option<PathBuf>,
+    pub cache: Option<Cache>,
     /// Sets of fewer prepared bytes are not worth a cache: they are decoded in a second or two.
     pub worth_caching: usize,
     /// Bytes of memory that prepared images may take.
@@ -61,10 +61,10 @@ impl Options {
         }
     }
 
-    /// With a disk cache below `dir`.
-    pub fn cached(workers: usize, dir: &Path) -> Self {
+    /// With a disk cache.
+    pub fn cached(workers: usize, cache: Cache) -> Self {
         Self {
-            cache: Some(dir.to_path_buf()),
+            cache: Some(cache),
             ..Self::new(workers)
         }
     }
@@ -156,8 +156,8 @@ impl Images {
             .any(|&i| matches!(data.samples[i as usize].pixels, Pixels::File(_)));
         let bytes = used.len().saturating_mul(preparation.bytes());
         let store = match &options.cache {
-            Some(dir) if files && bytes >= options.worth_caching => {
-                let cache = pool.install(|| DiskCache::open(dir, data, &used, preparation, progress))?;
+            Some(cache) if files && bytes >= options.worth_caching => {
+                let cache = pool.install(|| DiskCache::open(cache, data, &used, preparation, progress))?;
                 let mut positions = vec![None; data.samples.len()];
                 for (at, &i) in (0..).zip(&used) {
                     positions[i as usize] = Some(at);

@@ -97,7 +97,7 @@ pub struct Hashes {
 
 /// Hashes one file; `on_bytes` hears how many more were read.
 pub fn hash_file(path: &Path, want_md5: bool, mut on_bytes: impl FnMut(u64)) -> io::Result<Hashes> {
-    let file = File::open(path)?;
+    let file = crate::fsio::open_file(path)?;
     let size = file.metadata()?.len();
     let mut sha = Sha256::new();
     let mut md5 = want_md5.then(Md5::new);

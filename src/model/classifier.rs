@@ -20,6 +20,8 @@ pub struct WeightsFile {
     pub path: PathBuf,
     /// A layout word of the backbone's registry entry (`hub`, `hf`, …).
     pub layout: String,
+    /// What the file must hash to; `None` for a file that nobody verified.
+    pub sha256: Option<String>,
 }
 
 /// Where the pretrained parts of a model come from; `None` where they are seeded (tiny models).
@@ -190,7 +192,7 @@ fn body(spec: &RunSpec, pretrained: &Pretrained, fresh: &Builder) -> Result<(Bod
                 .deit
                 .as_ref()
                 .context("the multi-head attention head needs DeiT-B's weights (deit-b)")?;
-            (DEIT_BASE, fresh.with_checkpoint(Checkpoint::open(&f.path, DEIT)?))
+            (DEIT_BASE, fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?))
         }
     })
 }

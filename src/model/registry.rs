@@ -136,5 +136,5 @@ pub fn open(entry: &Entry, file: &WeightsFile) -> Result<Checkpoint> {
         )
         .into());
     };
-    Checkpoint::open(&file.path, rules)
+    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
 }

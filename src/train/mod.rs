@@ -10,6 +10,7 @@ pub mod schedule;
 pub mod scripted;
 pub mod state;
 
+use crate::cache::Cache;
 use crate::data::Dataset;
 use crate::data::loader::Images;
 use crate::model::Pretrained;
@@ -17,7 +18,7 @@ use crate::study::RunSpec;
 use anyhow::Result;
 use candle_core::Device;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,10 +38,10 @@ pub struct Job<'a> {
     pub feature_cache: Option<FeatureCache>,
 }
 
-/// A folder for frozen features and what their key covers besides the spec.
+/// Where frozen features are kept, and what their key covers besides the spec.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
-    pub dir: PathBuf,
+    pub cache: Cache,
     /// Root hash of the data and hashes of the weights.
     pub inputs: String,
 }
