@@ -73,6 +73,10 @@ pub struct Global {
         value_name = "DEVICE"
     )]
     pub device: DeviceWord,
+    /// Most bytes that caches may keep on disk, such as 200G; those used least recently go first (default: what the disk holds).
+    /// Never changes a result
+    #[arg(long, global = true, env = "MEDFT_CACHE_BYTES", value_name = "SIZE", value_parser = crate::cache::parse_bytes)]
+    pub cache_bytes: Option<u64>,
     /// Threads that decode and augment (default: all cores); never changes a result
     #[arg(long, global = true, value_name = "N")]
     pub workers: Option<usize>,
@@ -319,4 +323,16 @@ impl BenchPrecision {
             Self::F16 => Compute::Float16,
         }
     }
+}
+
+/// Exit codes.
+pub mod exit {
+    /// Done, and everything as expected.
+    pub const OK: u8 = 0;
+    /// Done, but something differs or is missing.
+    pub const INCOMPLETE: u8 = 1;
+    /// Wrong use, or an input that is broken (a file that is not the one it should be).
+    pub const BROKEN: u8 = 2;
+    /// Stopped by SIGINT after a checkpoint.
+    pub const INTERRUPTED: u8 = 130;
 }

@@ -6,6 +6,7 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod build_info;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -18,8 +19,11 @@ pub mod fsio;
 pub mod limits;
 pub mod manifest;
 pub mod model;
+mod progress;
 pub mod report;
 pub mod results;
 pub mod rng;
+pub mod runner;
 pub mod study;
+mod text;
 pub mod train;

@@ -1,17 +1,17 @@
 //! Which run goes where: groups that share a frozen backbone, one queue for all devices, images prepared once a data set.
 
 use super::Context;
-use super::INTERRUPTED;
-use super::inputs::RunInputs;
+use super::fit::{Ended, fit};
+use super::inventory::RunInputs;
 use super::plan::{Entry, Plan, State};
-use super::run::{Ended, fit};
-use super::ui::{Unit, bar, terminal};
+use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, registry};
 use crate::model;
 use crate::study::protocol::Normalisation;
 use crate::study::{Freeze, RunId, RunSpec};
+use crate::text::{Unit, bar, terminal};
 use crate::train;
 use anyhow::{Context as _, Result, anyhow};
 use candle_core::Device;
@@ -253,12 +253,10 @@ fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
 
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
-    let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
-    let data = source.load(&root, &spec.protocol)?;
-    let cache = c.global.results_dir.join(".cache").join("images");
+    let data = source.load_from(&plan.inventory.folder(spec)?, &spec.protocol)?;
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
-    let options = Options::cached(c.workers(), &cache);
+    let options = Options::cached(c.workers(), c.cache());
     let progress = |done: usize, of: usize| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
@@ -280,8 +278,8 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
 mod tests {
     use super::*;
     use crate::cli::{Cli, Verb};
-    use crate::commands::inputs;
     use crate::manifest::Catalogue;
+    use crate::runner::inventory;
     use crate::train::scripted::Scripted;
     use clap::Parser;
     use std::collections::BTreeMap;
@@ -315,7 +313,7 @@ mod tests {
             trainer: &TRAINER,
         };
         let (study, runs) = c.study(args).unwrap();
-        inputs::synthesise_missing(&c, &runs).unwrap();
+        inventory::synthesise_missing(&c, &runs).unwrap();
         let plan = Plan::make(&c, study, runs).unwrap();
         let all = groups(&plan.entries);
         let runs: usize = all.iter().map(Vec::len).sum();

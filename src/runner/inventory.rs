@@ -1,8 +1,7 @@
 //! Which verified files a run reads, and the hashes of them that enter its id.
 
 use super::Context;
-use super::ui::{Unit, bar};
-use crate::data::registry;
+use crate::data::{Folder, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::{
@@ -11,7 +10,8 @@ use crate::manifest::{
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::MhaBody;
 use crate::study::{HeadKind, Inputs, RunSpec, Scale};
-use anyhow::Result;
+use crate::text::{Unit, bar};
+use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
@@ -101,6 +101,7 @@ impl Inventory {
             let file = Some(WeightsFile {
                 path: w.path,
                 layout: w.pin.layout,
+                sha256: Some(w.sha256.to_string()),
             });
             match role {
                 "deit" => pretrained.deit = file,
@@ -118,6 +119,18 @@ impl Inventory {
             pretrained,
             ids,
         })
+    }
+
+    /// The folder of a run's data set, of which only what was verified may be used.
+    ///
+    /// # Errors
+    /// Where the set was not verified.
+    pub fn folder(&self, r: &RunSpec) -> Result<Folder> {
+        let source = registry::find(&r.dataset)?;
+        let root = self.data_dir.join(source.info(&r.protocol).folder);
+        let list = self.sets.get(&r.dataset).and_then(|s| s.list.clone());
+        let list = list.with_context(|| format!("{} was not verified", r.dataset))?;
+        Ok(Folder::verified(root, list))
     }
 
     /// Whether an input of a run is here but is not what it should be.

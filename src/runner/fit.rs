@@ -1,11 +1,11 @@
 //! `medft run`: fits what is missing of a study.
 
-use super::inputs::{self, RunInputs};
+use super::Context;
+use super::inventory::{self, RunInputs};
 use super::plan::Plan;
 use super::schedule::{Floor, Loaded, Todo, fit_all};
-use super::ui::{Unit, bar, duration};
-use super::{Context, INCOMPLETE, INTERRUPTED, OK};
 use crate::cli::StudyArgs;
+use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::data::{Dataset, Label};
 use crate::device;
 use crate::model;
@@ -14,7 +14,8 @@ use crate::results::{
 };
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
-use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::text::{Unit, bar, duration};
+use crate::train::{EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     let (study, runs) = c.study(a)?;
     if study.scale == Scale::Tiny {
-        inputs::synthesise_missing(c, &runs)?;
+        inventory::synthesise_missing(c, &runs)?;
     }
     let plan = Plan::make(c, study, runs)?;
     eprintln!("{}", plan.summary());
@@ -88,7 +89,7 @@ pub(super) fn fit(floor: &Floor<'_>, group: &[Todo<'_>], l: &Loaded, device: &De
             checkpoint_dir: dir,
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
             feature_cache: Some(FeatureCache {
-                dir: train::features::default_dir(&c.global.results_dir),
+                cache: c.cache(),
                 inputs: feature_inputs(todo.inputs),
             }),
         })
