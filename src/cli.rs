@@ -77,6 +77,9 @@ pub struct Global {
     /// Never changes a result
     #[arg(long, global = true, env = "MEDFT_CACHE_BYTES", value_name = "SIZE", value_parser = crate::cache::parse_bytes)]
     pub cache_bytes: Option<u64>,
+    /// Folder of templates that replace the built-in ones of the same name; the report names them
+    #[arg(long, global = true, value_name = "DIR")]
+    pub templates: Option<PathBuf>,
     /// Threads that decode and augment (default: all cores); never changes a result
     #[arg(long, global = true, value_name = "N")]
     pub workers: Option<usize>,

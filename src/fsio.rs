@@ -213,6 +213,19 @@ pub fn sweep_below(dir: &Path) {
     }
 }
 
+/// Every file below a folder, sorted; links are not followed, and what cannot be listed is left out.
+pub fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match e.file_type() {
+            Ok(t) if t.is_dir() => out.extend(below(&e.path())),
+            _ => out.push(e.path()),
+        }
+    }
+    out.sort();
+    out
+}
+
 /// Opens a regular file to read it. A pipe would wait for a writer for ever and a device may never end: both are refused
 /// by their type before a byte is read, and before they are opened.
 ///

@@ -8,6 +8,7 @@
 //! Layout: `medmnist/<name>.npz` (28 × 28), or `<name>_64.npz`, `_128`, `_224` in its place. Exactly one of them may lie
 //! there: the size changes the numbers, and no switch would tell which one was read. Pixels are held in memory.
 
+use super::folder::Folder;
 use super::npz::Npz;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};

@@ -96,6 +96,32 @@ impl Classifier {
         Self::assemble(spec, (options, outputs), &fresh, &fresh, &(config, fresh.clone()))
     }
 
+    /// What the model of a run counts, from shapes alone: of any size in no memory, and without its weights.
+    ///
+    /// # Errors
+    /// For an unknown backbone.
+    pub fn counts(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Counts> {
+        let shapes = Builder::shapes();
+        let (config, _) = body_config(spec.scale, spec.protocol.mha_body);
+        let options = Options::new(&spec.protocol, channels);
+        let model = Self::assemble(spec, (options, outputs), &shapes, &shapes, &(config, shapes.clone()))?;
+        let backbone = format!("{}.", scope(spec.head));
+        let count = |inside: bool| -> u64 {
+            let of = model.params.0.iter();
+            let of = of.filter(|p| p.name.starts_with(&backbone) == inside);
+            of.map(|p| p.tensor.elem_count() as u64).sum()
+        };
+        let (backbone, head) = (count(true), count(false));
+        Ok(Counts {
+            backbone,
+            trainable: match spec.freeze {
+                Freeze::Frozen => head,
+                Freeze::Unfrozen => backbone + head,
+            },
+            total: backbone + head,
+        })
+    }
+
     fn assemble(
         spec: &RunSpec,
         (options, outputs): (Options, usize),
@@ -180,19 +206,52 @@ fn scope(head: HeadKind) -> &'static str {
     }
 }
 
-/// The MHA body's shape and where its values come from; a linear head has none and ignores it.
+/// Numbers of scalars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub backbone: u64,
+    /// Those that train.
+    pub trainable: u64,
+    /// Backbone and head.
+    pub total: u64,
+}
+
+/// Where the MHA body's values come from.
+enum BodyValues {
+    /// Drawn for the run's seed.
+    Fresh,
+    /// Drawn for seed 0: pretrained weights do not change with the run's seed.
+    Fixed,
+    /// DeiT-B's file.
+    Deit,
+}
+
+/// The MHA body's shape and where its values come from.
+fn body_config(scale: Scale, body: MhaBody) -> (BodyConfig, BodyValues) {
+    match (scale, body) {
+        (Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, BodyValues::Fixed),
+        (Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, BodyValues::Fresh),
+        (Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, BodyValues::Fresh),
+        (Scale::Full, MhaBody::DeitBase) => (DEIT_BASE, BodyValues::Deit),
+    }
+}
+
+/// The MHA body with its values; a linear head has none and ignores it.
 fn body(spec: &RunSpec, pretrained: &Pretrained, fresh: &Builder) -> Result<(BodyConfig, Builder)> {
-    Ok(match (spec.head, spec.scale, spec.protocol.mha_body) {
-        (HeadKind::Linear, ..) => (TINY_BODY, fresh.clone()),
-        (_, Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, fresh.with_seed(0)),
-        (_, Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
-        (_, Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, fresh.clone()),
-        (_, Scale::Full, MhaBody::DeitBase) => {
+    if spec.head == HeadKind::Linear {
+        return Ok((TINY_BODY, fresh.clone()));
+    }
+    let (config, values) = body_config(spec.scale, spec.protocol.mha_body);
+    let values = match values {
+        BodyValues::Fresh => fresh.clone(),
+        BodyValues::Fixed => fresh.with_seed(0),
+        BodyValues::Deit => {
             let f = pretrained
                 .deit
                 .as_ref()
                 .context("the multi-head attention head needs DeiT-B's weights (deit-b)")?;
-            (DEIT_BASE, fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?))
+            fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?)
         }
-    })
+    };
+    Ok((config, values))
 }

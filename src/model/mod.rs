@@ -11,7 +11,7 @@ pub mod facts;
 pub mod head;
 pub mod hiera;
 pub mod mae;
-pub pub mod params;
+pub mod params;
 pub mod pickle;
 pub mod registry;
 pub mod safetensors;
@@ -22,4 +22,4 @@ pub mod vit;
 pub mod vmamba;
 
 pub use backbone::{Backbone, Features, Options};
-pub use classifier::{Classifier, Pretrained, WeightsFile};
+pub use classifier::{Classifier, Counts, Pretrained, WeightsFile};

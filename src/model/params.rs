@@ -89,7 +89,8 @@ impl Builder {
         Self::new(Source::Checkpoint(RefCell::new(checkpoint)), device)
     }
 
-    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory.
+    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory. Nothing
+    /// of it trains.
     pub fn shapes() -> Self {
         Self::new(Source::Shapes, &Device::Cpu).trainable(false)
     }
@@ -220,7 +221,7 @@ impl Builder {
 
     fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
         let name = format!("{}{}{name}", self.scope, self.path);
-        let var = if self.trainable {
+        let var = if self.trainable && !matches!(*self.source, Source::Shapes) {
             Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
         } else {
             None

@@ -33,9 +33,9 @@ pub(super) const EPOCHS: &str = "epochs.json";
 pub(super) const PREDICTIONS: &str = "predictions.parquet";
 pub(super) const PROVENANCE: &str = "provenance.json";
 pub(super) const METRICS: &str = "metrics.json";
-const FAILED: &str = "failed.json";
+pub(super) const FAILED: &str = "failed.json";
 pub(super) const DONE: &str = "DONE";
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 

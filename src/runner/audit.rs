@@ -43,7 +43,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     }
     let protocol = a.preset.protocol();
     let dir = data_dir(c, a.phantom);
-    let templates = report_place::templates();
+    let templates = report_place::templates(c)?;
     let (mut audits, mut pages) = (Vec::new(), Vec::new());
     for set in &a.sets {
         let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
@@ -82,7 +82,7 @@ pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) ->
             Err(e) => absent.push((study.table(set, &protocol), format!("{e:#}"))),
         }
     }
-    let templates = report_place::templates();
+    let templates = report_place::templates(c)?;
     let page = DataPage {
         title: &format!("The data of: {}", study.title),
         sets: &audits,

@@ -55,7 +55,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let cache = c.global.results_dir.join(".cache").join("bootstrap");
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
-    let inputs = digest(plan, &input, a.replicates)?;
+    let inputs = digest(c, plan, &input, a.replicates)?;
     if let Some(output) = seal::still_holds(&folder, &inputs) {
         return Ok(output);
     }
@@ -105,9 +105,9 @@ fn listing(plan: &Plan) -> Result<Listing> {
 }
 
 /// The hash of everything a report is made from, this binary included.
-fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
     let mut text = format!("{input:?}\n{replicates} resamples\n");
-    text.push_str(&maker()?);
+    text.push_str(&maker(c)?);
     for p in &input.planned {
         if let PlannedState::Done(id) = &p.state {
             text.push_str(&plan.store.mark(id)?);
@@ -192,6 +192,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
         caveats.extend(p.caveats);
     }
+    let templates = templates(c)?;
+    caveats.extend(crate::report::template_notes(templates.as_deref())?);
     let defaults = match study.protocol.preset {
         Preset::Faithful => Protocol::faithful(),
         Preset::Corrected => Protocol::corrected(),
@@ -230,7 +232,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
-        templates: templates(),
+        templates,
     })
 }
 

@@ -3,6 +3,7 @@ use super::*;
 use crate::data::{DatasetInfo, Label, Sample, Task};
 use crate::study::protocol::Warmup;
 use candle_core::Device;
+use std::path::Path;
 
 fn info(channels: usize) -> DatasetInfo {
     DatasetInfo {
