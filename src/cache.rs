@@ -148,7 +148,11 @@ impl Entry {
     }
 
     fn remove(&self) -> std::io::Result<()> {
-        if IN_USE.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.path) {
+        if IN_USE
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&self.path)
+        {
             return Err(std::io::ErrorKind::ResourceBusy.into());
         }
         match self.path.is_dir() {
@@ -176,7 +180,9 @@ fn size(path: &Path) -> u64 {
 /// Says what may be written.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is no size: write 500M, 20G, 1.5T, 20GiB or a number of bytes");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| bad())?;
     let unit = unit.trim().trim_end_matches(['B', 'b']);
@@ -232,7 +238,10 @@ mod tests {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
         assert_eq!(show_bytes(495_000_000_000), "495 GB");
-        assert_eq!((show_bytes(12), show_bytes(1_200_000)), ("12 bytes".into(), "1.2 MB".into()));
+        assert_eq!(
+            (show_bytes(12), show_bytes(1_200_000)),
+            ("12 bytes".into(), "1.2 MB".into())
+        );
     }
 
     /// Three entries of 100 bytes under a limit of 350: for a fourth of 100 the one used longest ago goes, unless it is in use.

@@ -1,6 +1,7 @@
 //! The words a user types. What they do is in `commands`.
 
 use crate::device::DeviceWord;
+use crate::limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub templates: Option<PathBuf>,
     /// Threads that decode and augment (default: all cores); never changes a result
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = number::<1, { limits::WORKERS }>)]
     pub workers: Option<usize>,
     /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
     #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
@@ -92,6 +93,12 @@ pub struct Global {
     /// Say more on stderr; twice: every epoch
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Reads a whole number from `MIN` to `MAX`.
+fn number<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    let n = text.parse::<usize>().ok().filter(|n| (MIN..=MAX).contains(n));
+    n.ok_or_else(|| format!("a whole number from {MIN} to {MAX}"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -141,7 +148,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub study: StudyArgs,
     /// Resamples of the test images behind intervals and tests; 0 for none
-    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
+    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES, value_parser = number::<0, { limits::REPLICATES }>)]
     pub replicates: usize,
 }
 
@@ -282,9 +289,9 @@ pub struct BenchArgs {
     pub what: BenchWhat,
     #[arg(long, default_value = "dinov2-s")]
     pub backbone: String,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = number::<1, 65_536>)]
     pub batch: usize,
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = number::<1, 1_000_000>)]
     pub steps: usize,
     /// Side of the input in pixels
     #[arg(long, default_value_t = 224)]

@@ -197,7 +197,10 @@ static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Removes what killed writers left in `dir`, the first time that this process writes there: wherever medft can leave a temp
 /// file it can also find it. What cannot be removed does no harm, and whoever can write says why not.
 fn sweep_once(dir: &Path) {
-    let fresh = SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned());
+    let fresh = SWEPT
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(dir.to_owned());
     if fresh {
         let _ = sweep(dir);
     }
@@ -251,7 +254,7 @@ pub fn open_file(path: &Path) -> io::Result<File> {
     // It may have become another thing meanwhile: opening never waits, and what was opened is looked at again.
     let file = fs::OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NONBLOCK)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;
     regular(file.metadata()?.file_type())?;
     Ok(file)

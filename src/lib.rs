@@ -4,10 +4,11 @@
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! `commands` tells the story of each verb; nothing imports it.
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code)]
 
 pub mod build_info;
 pub mod cache;
+pub mod canonical;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -19,7 +20,9 @@ pub mod fsio;
 pub mod limits;
 pub mod manifest;
 pub mod model;
+mod privacy;
 mod progress;
+pub mod registry;
 pub mod report;
 pub mod results;
 pub mod rng;
@@ -27,3 +30,4 @@ pub mod runner;
 pub mod study;
 mod text;
 pub mod train;
+mod zipfile;

@@ -34,10 +34,10 @@ batch = 16
 
 const KINDS: [&str; 6] = ["open", "read", "write", "fsync", "rename", "mmap"];
 const ERRORS: [(&str, i32); 4] = [
-    ("EIO", libc::EIO),
-    ("ENOSPC", libc::ENOSPC),
-    ("EMFILE", libc::EMFILE),
-    ("ENOMEM", libc::ENOMEM),
+    ("EIO", rustix::io::Errno::IO.raw_os_error()),
+    ("ENOSPC", rustix::io::Errno::NOSPC.raw_os_error()),
+    ("EMFILE", rustix::io::Errno::MFILE.raw_os_error()),
+    ("ENOMEM", rustix::io::Errno::NOMEM.raw_os_error()),
 ];
 
 /// The process that is disturbed.
@@ -45,7 +45,15 @@ const ERRORS: [(&str, i32); 4] = [
 #[ignore = "started by the other test as a process of its own"]
 fn child() {
     static TRAINER: Scripted = Scripted { epoch: Duration::ZERO };
-    let cli = Cli::parse_from(["medft", "run", "./study.toml", "--workers", "1", "--checkpoint-every", "0"]);
+    let cli = Cli::parse_from([
+        "medft",
+        "run",
+        "./study.toml",
+        "--workers",
+        "1",
+        "--checkpoint-every",
+        "0",
+    ]);
     match medft::commands::run_with(cli, &TRAINER) {
         Ok(code) => std::process::exit(i32::from(code)),
         Err(e) => {
@@ -97,7 +105,9 @@ fn end(mut child: Child) -> Option<bool> {
 /// Every file of the results, without what holds times, and no temp file of anybody.
 fn results(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let all = medft::fsio::below(&dir.join("results/study"));
-    let timeless = all.into_iter().filter(|p| !p.ends_with("provenance.json") && !p.ends_with("DONE"));
+    let timeless = all
+        .into_iter()
+        .filter(|p| !p.ends_with("provenance.json") && !p.ends_with("DONE"));
     timeless
         .map(|p| (p.strip_prefix(dir).unwrap().to_owned(), fs::read(&p).unwrap()))
         .collect()
@@ -154,7 +164,11 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
         };
         assert_eq!(end(start(&dir, Some(&none))), Some(true));
         assert_eq!(results(&dir), expected);
-        let count: usize = fs::read_to_string(dir.with_extension("count")).unwrap().trim().parse().unwrap();
+        let count: usize = fs::read_to_string(dir.with_extension("count"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         counts.insert(kind, count);
         // Each call fails once, with one error after the other; the next kind begins with another one.
         faults.extend((1..=count).map(|at| (kind, at, ERRORS[(at + faults.len()) % ERRORS.len()])));
@@ -187,15 +201,28 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
             };
             if let Some(c) = complaint {
                 let after = fs::read_to_string(dir.with_extension("stderr")).unwrap_or_default();
-                wrong.lock().unwrap().push(format!("{what}: {c}\n{said}\nthen: {after}"));
+                wrong
+                    .lock()
+                    .unwrap()
+                    .push(format!("{what}: {c}\n{said}\nthen: {after}"));
             }
             fs::remove_dir_all(&dir).unwrap();
         }
     };
     let work = &work;
     std::thread::scope(|s| (0..2).for_each(|w| drop(s.spawn(move || work(w)))));
-    println!("{counts:?}: {} faults, {} ended the run", faults.len(), ended.into_inner());
+    println!(
+        "{counts:?}: {} faults, {} ended the run",
+        faults.len(),
+        ended.into_inner()
+    );
     let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), faults.len(), wrong[..wrong.len().min(8)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        faults.len(),
+        wrong[..wrong.len().min(8)].join("\n")
+    );
     assert!(faults.len() > 60, "a short run makes more calls than that: {counts:?}");
 }

@@ -118,7 +118,11 @@ fn other(saved: &Saved, all: &[PathBuf], draw: &mut Stream, same_size: bool) -> 
 fn swap(count: u32) {
     let p = Place::new();
     p.study("s", study);
-    assert!(start(&p).wait().unwrap().success(), "{}", fs::read_to_string(p.path("stderr")).unwrap());
+    assert!(
+        start(&p).wait().unwrap().success(),
+        "{}",
+        fs::read_to_string(p.path("stderr")).unwrap()
+    );
     let expected = records(&p);
     assert_eq!(expected.len(), 2 * 4);
     fs::remove_dir_all(p.path("results/s")).unwrap();
@@ -136,7 +140,10 @@ fn swap(count: u32) {
         }
         let all = places(&p);
         // Label files, archives and caches are few; they get half of the swaps.
-        let few: Vec<&PathBuf> = all.iter().filter(|f| f.extension().is_none_or(|e| e != "png")).collect();
+        let few: Vec<&PathBuf> = all
+            .iter()
+            .filter(|f| f.extension().is_none_or(|e| e != "png"))
+            .collect();
         let path = match draw.below(2) {
             0 => few[draw.below(few.len() as u32) as usize].clone(),
             _ => all[draw.below(all.len() as u32) as usize].clone(),
@@ -160,7 +167,11 @@ fn swap(count: u32) {
         for (file, found) in records(&p) {
             if expected[&file] != found {
                 wrong += 1;
-                eprintln!("round {round}: {} under a wrong id after {}", file.display(), path.display());
+                eprintln!(
+                    "round {round}: {} under a wrong id after {}",
+                    file.display(),
+                    path.display()
+                );
             }
         }
         if ok {
@@ -193,11 +204,18 @@ fn two_hundred_swaps_at_random_times_and_places() {
 #[test]
 fn images_exchanged_while_an_earlier_set_runs_are_not_used() {
     let p = Place::new();
-    p.study("s", |t| study(t).replace(r#"["aptos2019", "breastmnist"]"#, r#"["breastmnist", "aptos2019"]"#).replace("epochs = 1", "epochs = 30"));
+    p.study("s", |t| {
+        study(t)
+            .replace(r#"["aptos2019", "breastmnist"]"#, r#"["breastmnist", "aptos2019"]"#)
+            .replace("epochs = 1", "epochs = 30")
+    });
     assert!(start(&p).wait().unwrap().success());
     let expected = records(&p);
     fs::remove_dir_all(p.path("results/s")).unwrap();
-    let images: Vec<PathBuf> = places(&p).into_iter().filter(|f| f.extension().is_some_and(|e| e == "png")).collect();
+    let images: Vec<PathBuf> = places(&p)
+        .into_iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "png"))
+        .collect();
     let saved: Vec<Saved> = images.iter().map(|f| Saved::of(f)).collect();
     let mut child = start(&p);
     // The first run's folder says that the check is over.
@@ -220,7 +238,10 @@ fn images_exchanged_while_an_earlier_set_runs_are_not_used() {
     }
     assert_eq!(found.len(), 4, "the set that was not touched went on");
     let said = fs::read_to_string(p.path("stderr")).unwrap();
-    assert!(said.contains(".png") && said.contains("expected the verified file"), "{said}");
+    assert!(
+        said.contains(".png") && said.contains("expected the verified file"),
+        "{said}"
+    );
     assert!(start(&p).wait().unwrap().success());
     assert_eq!(records(&p), expected);
 }

@@ -296,9 +296,9 @@ fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Folder;
     use crate::data::loader::tests::{files, set};
     use crate::error::BadInput;
-    use crate::data::Folder;
     use crate::manifest::{HashList, RelPath, Sha};
     use crate::study::Protocol;
     use std::fs;
@@ -311,9 +311,16 @@ mod tests {
         let preparation = preparation(data);
         let used: Vec<u32> = (0..data.samples.len() as u32).collect();
         let bytes = preparation.bytes() * 3;
-        DiskCache::open_sharded(&Cache::below(dir, None), data, &used, &preparation, bytes, &|done, _| {
-            heard.lock().unwrap().push(done);
-        })
+        DiskCache::open_sharded(
+            &Cache::below(dir, None),
+            data,
+            &used,
+            &preparation,
+            bytes,
+            &|done, _| {
+                heard.lock().unwrap().push(done);
+            },
+        )
     }
 
     fn preparation(data: &Dataset) -> Preparation {
@@ -390,7 +397,14 @@ mod tests {
         // Another transform is another cache.
         let p = Protocol::corrected();
         let used = [0, 1];
-        DiskCache::open(&Cache::below(dir.path(), None), &data, &used, &Preparation::new(&p, 3).unwrap(), &|_, _| {}).unwrap();
+        DiskCache::open(
+            &Cache::below(dir.path(), None),
+            &data,
+            &used,
+            &Preparation::new(&p, 3).unwrap(),
+            &|_, _| {},
+        )
+        .unwrap();
         assert_eq!(shards(dir.path()).len(), 4);
     }
 
@@ -414,34 +428,31 @@ mod tests {
         let heard = Mutex::default();
         let before = open(dir.path(), &data, &heard).unwrap();
         assert_eq!(before.prepared(), 8);
-        // Another image of the same length under the name of image 4, with its time.
-        let path = root.path().join("4.png");
+        // The smallest image under the name of the largest, made as long, with its time.
+        let length = |i: &usize| root.path().join(format!("{i}.png")).metadata().unwrap().len();
+        let (small, large) = ((0..8).min_by_key(length).unwrap(), (0..8).max_by_key(length).unwrap());
+        let path = root.path().join(format!("{large}.png"));
         let (old, time) = (fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
-        let mut new = fs::read(root.path().join("0.png")).unwrap();
-        let end = new.len() - 12;
-        assert!(end + 12 < old.len(), "image 0 is smaller than image 4");
-        // A text chunk before the end makes it as long.
-        let text = vec![b'a'; old.len() - new.len() - 12];
-        let mut chunk = (text.len() as u32).to_be_bytes().to_vec();
-        chunk.extend(b"tEXt");
-        chunk.extend(&text);
-        chunk.extend([0; 4]);
-        new.splice(end..end, chunk);
-        assert_eq!(new.len(), old.len());
+        let mut new = fs::read(root.path().join(format!("{small}.png"))).unwrap();
+        assert!(new.len() < old.len());
+        new.resize(old.len(), 0);
         fs::write(&path, &new).unwrap();
         let kept = fs::File::options().write(true).open(&path).unwrap();
         kept.set_modified(time).unwrap();
         // By the old list nothing is read of it: the record is that of the listed bytes.
         let same = open(dir.path(), &data, &heard).unwrap();
         assert_eq!(same.prepared(), 0);
-        assert_eq!(same.get(4).unwrap(), before.get(4).unwrap());
-        let e = preparation(&data).open(&data.root, &data.samples[4]).unwrap_err().to_string();
-        assert!(e.contains("4.png: expected the verified file"), "{e}");
+        assert_eq!(same.get(large).unwrap(), before.get(large).unwrap());
+        let e = preparation(&data)
+            .open(&data.root, &data.samples[large])
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains(&format!("{large}.png: expected the verified file")), "{e}");
         // By a new list it is another image.
         data.root = list();
         let after = open(dir.path(), &data, &heard).unwrap();
         assert_eq!(after.prepared(), 1);
-        assert_eq!(after.get(4).unwrap(), after.get(0).unwrap());
+        assert_eq!(after.get(large).unwrap(), after.get(small).unwrap());
         assert_complete(&after, &data);
     }
 

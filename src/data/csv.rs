@@ -50,11 +50,7 @@ impl Table {
                 .into());
             }
         }
-        Ok(Self {
-            path,
-            text,
-            header,
-        })
+        Ok(Self { path, text, header })
     }
 
     /// Column names in file order.

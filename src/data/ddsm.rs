@@ -8,8 +8,8 @@ use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
-use crate::study::Protocol;
 use crate::study::protocol::{DdsmSplit, DdsmTask, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,10 @@ const IMAGES: &str = "ddsm_raw";
 pub struct Ddsm;
 
 impl Source for Ddsm {
+    fn name(&self) -> &'static str {
+        "ddsm"
+    }
+
     /// The authors' class names say "Normal" and "Cancer"; class 1 holds benign findings too (Q9) and is named for what it is.
     fn info(&self, p: &Protocol) -> DatasetInfo {
         let classes: &[&str] = match p.ddsm_task {
@@ -30,7 +34,7 @@ impl Source for Ddsm {
             DdsmTask::CancerVsRest => &["normal or benign", "cancer"],
         };
         DatasetInfo {
-            name: "ddsm",
+            name: self.name(),
             title: "DDSM",
             folder: "DDSM",
             task: Task::MultiClass(classes.len()),
@@ -75,19 +79,39 @@ impl Source for Ddsm {
             .collect()
     }
 
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        p.ddsm_split = match rule {
+            SplitRule::Authors => DdsmSplit::Lists,
+            SplitRule::Grouped => DdsmSplit::ByCase,
+            SplitRule::Official => return false,
+        };
+        true
+    }
+
+    fn names_groups(&self) -> bool {
+        true
+    }
+
+    fn of_paper(&self) -> bool {
+        true
+    }
+
+    /// The counts are those of the lists as published.
+    fn counts_hold(&self, p: &Protocol) -> bool {
+        p.ddsm_split == DdsmSplit::Lists
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::ddsm::DEFAULT_IMAGES
+    }
+
     fn synth(&self, root: &Path, images: usize) -> Result<()> {
         super::phantom::ddsm::write(root, images)
     }
 }
 
 /// Reads one list: a name per line, without spaces; blank lines are skipped, as the authors' reader does.
-fn read_list(
-    root: &Folder,
-    list: &str,
-    task: DdsmTask,
-    unique: &mut Unique,
-    samples: &mut Vec<Sample>,
-) -> Result<()> {
+fn read_list(root: &Folder, list: &str, task: DdsmTask, unique: &mut Unique, samples: &mut Vec<Sample>) -> Result<()> {
     let list = Path::new(LISTS).join(list);
     let path = root.join(&list);
     let text = files::read_text(root, &list)?;

@@ -97,13 +97,7 @@ pub fn read(root: &Folder, file: &Path, twin: PngTwin) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read`]; [`BadInput`] where it is no whole image.
-pub fn open(
-    root: &Folder,
-    file: &Path,
-    channels: usize,
-    loading: ImageLoading,
-    twin: PngTwin,
-) -> Result<ImageArray> {
+pub fn open(root: &Folder, file: &Path, channels: usize, loading: ImageLoading, twin: PngTwin) -> Result<ImageArray> {
     const REMEDY: &str = "Get this file again from its source, then run `medft data verify`.";
     let bytes = read(root, file, twin)?;
     decode(&bytes, channels, loading).map_err(|e| {
@@ -366,7 +360,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("case0001.jpg");
         let root = Folder::unverified(dir.path());
-        let open = || open(&root, "case0001.jpg".as_ref(), 1, ImageLoading::Authors, PngTwin::Prefer);
+        let open = || {
+            open(
+                &root,
+                "case0001.jpg".as_ref(),
+                1,
+                ImageLoading::Authors,
+                PngTwin::Prefer,
+            )
+        };
         let text = |e: anyhow::Error| e.downcast::<BadInput>().unwrap().to_string();
         let missing = text(open().unwrap_err());
         assert!(

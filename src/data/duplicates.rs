@@ -9,6 +9,8 @@ use super::folder::Folder;
 use super::types::{Pixels, Sample};
 use crate::fsio;
 use crate::limits;
+use crate::study::protocol::{Duplicates, Protocol};
+use crate::study::spec::SplitRule;
 use anyhow::Result;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -65,6 +67,15 @@ fn content(root: &Folder, s: &Sample) -> Result<String> {
             Ok(fsio::hex(&h.finalize()))
         }
     }
+}
+
+/// What split rules mean for a set that names no groups: under `grouped`, images that are there twice stay together.
+pub fn cut(rule: SplitRule, p: &mut Protocol) -> bool {
+    p.duplicates = match rule {
+        SplitRule::Grouped => Duplicates::Together,
+        SplitRule::Authors | SplitRule::Official => Duplicates::Ignored,
+    };
+    true
 }
 
 #[cfg(test)]

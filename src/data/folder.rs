@@ -163,7 +163,10 @@ mod tests {
         says(folder.read(b, "a file", 9).unwrap_err(), "one that is not in it");
         says(folder.hash(b, "a file", 9).unwrap_err(), "x/b");
         std::fs::write(dir.path().join("x/a"), b"two").unwrap();
-        says(folder.read(a, "a file", 9).unwrap_err(), "x/a: expected the verified file");
+        says(
+            folder.read(a, "a file", 9).unwrap_err(),
+            "x/a: expected the verified file",
+        );
         assert_eq!(folder.hash(a, "a file", 9).unwrap(), Sha::of(b"one"));
         std::fs::remove_file(dir.path().join("x/a")).unwrap();
         says(folder.read(a, "a file", 9).unwrap_err(), "no such file");

@@ -49,7 +49,7 @@ impl Npz {
     /// [`BadInput`] when the file is missing, not the verified one or not a zip.
     pub fn open(root: &Folder, file: &Path) -> Result<Self> {
         let path = root.join(file);
-        let zip = ZipArchive::new(root.open(file, "an npz file")?.reader())
+        let zip = crate::zipfile::open(root.open(file, "an npz file")?.reader())
             .map_err(|e| BadInput::new(path.display(), "an npz (zip) file", e.to_string(), BROKEN))?;
         Ok(Self { path, zip })
     }
@@ -135,11 +135,7 @@ impl Npz {
             .shape
             .iter()
             .try_fold(header.size() as u64, |a, &d| a.checked_mul(d as u64));
-        let most = limits::ARRAY_BYTES.min(
-            stored
-                .saturating_mul(limits::ARRAY_RATIO)
-                .max(limits::ARRAY_SMALL),
-        );
+        let most = limits::ARRAY_BYTES.min(stored.saturating_mul(limits::ARRAY_RATIO).max(limits::ARRAY_SMALL));
         let promised = elements.and_then(|b| b.checked_add(used)).filter(|&b| b <= most);
         let rows = header.shape.first().copied().unwrap_or_default();
         if rows > limits::ARRAY_ROWS {

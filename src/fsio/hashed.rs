@@ -112,7 +112,11 @@ impl HashedFile {
             _ => e,
         })?;
         let hashes = &self.blocks.hashes[first as usize..];
-        if bytes.chunks(BLOCK).zip(hashes).any(|(b, h)| Sha256::digest(b)[..] != h[..]) {
+        if bytes
+            .chunks(BLOCK)
+            .zip(hashes)
+            .any(|(b, h)| Sha256::digest(b)[..] != h[..])
+        {
             return Err(changed());
         }
         bytes.truncate((part.end - from) as usize);

@@ -141,7 +141,7 @@ fn feed_ahead(mut file: File, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
         for _ in 0..8 {
             let _ = free_out.send(vec![0; PIECE]);
         }
-        scope.spawn(move || {
+        let ahead = std::thread::Builder::new().spawn_scoped(scope, move || {
             for mut buffer in free_in {
                 buffer.resize(PIECE, 0);
                 let piece = match fill(&mut file, &mut buffer) {
@@ -158,6 +158,7 @@ fn feed_ahead(mut file: File, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
                 }
             }
         });
+        ahead?;
         for piece in full_in {
             let piece = piece?;
             sink(&piece);

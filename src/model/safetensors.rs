@@ -98,7 +98,9 @@ fn metadata(file: &HashedFile) -> Result<Metadata, String> {
     let mut length = [0; 8];
     length.copy_from_slice(&read(0..8)?);
     let length = u64::from_le_bytes(length);
-    let data = length.checked_add(8).filter(|d| *d <= file.len() && length <= MAX_HEADER);
+    let data = length
+        .checked_add(8)
+        .filter(|d| *d <= file.len() && length <= MAX_HEADER);
     let data = data.ok_or_else(|| format!("a header of {length} bytes in a file of {}", file.len()))?;
     let metadata: Metadata = serde_json::from_slice(&read(8..data)?).map_err(|e| e.to_string())?;
     match data + metadata.data_len() as u64 == file.len() {
@@ -159,7 +161,9 @@ mod tests {
         std::fs::write(f.path(), file(HEADER, &[1; 16])).unwrap();
         for e in [
             s.load("a", &Device::Cpu).err(),
-            SafetensorsFile::open(f.path(), Some(&sha)).and_then(|s| s.load("a", &Device::Cpu)).err(),
+            SafetensorsFile::open(f.path(), Some(&sha))
+                .and_then(|s| s.load("a", &Device::Cpu))
+                .err(),
             SafetensorsFile::open(f.path(), Some(&"0".repeat(64))).err(),
         ] {
             let e = e.unwrap();

@@ -65,7 +65,10 @@ impl AuditSeal {
     /// Files that are not what they were when the audit was written, with their hashes: then and now.
     pub fn changed(&self, folder: &Path) -> Vec<(String, String, String)> {
         let now = |name: &str| fsio::sha256_file(&folder.join(name), |_| {}).unwrap_or_else(|e| format!("{e:#}"));
-        let all = self.files.iter().map(|(name, hash)| (name.clone(), hash.clone(), now(name)));
+        let all = self
+            .files
+            .iter()
+            .map(|(name, hash)| (name.clone(), hash.clone(), now(name)));
         all.filter(|(_, then, now)| then != now).collect()
     }
 }
@@ -81,7 +84,11 @@ impl Audit {
         let picture = read("data.svg").or_else(|| read("data.png"));
         let uri = picture.map(|(name, bytes)| {
             files.insert(name.to_owned(), fsio::sha256_hex(&bytes));
-            let kind = if name == "data.svg" { "image/svg+xml" } else { "image/png" };
+            let kind = if name == "data.svg" {
+                "image/svg+xml"
+            } else {
+                "image/png"
+            };
             format!("data:{kind};base64,{}", STANDARD.encode(bytes))
         });
         let pictures = uri

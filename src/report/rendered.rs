@@ -35,7 +35,11 @@ impl Content for Rendered {
 impl Rendered {
     pub(super) fn new(input: &ReportInput, templates: BTreeMap<String, String>) -> Self {
         Self {
-            audit: input.archive.audit.as_ref().map_or_else(BTreeMap::new, |a| a.files.clone()),
+            audit: input
+                .archive
+                .audit
+                .as_ref()
+                .map_or_else(BTreeMap::new, |a| a.files.clone()),
             templates,
             medft: env!("CARGO_PKG_VERSION").to_owned(),
             only: input.only.clone(),

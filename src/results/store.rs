@@ -18,6 +18,7 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -247,7 +248,11 @@ impl Store {
 
     /// Records that a run ended without a result. Its checkpoint stays as evidence until the run is begun again.
     pub fn fail(&self, id: &str, failure: &Failure) -> Result<()> {
-        write_record(&self.run_dir(id).join(FAILED), failure).map(|_| ())
+        let failure = Failure {
+            reason: without_places(&failure.reason),
+            ..failure.clone()
+        };
+        write_record(&self.run_dir(id).join(FAILED), &failure).map(|_| ())
     }
 
     /// Removes the checkpoint of a finished run whose process was killed before it could.

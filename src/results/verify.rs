@@ -124,8 +124,15 @@ fn between(seen: &[Seen]) -> Vec<Finding> {
     };
     for (i, a) in seen.iter().enumerate() {
         for b in &seen[..i] {
-            if a.data == b.data && a.spec.dataset == b.spec.dataset && a.spec.protocol == b.spec.protocol && a.images != b.images {
-                let expected = format!("the test images and truths of {}, which has the same data and protocol", b.at);
+            if a.data == b.data
+                && a.spec.dataset == b.spec.dataset
+                && a.spec.protocol == b.spec.protocol
+                && a.images != b.images
+            {
+                let expected = format!(
+                    "the test images and truths of {}, which has the same data and protocol",
+                    b.at
+                );
                 add(a, PREDICTIONS, expected, "others".to_owned());
             }
             if !apart(&a.spec, &b.spec) {
@@ -141,7 +148,12 @@ fn between(seen: &[Seen]) -> Vec<Finding> {
             }
             let shared = |(set, hash): &(&String, &String)| b.weights.iter().any(|w| w.1 == *hash && !set.is_empty());
             if let Some((set, _)) = a.weights.iter().find(shared) {
-                add(a, &format!("{METRICS}: weights_sha256.{set}"), own("trained weights"), same);
+                add(
+                    a,
+                    &format!("{METRICS}: weights_sha256.{set}"),
+                    own("trained weights"),
+                    same,
+                );
             }
         }
     }
@@ -163,7 +175,11 @@ fn audit_open(dir: &Path, audit: &mut Audit) {
                 let expected = stem.split_once('-').map_or("", |s| s.1);
                 match fsio::sha256_file(&path, |_| {}) {
                     Ok(found) if found == expected => {}
-                    Ok(found) => all.add(n, format!("a checkpoint that hashes to {expected}, as its name says"), found),
+                    Ok(found) => all.add(
+                        n,
+                        format!("a checkpoint that hashes to {expected}, as its name says"),
+                        found,
+                    ),
                     Err(e) => all.add(n, "a checkpoint", format!("{e:#}")),
                 }
             }
@@ -197,73 +213,77 @@ impl Findings<'_> {
     fn run(&mut self, expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync)) -> Option<Seen> {
         let all = self;
         let dir = all.dir;
-    let done = match read_done(dir) {
-        Ok(d) => d,
-        Err(e) => {
-            all.add(DONE, "a hash for every file", format!("{e:#}"));
-            return None;
-        }
-    };
-    let mut intact = BTreeMap::new();
-    for (file, expected) in &done {
-        let whole = match fsio::sha256_file(&dir.join(file), |_| {}) {
-            Ok(found) if found == *expected => true,
-            Ok(found) if all.whole(file, &found) => {
-                // Two against one: the file is what it says itself, so it is the line in DONE that was changed.
-                all.add(DONE, format!("{found} for {file}, which is whole"), expected.clone());
-                true
-            }
-            Ok(found) => {
-                let expected = format!("a file that hashes to {expected}, as DONE says");
-                all.add(file, expected, format!("an edited one that hashes to {found}"));
-                false
-            }
+        let done = match read_done(dir) {
+            Ok(d) => d,
             Err(e) => {
-                all.add(file, "a file", format!("{e:#}"));
-                false
+                all.add(DONE, "a hash for every file", format!("{e:#}"));
+                return None;
             }
         };
-        intact.insert(file.as_str(), whole);
-    }
-    let spec = all.record::<Spec>(SPEC, intact[SPEC]);
-    let metrics = all.record::<Metrics>(METRICS, intact[METRICS]);
-    let epochs = all.record::<Epochs>(EPOCHS, intact[EPOCHS]);
-    let provenance = all.record::<Provenance>(PROVENANCE, intact[PROVENANCE]);
-    let spec = spec?;
-    all.check_spec(&spec);
-    if let Some(p) = provenance {
-        all.check_provenance(&spec, &p);
-    }
-    let metrics = metrics?;
-    if let Some(e) = &epochs {
-        all.check_selection(&spec, &metrics, e);
-        all.check_epochs(&spec, e);
-    }
-    let expected = match expected(&spec.run) {
-        Ok(e) => Some(e),
-        Err(e) => {
-            all.add("spec.json: run", "a data set and a backbone of this medft", format!("{e:#}"));
-            None
+        let mut intact = BTreeMap::new();
+        for (file, expected) in &done {
+            let whole = match fsio::sha256_file(&dir.join(file), |_| {}) {
+                Ok(found) if found == *expected => true,
+                Ok(found) if all.whole(file, &found) => {
+                    // Two against one: the file is what it says itself, so it is the line in DONE that was changed.
+                    all.add(DONE, format!("{found} for {file}, which is whole"), expected.clone());
+                    true
+                }
+                Ok(found) => {
+                    let expected = format!("a file that hashes to {expected}, as DONE says");
+                    all.add(file, expected, format!("an edited one that hashes to {found}"));
+                    false
+                }
+                Err(e) => {
+                    all.add(file, "a file", format!("{e:#}"));
+                    false
+                }
+            };
+            intact.insert(file.as_str(), whole);
         }
-    };
-    if let Some(x) = &expected {
-        all.check_facts(x, &metrics, epochs.as_ref());
-    }
-    all.check_rule(&spec, &metrics);
-    if !intact[PREDICTIONS] {
-        return None;
-    }
-    let predictions = all.check_metrics(&spec, &metrics, &done[PREDICTIONS], expected.as_ref())?;
-    all.check_weights(&metrics, &predictions, epochs.as_ref());
-    Some(Seen {
-        at: dir.display().to_string(),
-        data: spec.data_sha256,
-        predictions: done[PREDICTIONS].clone(),
-        epochs: done[EPOCHS].clone(),
-        weights: metrics.weights_sha256,
-        images: images_of(&predictions),
-        spec: spec.run,
-    })
+        let spec = all.record::<Spec>(SPEC, intact[SPEC]);
+        let metrics = all.record::<Metrics>(METRICS, intact[METRICS]);
+        let epochs = all.record::<Epochs>(EPOCHS, intact[EPOCHS]);
+        let provenance = all.record::<Provenance>(PROVENANCE, intact[PROVENANCE]);
+        let spec = spec?;
+        all.check_spec(&spec);
+        if let Some(p) = provenance {
+            all.check_provenance(&spec, &p);
+        }
+        let metrics = metrics?;
+        if let Some(e) = &epochs {
+            all.check_selection(&spec, &metrics, e);
+            all.check_epochs(&spec, e);
+        }
+        let expected = match expected(&spec.run) {
+            Ok(e) => Some(e),
+            Err(e) => {
+                all.add(
+                    "spec.json: run",
+                    "a data set and a backbone of this medft",
+                    format!("{e:#}"),
+                );
+                None
+            }
+        };
+        if let Some(x) = &expected {
+            all.check_facts(x, &metrics, epochs.as_ref());
+        }
+        all.check_rule(&spec, &metrics);
+        if !intact[PREDICTIONS] {
+            return None;
+        }
+        let predictions = all.check_metrics(&spec, &metrics, &done[PREDICTIONS], expected.as_ref())?;
+        all.check_weights(&metrics, &predictions, epochs.as_ref());
+        Some(Seen {
+            at: dir.display().to_string(),
+            data: spec.data_sha256,
+            predictions: done[PREDICTIONS].clone(),
+            epochs: done[EPOCHS].clone(),
+            weights: metrics.weights_sha256,
+            images: images_of(&predictions),
+            spec: spec.run,
+        })
     }
 
     /// Whether a file that DONE does not know is whole by what it or another file says.
@@ -285,7 +305,11 @@ impl Findings<'_> {
         let record = read_record::<T>(&path).and_then(|(r, _)| Ok((record_bytes(&r)?, fsio::read(&path)?)));
         match record {
             Ok((expected, found)) if expected == found => {}
-            Ok(_) => self.add(file, "a record as medft writes it", "one that was written by another hand"),
+            Ok(_) => self.add(
+                file,
+                "a record as medft writes it",
+                "one that was written by another hand",
+            ),
             Err(e) => self.add(file, "a record that hashes to what it says", format!("{e:#}")),
         }
     }
@@ -343,7 +367,11 @@ impl Findings<'_> {
             }
             Ok(_) => {
                 let found = spec.protocol_revision.to_string();
-                self.add("spec.json: protocol_revision", format!("at most {PROTOCOL_REVISION}"), found);
+                self.add(
+                    "spec.json: protocol_revision",
+                    format!("at most {PROTOCOL_REVISION}"),
+                    found,
+                );
             }
             Err(e) => self.add(SPEC, "hashes of data and weights", e.to_string()),
         }
@@ -414,15 +442,30 @@ impl Findings<'_> {
 
     /// What the registries know of the run's data set and model.
     fn check_facts(&mut self, x: &Expected, metrics: &Metrics, epochs: Option<&Epochs>) {
-        self.same("metrics.json: target", "the data set has it", &x.target, &metrics.target);
+        self.same(
+            "metrics.json: target",
+            "the data set has it",
+            &x.target,
+            &metrics.target,
+        );
         let (m, n) = (&x.model, &metrics.model);
-        self.same("metrics.json: model.family", "the registry has it", &m.family, &n.family);
+        self.same(
+            "metrics.json: model.family",
+            "the registry has it",
+            &m.family,
+            &n.family,
+        );
         for (field, expected, found) in [
             ("backbone_params", m.backbone_params, n.backbone_params),
             ("trainable_params", m.trainable_params, n.trainable_params),
             ("total_params", m.total_params, n.total_params),
         ] {
-            self.same(&format!("metrics.json: model.{field}"), "the model has", expected, found);
+            self.same(
+                &format!("metrics.json: model.{field}"),
+                "the model has",
+                expected,
+                found,
+            );
         }
         let Some(epochs) = epochs else { return };
         // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs is what can be held.
@@ -463,7 +506,11 @@ impl Findings<'_> {
         let hash = |set: &str| metrics.weights_sha256.get(set);
         for (set, h) in &metrics.weights_sha256 {
             if h.len() != 64 || !h.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-                self.add(&format!("metrics.json: weights_sha256.{set}"), "64 hex digits", h.clone());
+                self.add(
+                    &format!("metrics.json: weights_sha256.{set}"),
+                    "64 hex digits",
+                    h.clone(),
+                );
             }
         }
         let all: Vec<(&str, &Vec<f32>)> = predictions.sets().collect();
@@ -472,12 +519,19 @@ impl Findings<'_> {
                 let bits = |v: &[f32]| v.iter().map(|f| f.to_bits()).collect::<Vec<_>>();
                 if hash(a).is_some() && hash(a) == hash(b) && bits(x) != bits(y) {
                     let at = format!("metrics.json: weights_sha256.{a}");
-                    self.add(&at, format!("another hash than that of {b}, which predicts otherwise"), "the same");
+                    self.add(
+                        &at,
+                        format!("another hash than that of {b}, which predicts otherwise"),
+                        "the same",
+                    );
                 }
             }
         }
         let last = epochs.and_then(|e| e.0.iter().rev().find(|e| e.train_loss.is_finite()).map(|e| e.epoch));
-        for (rule, epoch) in [("faithful", metrics.selected.faithful), ("corrected", metrics.selected.corrected)] {
+        for (rule, epoch) in [
+            ("faithful", metrics.selected.faithful),
+            ("corrected", metrics.selected.corrected),
+        ] {
             let set = if metrics.rules.contains_key(rule) { rule } else { "best" };
             if epoch.is_some() && epoch >= last && hash(set) != hash("last") {
                 let at = format!("metrics.json: weights_sha256.{set}");

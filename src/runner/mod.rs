@@ -4,6 +4,7 @@ pub mod acquire;
 pub mod audit;
 pub mod bench;
 mod bench_files;
+mod disk;
 pub mod estimate;
 pub mod fetch_weights;
 pub mod fit;

@@ -8,6 +8,7 @@ use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, registry};
+use crate::fsio;
 use crate::model;
 use crate::study::protocol::Normalisation;
 use crate::study::{Freeze, RunId, RunSpec};
@@ -45,6 +46,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
             plan.store.tidy(id.full())?;
         }
     }
+    // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
+    fsio::sweep_below(&c.global.results_dir.join(".cache"));
+    let _ = fsio::sweep(&plan.inventory.data_dir);
     let groups = groups(&plan.entries);
     if groups.is_empty() {
         return Ok(Tally::default());
@@ -129,7 +133,7 @@ impl<'a> Floor<'a> {
 
     fn group(&self, group: &[Todo<'_>], device: &Device, loaded: &mut Option<Arc<Loaded>>) -> Result<()> {
         let first = &group[0];
-        let key = image_key(&first.entry.spec, &first.inputs.data_root)?;
+        let key = first.entry.spec.image_key(&first.inputs.data_root);
         if loaded.as_ref().is_none_or(|l| l.key != key) {
             drop(loaded.take());
             *loaded = Some(self.load(&first.entry.spec, key)?);
@@ -213,44 +217,6 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
     }
 }
 
-/// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 17] = [
-    "aptos_csv",
-    "ddsm_task",
-    "ddsm_split",
-    "duplicates",
-    "chexpert_split",
-    "chexpert_test",
-    "chexpert_no_finding",
-    "isic_split",
-    "val_ids_file",
-    "png_twin",
-    "image_loading",
-    "resize",
-    "crop",
-    "aspect",
-    "resize_order",
-    "crop_scale",
-    "normalisation",
-];
-
-/// What the images of a run depend on.
-fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
-    let mut p = serde_json::to_value(&spec.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        o.retain(|k, _| k == "augment" || IMAGE_SWITCHES.contains(&k.as_str()));
-    }
-    // The backbone's own statistics make the images hang on the backbone.
-    let backbone = match spec.protocol.normalisation {
-        Normalisation::Dataset => "",
-        Normalisation::Backbone => &spec.backbone,
-    };
-    Ok(format!(
-        "{} {data_root} {backbone} {} {p}",
-        spec.dataset, spec.protocol.grey_stem
-    ))
-}
-
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
     let data = source.load_from(&plan.inventory.folder(spec)?, &spec.protocol)?;
@@ -265,7 +231,8 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
         Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
         Normalisation::Backbone => {
             let (mean, std) =
-                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
+                    .with_context(|| format!("no statistics of {}", spec.backbone))?;
             let transform = Transform::new(&spec.protocol, &mean, &std)?;
             Images::with_transform(&data, transform, &options, &progress)?
         }

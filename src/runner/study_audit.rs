@@ -18,15 +18,12 @@ use std::path::Path;
 /// The stem of the page and its figure.
 const STEM: &str = "data";
 
-/// Writes `data.md` with its figure into the report's folder, unless they are there and hold. A report restricted with
-/// `--only` leaves the page of the whole study alone.
+/// Writes `data.md` with its figure into the folder of the whole study's report, unless they are there and hold. The reports of
+/// parts show the same page.
 ///
 /// A page that cannot be written is said on stderr and leaves the report without this section.
-pub fn ensure(c: &Context, plan: &Plan, only: &[String]) {
-    let folder = report_place::folder(c, &plan.study);
-    if !only.is_empty() && folder.join(format!("{STEM}.md")).is_file() {
-        return;
-    }
+pub fn ensure(c: &Context, plan: &Plan) {
+    let folder = report_place::folder(c, &plan.study, &[]);
     if let Err(e) = make(c, plan, &folder) {
         eprintln!("warning: the data were not audited: {e:#}");
     }
@@ -74,7 +71,12 @@ fn inputs(c: &Context, plan: &Plan) -> Result<String> {
     for (set, protocol) in plan.study.tables() {
         let source = registry::find(set)?;
         let root = plan.inventory.data_dir.join(source.info(&protocol).folder);
-        let _ = writeln!(text, "{set} {} {}", root.display(), serde_json::to_string(&protocol)?);
+        let _ = writeln!(
+            text,
+            "{set} {} {}",
+            source.info(&protocol).folder,
+            serde_json::to_string(&protocol)?
+        );
         let _ = writeln!(text, "{}", serde_json::to_string(c.catalogue.set(set)?)?);
         if let Some(root) = verified(plan, set) {
             let _ = writeln!(text, "whole {root}");

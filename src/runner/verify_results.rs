@@ -13,7 +13,7 @@ use crate::{data, model};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -90,7 +90,9 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
     let whole = audit.findings.is_empty();
     checked.findings.extend(audit.findings);
     let others = audit.others.iter();
-    checked.notes.extend(others.map(|f| format!("{f} is not of medft and was not checked")));
+    checked
+        .notes
+        .extend(others.map(|f| format!("{f} is not of medft and was not checked")));
     let reports = c.global.reports_dir.join(&folder);
     match study {
         _ if !reports.is_dir() => checked.notes.push(format!("{} is not there", reports.display())),
@@ -99,7 +101,11 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
             "{} is not checked: it follows from records, and those are not whole",
             reports.display()
         )),
-        Ok(study) => check_report(c, name, study, &reports, checked)?,
+        Ok(study) => {
+            for folder in parts(&reports)? {
+                check_report(c, name, study.clone(), &reports, &folder, checked)?;
+            }
+        }
     }
     Ok(())
 }
@@ -108,7 +114,7 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
 fn expected(spec: &RunSpec) -> Result<Expected> {
     let info = data::registry::find(&spec.dataset)?.info(&spec.protocol);
     let outputs = info.task.outputs();
-    let counts = model::Classifier::counts(spec, info.channels, outputs)?;
+    let counts = model::Classifier::sizes(spec, info.channels, outputs)?;
     let protocol = spec.protocol.clone();
     Ok(Expected {
         target: info.target.to_owned(),
@@ -126,6 +132,24 @@ fn expected(spec: &RunSpec) -> Result<Expected> {
     })
 }
 
+/// The folder of a study's report, then those within it that hold the report of a part.
+fn parts(reports: &Path) -> Result<Vec<PathBuf>> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(reports).with_context(|| format!("cannot list {}", reports.display()))? {
+        let path = entry
+            .with_context(|| format!("cannot list {}", reports.display()))?
+            .path();
+        if path.join(RENDERED).is_file() {
+            parts.push(path);
+        }
+    }
+    parts.sort();
+    if parts.is_empty() || reports.join(RENDERED).is_file() {
+        parts.insert(0, reports.to_owned());
+    }
+    Ok(parts)
+}
+
 fn finding(at: &Path, expected: &str, found: impl Into<String>) -> Finding {
     Finding {
         at: at.display().to_string(),
@@ -139,18 +163,31 @@ fn record<T: Content>(path: &Path, findings: &mut Vec<Finding>) -> Option<T> {
     let read = read_record::<T>(path).and_then(|(r, _)| Ok((record_bytes(&r)?, fsio::read(path)?, r)));
     match read {
         Ok((expected, found, r)) if expected == found => return Some(r),
-        Ok(_) => findings.push(finding(path, "a record as medft writes it", "one written by another hand")),
+        Ok(_) => findings.push(finding(
+            path,
+            "a record as medft writes it",
+            "one written by another hand",
+        )),
         Err(e) => findings.push(finding(path, "a record that hashes to what it says", format!("{e:#}"))),
     }
     None
 }
 
 /// Renders the report again from the records alone and holds it against what lies there.
-fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: &mut Checked) -> Result<()> {
+///
+/// `whole` is the folder of the whole study's report, which has the page on the data; `reports` that one, or a part's within it.
+fn check_report(
+    c: &Context,
+    name: &str,
+    study: Study,
+    whole: &Path,
+    reports: &Path,
+    checked: &mut Checked,
+) -> Result<()> {
     let Some(rendered) = record::<Rendered>(&reports.join(RENDERED), &mut checked.findings) else {
         return Ok(());
     };
-    let audit = check_audit(reports, &rendered, checked);
+    let audit = check_audit(whole, &rendered, checked);
     let args = ReportArgs {
         study: StudyArgs {
             study: name.to_owned(),
@@ -168,7 +205,9 @@ fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: 
         checked.files += 1;
         let expected = fsio::read(file)?;
         let Ok(found) = fsio::read(&there) else {
-            checked.findings.push(finding(&there, "this file of the report", "none"));
+            checked
+                .findings
+                .push(finding(&there, "this file of the report", "none"));
             continue;
         };
         let stated = rendered.files.get(&*name.to_string_lossy());
@@ -196,9 +235,13 @@ fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: 
             || [RENDERED, SEAL, AUDIT_SEAL].contains(&&*shown)
             || shown.starts_with("data.")
             || shown.rsplit('/').next().is_some_and(|n| n.starts_with(".medft-"))
+            // Of a part, which is checked by itself.
+            || f.ancestors().skip(1).take_while(|a| *a != reports).any(|a| a.join(RENDERED).exists())
     };
     for f in fsio::below(reports).iter().filter(|f| !known(f)) {
-        checked.notes.push(format!("{} is not of this report and was not checked", f.display()));
+        checked
+            .notes
+            .push(format!("{} is not of this report and was not checked", f.display()));
     }
     Ok(())
 }
@@ -207,7 +250,10 @@ fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: 
 fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Result<()> {
     let path = reports.join(SEAL);
     if !path.exists() {
-        checked.notes.push(format!("{} is not there: the report is made anew when it is asked for", path.display()));
+        checked.notes.push(format!(
+            "{} is not there: the report is made anew when it is asked for",
+            path.display()
+        ));
         return Ok(());
     }
     checked.files += 1;
@@ -216,7 +262,9 @@ fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Re
         for (key, value) in expected.as_object().into_iter().flatten() {
             if stated.get(key) != Some(value) {
                 let at = Path::new(&path).join(key);
-                checked.findings.push(finding(&at, "what the records give", "something else"));
+                checked
+                    .findings
+                    .push(finding(&at, "what the records give", "something else"));
             }
         }
     }

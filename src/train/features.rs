@@ -11,7 +11,7 @@ use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::model::Classifier;
-use crate::study::HeadKind;
+use crate::study::{HeadKind, Scope};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
@@ -222,34 +222,8 @@ fn open(path: &Path, n: usize) -> Result<FeatureTable> {
 /// A hash over everything that the rows depend on.
 fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     let s = job.spec;
-    let mut p = serde_json::to_value(&s.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        // What happens after the backbone does not change its features.
-        for after in [
-            "preset",
-            "augment",
-            "crop_scale",
-            "mha_body",
-            "epochs",
-            "lr",
-            "weight_decay",
-            "layer_decay",
-            "clip",
-            "warmup",
-            "warmup_overshoot",
-            "val_logits_f16",
-            "validation_set",
-            "selection_rounding",
-            "selection_start",
-            "extra_validation",
-            "test_weights",
-            "macro_classes",
-            "selection_metric",
-            "checkpointing",
-        ] {
-            o.remove(after);
-        }
-    }
+    // What happens after the backbone does not change its features.
+    let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
         ("features", 5, env!("CARGO_PKG_VERSION")),
@@ -259,7 +233,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
         // Another device, or other vector instructions, may round the rows otherwise.
         (
             crate::device::name(job.device),
-            medft_nn::cpu::vector_level(),
+            medft_nn::isa::chosen()?.name(),
             format!("{:?}", medft_nn::precision::current()),
         ),
         indices,

@@ -4,6 +4,7 @@ use super::value::{Id, Kind, Pickle, Storage, Value, View};
 use super::vm;
 use crate::error::BadInput;
 use crate::fsio::{HashedFile, HashedReader};
+use crate::zipfile;
 use anyhow::{Context, Result};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,8 +63,8 @@ impl PickleFile {
             )
             .into());
         }
-        let mut zip = ZipArchive::new(file.reader())
-            .map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
+        let mut zip =
+            zipfile::open(file.reader()).map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
         if zip.has_duplicate_names() {
             return Err(bad("names that occur once in the archive", "one that occurs twice".into()).into());
         }
@@ -130,7 +131,11 @@ impl PickleFile {
         let found = crc32fast::hash(&bytes);
         if found != place.crc32 {
             let found = format!("data with the checksum {found:08x}");
-            return Err(bad(&format!("tensor data with the archive's checksum {:08x}", place.crc32), found).into());
+            return Err(bad(
+                &format!("tensor data with the archive's checksum {:08x}", place.crc32),
+                found,
+            )
+            .into());
         }
         checked.insert(view.storage);
         Ok(match part {
@@ -203,13 +208,7 @@ fn small_entry(at: &str, zip: &mut ZipArchive<HashedReader>, name: &str, most: u
 }
 
 /// Finds a storage's entry and checks its size.
-fn place(
-    at: &str,
-    zip: &mut ZipArchive<HashedReader>,
-    root: &str,
-    s: &Storage,
-    file_len: u64,
-) -> Result<Place> {
+fn place(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str, s: &Storage, file_len: u64) -> Result<Place> {
     let name = format!("{root}/data/{}", s.key);
     let bytes = s.len.checked_mul(s.kind.size() as u64);
     let bad = |found: String| {
