@@ -279,8 +279,16 @@ fn one_bit_of_any_file_is_found_and_the_right_file_named() {
         let records: Vec<PathBuf> = runs(&p).iter().flat_map(|r| below(r)).collect();
         let rendered = below(&p.path("reports/short"));
         // Every file of the report at once; of the records one file a run, since others are then read to say what is wrong.
-        let mut groups: Vec<Vec<&PathBuf>> = rendered.chunks(1 + rendered.len() / 3).map(|c| c.iter().collect()).collect();
-        groups.extend((0..6).map(|k| runs(&p).iter().filter_map(|r| records.iter().filter(|f| f.starts_with(r)).nth(k)).collect()));
+        let mut groups: Vec<Vec<&PathBuf>> = rendered
+            .chunks(1 + rendered.len() / 3)
+            .map(|c| c.iter().collect())
+            .collect();
+        groups.extend((0..6).map(|k| {
+            runs(&p)
+                .iter()
+                .filter_map(|r| records.iter().filter(|f| f.starts_with(r)).nth(k))
+                .collect()
+        }));
         for group in groups {
             let whole: Vec<Vec<u8>> = group.iter().map(|f| fs::read(f).unwrap()).collect();
             for (file, bytes) in group.iter().zip(&whole) {
@@ -299,10 +307,19 @@ fn one_bit_of_any_file_is_found_and_the_right_file_named() {
             assert_eq!(code, 2, "{said}");
             for (file, bytes) in group.iter().zip(&whole) {
                 let name = file.strip_prefix(p.path("")).unwrap().display().to_string();
-                assert!(said.lines().any(|l| l.contains(&format!("{name}:")) || l.contains(&format!("{name}/"))), "{name} is not named in:\n{said}");
+                assert!(
+                    said.lines()
+                        .any(|l| l.contains(&format!("{name}:")) || l.contains(&format!("{name}/"))),
+                    "{name} is not named in:\n{said}"
+                );
                 // No file is blamed that was not touched.
                 for line in said.lines().filter(|l| l.contains(": expected ")) {
-                    assert!(group.iter().any(|f| line.contains(f.strip_prefix(p.path("")).unwrap().to_str().unwrap())), "{line}");
+                    assert!(
+                        group
+                            .iter()
+                            .any(|f| line.contains(f.strip_prefix(p.path("")).unwrap().to_str().unwrap())),
+                        "{line}"
+                    );
                 }
                 fs::write(file, bytes).unwrap();
                 files.insert(name);
@@ -311,7 +328,15 @@ fn one_bit_of_any_file_is_found_and_the_right_file_named() {
     }
     println!("{flips} bits of {} files, all found and named", files.len());
     assert_eq!(p.verify().0, 0, "everything was put back");
-    for file in [".seal.json", "data.md", ".data-audit.json", "report.json", "index.html", "DONE", "provenance.json"] {
+    for file in [
+        ".seal.json",
+        "data.md",
+        ".data-audit.json",
+        "report.json",
+        "index.html",
+        "DONE",
+        "provenance.json",
+    ] {
         assert!(files.iter().any(|f| f.ends_with(file)), "{file}");
     }
 }
@@ -341,7 +366,9 @@ fn leaves(v: &Value, at: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
 }
 
 fn pointer(at: &[String]) -> String {
-    at.iter().map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1"))).collect()
+    at.iter()
+        .map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1")))
+        .collect()
 }
 
 /// Other values that the field could have.
@@ -349,7 +376,10 @@ fn others(v: &Value) -> Vec<Value> {
     match v {
         Value::Bool(b) => vec![(!b).into()],
         Value::Number(n) if n.is_u64() => vec![(n.as_u64().unwrap() + 1).into(), 0.into()],
-        Value::Number(n) => vec![(n.as_f64().unwrap() * 1.5 + 0.01).into(), (n.as_f64().unwrap() / 2.0).into()],
+        Value::Number(n) => vec![
+            (n.as_f64().unwrap() * 1.5 + 0.01).into(),
+            (n.as_f64().unwrap() / 2.0).into(),
+        ],
         Value::String(s) if s.len() == 64 => vec![sha256_hex(s.as_bytes()).into(), "a".repeat(64).into()],
         Value::String(s) => vec![format!("{s}x").into()],
         Value::Null => vec![1.into(), 0.5.into()],
@@ -392,7 +422,10 @@ const UNCONTRADICTED: &[&str] = &[
 fn uncontradicted(file: &str, field: &str) -> Option<&'static str> {
     let fits = |line: &&&str| {
         let (f, names) = line.split_once(": ").unwrap();
-        f == file && names.split(", ").any(|n| field == n || field.starts_with(&format!("{n}.")))
+        f == file
+            && names
+                .split(", ")
+                .any(|n| field == n || field.starts_with(&format!("{n}.")))
     };
     UNCONTRADICTED.iter().find(fits).copied()
 }
@@ -407,7 +440,12 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
     let security = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).unwrap();
     let (mut tried, mut passed) = (0, BTreeMap::<String, u32>::new());
     let run = p.run();
-    let save = || below(&run).into_iter().map(|f| (f.clone(), fs::read(f).unwrap())).collect::<Vec<_>>();
+    let save = || {
+        below(&run)
+            .into_iter()
+            .map(|f| (f.clone(), fs::read(f).unwrap()))
+            .collect::<Vec<_>>()
+    };
     let whole = save();
     let mut check = |what: &str, file: &str, field: &str| {
         let (code, said) = p.verify();
@@ -433,7 +471,12 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
         leaves(&old, &mut Vec::new(), &mut all);
         for at in all {
             // The place in a list does not matter.
-            let field = at.iter().filter(|k| k.parse::<u32>().is_err()).cloned().collect::<Vec<_>>().join(".");
+            let field = at
+                .iter()
+                .filter(|k| k.parse::<u32>().is_err())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(".");
             for other in others(old.pointer(&pointer(&at)).unwrap()) {
                 let mut new = old.clone();
                 *new.pointer_mut(&pointer(&at)).unwrap() = other.clone();
@@ -453,7 +496,11 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
     };
     with("headline last with its value", &|m| {
         let target = m["target"].as_str().unwrap().to_owned();
-        m["headline"] = if m["headline"] == "last" { "best".into() } else { "last".into() };
+        m["headline"] = if m["headline"] == "last" {
+            "best".into()
+        } else {
+            "last".into()
+        };
         m["value"] = m[m["headline"].as_str().unwrap()][&target].clone();
     });
     with("another target with its value", &|m| {
@@ -471,12 +518,19 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
     leaves(&spec, &mut Vec::new(), &mut all);
     for at in all {
         let field = at.join(".");
-        for other in others(spec.pointer(&pointer(&at)).unwrap()).into_iter().chain(words(&field)) {
+        for other in others(spec.pointer(&pointer(&at)).unwrap())
+            .into_iter()
+            .chain(words(&field))
+        {
             let mut new = spec.clone();
             *new.pointer_mut(&pointer(&at)).unwrap() = other.clone();
-            let Ok(mut s) = serde_json::from_value::<Spec>(new) else { continue };
+            let Ok(mut s) = serde_json::from_value::<Spec>(new) else {
+                continue;
+            };
             let pairs: Vec<(&str, &str)> = s.weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            let Ok(inputs) = Inputs::new(&s.data_sha256, &pairs) else { continue };
+            let Ok(inputs) = Inputs::new(&s.data_sha256, &pairs) else {
+                continue;
+            };
             let id = RunId::new(&s.run, &inputs).full().to_owned();
             if id == s.id || field == "id" {
                 continue;
@@ -548,7 +602,12 @@ fn a_run_copied_into_another_ones_folder_is_found() {
     fs::write(all[1].join("DONE"), new).unwrap();
     let (code, said) = p.verify();
     assert_eq!(code, 2, "{said}");
-    for words in ["predictions of its own", "epochs of its own", "trained weights of its own", "another run"] {
+    for words in [
+        "predictions of its own",
+        "epochs of its own",
+        "trained weights of its own",
+        "another run",
+    ] {
         assert!(said.contains(words), "no `{words}` in:\n{said}");
     }
 }
