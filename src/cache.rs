@@ -9,36 +9,64 @@
 //! the disk would be full. An entry that this process uses stays. Removing any entry, or the whole folder, costs time and
 //! nothing else.
 
+use crate::canonical::canonical_json;
 use crate::fsio;
 use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// A kind of entry, with the version of its form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The folder of all caches, below that of the results.
+const FOLDER: &str = ".cache";
+
+/// A kind of cached things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
-    /// 8-bit pixels, `data::cache`.
+    /// Prepared images of a data set.
     Images,
-    /// Float32 rows, `train::features`.
+    /// Features of a frozen backbone.
     Features,
-    /// Float64 replicates, `results::evidence`.
-    Replicates,
-    /// What `medft bench` measured here.
-    Benchmarks,
+    /// Resampled metrics of runs.
+    Evidence,
+    /// Benchmarks of this machine: the rates that estimates use.
+    Rates,
 }
 
 impl Bucket {
-    /// The bucket's folder.
-    pub fn folder(self) -> &'static str {
+    pub const ALL: [Self; 4] = [Self::Images, Self::Features, Self::Evidence, Self::Rates];
+
+    /// Its name and the version of what lies in it.
+    const fn about(self) -> (&'static str, u32) {
         match self {
-            Self::Images => "images-3",
-            Self::Features => "features-5",
-            Self::Replicates => "bootstrap",
-            Self::Benchmarks => "bench",
+            Self::Images => ("images", 3),
+            Self::Features => ("features", 5),
+            Self::Evidence => ("evidence", 2),
+            Self::Rates => ("rates", 2),
         }
+    }
+
+    /// Name and version: `images-3`.
+    pub fn name(self) -> String {
+        let (name, version) = self.about();
+        format!("{name}-{version}")
+    }
+
+    /// Its folder below a folder of results.
+    pub fn dir(self, results: &Path) -> PathBuf {
+        results.join(FOLDER).join(self.name())
+    }
+
+    /// The key of what depends on `parts`: 64 hex digits.
+    ///
+    /// # Errors
+    /// Where the parts cannot be written as JSON.
+    pub fn key(self, parts: &impl Serialize) -> Result<String> {
+        let text = canonical_json(&json!([self.name(), serde_json::to_value(parts)?]));
+        Ok(fsio::sha256_hex(text.as_bytes()))
     }
 }
 
@@ -60,14 +88,14 @@ impl Cache {
     /// The caches of a results folder; nothing is touched.
     pub fn below(results: &Path, limit: Option<u64>) -> Self {
         Self {
-            root: results.join(".cache"),
+            root: results.join(FOLDER),
             limit,
         }
     }
 
     /// The folder of a bucket.
     pub fn bucket(&self, bucket: Bucket) -> PathBuf {
-        self.root.join(bucket.folder())
+        self.root.join(bucket.name())
     }
 
     /// Where the entry of that key lies, or would.
@@ -120,7 +148,7 @@ impl Cache {
     /// Entries that can go, of this version's buckets and of those that earlier versions left.
     fn entries(&self) -> Vec<Entry> {
         // These are small, and what was measured cannot be computed again.
-        let kept = [Bucket::Replicates, Bucket::Benchmarks].map(Bucket::folder);
+        let kept = [Bucket::Evidence, Bucket::Rates].map(Bucket::name);
         let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
         below(&self.root)
             .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))
@@ -258,7 +286,7 @@ mod tests {
             entry
         };
         let (old, older, oldest) = (make("a", 10), make("b", 20), make("c", 30));
-        let small = cache.entry(Bucket::Benchmarks, "bench.json");
+        let small = cache.entry(Bucket::Rates, "bench.json");
         fs::create_dir_all(small.parent().unwrap()).unwrap();
         fs::write(&small, [0; 1000]).unwrap();
         let new = cache.entry(Bucket::Features, "new");
@@ -277,5 +305,16 @@ mod tests {
         assert_eq!(cache.bytes(), 500);
         cache.make_room(&new, 100);
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn no_two_buckets_share_a_folder_or_a_key() {
+        let keys: BTreeSet<String> = Bucket::ALL.iter().map(|b| b.key(&("a", 1)).unwrap()).collect();
+        let dirs: BTreeSet<PathBuf> = Bucket::ALL.iter().map(|b| b.dir(Path::new("r"))).collect();
+        assert_eq!((keys.len(), dirs.len()), (Bucket::ALL.len(), Bucket::ALL.len()));
+        assert_ne!(
+            Bucket::Rates.key(&("a", 1)).unwrap(),
+            Bucket::Rates.key(&("a", 2)).unwrap()
+        );
     }
 }

@@ -6,11 +6,12 @@ mod hashed;
 pub use hashed::{HashedFile, HashedReader};
 
 use crate::error::BadInput;
+use crate::guarantee::{self, Guarantee};
 use crate::limits;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -83,9 +84,9 @@ impl Pending {
         let Self { path, out } = self;
         let run = || -> io::Result<()> {
             let tmp = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            tmp.as_file().sync_all()?;
+            guarantee::sync_file(tmp.as_file(), &path)?;
             tmp.persist(&path).map_err(|e| e.error)?;
-            File::open(folder(&path))?.sync_all()
+            guarantee::sync_folder(folder(&path))
         };
         run().map_err(|e| describe(&path, &e))
     }
@@ -129,11 +130,20 @@ pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
     loop {
         let mut open = fs::OpenOptions::new();
         let file = open.read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.try_lock().is_err() {
-            if !std::mem::replace(&mut told, true) {
-                on_wait();
+        match file.try_lock() {
+            Ok(()) => {}
+            // Without locks the file is still written under a name of its own and published whole.
+            Err(TryLockError::Error(e)) if guarantee::is_unsupported(&e) => {
+                Guarantee::Locks.missing(path);
+                return Ok(file);
             }
-            file.lock()?;
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    on_wait();
+                }
+                file.lock()?;
+            }
         }
         let here = file.metadata()?;
         if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino())) {

@@ -4,9 +4,10 @@
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! `commands` tells the story of each verb; nothing imports it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod build_info;
+pub mod bundle;
 pub mod cache;
 pub mod canonical;
 pub mod cli;
@@ -18,9 +19,12 @@ pub mod eval;
 pub mod fetch;
 pub mod fsio;
 pub mod limits;
+mod guarantee;
+pub mod machine;
 pub mod manifest;
 pub mod model;
 mod privacy;
+pub mod nan;
 mod progress;
 pub mod registry;
 pub mod report;

@@ -24,9 +24,3 @@ pub const ARRAY_RATIO: u64 = 100;
 
 /// Bytes up to which an array may unpack from any number of bytes.
 pub const ARRAY_SMALL: u64 = 16 << 20;
-
-/// Threads that decode and augment.
-pub const WORKERS: usize = 1024;
-
-/// Resamples of a test set: more change no printed digit and take memory for every run.
-pub const REPLICATES: usize = 1_000_000;

@@ -1,6 +1,6 @@
 //! Prepared images on disk, so that a large data set is decoded once and not in every run.
 //!
-//! **What identifies a cache**: the format below, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
+//! **What identifies a cache**: the bucket's version, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
 //! the list of images; their hash names the folder. The location of the data set is left out, so it may be moved.
 //! **What identifies a record**: the SHA-256 of the image file's bytes, as the verified list says it (a PNG twin's where one is
 //! read). Neither size nor time of a file is asked: a file that was replaced and listed anew is prepared anew, whatever it
@@ -29,8 +29,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
-/// Part of the key; to be raised, with the bucket's version, when the format or the meaning of a record changes.
-const FORMAT: &str = "medft prepared images 3";
 const MAGIC: &[u8; 8] = b"medftpx3";
 const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
 /// Bytes of an image in the index.
@@ -280,7 +278,7 @@ impl Source<'_> {
 
 fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
     let mut h = Sha256::new();
-    h.update(FORMAT);
+    h.update(Bucket::Images.name());
     h.update(serde_json::to_vec(preparation).unwrap_or_default());
     for &i in used {
         let sample = &data.samples[i as usize];
