@@ -223,6 +223,7 @@ fn output(spec: &Spec) -> RunOutput {
             trainable_params: 86_000_000,
             total_params: 86_000_000,
         },
+        divergence: None,
         predictions,
         provenance,
     }

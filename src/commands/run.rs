@@ -10,7 +10,8 @@ use crate::data::{Dataset, Label};
 use crate::device;
 use crate::model;
 use crate::results::{
-    Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights,
+    Divergence, Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps, Taken, Truth,
+    WhichWeights,
 };
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
@@ -252,6 +253,11 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             trainable_params: f.trainable_params,
             total_params: f.total_params,
         },
+        divergence: Divergence {
+            skipped: Steps::new(f.divergence.skipped),
+            exploded: Steps::new(f.divergence.exploded),
+        }
+        .some(),
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
             truth,

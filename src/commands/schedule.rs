@@ -214,7 +214,7 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 }
 
 /// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 17] = [
+const IMAGE_SWITCHES: [&str; 18] = [
     "aptos_csv",
     "ddsm_task",
     "ddsm_split",
@@ -224,6 +224,7 @@ const IMAGE_SWITCHES: [&str; 17] = [
     "chexpert_no_finding",
     "isic_split",
     "val_ids_file",
+    "train_fraction",
     "png_twin",
     "image_loading",
     "resize",
@@ -254,7 +255,7 @@ fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
-    let data = source.load(&root, &spec.protocol)?;
+    let data = source.read(&root, &spec.protocol)?;
     let cache = c.global.results_dir.join(".cache").join("images");
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));

@@ -10,6 +10,7 @@ pub mod decode;
 pub mod duplicates;
 mod exif;
 pub mod files;
+pub mod fraction;
 pub mod isic2019;
 mod jpeg;
 pub mod leaks;

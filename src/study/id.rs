@@ -15,11 +15,12 @@
 //! (shortest digits that read back to the same double: `0.0001`, `1`, `1e-7`); roles are sorted. Since a netstring says its
 //! own length, two different inputs never give the same bytes.
 
+use super::protocol::Preset;
 use super::spec::RunSpec;
 use crate::error::BadInput;
 use crate::fsio;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -30,8 +31,8 @@ pub const PROTOCOL_REVISION: u32 = 1;
 /// A switch that came after the first results.
 struct Later {
     field: &'static str,
-    /// The value that means what medft did before.
-    before: &'static str,
+    /// The value that means what medft did before, under a preset.
+    before: fn(Preset) -> Value,
     /// Whether it concerns a data set.
     of: fn(&str) -> bool,
 }
@@ -40,16 +41,33 @@ struct Later {
 ///
 /// Such a switch is hashed only where it says something: for its data set, at another value. The ids of all other runs
 /// stay what they were.
-const LATER: [Later; 2] = [
+///
+/// `divergence` is the one whose former value hangs on the preset. Before it, medft stopped every run that diverged, and such a
+/// run left no result; a run that did not diverge has the same numbers under both values. So the finished runs of both presets
+/// are what the presets say now, and a failed one is fitted again under the same id.
+const LATER: [Later; 4] = [
     Later {
         field: "ddsm_split",
-        before: "lists",
+        before: |_| json!("lists"),
         of: |set| set == "ddsm",
     },
     Later {
         field: "duplicates",
-        before: "ignored",
+        before: |_| json!("ignored"),
         of: super::split_rule::names_no_groups,
+    },
+    Later {
+        field: "train_fraction",
+        before: |_| json!(1.0),
+        of: |_| true,
+    },
+    Later {
+        field: "divergence",
+        before: |preset| match preset {
+            Preset::Faithful => json!("authors"),
+            Preset::Corrected => json!("stop"),
+        },
+        of: |_| true,
     },
 ];
 
@@ -59,10 +77,22 @@ fn hashed(spec: &RunSpec) -> Value {
     if let Some(protocol) = json["protocol"].as_object_mut() {
         protocol.retain(|field, value| {
             let later = LATER.iter().find(|l| l.field == field);
-            later.is_none_or(|l| (l.of)(&spec.dataset) && value != l.before)
+            later.is_none_or(|l| (l.of)(&spec.dataset) && *value != (l.before)(spec.protocol.preset))
         });
     }
     json
+}
+
+/// Gives a protocol that was written before a switch the value that it had without it. Nothing where the preset is missing or
+/// unknown, which the reader of the whole then says.
+pub(super) fn fill_in(protocol: &mut Map<String, Value>) {
+    let Some(preset) = protocol.get("preset").and_then(Value::as_str).and_then(|p| p.parse().ok()) else {
+        return;
+    };
+    for later in &LATER {
+        let value = || (later.before)(preset);
+        protocol.entry(later.field).or_insert_with(value);
+    }
 }
 
 /// What a run reads besides its spec, by content.
@@ -456,6 +486,28 @@ mod tests {
             old["protocol"].as_object_mut().unwrap().shift_remove(later.field);
         }
         assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec());
+    }
+
+    /// A run that stops where it diverges is another one under `faithful`, and the same as ever under `corrected`.
+    #[test]
+    fn divergence_is_hashed_where_it_departs_from_its_preset() {
+        use super::super::protocol::Divergence;
+        let id = |s: &RunSpec| RunId::new(s, &inputs());
+        for protocol in [Protocol::faithful(), Protocol::corrected()] {
+            let own = RunSpec { protocol, ..spec() };
+            let mut other = own.clone();
+            other.protocol.divergence = match own.protocol.divergence {
+                Divergence::Authors => Divergence::Stop,
+                Divergence::Stop => Divergence::Authors,
+            };
+            assert_ne!(id(&own), id(&other));
+            let mut old = serde_json::to_value(&own).unwrap();
+            old["protocol"].as_object_mut().unwrap().shift_remove("divergence");
+            assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), own);
+        }
+        let mut part = spec();
+        part.protocol.train_fraction = 0.5;
+        assert_ne!(id(&part), id(&spec()));
     }
 
     #[test]

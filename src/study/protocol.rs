@@ -5,7 +5,8 @@
 //! published code does, `Protocol::corrected()` what a reader of the paper would expect. A study names a preset and may
 //! override single switches; the whole struct is part of the run id. [`super::switches`] holds the words and the reasons.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 macro_rules! switch {
     ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident),+ $(,)? }) => {
@@ -100,6 +101,9 @@ switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (author
 switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
     /// whose products round their operands to 10 bits of fraction.
     Precision { F32, Tf32, Bf16, F16 });
+switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: updates with a gradient that is not finite are skipped, as
+    /// their GradScaler does in every precision, and the run goes on to its last epoch. `Stop`: it ends without a result.
+    Divergence { Authors, Stop });
 
 /// How the learning rate rises; afterwards it is constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,23 +118,21 @@ pub enum Warmup {
 
 /// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Protocol {
     pub preset: Preset,
     // data
     pub aptos_csv: AptosCsv,
     pub ddsm_task: DdsmTask,
-    /// Later than the first records, which lack it; see `LATER` in [`super::id`].
-    #[serde(default = "lists")]
     pub ddsm_split: DdsmSplit,
-    /// Later than the first records, as `ddsm_split`.
-    #[serde(default = "ignored")]
     pub duplicates: Duplicates,
     pub chexpert_split: ChexpertSplit,
     pub chexpert_test: ChexpertTest,
     pub chexpert_no_finding: ChexpertNoFinding,
     pub isic_split: IsicSplit,
     pub val_ids_file: ValIdsFile,
+    /// Share of the training images that is trained on; see [`crate::data::fraction`].
+    pub train_fraction: f64,
     pub png_twin: PngTwin,
     pub image_loading: ImageLoading,
     // transform
@@ -164,6 +166,7 @@ pub struct Protocol {
     /// [Q22] One increment too many at the end of the warm-up.
     pub warmup_overshoot: bool,
     pub precision: Precision,
+    pub divergence: Divergence,
     // evaluation
     /// [Q26] Round validation logits of the linear head to float16 before metrics.
     pub val_logits_f16: bool,
@@ -180,12 +183,19 @@ pub struct Protocol {
     pub checkpointing: bool,
 }
 
-fn lists() -> DdsmSplit {
-    DdsmSplit::Lists
+impl Serialize for Protocol {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, s)
+    }
 }
 
-fn ignored() -> Duplicates {
-    Duplicates::Ignored
+/// A switch that is not there came later than the record; it is what medft did before (see [`super::id`]).
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(d)?;
+        super::id::fill_in(&mut fields);
+        Self::deserialize(Value::Object(fields)).map_err(serde::de::Error::custom)
+    }
 }
 
 impl std::str::FromStr for Preset {
@@ -220,6 +230,7 @@ impl Protocol {
             chexpert_no_finding: ChexpertNoFinding::SetWhenAllZero,
             isic_split: IsicSplit::ByImage,
             val_ids_file: ValIdsFile::ReadIfPresent,
+            train_fraction: 1.0,
             png_twin: PngTwin::Prefer,
             image_loading: ImageLoading::Authors,
             resize: 256,
@@ -244,6 +255,7 @@ impl Protocol {
             warmup: Warmup::PerDataset,
             warmup_overshoot: true,
             precision: Precision::F32,
+            divergence: Divergence::Authors,
             val_logits_f16: false,
             validation_set: ValidationSet::ShuffledDropLast,
             selection_rounding: SelectionRounding::ThreeDecimals,
@@ -275,6 +287,7 @@ impl Protocol {
             coca_tokens: CocaTokens::Patches,
             dinov2_tokens: Dinov2Tokens::Normed,
             warmup_overshoot: false,
+            divergence: Divergence::Stop,
             validation_set: ValidationSet::All,
             selection_rounding: SelectionRounding::Exact,
             selection_start: SelectionStart::MinusInfinity,

@@ -65,7 +65,7 @@ const fn switch(field: &'static str, quirks: &'static [u8], values: Values, why:
 
 /// Every field of [`Protocol`] except `preset`, in the order of the struct.
 #[rustfmt::skip]
-static SWITCHES: [Switch; 42] = {
+static SWITCHES: [Switch; 44] = {
     use Values::*;
     const NOT_NEGATIVE: fn(f64) -> bool = |x| x.is_finite() && x >= 0.0;
     const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
@@ -79,6 +79,7 @@ static SWITCHES: [Switch; 42] = {
     switch("chexpert_no_finding", &[12], Words(ChexpertNoFinding::words), "The code sets \"No Finding\" where all 14 labels are 0 after uncertain ones became 0, so uncertain studies turn healthy."),
     switch("isic_split", &[41], Words(IsicSplit::words), "A random split by image puts photographs of one lesion into train and test; the correction keeps a lesion together."),
     switch("val_ids_file", &[43], Words(ValIdsFile::words), "The code obeys a `val_ids.json` beside the data if its lengths fit, stale or not."),
+    switch("train_fraction", &[], Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"), "Share of the training images that is trained on: groups whole, classes in proportion, a smaller share a part of every larger one, the same for all seeds; validation and test stay. 1 is all."),
     switch("png_twin", &[44], Words(PngTwin::words), "The code reads `x.png` in place of a listed `x.jpg` when both exist."),
     switch("image_loading", &[], Words(ImageLoading::words), "The code ignores EXIF orientation and clips 16-bit PNGs at 255; sane loading turns the image and scales by 1/257."),
     switch("resize", &[40], Count(1, 8192), "Sides in pixels after the first resize."),
@@ -103,7 +104,8 @@ static SWITCHES: [Switch; 42] = {
     switch("warmup", &[21], Values::Warmup, "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`)."),
     switch("warmup_overshoot", &[22], Flag, "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end."),
     switch("precision", &[25], Words(Precision::words), "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable."),
-    switch("val_logits_f16", &[26], Flag, "The code's validation logits of the linear head are float16, which ties scores; a float32 run can round them alike."),
+    switch("divergence", &[27], Words(Divergence::words), "The code stops at no loss: its gradient scaler skips every update with a gradient that is not finite, and the best epoch so far is tested. Skipped steps are recorded and such cells marked. The correction ends the run, without a result, at a loss that is not a number or above 10,000."),
+    switch("val_logits_f16", &[26], Flag, "The code's validation logits of the linear head are float16, and so is the softmax over them, which ties scores; a float32 run can round the logits alike."),
     switch("validation_set", &[13], Words(ValidationSet::words), "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS)."),
     switch("selection_rounding", &[14], Words(SelectionRounding::words), "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins."),
     switch("selection_start", &[16], Words(SelectionStart::words), "The value an epoch must exceed: from 0, a run whose kappa never exceeds 0 tests untrained weights."),
@@ -267,6 +269,7 @@ mod tests {
                 "coca_tokens",
                 "dinov2_tokens",
                 "warmup_overshoot",
+                "divergence",
                 "validation_set",
                 "selection_rounding",
                 "selection_start",

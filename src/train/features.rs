@@ -232,7 +232,9 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     let mut p = serde_json::to_value(&s.protocol)?;
     if let Some(o) = p.as_object_mut() {
         // What happens after the backbone does not change its features.
+        // (Which of the images are trained on is in `indices`.)
         for after in [
+            "train_fraction",
             "preset",
             "augment",
             "crop_scale",
@@ -244,6 +246,7 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
             "clip",
             "warmup",
             "warmup_overshoot",
+            "divergence",
             "val_logits_f16",
             "validation_set",
             "selection_rounding",
