@@ -320,3 +320,15 @@ impl BenchPrecision {
         }
     }
 }
+
+/// Exit codes.
+pub mod exit {
+    /// Done, and everything as expected.
+    pub const OK: u8 = 0;
+    /// Done, but something differs or is missing.
+    pub const INCOMPLETE: u8 = 1;
+    /// Wrong use, or an input that is broken (a file that is not the one it should be).
+    pub const BROKEN: u8 = 2;
+    /// Stopped by SIGINT after a checkpoint.
+    pub const INTERRUPTED: u8 = 130;
+}

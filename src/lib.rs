@@ -6,6 +6,7 @@
 //! `commands` tells the story of each verb; nothing imports it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod build_info;
 pub mod cli;
 pub mod commands;
 pub mod data;
@@ -16,8 +17,11 @@ pub mod fetch;
 pub mod fsio;
 pub mod manifest;
 pub mod model;
+mod progress;
 pub mod report;
 pub mod results;
 pub mod rng;
+pub mod runner;
 pub mod study;
+mod text;
 pub mod train;

@@ -1,6 +1,7 @@
 //! One binary. What a user types is in `cli`, what it does in `commands`.
 
 use clap::Parser;
+use medft::build_info::BuildInfo;
 use medft::cli::Cli;
 use medft_nn::memory::{LargePages, keep_memory};
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     keep_memory();
+    let (commit, dirty) = medft_commit::commit!();
+    BuildInfo { commit, dirty }.set();
     let cli = Cli::parse();
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),

@@ -1,10 +1,11 @@
 //! `medft data card`: a data set's Croissant card on stdout.
 
-use super::{Context, INCOMPLETE, OK};
+use crate::cli::exit::{INCOMPLETE, OK};
 use crate::data::csv::Table;
 use crate::data::registry;
 use crate::manifest::card::{Columns, card};
 use crate::manifest::{HashList, RelPath, list_path};
+use crate::runner::Context;
 use crate::study::Protocol;
 use anyhow::Result;
 use std::borrow::Cow;

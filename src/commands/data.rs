@@ -1,12 +1,14 @@
 //! `medft data`: what the data sets are, and whether the files here are they.
 
-use super::inputs::verify;
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::DataVerb;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::manifest::{Kind, Mode, SetState, list_path, lock_phantom, lock_set};
+use crate::runner::Context;
+use crate::runner::inventory::verify;
 use crate::study::Protocol;
+use crate::text as ui;
 use anyhow::Result;
 
 /// The four sets of the paper.
@@ -21,14 +23,14 @@ pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
             full: _,
             phantom,
         } => verify_sets(c, &sets, if since_lock { Mode::SinceLock } else { Mode::Full }, phantom),
-        DataVerb::Audit(a) => super::audit::run(c, &a),
+        DataVerb::Audit(a) => crate::runner::audit::run(c, &a),
         DataVerb::Card { set, phantom } => super::card::run(c, &set, phantom),
         DataVerb::Fetch {
             sets,
             copy,
             accept_terms,
-        } => super::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
-        DataVerb::Import { set, archives, copy } => super::acquire::import(c, &set, &archives, copy.as_deref()),
+        } => crate::runner::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
+        DataVerb::Import { set, archives, copy } => crate::runner::acquire::import(c, &set, &archives, copy.as_deref()),
         DataVerb::Lock { sets } => lock(c, &sets),
         DataVerb::Synth {
             sets,
@@ -164,7 +166,7 @@ fn read_labels(c: &Context, set: &str) -> Result<()> {
     let source = registry::find(set)?;
     let root = c.global.data_dir.join(source.info(&Protocol::faithful()).folder);
     if root.is_dir() {
-        super::acquire::read_labels_in(set, &root)?;
+        crate::runner::acquire::read_labels_in(set, &root)?;
     }
     Ok(())
 }

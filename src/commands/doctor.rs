@@ -1,7 +1,9 @@
 //! `medft doctor`: what medft finds on this machine.
 
-use super::{Context, OK, ui};
+use crate::cli::exit::OK;
 use crate::results::crate_versions;
+use crate::runner::Context;
+use crate::text as ui;
 use anyhow::Result;
 
 pub fn run(c: &Context) -> Result<u8> {
@@ -21,7 +23,7 @@ pub fn run(c: &Context) -> Result<u8> {
             format!(
                 "{} at {}",
                 env!("CARGO_PKG_VERSION"),
-                option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit")
+                crate::build_info::BuildInfo::get().commit_or_unknown()
             ),
         ),
         ("device", device),

@@ -1,15 +1,17 @@
 //! `medft weights`: what is known of each backbone's weights, and whether the files here are they.
 
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
 use crate::cli::WeightsVerb;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
 use crate::model::facts;
+use crate::runner::Context;
+use crate::text as ui;
 use anyhow::Result;
 
 pub fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
     match v {
         WeightsVerb::List => list(c),
-        WeightsVerb::Fetch { backbones, pins } => super::fetch::weights(c, &backbones, &pins),
+        WeightsVerb::Fetch { backbones, pins } => crate::runner::fetch_weights::weights(c, &backbones, &pins),
         WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
     }
 }

@@ -1,7 +1,7 @@
 //! How far a download is: a bar with rate and time left on a terminal, a line now and then elsewhere.
 
-use super::ui::{self, Unit};
 use crate::fetch::Event;
+use crate::text::{self as ui, Unit};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

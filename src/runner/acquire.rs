@@ -1,9 +1,8 @@
 //! `medft data fetch` and `medft data import`: from a publisher, or from archives a user brings, to a folder that verifies.
 
-use super::fetch::code;
-use super::inputs::verify;
-use super::meter::Meters;
-use super::{Context, ui};
+use super::Context;
+use super::fetch_weights::code;
+use super::inventory::verify;
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
@@ -11,7 +10,9 @@ use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
 use crate::manifest::{
     Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
 };
+use crate::progress::Meters;
 use crate::study::Protocol;
+use crate::text as ui;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -451,7 +452,7 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
 
 /// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
 /// set lies there (APTOS 2019 has two).
-pub(super) fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
+pub fn read_labels_in(set: &str, root: &std::path::Path) -> Result<()> {
     let source = registry::find(set)?;
     let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
     let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());

@@ -2,7 +2,8 @@
 
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
-use super::{Context, INCOMPLETE, OK, notes, study_audit};
+use super::{Context, notes, study_audit};
+use crate::cli::exit::{INCOMPLETE, OK};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
 use crate::fsio;

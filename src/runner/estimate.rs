@@ -3,7 +3,7 @@
 //! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
 
 use super::Context;
-use super::inputs::Inventory;
+use super::inventory::Inventory;
 use crate::data::registry;
 use crate::device;
 use crate::fsio;

@@ -1,11 +1,13 @@
 //! `medft compare A B`: two folders of results side by side.
 
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
+use super::Context;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::error::BadInput;
 use crate::report::Verdict;
 use crate::report::folders::{Agreement, Folder, compare, rows};
 use crate::results::{Evidences, Predictions, RunRecord, Store, Truth, WhichWeights};
 use crate::study::Tolerances;
+use crate::text as ui;
 use anyhow::Result;
 use std::path::Path;
 

@@ -1,9 +1,10 @@
 //! `medft bench`: throughput of this machine, as median and spread over steps.
 
+use super::Context;
 use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
-use super::{Context, OK};
+use crate::cli::exit::OK;
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
 use crate::error::BadInput;

@@ -1,11 +1,11 @@
 //! `medft run`: fits what is missing of a study.
 
-use super::inputs::{self, RunInputs};
+use super::Context;
+use super::inventory::{self, RunInputs};
 use super::plan::Plan;
 use super::schedule::{Floor, Loaded, Todo, fit_all};
-use super::ui::{Unit, bar, duration};
-use super::{Context, INCOMPLETE, INTERRUPTED, OK};
 use crate::cli::StudyArgs;
+use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::data::{Dataset, Label};
 use crate::device;
 use crate::model;
@@ -15,6 +15,7 @@ use crate::results::{
 };
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
+use crate::text::{Unit, bar, duration};
 use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     let (study, runs) = c.study(a)?;
     if study.scale == Scale::Tiny {
-        inputs::synthesise_missing(c, &runs)?;
+        inventory::synthesise_missing(c, &runs)?;
     }
     let plan = Plan::make(c, study, runs)?;
     eprintln!("{}", plan.summary());

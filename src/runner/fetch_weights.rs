@@ -1,14 +1,16 @@
 //! `medft weights fetch`: downloads the published weights of backbones.
 
-use super::meter::Meters;
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
+use super::Context;
 use crate::cli::StudyArgs;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::error::BadInput;
 use crate::fetch::{Client, FetchError, Hub, Why};
 use crate::manifest::{
     Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
 };
+use crate::progress::Meters;
 use crate::study::HeadKind;
+use crate::text as ui;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;

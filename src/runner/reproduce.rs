@@ -2,8 +2,9 @@
 
 use super::plan::Plan;
 use super::schedule::fit_all;
-use super::{Context, INTERRUPTED, inputs, report};
+use super::{Context, inventory, report};
 use crate::cli::ReportArgs;
+use crate::cli::exit::INTERRUPTED;
 use crate::study::Scale;
 use anyhow::Result;
 
@@ -11,7 +12,7 @@ use anyhow::Result;
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     if study.scale == Scale::Tiny {
-        inputs::synthesise_missing(c, &runs)?;
+        inventory::synthesise_missing(c, &runs)?;
     }
     let plan = Plan::make(c, study.clone(), runs.clone())?;
     for (set, r) in &plan.inventory.sets {

@@ -1,17 +1,17 @@
 //! Which run goes where: groups that share a frozen backbone, one queue for all devices, images prepared once a data set.
 
 use super::Context;
-use super::INTERRUPTED;
-use super::inputs::RunInputs;
+use super::fit::{Ended, fit};
+use super::inventory::RunInputs;
 use super::plan::{Entry, Plan, State};
-use super::run::{Ended, fit};
-use super::ui::{Unit, bar, terminal};
+use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, registry};
 use crate::model;
 use crate::study::protocol::Normalisation;
 use crate::study::{Freeze, RunId, RunSpec};
+use crate::text::{Unit, bar, terminal};
 use crate::train;
 use anyhow::{Context as _, Result, anyhow};
 use candle_core::Device;
@@ -281,8 +281,8 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
 mod tests {
     use super::*;
     use crate::cli::{Cli, Verb};
-    use crate::commands::inputs;
     use crate::manifest::Catalogue;
+    use crate::runner::inventory;
     use crate::train::scripted::Scripted;
     use clap::Parser;
     use std::collections::BTreeMap;
@@ -316,7 +316,7 @@ mod tests {
             trainer: &TRAINER,
         };
         let (study, runs) = c.study(args).unwrap();
-        inputs::synthesise_missing(&c, &runs).unwrap();
+        inventory::synthesise_missing(&c, &runs).unwrap();
         let plan = Plan::make(&c, study, runs).unwrap();
         let all = groups(&plan.entries);
         let runs: usize = all.iter().map(Vec::len).sum();

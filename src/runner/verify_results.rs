@@ -1,7 +1,8 @@
 //! `medft verify-results`: is every stored number the one that was stored, and does every rendered number follow from them?
 
 use super::plan::Plan;
-use super::{BROKEN, Context, OK, report};
+use super::{Context, report};
+use crate::cli::exit::{BROKEN, OK};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::report::{RENDERED, Rendered};

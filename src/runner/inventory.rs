@@ -1,7 +1,6 @@
 //! Which verified files a run reads, and the hashes of them that enter its id.
 
 use super::Context;
-use super::ui::{Unit, bar};
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::fsio;
@@ -11,6 +10,7 @@ use crate::manifest::{
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::MhaBody;
 use crate::study::{HeadKind, Inputs, RunSpec, Scale};
+use crate::text::{Unit, bar};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

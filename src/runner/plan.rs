@@ -1,12 +1,14 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
+use super::Context;
 use super::estimate::{Basis, Estimate, Estimator, Machine};
-use super::inputs::{Inventory, RunInputs};
-use super::{BROKEN, Context, INCOMPLETE, OK, ui};
+use super::inventory::{Inventory, RunInputs};
 use crate::cli::StudyArgs;
+use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::manifest::{SetState, WeightsState};
 use crate::results::{Listing, RunState, Store};
 use crate::study::{Freeze, RunId, RunSpec, Study};
+use crate::text as ui;
 use anyhow::Result;
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `medft data audit`: what a data set is made of, what its parts share, what is in it twice.
 
-use super::ui::{Unit, bar};
-use super::{Context, INCOMPLETE, OK, report_place};
+use super::{Context, report_place};
+use crate::cli::exit::{INCOMPLETE, OK};
 use crate::cli::{AuditArgs, StudyArgs};
 use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
@@ -11,6 +11,7 @@ use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
 use crate::study::split_rule::names_no_groups;
 use crate::study::{Protocol, Scale, SplitRule, Study};
+use crate::text::{Unit, bar};
 use anyhow::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,87 @@
+//! Which run goes where and when, who holds it and what became of it; how a number is computed is in the modules below.
+
+pub mod acquire;
+pub mod audit;
+pub mod bench;
+mod bench_files;
+pub mod estimate;
+pub mod fetch_weights;
+pub mod fit;
+pub mod folders;
+pub mod inventory;
+mod notes;
+pub mod plan;
+pub mod report;
+pub mod report_place;
+pub mod reproduce;
+pub mod schedule;
+mod study_audit;
+mod usage;
+pub mod verify_results;
+
+use crate::cli::{Global, StudyArgs};
+use crate::error::BadInput;
+use crate::manifest::Catalogue;
+use crate::study::{Filter, Known, RunSpec, Study};
+use crate::train::Trainer;
+use anyhow::Result;
+use candle_core::Device;
+
+/// What every verb needs.
+pub struct Context {
+    pub global: Global,
+    pub catalogue: &'static Catalogue,
+    pub trainer: &'static dyn Trainer,
+}
+
+impl Context {
+    /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
+    pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
+        let datasets = crate::data::registry::names();
+        let backbones = crate::model::registry::names();
+        let known = Known {
+            datasets: &datasets,
+            backbones: &backbones,
+        };
+        let study = Study::resolve(&a.study, &self.global.experiments_dir, &known)?;
+        let filter = Filter::parse(&a.only, &study)?;
+        let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
+        // Images are prepared once a data set and features once a backbone: keep what shares them together.
+        let place = |list: &[String], x: &str| list.iter().position(|y| y == x);
+        runs.sort_by_key(|r| {
+            (
+                place(&study.datasets, &r.dataset),
+                study.splits.iter().position(|s| s.as_str() == r.split()),
+                place(&study.backbones, &r.backbone),
+                r.freeze,
+                r.head,
+                r.seed,
+            )
+        });
+        Ok((study, runs))
+    }
+
+    /// The device to compute on, for commands that use one.
+    ///
+    /// # Errors
+    /// [`BadInput`] where a GPU was asked for and there is none, or several were.
+    pub fn device(&self) -> Result<Device> {
+        let mut all = self.global.device.open()?;
+        if all.len() > 1 {
+            return Err(BadInput::new(
+                format!("--device {}", self.global.device),
+                "one device",
+                format!("{} devices", all.len()),
+                "Name one; `run` and `reproduce` alone use several.",
+            )
+            .into());
+        }
+        Ok(all.remove(0))
+    }
+
+    /// Threads that decode and augment.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.global.workers.unwrap_or_else(cores).max(1)
+    }
+}
