@@ -156,6 +156,7 @@ fn write_all(dir: &Path, file: &Path) {
     let known = Known {
         datasets: &datasets,
         backbones: &backbones,
+        published: &["paper2025", "medmnist2023", "medmnistplus2025"],
     };
     let study = Study::load(file, &known).unwrap();
     let store = Store::new(&dir.join("results"), &study.name);

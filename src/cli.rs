@@ -95,6 +95,9 @@ pub enum Verb {
     /// Pretrained weights: list, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
+    /// Published values to compare with: list, template, check
+    #[command(subcommand)]
+    Published(PublishedVerb),
     /// Say for every run of a study whether it is done, can start, or what blocks it
     Plan(StudyArgs),
     /// Run what is missing of a study
@@ -146,6 +149,20 @@ pub struct CompareArgs {
     /// With this, both are folders of results, such as results/paper: runs of the same id are paired
     #[arg(conflicts_with = "only")]
     pub other: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PublishedVerb {
+    /// The sets that a study may list under [report] published
+    List,
+    /// Print an empty table for the cells of a study, to be filled in from the source and saved as
+    /// <experiments-dir>/published/<name>.csv
+    Template {
+        /// paper, or any other study
+        study: String,
+    },
+    /// Name everything that is wrong with a table, with line and nearest word; exit code 2 where something is
+    Check { file: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]

@@ -35,7 +35,10 @@ fn medft(place: &Path, verb: &[&str]) -> i32 {
 }
 
 fn runs(place: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = fs::read_dir(place.join("results/study")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut all: Vec<PathBuf> = fs::read_dir(place.join("results/study"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     all.retain(|p| !p.file_name().unwrap().to_str().unwrap().starts_with('.'));
     all.sort();
     all
@@ -76,7 +79,10 @@ fn the_authors_loop_skips_and_goes_on() {
     assert_eq!(medft(place.path(), &["report", study]), 0);
     let out = place.path().join("reports");
     let table = find(&out, "aptos2019.md");
-    assert!(table.contains("seed 0 diverged: ") && table.contains("since a gradient was not finite"), "{table}");
+    assert!(
+        table.contains("seed 0 diverged: ") && table.contains("since a gradient was not finite"),
+        "{table}"
+    );
     assert!(table.contains("on an exploded loss"), "{table}");
     assert_eq!(medft(place.path(), &["verify-results", "study"]), 0);
 }
@@ -119,7 +125,11 @@ fn a_failure_from_before_the_switch_is_fitted_again() {
     let study = study.to_str().unwrap();
     assert_eq!(medft(place.path(), &["run", study]), 0);
     let done = runs(place.path());
-    fs::write(study, STUDY.replace("[protocol]", "[protocol]\ndivergence = \"authors\"")).unwrap();
+    fs::write(
+        study,
+        STUDY.replace("[protocol]", "[protocol]\ndivergence = \"authors\""),
+    )
+    .unwrap();
     assert_eq!(medft(place.path(), &["run", study]), 0);
     assert_eq!(runs(place.path()), done, "the preset's own value is no other run");
 }

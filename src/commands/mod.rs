@@ -3,6 +3,7 @@
 mod card;
 mod data;
 mod doctor;
+mod published;
 mod weights;
 
 use crate::cli::exit::OK;
@@ -34,6 +35,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
+        Verb::Published(v) => published::run(&c, v),
         Verb::Plan(a) => plan::run(&c, &a),
         Verb::Run(a) => fit::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),

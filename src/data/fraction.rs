@@ -64,7 +64,10 @@ fn drawn(s: &Sample) -> Drawn<'_> {
         Some(g) => ("group", g.as_str()),
         None => ("image", s.id.as_str()),
     };
-    (Sha256::digest(format!("medft train_fraction {SEED} {kind} {name}")).into(), name)
+    (
+        Sha256::digest(format!("medft train_fraction {SEED} {kind} {name}")).into(),
+        name,
+    )
 }
 
 /// Images by class or positive label.
@@ -139,7 +142,10 @@ mod tests {
                     all.iter().filter(is).count() as f64
                 };
                 let (n, want) = (of(true), f * of(false));
-                assert!((n - want).abs() <= 1.5 || (n == 3.0 && want < 3.0), "{f} {class}: {n} of {want}");
+                assert!(
+                    (n - want).abs() <= 1.5 || (n == 3.0 && want < 3.0),
+                    "{f} {class}: {n} of {want}"
+                );
             }
         }
     }

@@ -34,7 +34,13 @@ pub fn softmax(logits: &[f32], classes: usize) -> Result<Vec<f64>> {
 
 /// Logistic function of float32 logits, in float64; 0.5 of NaN, see [`softmax`].
 pub fn sigmoid(logits: &[f32]) -> Vec<f64> {
-    let one = |&l: &f32| if l.is_nan() { 0.5 } else { 1.0 / (1.0 + libm::exp(-f64::from(l))) };
+    let one = |&l: &f32| {
+        if l.is_nan() {
+            0.5
+        } else {
+            1.0 / (1.0 + libm::exp(-f64::from(l)))
+        }
+    };
     logits.iter().map(one).collect()
 }
 

@@ -167,7 +167,12 @@ impl Cells {
                     score.values.push(v);
                     score.seeds.push(p.seed);
                     score.runs.push(id.clone());
-                    if let Some(d) = input.archive.records.get(id).and_then(|r| r.metrics.divergence.as_ref()) {
+                    if let Some(d) = input
+                        .archive
+                        .records
+                        .get(id)
+                        .and_then(|r| r.metrics.divergence.as_ref())
+                    {
                         add(&mut score.diverged, &steps(d), p.seed);
                     }
                 }

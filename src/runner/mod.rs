@@ -22,7 +22,7 @@ pub mod verify_results;
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::Catalogue;
-use crate::study::{Filter, Known, RunSpec, Study};
+use crate::study::{Filter, Known, Published, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
@@ -37,13 +37,7 @@ pub struct Context {
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
-        let datasets = crate::data::registry::names();
-        let backbones = crate::model::registry::names();
-        let known = Known {
-            datasets: &datasets,
-            backbones: &backbones,
-        };
-        let study = Study::resolve(&a.study, &self.global.experiments_dir, &known)?;
+        let study = self.known(|known| Study::resolve(&a.study, &self.global.experiments_dir, known))?;
         let filter = Filter::parse(&a.only, &study)?;
         let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
         // Images are prepared once a data set and features once a backbone: keep what shares them together.
@@ -59,6 +53,16 @@ impl Context {
             )
         });
         Ok((study, runs))
+    }
+
+    /// With the words that a study and a set of published values may use.
+    pub fn known<T>(&self, f: impl FnOnce(&Known) -> T) -> T {
+        let published = Published::names(&self.global.experiments_dir);
+        f(&Known {
+            datasets: &crate::data::registry::names(),
+            backbones: &crate::model::registry::names(),
+            published: &published.iter().map(String::as_str).collect::<Vec<_>>(),
+        })
     }
 
     /// The device to compute on, for commands that use one.

@@ -14,7 +14,7 @@ use crate::report::{
 };
 use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats};
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -185,12 +185,10 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         .collect::<Result<_>>()?;
     let mut published = Vec::new();
     let mut context = Vec::new();
-    let (mut sources, mut caveats) = (Vec::new(), Vec::new());
-    for name in &study.report.published {
-        let p = Published::load(name, &c.global.experiments_dir)?;
-        points(study, &p, &mut published, &mut context);
-        sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
-        caveats.extend(p.caveats);
+    let load = |name: &String| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
+    let sets = study.report.published.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    for set in &sets {
+        points(study, set, &mut published, &mut context);
     }
     let defaults = match study.protocol.preset {
         Preset::Faithful => Protocol::faithful(),
@@ -217,8 +215,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         evidence: Evidences::default(),
         published,
         context,
-        sources,
-        caveats,
+        sources: sets.iter().map(Published::origin).collect(),
+        caveats: caveats(&sets, &study.datasets),
         alpha: tolerances.alpha,
         archive: Archive {
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),

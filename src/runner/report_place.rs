@@ -17,7 +17,11 @@ pub fn folder(c: &Context, study: &Study) -> PathBuf {
 /// When a template cannot be read.
 pub fn maker() -> Result<String> {
     use std::fmt::Write as _;
-    let mut text = format!("{} {:?}\n", env!("CARGO_PKG_VERSION"), crate::build_info::BuildInfo::get().commit);
+    let mut text = format!(
+        "{} {:?}\n",
+        env!("CARGO_PKG_VERSION"),
+        crate::build_info::BuildInfo::get().commit
+    );
     // Two builds of one commit with uncommitted changes differ in size or time.
     if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
         let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());

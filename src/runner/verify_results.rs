@@ -7,7 +7,7 @@ use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::report::{RENDERED, Rendered};
 use crate::results::{Finding, Store, read_record};
-use crate::study::{Known, Study};
+use crate::study::Study;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
@@ -67,12 +67,7 @@ fn all(c: &Context) -> Result<Vec<String>> {
 }
 
 fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
-    let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
-    let known = Known {
-        datasets: &datasets,
-        backbones: &backbones,
-    };
-    let study = Study::resolve(name, &c.global.experiments_dir, &known);
+    let study = c.known(|known| Study::resolve(name, &c.global.experiments_dir, known));
     let folder = study.as_ref().map_or(name, |s| s.name.as_str()).to_owned();
     let store = Store::new(&c.global.results_dir, &folder);
     if !store.folder().is_dir() {

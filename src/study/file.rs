@@ -25,7 +25,6 @@
 
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
-use super::published::Published;
 use super::spec::{Freeze, HeadKind, RunSpec, Scale};
 use super::split_rule::{RULE_SWITCHES, SplitRule};
 use super::switches::{METRICS, Switch, Values};
@@ -43,6 +42,8 @@ use std::path::Path;
 pub struct Known<'a> {
     pub datasets: &'a [&'a str],
     pub backbones: &'a [&'a str],
+    /// Sets of published values: see [`Published::names`](super::Published::names).
+    pub published: &'a [&'a str],
 }
 
 /// What the report is told by the study.
@@ -50,7 +51,7 @@ pub struct Known<'a> {
 pub struct ReportOptions {
     /// The numbers mean nothing and the first line says so. Always true for tiny models.
     pub demo: bool,
-    /// Names of [`Published`] sets to compare with.
+    /// Names of [`Published`](super::Published) sets to compare with.
     pub published: Vec<String>,
 }
 
@@ -177,7 +178,7 @@ impl Study {
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
             splits: read_splits(&top)?,
             protocol,
-            report: read_report(&top, scale)?,
+            report: read_report(&top, scale, known)?,
         };
         check_combinations(&study, &top)?;
         Ok(study)
@@ -265,7 +266,7 @@ fn check_name(name: &str, file: &str) -> Result<(), BadInput> {
     ))
 }
 
-fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
+fn read_report(top: &Section, scale: Scale, known: &Known) -> Result<ReportOptions, BadInput> {
     let mut report = ReportOptions {
         demo: scale == Scale::Tiny,
         published: Vec::new(),
@@ -284,7 +285,7 @@ fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
         report.demo = demo;
     }
     if let Some(item) = section.get("published") {
-        let one = |i: &Item| i.choice(&Published::names()).map(str::to_string);
+        let one = |i: &Item| i.choice(known.published).map(str::to_string);
         report.published = if item.is_list() {
             item.list(one)?
         } else {

@@ -86,7 +86,11 @@ fn hashed(spec: &RunSpec) -> Value {
 /// Gives a protocol that was written before a switch the value that it had without it. Nothing where the preset is missing or
 /// unknown, which the reader of the whole then says.
 pub(super) fn fill_in(protocol: &mut Map<String, Value>) {
-    let Some(preset) = protocol.get("preset").and_then(Value::as_str).and_then(|p| p.parse().ok()) else {
+    let Some(preset) = protocol
+        .get("preset")
+        .and_then(Value::as_str)
+        .and_then(|p| p.parse().ok())
+    else {
         return;
     };
     for later in &LATER {

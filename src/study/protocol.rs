@@ -168,7 +168,7 @@ pub struct Protocol {
     pub precision: Precision,
     pub divergence: Divergence,
     // evaluation
-    /// [Q26] Round validation logits of the linear head to float16 before metrics.
+    /// [Q26] Round validation logits to float16 before metrics.
     pub val_logits_f16: bool,
     pub validation_set: ValidationSet,
     pub selection_rounding: SelectionRounding,

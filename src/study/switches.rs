@@ -105,7 +105,7 @@ static SWITCHES: [Switch; 44] = {
     switch("warmup_overshoot", &[22], Flag, "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end."),
     switch("precision", &[25], Words(Precision::words), "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable."),
     switch("divergence", &[27], Words(Divergence::words), "The code stops at no loss: its gradient scaler skips every update with a gradient that is not finite, and the best epoch so far is tested. Skipped steps are recorded and such cells marked. The correction ends the run, without a result, at a loss that is not a number or above 10,000."),
-    switch("val_logits_f16", &[26], Flag, "The code's validation logits of the linear head are float16, and so is the softmax over them, which ties scores; a float32 run can round the logits alike."),
+    switch("val_logits_f16", &[26], Flag, "In linear runs the code's validation logits are float16, and so is the softmax over them, which ties scores; here the logits of either head are rounded and the softmax is not."),
     switch("validation_set", &[13], Words(ValidationSet::words), "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS)."),
     switch("selection_rounding", &[14], Words(SelectionRounding::words), "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins."),
     switch("selection_start", &[16], Words(SelectionStart::words), "The value an epoch must exceed: from 0, a run whose kappa never exceeds 0 tests untrained weights."),
