@@ -1,4 +1,5 @@
 //! One binary. What a user types is in `cli`, what it does in `commands`.
+#![forbid(unsafe_code)]
 
 use clap::Parser;
 use medft::build_info::BuildInfo;

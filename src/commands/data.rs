@@ -11,9 +11,6 @@ use crate::study::Protocol;
 use crate::text as ui;
 use anyhow::Result;
 
-/// The four sets of the paper.
-const PAPER: [&str; 4] = ["ddsm", "chexpert", "isic2019", "aptos2019"];
-
 pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
     match v {
         DataVerb::List => list(c),
@@ -97,7 +94,7 @@ fn verify_sets(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Resul
     let all = sets.is_empty();
     let names: Vec<String> = match (all, phantom) {
         (false, _) => sets.to_vec(),
-        (true, true) => PAPER.iter().map(|s| (*s).to_owned()).collect(),
+        (true, true) => of_paper().map(str::to_owned).collect(),
         (true, false) => registry::names().iter().map(|s| (*s).to_owned()).collect(),
     };
     let mut reports = Vec::new();
@@ -171,18 +168,22 @@ fn read_labels(c: &Context, set: &str) -> Result<()> {
     Ok(())
 }
 
+/// The sets of the paper.
+fn of_paper() -> impl Iterator<Item = &'static str> {
+    registry::all().into_iter().filter(|s| s.of_paper()).map(|s| s.name())
+}
+
 fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
     let dir = c.global.data_dir.join("phantom");
     let names: Vec<&str> = if sets.is_empty() {
-        PAPER.to_vec()
+        of_paper().collect()
     } else {
         sets.iter().map(String::as_str).collect()
     };
     for name in names {
         let source = registry::find(name)?;
         let folder = dir.join(source.info(&Protocol::faithful()).folder);
-        let shared = folder.file_name().is_some_and(|f| f == "medmnist");
-        if folder.exists() && !shared {
+        if folder.exists() && !registry::shares_folder(source) {
             let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
             if here.state == SetState::Verified && images.is_none() {
                 println!("{name}: already there and verified, {}", folder.display());
@@ -196,7 +197,7 @@ fn synth(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std
             )
             .into());
         }
-        source.synth(&folder, images.unwrap_or_else(|| registry::phantom_images(name)))?;
+        source.synth(&folder, images.unwrap_or_else(|| source.phantom_images()))?;
         println!("{name}: {}", folder.display());
         if let Some(lists) = lists {
             let r = lock_phantom(c.catalogue, name, &dir, lists)?;

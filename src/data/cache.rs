@@ -209,8 +209,7 @@ impl Source<'_> {
     /// The shard, if its footer and index are whole and meant for this place; its records may be out of date.
     fn open_shard(&self, number: usize, count: usize) -> Option<Shard> {
         let file = File::open(self.path(number)).ok()?;
-        // SAFETY: shards are replaced by renaming and never written in place.
-        let map = unsafe { Mmap::map(&file) }.ok()?;
+        let map = crate::mapped::map(&file).ok()?;
         let records = count * self.preparation.bytes();
         if map.len() != records + count * ENTRY + FOOTER {
             return None;

@@ -5,7 +5,7 @@ use super::fetch_weights::code;
 use super::inventory::verify;
 use crate::data::registry;
 use crate::error::BadInput;
-use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
+use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
 use crate::manifest::{
     Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
@@ -36,7 +36,7 @@ struct Line {
     archives: Vec<Got>,
     notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<Why>,
+    why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -61,7 +61,7 @@ struct Got {
 /// Downloads sets.
 pub fn fetch(c: &Context, sets: &[String], copy: Option<&str>, accepted: bool) -> Result<u8> {
     let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
-    let client = Client::from_env()?;
+    let client = Client::from_env(|w| eprintln!("warning: {w}"));
     let meters = Meters::new();
     let mut lines = Vec::new();
     for m in manifests {
@@ -136,7 +136,7 @@ fn run(
     };
     if let Err(e) = go() {
         line.state = "failed";
-        line.why = Some(e.downcast_ref::<FetchError>().map_or(Why::Input, |f| f.why));
+        line.why = Some(e.downcast_ref::<FetchError>().map_or(ErrorKind::Input, |f| f.kind));
         line.error = Some(format!("{e:#}"));
     }
     let noted = line.archives.iter().flat_map(|a| a.notes.clone());
@@ -224,7 +224,9 @@ fn accept(m: &DataManifest, accepted: bool) -> Result<(), BadInput> {
 /// Where an archive can be had, the publisher first.
 fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
     if let Some(k) = &a.kaggle {
-        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v))?]);
+        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
+            eprintln!("warning: {w}")
+        })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
     let places = urls.map(|url| Place {
@@ -282,7 +284,7 @@ fn download_one(
     let strict = |v: &'_ Option<String>| v.clone().filter(|_| a.strict);
     let (sha256, md5) = (strict(&a.sha256), strict(&a.md5));
     let mut seen = None;
-    let mut judge = |d: &crate::fetch::Digests| {
+    let mut accept = |d: &crate::fetch::Digests| {
         seen = Some(d.clone());
         Ok(())
     };
@@ -297,7 +299,7 @@ fn download_one(
         magic: magic_of(a),
         if_refused: &if_refused,
         if_gone: &if_gone,
-        judge: &mut judge,
+        accept: &mut accept,
     };
     let done: Done = download(client, &mut wanted, &|e| meter.hear(e))?;
     drop(meter);
@@ -326,7 +328,7 @@ fn brought(a: &Archive, path: &Path, meters: &Meters) -> Result<Got, FetchError>
     let wrong = |expected: String, found: String| {
         let remedy = "Nothing was taken in. Get the file again; `medft data list -v` says from where.";
         Err(FetchError::new(
-            Why::WrongBytes,
+            ErrorKind::WrongBytes,
             path.display(),
             expected,
             found,
@@ -417,7 +419,7 @@ fn assemble(
         }
         let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
         let expected = "the published label files";
-        Err(FetchError::new(Why::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
+        Err(FetchError::new(ErrorKind::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
     };
     check().inspect_err(|_| {
         let _ = staging.reset();

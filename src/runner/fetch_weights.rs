@@ -4,7 +4,7 @@ use super::Context;
 use crate::cli::StudyArgs;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::error::BadInput;
-use crate::fetch::{Client, FetchError, Hub, Why};
+use crate::fetch::{Client, ErrorKind, FetchError, Hub};
 use crate::manifest::{
     Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
 };
@@ -34,7 +34,7 @@ struct Line<'a> {
     licence: Option<&'a str>,
     notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<Why>,
+    why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -52,7 +52,7 @@ pub fn weights(c: &Context, backbones: &[String], pins: &[String]) -> Result<u8>
     let chosen = choose(c, backbones, pins)?;
     let places = Places::new(&c.global.weights_dir);
     let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
-    let client = Client::from_env()?;
+    let client = Client::from_env(|w| eprintln!("warning: {w}"));
     let meters = Meters::new();
     let mut lines = Vec::new();
     for pin in chosen {
@@ -78,10 +78,10 @@ pub fn weights(c: &Context, backbones: &[String], pins: &[String]) -> Result<u8>
 }
 
 /// 0 where nothing failed, 2 where bytes were wrong or the disk or request was, 1 where something is only missing.
-pub fn code(failures: impl Iterator<Item = Why>) -> u8 {
+pub fn code(failures: impl Iterator<Item = ErrorKind>) -> u8 {
     let of = |why| match why {
-        Why::Unreachable | Why::Refused | Why::Gone | Why::Offline => INCOMPLETE,
-        Why::WrongBytes | Why::NoSpace | Why::Disk | Why::Archive | Why::Input => BROKEN,
+        ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Gone | ErrorKind::Offline => INCOMPLETE,
+        ErrorKind::WrongBytes | ErrorKind::NoSpace | ErrorKind::Disk | ErrorKind::Archive | ErrorKind::Input => BROKEN,
     };
     failures.map(of).max().unwrap_or(OK)
 }
@@ -224,7 +224,7 @@ fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> 
             }
         }
         Err(e) => Line {
-            why: Some(e.why),
+            why: Some(e.kind),
             error: Some(e.to_string()),
             ..line(pin, Outcome::Failed)
         },

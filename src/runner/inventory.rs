@@ -166,7 +166,7 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         if report.state != crate::manifest::SetState::Verified {
             let folder = dir.join(source.info(&r.protocol).folder);
             eprintln!("writing phantom {}", folder.display());
-            source.synth(&folder, registry::phantom_images(&r.dataset))?;
+            source.synth(&folder, source.phantom_images())?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use super::{Context, notes, study_audit};
 use crate::cli::exit::{INCOMPLETE, OK};
 use crate::cli::{CompareArgs, ReportArgs};
 use crate::data::registry;
+use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
 use crate::report::{
@@ -19,12 +20,15 @@ use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+/// Below a report's folder: the report of fewer results than it has.
+const SMALLER: &str = "fewer-results";
+
 /// Renders the report and says where it is; exit code 1 where a planned run has no result.
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
     let out = write(c, &plan, a)?;
-    println!("{}", folder(c, &plan.study).join("README.md").display());
+    println!("{}", out.path("README.md").display());
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
@@ -40,18 +44,26 @@ pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
     } else {
-        print!(
-            "{}",
-            crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?
-        );
+        print!("{}", crate::fsio::read_to_string(&out.path("compare.md"))?);
     }
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }
 
-/// Renders `reports/<study>/`, unless what lies there is what would be written.
+/// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
+/// A report of fewer results than the one that lies there goes beside it, never over it.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
-    study_audit::ensure(c, plan, &a.study.only);
-    let folder = folder(c, &plan.study);
+    study_audit::ensure(c, plan);
+    let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
+    let mut folder = folder(c, &plan.study, &a.study.only);
+    if let Some(more) = seal::results(&folder).filter(|n| *n > done) {
+        let beside = folder.join(SMALLER);
+        eprintln!(
+            "warning: {} holds a report of {more} results; this one of {done} is written to {} (remove the former to have it there)",
+            folder.display(),
+            beside.display()
+        );
+        folder = beside;
+    }
     let cache = c.global.results_dir.join(".cache").join("bootstrap");
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
@@ -141,10 +153,22 @@ fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option
 /// All but the evidence, which takes longer.
 fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<ReportInput> {
     let study = &plan.study;
+    let planned: Vec<PlannedRun> = plan.entries.iter().map(|e| planned(study, e)).collect();
+    // The report of a part names what the part has, not everything that it leaves out.
+    let part = !a.study.only.is_empty();
+    let has_set = |name: &str| !part || planned.iter().any(|p| p.dataset == name);
+    let has_backbone = |name: &str| !part || planned.iter().any(|p| p.backbone == name);
+    let has = |p: &PublishedPoint| {
+        !part
+            || planned
+                .iter()
+                .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
+    };
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .tables()
         .into_iter()
+        .filter(|(set, protocol)| has_set(&study.table(set, protocol)))
         .map(|(set, protocol)| {
             let info = registry::find(set)?.info(&protocol);
             let tolerance = tolerances.get(info.target);
@@ -169,6 +193,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     let backbones = study
         .backbones
         .iter()
+        .filter(|name| has_backbone(name))
         .map(|name| {
             let e = model::registry::find(name)?;
             let found = listing.done.iter().find(|r| r.spec.run.backbone == *name);
@@ -190,6 +215,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     for set in &sets {
         points(study, set, &mut published, &mut context);
     }
+    published.retain(has);
+    context.retain(|v| has_set(&v.dataset));
     let defaults = match study.protocol.preset {
         Preset::Faithful => Protocol::faithful(),
         Preset::Corrected => Protocol::corrected(),
@@ -210,7 +237,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         ),
         datasets,
         backbones,
-        planned: plan.entries.iter().map(|e| planned(study, e)).collect(),
+        planned,
         runs: frame(&listing.done)?,
         evidence: Evidences::default(),
         published,
@@ -222,11 +249,12 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
             store: Some(plan.store.clone()),
             study_argument: study.name.clone(),
-            audit: Audit::beside(&folder(c, study)),
+            audit: Audit::beside(&folder(c, study, &[])),
             notes: notes::all(c, study, listing)?,
         },
+        // A claim speaks of the whole study.
         claims: Some(Claims::load(&c.global.experiments_dir)?)
-            .filter(|c| study.report.published.contains(&c.published)),
+            .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
         templates: templates(),
     })
@@ -288,17 +316,4 @@ fn planned(study: &Study, e: &Entry) -> PlannedRun {
             _ => PlannedState::Gap("not run yet".to_owned()),
         },
     }
-}
-
-/// A metric as printed.
-fn metric_title(key: &str) -> String {
-    match key {
-        "roc_auc" => "ROC-AUC",
-        "roc_auc_ovr" => "ROC-AUC (one against rest)",
-        "recall" => "macro recall",
-        "quadratic_kappa" => "quadratic weighted kappa",
-        "accuracy" => "accuracy",
-        k => return k.replace('_', " "),
-    }
-    .to_owned()
 }

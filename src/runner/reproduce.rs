@@ -42,10 +42,7 @@ pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
         plan
     };
     let out = report::write(c, &plan, a)?;
-    println!(
-        "{}",
-        c.global.reports_dir.join(&plan.study.name).join("README.md").display()
-    );
+    println!("{}", out.path("README.md").display());
     if out.verdicts != crate::report::VerdictCounts::default() && !plan.study.report.demo {
         let v = out.verdicts;
         println!(

@@ -129,7 +129,7 @@ impl<'a> Floor<'a> {
 
     fn group(&self, group: &[Todo<'_>], device: &Device, loaded: &mut Option<Arc<Loaded>>) -> Result<()> {
         let first = &group[0];
-        let key = image_key(&first.entry.spec, &first.inputs.data_root)?;
+        let key = first.entry.spec.image_key(&first.inputs.data_root);
         if loaded.as_ref().is_none_or(|l| l.key != key) {
             drop(loaded.take());
             *loaded = Some(self.load(&first.entry.spec, key)?);
@@ -213,45 +213,6 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
     }
 }
 
-/// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 18] = [
-    "aptos_csv",
-    "ddsm_task",
-    "ddsm_split",
-    "duplicates",
-    "chexpert_split",
-    "chexpert_test",
-    "chexpert_no_finding",
-    "isic_split",
-    "val_ids_file",
-    "train_fraction",
-    "png_twin",
-    "image_loading",
-    "resize",
-    "crop",
-    "aspect",
-    "resize_order",
-    "crop_scale",
-    "normalisation",
-];
-
-/// What the images of a run depend on.
-fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
-    let mut p = serde_json::to_value(&spec.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        o.retain(|k, _| k == "augment" || IMAGE_SWITCHES.contains(&k.as_str()));
-    }
-    // The backbone's own statistics make the images hang on the backbone.
-    let backbone = match spec.protocol.normalisation {
-        Normalisation::Dataset => "",
-        Normalisation::Backbone => &spec.backbone,
-    };
-    Ok(format!(
-        "{} {data_root} {backbone} {} {p}",
-        spec.dataset, spec.protocol.grey_stem
-    ))
-}
-
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
@@ -268,7 +229,8 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
         Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
         Normalisation::Backbone => {
             let (mean, std) =
-                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
+                    .with_context(|| format!("no statistics of {}", spec.backbone))?;
             let transform = Transform::new(&spec.protocol, &mean, &std)?;
             Images::with_transform(&data, transform, &options, &progress)?
         }

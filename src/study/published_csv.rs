@@ -23,6 +23,7 @@ use super::published::PublishedValue;
 use super::spec::{Freeze, HeadKind, RunSpec};
 use super::words::{did_you_mean, nearest, or_list};
 use crate::error::BadInput;
+use crate::eval::METRICS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -55,7 +56,7 @@ const NEEDED: [&str; 3] = ["dataset", "metric", "value"];
 pub(super) struct Words<'a> {
     pub datasets: &'a [&'a str],
     pub backbones: &'a [&'a str],
-    pub metrics: &'a [&'a str],
+    pub metrics: Vec<&'static str>,
 }
 
 impl<'a> Words<'a> {
@@ -63,7 +64,7 @@ impl<'a> Words<'a> {
         Self {
             datasets: known.datasets,
             backbones: known.backbones,
-            metrics: &super::switches::METRICS,
+            metrics: METRICS.all().into_iter().map(|m| m.name).collect(),
         }
     }
 }
@@ -206,7 +207,7 @@ impl Row<'_> {
         let columns = [
             ("dataset", words.datasets),
             ("backbone", words.backbones),
-            ("metric", words.metrics),
+            ("metric", &words.metrics),
         ];
         let one = |(column, allowed): (&str, &[&str])| {
             let word = self.text(column).filter(|w| !allowed.contains(w))?;
