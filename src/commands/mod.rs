@@ -8,8 +8,9 @@ mod weights;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
+use crate::error::BadInput;
 use crate::manifest::Catalogue;
-use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
+use crate::runner::{Context, bench, budget, fit, plan, power, report, reproduce, verify_results};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use anyhow::Result;
@@ -37,7 +38,16 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
         Verb::Published(v) => published::run(&c, v),
-        Verb::Plan(a) => plan::run(&c, &a),
+        Verb::Plan(a) => match &a.budget {
+            Some(word) => budget::run(
+                &c,
+                &a,
+                word.parse()
+                    .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
+            ),
+            None => plan::run(&c, &a.study),
+        },
+        Verb::Power(a) => power::run(&c, &a),
         Verb::Run(a) => fit::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => report::compare(&c, &a),

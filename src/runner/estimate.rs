@@ -243,6 +243,11 @@ impl<'a> Estimator<'a> {
         })
     }
 
+    /// Test images of a run's data set.
+    pub fn test_images(&mut self, spec: &RunSpec) -> Option<f64> {
+        self.sizes(spec).map(|s| s[2])
+    }
+
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
     fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
         let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
