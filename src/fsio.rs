@@ -2,10 +2,12 @@
 //! A reader therefore sees the old content or the new one, never a torn one, and a full disk leaves the old file.
 
 use crate::error::BadInput;
+use crate::guarantee::{self, Guarantee};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -44,6 +46,8 @@ impl Pending {
             let tmp = tempfile::Builder::new()
                 .prefix(TEMP_PREFIX)
                 .suffix(TEMP_SUFFIX)
+                // What the user's umask leaves of it, as for any file that a program creates.
+                .permissions(fs::Permissions::from_mode(0o666))
                 .tempfile_in(folder(path))?;
             // Tells `sweep` that its writer lives; where a file system has no locks, `sweep` removes nothing.
             let _ = tmp.as_file().lock();
@@ -72,14 +76,9 @@ impl Pending {
         let Self { path, out } = self;
         let run = || -> io::Result<()> {
             let tmp = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            tmp.as_file().sync_all()?;
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o644))?;
-            }
+            guarantee::sync_file(tmp.as_file(), &path)?;
             tmp.persist(&path).map_err(|e| e.error)?;
-            File::open(folder(&path))?.sync_all()
+            guarantee::sync_folder(folder(&path))
         };
         run().map_err(|e| describe(&path, &e))
     }
@@ -123,11 +122,20 @@ pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
     loop {
         let mut open = fs::OpenOptions::new();
         let file = open.read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.try_lock().is_err() {
-            if !std::mem::replace(&mut told, true) {
-                on_wait();
+        match file.try_lock() {
+            Ok(()) => {}
+            // Without locks the file is still written under a name of its own and published whole.
+            Err(TryLockError::Error(e)) if guarantee::is_unsupported(&e) => {
+                Guarantee::Locks.missing(path);
+                return Ok(file);
             }
-            file.lock()?;
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    on_wait();
+                }
+                file.lock()?;
+            }
         }
         let here = file.metadata()?;
         if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino())) {

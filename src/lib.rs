@@ -7,6 +7,8 @@
 #![deny(unsafe_code)]
 
 pub mod build_info;
+pub mod bundle;
+pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -16,11 +18,14 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+mod guarantee;
+pub mod machine;
 pub mod manifest;
 // Memory maps: why they are sound stands there.
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
+pub mod nan;
 mod progress;
 pub mod registry;
 pub mod report;

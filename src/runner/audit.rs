@@ -34,7 +34,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         };
         let (study, _) = c.study(&study_args)?;
         let found = write_study(c, &study, &|_| depth)?;
-        return say(c, &found.audits, &found.absent, &found.files[..1]);
+        return say(c, &found.audits, &found.absent, &found.files[..1], a.strict);
     }
     if a.sets.is_empty() {
         let remedy = "Name one or more, or a study with --study.";
@@ -55,7 +55,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         pages.push(render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0));
         audits.push(found);
     }
-    say(c, &audits, &[], &pages)
+    say(c, &audits, &[], &pages, a.strict)
 }
 
 /// What [`write_study`] found and wrote.
@@ -220,7 +220,7 @@ fn found_counts(d: &Dataset) -> Vec<FoundCounts> {
     parts.into_iter().map(found).collect()
 }
 
-fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf]) -> Result<u8> {
+fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf], strict: bool) -> Result<u8> {
     if c.global.json {
         println!("{}", serde_json::to_string_pretty(audits)?);
     } else {
@@ -232,7 +232,8 @@ fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[P
     for (set, why) in absent {
         eprintln!("{set}: not audited: {why}");
     }
-    let whole = absent.is_empty() && !audits.iter().any(SetAudit::faulty);
+    let damaged = |a: &SetAudit| a.pictures.as_ref().is_some_and(|p| p.damaged > 0);
+    let whole = absent.is_empty() && !audits.iter().any(|a| a.faulty() || strict && damaged(a));
     Ok(if whole { OK } else { INCOMPLETE })
 }
 

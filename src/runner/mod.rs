@@ -24,11 +24,12 @@ pub mod verify_results;
 
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
-use crate::manifest::Catalogue;
+use crate::manifest::{Catalogue, DataPlaces};
 use crate::study::{Filter, Known, Published, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
+use std::path::Path;
 
 /// What every verb needs.
 pub struct Context {
@@ -40,7 +41,7 @@ pub struct Context {
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
-        let study = self.known(|known| Study::resolve(&a.study, &self.global.experiments_dir, known))?;
+        let study = self.read_study(&a.study)?;
         let filter = Filter::parse(&a.only, &study)?;
         let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
         // Images are prepared once a data set and features once a backbone: keep what shares them together.
@@ -68,6 +69,14 @@ impl Context {
         })
     }
 
+    /// The study of this name or path.
+    ///
+    /// # Errors
+    /// As [`Study::resolve`].
+    pub fn read_study(&self, name_or_path: &str) -> Result<Study> {
+        Ok(self.known(|known| Study::resolve(name_or_path, &self.global.experiments_dir, known))?)
+    }
+
     /// The device to compute on, for commands that use one.
     ///
     /// # Errors
@@ -84,6 +93,12 @@ impl Context {
             .into());
         }
         Ok(all.remove(0))
+    }
+
+    /// Where data sets below `data_dir` and their lists lie.
+    pub fn places(&self, data_dir: &Path) -> DataPlaces {
+        let spare = self.global.results_dir.join("lists");
+        DataPlaces::new(data_dir, self.global.lists_dir.as_deref(), &spare)
     }
 
     /// Threads that decode and augment.
