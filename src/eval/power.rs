@@ -1,9 +1,9 @@
 //! How probable each verdict is before anything is run, as a function of the number of seeds.
 //!
 //! The verdicts are those of a value against a published one: with a difference d, its standard error s·c (s estimated with some
-//! degrees of freedom) and a reading error u, the difference is *equivalent* where the 1 − 2α interval lies inside ±margin,
-//! *different* where it lies outside, *consistent* where it is neither and |d| is within the 1 − α prediction interval of one more
-//! run. d is normal and s is its σ times a chi variable, independent of each other, so every probability is a one-dimensional
+//! degrees of freedom) and a reading error u, a value is *reproduced* where the 1 − 2α interval lies inside ±margin, else *consistent*
+//! where |d| is within the 1 − α prediction interval of one more run, and *differs* where the interval lies outside ±margin and |d|
+//! outside the prediction interval. d is normal and s is its σ times a chi variable, independent of each other, so every probability is a one-dimensional
 //! integral over s of normal probabilities.
 
 use super::error::{Result, argument};
@@ -78,8 +78,8 @@ pub fn outlook(p: &Prospect) -> Result<Outlook> {
         let weight = weight * step / 3.0 * chi_density(q, p.df);
         let s = q * p.se;
         let inner = within(p.margin - p.reading - one * s);
-        let outer = within(p.margin + p.reading + one * s);
-        let predicted = within(two * s + p.reading).clamp(inner, outer);
+        let predicted = within(two * s + p.reading).max(inner);
+        let outer = within(p.margin + p.reading + one * s).max(predicted);
         sum.reproduced += weight * inner;
         sum.consistent += weight * (predicted - inner);
         sum.differs += weight * (1.0 - outer);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     /// Computed apart with SciPy 1.17: `reproduced` by quad over d of the normal density times chi2.cdf of the largest s that
-    /// keeps the interval inside, `differs` by nct.sf on both sides, `consistent` by dblquad of the joint density.
+    /// keeps the interval inside, `differs` and `consistent` by quad over d of that density times chi2 of the range of s that gives them.
     const VECTORS: &str = include_str!("power.csv");
 
     #[test]
