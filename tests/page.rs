@@ -103,6 +103,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
             trainable_params: 1538,
             total_params: 86_582_018,
         },
+        divergence: None,
         predictions: Predictions {
             groups: None,
             ids: (0..IMAGES).map(|i| format!("{i}.png")).collect(),

@@ -71,6 +71,7 @@ fn output(spec: &Spec, metric: &str, value: f64) -> RunOutput {
             trainable_params: 1538,
             total_params: 86_582_018,
         },
+        divergence: None,
         predictions: Predictions {
             groups: None,
             ids: vec!["a.png".into(), "ü b.png".into(), "c.png".into()],
@@ -534,6 +535,7 @@ fn record(s: &Spec, value: f64) -> RunRecord {
             rules: BTreeMap::new(),
             weights_sha256: BTreeMap::new(),
             model: out.model,
+            divergence: None,
             predictions: medft::results::PredictionFile {
                 sha256: String::new(),
                 bytes: 0,
