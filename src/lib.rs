@@ -4,10 +4,11 @@
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! `commands` tells the story of each verb; nothing imports it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod build_info;
 pub mod bundle;
+pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -17,13 +18,13 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+pub mod limits;
 mod guarantee;
 pub mod machine;
 pub mod manifest;
-// Memory maps: why they are sound stands there.
-#[allow(unsafe_code)]
-pub mod mapped;
 pub mod model;
+mod privacy;
+pub mod nan;
 mod progress;
 pub mod registry;
 pub mod report;

@@ -8,11 +8,14 @@ mod weights;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
+use crate::data::registry::SETS;
+use crate::machine;
 use crate::manifest::Catalogue;
 use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use anyhow::Result;
+use std::borrow::Cow;
 
 /// Runs a verb and returns the exit code.
 ///
@@ -28,6 +31,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {
         global: cli.global,
         catalogue: catalogue()?,
@@ -53,10 +57,16 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     }
 }
 
-/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names: another mirror, another pin, a test.
+/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names (another mirror, another pin, a test), with those
+/// that registered data sets bring.
 fn catalogue() -> Result<&'static Catalogue> {
-    match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
-        None => Ok(Catalogue::embedded()),
-        Some(dir) => Ok(Box::leak(Box::new(Catalogue::from_dir(dir.as_ref())?))),
-    }
+    let all = match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+        None => Cow::Borrowed(Catalogue::embedded()),
+        Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
+    };
+    let own: Vec<_> = SETS.all().into_iter().filter_map(|s| Some((s.name(), s.manifest()?))).collect();
+    Ok(match all {
+        Cow::Borrowed(built_in) if own.is_empty() => built_in,
+        all => Box::leak(Box::new(all.with(own.into_iter())?)),
+    })
 }

@@ -56,6 +56,29 @@ impl Catalogue {
         Ok(Self::new(files.iter().map(|(n, t)| (n.as_str(), t.as_str())))?)
     }
 
+    /// This one with further data sets, whose manifests come with them.
+    ///
+    /// # Errors
+    /// [`BadInput`] naming what cannot be used, or a name that is taken.
+    pub fn with<'t>(&self, manifests: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Self, BadInput> {
+        let mut all = self.clone();
+        for (set, text) in manifests {
+            let at = format!("the manifest of {set}");
+            let m = DataManifest::parse(text, &at)?;
+            if m.set != set || all.sets.contains_key(set) {
+                let found = format!("that of `{}`", m.set);
+                return Err(BadInput::new(
+                    at,
+                    format!("a manifest of `{set}`, the only one"),
+                    found,
+                    "Give the data set a name of its own.",
+                ));
+            }
+            all.sets.insert(m.set.clone(), m);
+        }
+        Ok(all)
+    }
+
     /// From paths relative to the folder, with their content.
     fn new<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, BadInput> {
         let mut all = Self::default();

@@ -6,7 +6,7 @@
 
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, Slot};
-use super::{EpochStats, Timing};
+use super::{Epoch, Timing};
 use crate::fsio;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -16,6 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const KEPT: usize = 2;
+
+/// Copies of the trainable parameters that lie on disk at most: in each checkpoint that is kept and the one being written,
+/// values, two moments and the weights of the epochs that three rules select.
+pub const MOST_COPIES: u64 = (KEPT as u64 + 1) * 6;
 
 /// The position in a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,9 +35,9 @@ pub struct Position {
     /// Seconds of the epoch under way.
     pub epoch_seconds: f64,
     /// The latest losses, evidence where a run fails.
-    #[serde(with = "super::nan_list")]
+    #[serde(with = "crate::nan::list")]
     pub recent: VecDeque<f64>,
-    pub epochs: Vec<EpochStats>,
+    pub epochs: Vec<Epoch>,
     /// For each rule of selection: value and epoch of the best weights; `None` is the initial weights.
     pub best: Vec<Option<(f64, u32)>>,
     pub timing: Timing,
