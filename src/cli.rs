@@ -130,6 +130,8 @@ pub enum Verb {
     },
     /// verify → run → report → compare
     Reproduce(ReportArgs),
+    /// Pack a study into one archive (an RO-Crate): study, manifests, records, report, licences; or verify such an archive
+    Bundle(BundleArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Say what medft finds on this machine
@@ -156,6 +158,26 @@ pub struct ReportArgs {
     /// Resamples of the test images behind intervals and tests; 0 for none
     #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES, value_parser = bounded(0, 1_000_000))]
     pub replicates: usize,
+}
+
+/// What is packed, or which archive is verified.
+#[derive(Debug, Clone, Args)]
+pub struct BundleArgs {
+    /// The study whose records are packed
+    #[arg(required_unless_present = "verify")]
+    pub study: Option<String>,
+    /// The archive (default: <study>.crate.zip)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Leave out the predictions: a smaller archive, whose metrics nobody can compute again
+    #[arg(long)]
+    pub without_predictions: bool,
+    /// Pack the trained weights too, where runs kept them
+    #[arg(long)]
+    pub weights: bool,
+    /// Say what holds of an archive: its hashes, records, metrics and report
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["study", "out", "without_predictions", "weights"])]
+    pub verify: Option<PathBuf>,
 }
 
 /// What is compared.

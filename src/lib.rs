@@ -7,6 +7,8 @@
 #![deny(unsafe_code)]
 
 pub mod build_info;
+pub mod bundle;
+pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -23,6 +25,7 @@ pub mod manifest;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
+pub mod nan;
 mod progress;
 pub mod registry;
 pub mod report;

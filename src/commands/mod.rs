@@ -1,5 +1,6 @@
 //! One file a verb. Each tells the story of its verb; how anything is done is in the rooms.
 
+mod bundle;
 mod card;
 mod data;
 mod doctor;
@@ -8,11 +9,13 @@ mod weights;
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
 use crate::machine;
+use crate::data::registry::SETS;
 use crate::manifest::Catalogue;
 use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use anyhow::Result;
+use std::borrow::Cow;
 
 /// Runs a verb and returns the exit code.
 ///
@@ -43,6 +46,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Compare(a) => report::compare(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a),
+        Verb::Bundle(a) => bundle::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),
         Verb::Completions { shell } => {
@@ -53,10 +57,16 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     }
 }
 
-/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names: another mirror, another pin, a test.
+/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names (another mirror, another pin, a test), with those
+/// that registered data sets bring.
 fn catalogue() -> Result<&'static Catalogue> {
-    match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
-        None => Ok(Catalogue::embedded()),
-        Some(dir) => Ok(Box::leak(Box::new(Catalogue::from_dir(dir.as_ref())?))),
-    }
+    let all = match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+        None => Cow::Borrowed(Catalogue::embedded()),
+        Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
+    };
+    let own: Vec<_> = SETS.all().into_iter().filter_map(|s| Some((s.name(), s.manifest()?))).collect();
+    Ok(match all {
+        Cow::Borrowed(built_in) if own.is_empty() => built_in,
+        all => Box::leak(Box::new(all.with(own.into_iter())?)),
+    })
 }

@@ -16,6 +16,7 @@
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
+use crate::cache::Bucket;
 use crate::fsio;
 use anyhow::{Context, Result};
 use memmap2::Mmap;
@@ -29,8 +30,6 @@ use std::time::SystemTime;
 
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
-/// Part of the key; to be raised when the format or the meaning of a record changes.
-const FORMAT: &str = "medft prepared images 2";
 const MAGIC: &[u8; 8] = b"medftpx2";
 const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
 /// Bytes of an image in the index.
@@ -315,7 +314,7 @@ impl Source<'_> {
 
 fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
     let mut h = Sha256::new();
-    h.update(FORMAT);
+    h.update(Bucket::Images.name());
     h.update(serde_json::to_vec(preparation).unwrap_or_default());
     for &i in used {
         let sample = &data.samples[i as usize];

@@ -9,13 +9,11 @@ use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::data::{Dataset, Label};
 use crate::device;
 use crate::model;
-use crate::results::{
-    Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights,
-};
+use crate::results::{ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights};
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::text::{Unit, bar, duration};
-use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::path::PathBuf;
@@ -154,16 +152,7 @@ fn record(
         Outcome::Interrupted => Ok(Ended::Interrupted),
         Outcome::Failed(f) => {
             let text = format!("failed {} {run}: {}", id.short(), f.reason);
-            let failure = Failure {
-                epoch: f.epoch,
-                step: f.step,
-                reason: f.reason,
-                lr: f.lr,
-                losses: f.losses,
-                images: f.images,
-                epochs: f.epochs.into_iter().map(epoch).collect(),
-            };
-            plan.store.fail(id.full(), &failure)?;
+            plan.store.fail(id.full(), &f)?;
             Ok(Ended::Failed(text))
         }
         Outcome::Done(f) => {
@@ -183,16 +172,6 @@ fn record(
                 duration(start.elapsed().as_secs_f64())
             )))
         }
-    }
-}
-
-fn epoch(e: EpochStats) -> Epoch {
-    Epoch {
-        epoch: e.epoch,
-        lr: e.lr,
-        train_loss: e.train_loss,
-        val_loss: e.val_loss,
-        val: e.val,
     }
 }
 
@@ -255,13 +234,14 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
         },
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
+            groups: Some(test().map(|s| s.group.clone()).collect()),
             truth,
             outputs,
             best: f.best.tested.logits.clone(),
             last: f.last.logits.clone(),
             others: rules.iter().map(|(n, t)| ((*n).to_owned(), t.logits.clone())).collect(),
         },
-        epochs: f.epochs.into_iter().map(epoch).collect(),
+        epochs: f.epochs,
         provenance,
     })
 }

@@ -38,13 +38,7 @@ pub struct Context {
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
-        let datasets = crate::data::registry::names();
-        let backbones = crate::model::registry::names();
-        let known = Known {
-            datasets: &datasets,
-            backbones: &backbones,
-        };
-        let study = Study::resolve(&a.study, &self.global.experiments_dir, &known)?;
+        let study = self.read_study(&a.study)?;
         let filter = Filter::parse(&a.only, &study)?;
         let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
         // Images are prepared once a data set and features once a backbone: keep what shares them together.
@@ -60,6 +54,19 @@ impl Context {
             )
         });
         Ok((study, runs))
+    }
+
+    /// The study of this name or path.
+    ///
+    /// # Errors
+    /// As [`Study::resolve`].
+    pub fn read_study(&self, name_or_path: &str) -> Result<Study> {
+        let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
+        let known = Known {
+            datasets: &datasets,
+            backbones: &backbones,
+        };
+        Ok(Study::resolve(name_or_path, &self.global.experiments_dir, &known)?)
     }
 
     /// The device to compute on, for commands that use one.

@@ -4,6 +4,7 @@ use super::Context;
 use super::fit::{Ended, fit};
 use super::inventory::RunInputs;
 use super::plan::{Entry, Plan, State};
+use crate::cache::Bucket;
 use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
@@ -217,7 +218,7 @@ fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded>
     let source = registry::find(&spec.dataset)?;
     let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
     let data = source.load(&root, &spec.protocol)?;
-    let cache = c.global.results_dir.join(".cache").join("images");
+    let cache = Bucket::Images.dir(&c.global.results_dir);
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
     let options = Options::cached(c.workers(), &cache);

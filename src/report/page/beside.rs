@@ -1,7 +1,7 @@
 //! The paper beside ours: a table a data set, a row a backbone, the published value, ours in the regime it is read as, their
 //! difference with its interval and verdict, then the other regimes.
 
-use super::answer::reading;
+use super::answer::{letter, reading};
 use super::delta;
 use crate::report::Findings;
 use crate::report::compare::Comparison;
@@ -50,14 +50,16 @@ pub struct Ours {
     /// How far from the published value, -3 to 3: within the margin (or a quarter of the largest difference), within twice, four times, farther.
     pub step: i32,
     pub word: &'static str,
+    /// The verdict for narrow tables.
+    pub letter: &'static str,
     pub why: String,
 }
 
 /// Every data set with a published value of a planned cell.
-pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, fits, _): Findings) -> Vec<Beside> {
+pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _): Findings) -> Vec<Beside> {
     let table = |d: &DatasetFacts| {
         let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
-        let regime = reading(&d.name, comparisons, fits)?;
+        let regime = reading(&d.name, comparisons, paper)?;
         let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| *r != regime).collect();
         others.sort_unstable();
         others.dedup();
@@ -117,8 +119,9 @@ fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, dossiers: &[Dossier])
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", delta(l), delta(h))),
         step: c.difference.map_or(0, |d| step(d, unit)),
-        word: c.verdict.word(),
-        why: c.verdict.why().to_owned(),
+        word: c.word(),
+        letter: letter(c.word()),
+        why: c.why().to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, Position, Weights};
-use super::{Failed, Job, Outcome, Progress, Trainer};
+use super::{Failure, Job, Outcome, Progress, Trainer};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
@@ -181,7 +181,7 @@ impl<'a> Fit<'a> {
             let sample = self.job.data.train[i as usize];
             self.job.data.samples[sample as usize].id.clone()
         };
-        self.outcome = Some(Outcome::Failed(Box::new(Failed {
+        self.outcome = Some(Outcome::Failed(Box::new(Failure {
             epoch,
             step,
             reason,
