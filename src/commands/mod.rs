@@ -8,8 +8,8 @@ mod weights;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
-use crate::machine;
 use crate::data::registry::SETS;
+use crate::machine;
 use crate::manifest::Catalogue;
 use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
 use crate::train::Trainer;

@@ -13,7 +13,7 @@ use crate::results::{ModelFacts, Predictions, Provenance, RunOutput, Selected, S
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::text::{Unit, bar, duration};
-use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ pub(super) fn fit(floor: &Floor<'_>, group: &[Todo<'_>], l: &Loaded, device: &De
             checkpoint_dir: dir,
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
             feature_cache: Some(FeatureCache {
-                dir: train::features::default_dir(&c.global.results_dir),
+                cache: c.cache(),
                 inputs: feature_inputs(todo.inputs),
             }),
         })
