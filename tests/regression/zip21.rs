@@ -86,8 +86,7 @@ fn npz_members_of_every_length_are_read_also_behind_other_bytes() {
 }
 
 fn open(path: &std::path::Path) -> anyhow::Result<Npz> {
-    let folder = medft::data::Folder::unverified(path.parent().unwrap());
-    Npz::open(&folder, path.file_name().unwrap().as_ref())
+    Npz::open(&path.parent().unwrap().into(), path.file_name().unwrap().as_ref())
 }
 
 #[test]
