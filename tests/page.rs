@@ -459,14 +459,15 @@ fn published_values_stand_beside_ours() {
             None => assert_eq!(shown, "–", "{key}"),
         }
         let word = between(row, "class=\"verdict cell ", "\"");
-        assert_eq!(c["verdict"]["verdict"], word, "{key}");
+        assert_eq!(c["verdict"]["verdict"].as_str().unwrap_or("Shown"), word, "{key}");
         *counts.entry(word.to_owned()).or_default() += 1;
     }
-    // The first sentence counts what the tables show.
-    let answer = between(&html, "<p class=\"answer\">", "</p>");
-    assert!(answer.starts_with("Of 20 published values, held against ours, "), "{answer}");
+    // The answer counts what the tables show.
+    let sentences: Vec<&str> = html.split("<p class=\"answer\">").skip(1).map(|t| t.split_once("</p>").unwrap().0).collect();
+    let answer = sentences.iter().find(|s| s.starts_with("Of 20 published values, each counted once, ")).unwrap();
     for (word, said) in [
         ("Reproduced", "reproduced"),
+        ("Consistent", "consistent"),
         ("Differs", "different"),
         ("Inconclusive", "undecided"),
         ("NotRun", "not run"),
