@@ -62,7 +62,11 @@ fn catalogue() -> Result<&'static Catalogue> {
         None => Cow::Borrowed(Catalogue::embedded()),
         Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
     };
-    let own: Vec<_> = SETS.all().into_iter().filter_map(|s| Some((s.name(), s.manifest()?))).collect();
+    let own: Vec<_> = SETS
+        .all()
+        .into_iter()
+        .filter_map(|s| Some((s.name(), s.manifest()?)))
+        .collect();
     Ok(match all {
         Cow::Borrowed(built_in) if own.is_empty() => built_in,
         all => Box::leak(Box::new(all.with(own.into_iter())?)),

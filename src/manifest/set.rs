@@ -383,6 +383,7 @@ impl SetReport {
             folder,
             state: SetState::Differs,
             root: None,
+            list: None,
             files: None,
             labels: Vec::new(),
             images: None,

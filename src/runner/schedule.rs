@@ -4,7 +4,6 @@ use super::Context;
 use super::fit::{Ended, fit};
 use super::inventory::RunInputs;
 use super::plan::{Entry, Plan, State};
-use crate::cache::Bucket;
 use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;

@@ -165,7 +165,10 @@ fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<Strin
             "This study has no published value to compare with; the best of each data set:".to_owned(),
         ];
     }
-    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {}", c.n, said(c.word))).collect();
+    let parts: Vec<String> = counts(all)
+        .iter()
+        .map(|c| format!("{} {}", c.n, said(c.word)))
+        .collect();
     let unknown = input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none());
     let reading = match unknown {
         true => {
