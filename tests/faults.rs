@@ -171,7 +171,8 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
             .unwrap();
         counts.insert(kind, count);
         // Each call fails once, with one error after the other; the next kind begins with another one.
-        faults.extend((1..=count).map(|at| (kind, at, ERRORS[(at + faults.len()) % ERRORS.len()])));
+        let before = faults.len();
+        faults.extend((1..=count).map(|at| (kind, at, ERRORS[(at + before) % ERRORS.len()])));
     }
     let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let wrong = Mutex::new(Vec::new());

@@ -4,13 +4,16 @@ mod bundle;
 mod card;
 mod data;
 mod doctor;
+mod published;
 mod weights;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
+use crate::error::BadInput;
+use crate::machine;
 use crate::manifest::Catalogue;
-use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
+use crate::runner::{Context, bench, budget, fit, plan, power, report, reproduce, verify_results};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use anyhow::Result;
@@ -30,6 +33,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {
         global: cli.global,
         catalogue: catalogue()?,
@@ -38,7 +42,17 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
-        Verb::Plan(a) => plan::run(&c, &a),
+        Verb::Published(v) => published::run(&c, v),
+        Verb::Plan(a) => match &a.budget {
+            Some(word) => budget::run(
+                &c,
+                &a,
+                word.parse()
+                    .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
+            ),
+            None => plan::run(&c, &a.study),
+        },
+        Verb::Power(a) => power::run(&c, &a),
         Verb::Run(a) => fit::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => report::compare(&c, &a),

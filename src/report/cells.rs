@@ -5,6 +5,8 @@
 
 use super::input::{PlannedRun, PlannedState, ReportInput};
 use super::sampled::Sampled;
+use super::text::thousands;
+use crate::results::Divergence;
 use crate::study::{Freeze, HeadKind};
 use anyhow::{Result, ensure};
 use polars::prelude::*;
@@ -24,16 +26,21 @@ pub struct Score {
     pub seeds: Vec<u64>,
     /// Run ids of `values`.
     pub runs: Vec<String>,
+    /// The same runs' metric under the weights of the selected epoch, and under the last; empty unless all are known.
+    pub best: Vec<f64>,
+    pub last: Vec<f64>,
     /// What the test images say of the mean over seeds; `None` unless the predictions of all its runs were resampled.
     pub sampled: Option<Sampled>,
     /// Hours over all runs with a record, by what computed them.
     pub hours: BTreeMap<String, f64>,
     missing: Vec<(String, Vec<u64>)>,
+    /// What runs with a value went through that diverged, with their seeds.
+    diverged: Vec<(String, Vec<u64>)>,
 }
 
 impl Score {
-    /// Values that come from no run of their own.
-    pub(super) fn derived(planned: usize, values: Vec<f64>, seeds: Vec<u64>) -> Self {
+    /// Values that come from no run of their own, or from runs that a simulation draws.
+    pub fn derived(planned: usize, values: Vec<f64>, seeds: Vec<u64>) -> Self {
         Self {
             planned,
             values,
@@ -74,6 +81,12 @@ impl Score {
         }
     }
 
+    /// What must be known of values that are there: runs that diverged and were not stopped.
+    pub fn divergence(&self) -> Option<String> {
+        let one = |(what, seeds): &(String, Vec<u64>)| format!("{} diverged: {what}", name_seeds(seeds));
+        (!self.diverged.is_empty()).then(|| self.diverged.iter().map(one).collect::<Vec<_>>().join("; "))
+    }
+
     /// Each reason with the number of runs it keeps away.
     pub fn reasons(&self) -> impl Iterator<Item = (&str, usize)> {
         self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.len()))
@@ -85,11 +98,29 @@ impl Score {
     }
 
     fn miss(&mut self, reason: &str, seed: u64) {
-        match self.missing.iter_mut().find(|(r, _)| r == reason) {
-            Some((_, seeds)) => seeds.push(seed),
-            None => self.missing.push((reason.to_owned(), vec![seed])),
-        }
+        add(&mut self.missing, reason, seed);
     }
+}
+
+/// Adds a seed to the list of a reason.
+fn add(lists: &mut Vec<(String, Vec<u64>)>, reason: &str, seed: u64) {
+    match lists.iter_mut().find(|(r, _)| r == reason) {
+        Some((_, seeds)) => seeds.push(seed),
+        None => lists.push((reason.to_owned(), vec![seed])),
+    }
+}
+
+/// `3 steps skipped, 2 more on a loss above 10,000`.
+fn steps(d: &Divergence) -> String {
+    let some = |n: u64, what: &str| {
+        let steps = if n == 1 { "step" } else { "steps" };
+        (n > 0).then(|| format!("{} {steps} {what}", thousands(n as usize)))
+    };
+    let parts = [
+        some(d.skipped.count, "without update, since a gradient was not finite"),
+        some(d.exploded.count, "on an exploded loss"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn name_seeds(seeds: &[u64]) -> String {
@@ -136,16 +167,36 @@ impl Cells {
             match record.value {
                 None => score.miss("the test metric is not a number", p.seed),
                 Some(v) => {
+                    score.best.extend(record.best);
+                    score.last.extend(record.last);
                     score.values.push(v);
                     score.seeds.push(p.seed);
                     score.runs.push(id.clone());
+                    if let Some(d) = input
+                        .archive
+                        .records
+                        .get(id)
+                        .and_then(|r| r.metrics.divergence.as_ref())
+                    {
+                        add(&mut score.diverged, &steps(d), p.seed);
+                    }
                 }
             }
         }
         for score in cells.values_mut() {
-            score.sampled = Sampled::of(&input.evidence, &score.runs);
+            for list in [&mut score.best, &mut score.last] {
+                if list.len() != score.values.len() {
+                    list.clear();
+                }
+            }
+            score.sampled = Sampled::of(&input.evidence, &score.runs, &score.values);
         }
         Ok(Self { cells })
+    }
+
+    /// From cells as they are.
+    pub fn of(cells: BTreeMap<Key, Score>) -> Self {
+        Self { cells }
     }
 
     /// One cell; `None` where the study does not plan it.
@@ -181,6 +232,8 @@ impl Cells {
 struct Found {
     /// `None` where it is not finite.
     value: Option<f64>,
+    best: Option<f64>,
+    last: Option<f64>,
     device: String,
     hours: f64,
 }
@@ -201,7 +254,7 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
         vec![Column::new("row".into(), rows), Column::new("id".into(), ids)],
     )?;
     let wanted = [
-        "id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value", "device", "hours",
+        "id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value", "best", "last", "device", "hours",
     ]
     .map(col);
     let joined = plan
@@ -223,7 +276,8 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
     let (metrics, devices) = (text("metric")?, text("device")?);
     let seeds: Vec<Option<u64>> = joined.column("seed")?.u64()?.iter().collect();
     let values: Vec<Option<f64>> = joined.column("value")?.f64()?.iter().collect();
-    let hours: Vec<Option<f64>> = joined.column("hours")?.f64()?.iter().collect();
+    let float = |name: &str| -> Result<Vec<Option<f64>>> { Ok(joined.column(name)?.f64()?.iter().collect()) };
+    let (best, last, hours) = (float("best")?, float("last")?, float("hours")?);
 
     let mut found = Vec::with_capacity(values.len());
     for (i, p) in input.planned.iter().enumerate() {
@@ -246,6 +300,8 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
         );
         found.push(Some(Found {
             value: values[i].filter(|v| v.is_finite()),
+            best: best[i],
+            last: last[i],
             device: devices[i].clone().unwrap_or_else(|| "unknown".to_owned()),
             hours: hours[i].unwrap_or(0.0),
         }));
