@@ -411,6 +411,7 @@ const UNCONTRADICTED: &[&str] = &[
     "epochs.json: val_loss",
     "epochs.json: val",
     "metrics.json: weights_sha256",
+    "metrics.json: divergence",
     "provenance.json: medft, commit, dirty, crates",
     "provenance.json: device, cpu, threads",
     "provenance.json: command",
