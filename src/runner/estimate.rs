@@ -264,7 +264,7 @@ impl<'a> Estimator<'a> {
             .is_some_and(|s| s.require().is_ok());
         if here {
             let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
-            if let Ok(d) = source.read(&root, &spec.protocol) {
+            if let Ok(d) = source.read(&root.into(), &spec.protocol) {
                 return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
             }
         }
