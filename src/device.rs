@@ -111,6 +111,16 @@ pub fn name(device: &Device) -> String {
     }
 }
 
+/// Whether the device still computes: after some errors a GPU answers nothing any more, after others (no memory left) it does.
+///
+/// # Errors
+/// What the device says where it does not.
+pub fn probe(device: &Device) -> candle_core::Result<()> {
+    let one = candle_core::Tensor::ones(1, candle_core::DType::F32, device)?;
+    (one + 1.0)?.to_vec1::<f32>()?;
+    device.synchronize()
+}
+
 /// The most memory of a GPU that tensors have had at once in this process, in bytes; `None` for the CPU.
 pub fn peak_memory(device: &Device) -> Option<u64> {
     match device {

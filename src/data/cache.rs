@@ -16,7 +16,9 @@
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
-use crate::fsio;
+use crate::error::BadInput;
+use crate::lease::Lease;
+use crate::{fsio, stop};
 use anyhow::{Context, Result};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -25,8 +27,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+/// Between two looks at shards that other processes are building.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
 /// Part of the key; to be raised when the format or the meaning of a record changes.
@@ -114,20 +118,7 @@ impl DiskCache {
         };
         let stamps: Vec<Short> = used.par_iter().map(|&i| source.stamp(i)).collect();
         fsio::sweep(&source.folder)?;
-        let done = AtomicUsize::new(0);
-        let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, used.len());
-        let mut shards = Vec::new();
-        for (number, stamps) in stamps.chunks(source.per_shard).enumerate() {
-            let old = source.open_shard(number, stamps.len());
-            let fresh = |s: &Shard| s.entries.iter().zip(stamps).all(|(e, stamp)| e.stamp == *stamp);
-            shards.push(match old {
-                Some(shard) if fresh(&shard) => {
-                    ready(stamps.len());
-                    shard
-                }
-                old => source.build(number, stamps, old.as_ref(), &ready)?,
-            });
-        }
+        let shards = source.shards(&stamps, progress)?;
         Ok(Self {
             preparation: preparation.clone(),
             shards,
@@ -202,6 +193,51 @@ impl Source<'_> {
         }
     }
 
+    /// Every shard, after building what is missing or out of date. Processes that start cold on one folder share the work: each
+    /// takes a shard that nobody is at, and waits only for those that others are at. A file that cannot be decoded costs its own
+    /// shard; all of them are told at once.
+    fn shards(&self, stamps: &[Short], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Shard>> {
+        let done = AtomicUsize::new(0);
+        let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, stamps.len());
+        let chunks: Vec<&[Short]> = stamps.chunks(self.per_shard).collect();
+        let mut found: Vec<Option<Shard>> = chunks.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..chunks.len()).collect();
+        let mut unreadable = Unreadable::default();
+        while !open.is_empty() {
+            let mut elsewhere = Vec::new();
+            for &number in &open {
+                stop::check()?;
+                let stamps = chunks[number];
+                let fresh = |s: &Shard| s.entries.iter().zip(stamps).all(|(e, stamp)| e.stamp == *stamp);
+                let mut old = self.open_shard(number, stamps.len());
+                if let Some(shard) = old.take_if(|s| fresh(s)) {
+                    ready(stamps.len());
+                    found[number] = Some(shard);
+                    continue;
+                }
+                fsio::create_dir(&self.folder)?;
+                let Ok(_lease) = Lease::take(&self.folder.join(format!("{number:04}.lease")))? else {
+                    elsewhere.push(number);
+                    continue;
+                };
+                // It may have been finished between the look and the lease.
+                old = self.open_shard(number, stamps.len());
+                if let Some(shard) = old.take_if(|s| fresh(s)) {
+                    ready(stamps.len());
+                    found[number] = Some(shard);
+                    continue;
+                }
+                found[number] = self.build(number, stamps, old.as_ref(), &ready, &mut unreadable)?;
+            }
+            if elsewhere.len() == open.len() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            open = elsewhere;
+        }
+        unreadable.none()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     fn path(&self, number: usize) -> PathBuf {
         self.folder.join(format!("{number:04}.px"))
     }
@@ -251,14 +287,16 @@ impl Source<'_> {
         f
     }
 
-    /// Writes a shard; records of `old` that were made from the same bytes are copied, all others are prepared.
+    /// Writes a shard; records of `old` that were made from the same bytes are copied, all others are prepared. `None` where an
+    /// image cannot be: it is among the unreadable ones then.
     fn build(
         &self,
         number: usize,
         stamps: &[Short],
         old: Option<&Shard>,
         ready: &(dyn Fn(usize) + Sync),
-    ) -> Result<Shard> {
+        unreadable: &mut Unreadable,
+    ) -> Result<Option<Shard>> {
         let first = number * self.per_shard;
         let record = |slot: usize| -> Result<(Vec<u8>, [u8; 32])> {
             let index = self.used[first + slot];
@@ -276,7 +314,7 @@ impl Source<'_> {
             let sample = &self.data.samples[index as usize];
             Ok((self.preparation.open(&self.data.root, sample)?.data, source))
         };
-        let mut failure = None;
+        let before = unreadable.files.len();
         let written = fsio::write_atomic_with(&self.path(number), |w| {
             let mut tail = Vec::with_capacity(stamps.len() * ENTRY + FOOTER);
             // A few images at a time: enough to keep all threads busy, few enough to hold.
@@ -291,26 +329,67 @@ impl Source<'_> {
                             tail.extend(short(&data));
                             tail.extend(source);
                         }
-                        Err(e) => {
-                            failure = Some(e);
-                            return Err(io::Error::other("an image could not be prepared"));
-                        }
+                        Err(e) => unreadable.files.push(e),
                     }
                 }
                 ready(slots.len());
+                if stop::requested() {
+                    return Err(io::Error::other(stop::Stopped));
+                }
+            }
+            if unreadable.files.len() > before {
+                return Err(io::Error::other("an image could not be prepared"));
             }
             tail.extend(self.footer(number, stamps.len()));
             let hash = Sha256::digest(&tail);
             w.write_all(&tail)?;
             w.write_all(&hash)
         });
-        match failure {
-            Some(e) => return Err(e),
-            None => written?,
+        if unreadable.files.len() > before {
+            return Ok(None);
         }
+        if written.is_err() {
+            stop::check()?;
+        }
+        written?;
         let path = self.path(number);
         self.open_shard(number, stamps.len())
             .with_context(|| format!("{} changed while it was being written", path.display()))
+            .map(Some)
+    }
+}
+
+/// Files that could not be prepared, in the order of the images.
+#[derive(Default)]
+pub(super) struct Unreadable {
+    pub(super) files: Vec<anyhow::Error>,
+}
+
+impl Unreadable {
+    /// How many are named.
+    const NAMED: usize = 20;
+
+    /// # Errors
+    /// [`BadInput`] that names them, where there are any.
+    pub(super) fn none(mut self) -> Result<()> {
+        if self.files.len() < 2 {
+            return self.files.pop().map_or(Ok(()), Err);
+        }
+        let whole = |e: &anyhow::Error| e.downcast_ref::<BadInput>().map(|b| (b.at.clone(), b.found.clone(), b.remedy.clone()));
+        let named = self.files.iter().take(Self::NAMED).map(|e| match whole(e) {
+            Some((at, found, _)) => format!("{at}: {found}"),
+            None => format!("{e:#}"),
+        });
+        let mut list: Vec<String> = named.collect();
+        if self.files.len() > list.len() {
+            list.push(format!("and {} more", self.files.len() - list.len()));
+        }
+        let remedy = self.files.iter().find_map(whole).map_or_else(
+            || "Get these files again.".to_owned(),
+            |(.., remedy)| remedy,
+        );
+        let at = format!("{} images", self.files.len());
+        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedy).into())
     }
 }
 

@@ -18,6 +18,9 @@ static ALL: &[&dyn Source] = &[
     &medmnist::CHEST,
 ];
 
+/// The four sets of the paper.
+pub const PAPER: [&str; 4] = ["ddsm", "chexpert", "isic2019", "aptos2019"];
+
 /// All data sets, in fixed order.
 pub fn all() -> &'static [&'static dyn Source] {
     ALL

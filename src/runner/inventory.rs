@@ -10,7 +10,6 @@ use crate::manifest::{
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::MhaBody;
 use crate::study::{HeadKind, Inputs, RunSpec, Scale};
-use crate::text::{Unit, bar};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -44,8 +43,8 @@ pub fn data_dir(c: &Context, scale: Scale) -> (Kind, PathBuf) {
     }
 }
 
-/// Weights words a run reads: its backbone, and DeiT-B for the faithful MHA head.
-fn weight_words(r: &RunSpec) -> Vec<(&'static str, String)> {
+/// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
+pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if r.scale == Scale::Full {
         out.push(("backbone", r.backbone.clone()));
@@ -70,17 +69,10 @@ impl Inventory {
             if let Entry::Vacant(slot) = out.sets.entry(r.dataset.clone()) {
                 slot.insert(verify(c, &r.dataset, kind, &out.data_dir, Mode::SinceLock)?);
             }
-            for (_, word) in weight_words(r) {
-                if let Entry::Vacant(slot) = out.weights.entry(word.clone()) {
-                    let bar = bar(0, Unit::Bytes);
-                    bar.set_prefix(word.clone());
-                    let on = |p: crate::manifest::Progress| {
-                        bar.set_length(p.bytes_total);
-                        bar.set_position(p.bytes_done);
-                    };
-                    let report = verify_weights(c.catalogue, &word, &places, Check::Cached, &on)?;
-                    bar.finish_and_clear();
-                    slot.insert(report);
+            for (_, name) in weight_names(r) {
+                if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
+                    let bar = c.progress.bytes(&name);
+                    slot.insert(verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?);
                 }
             }
         }
@@ -95,8 +87,8 @@ impl Inventory {
         let data_root = self.sets[&r.dataset].require()?.to_string();
         let mut weights = BTreeMap::new();
         let mut pretrained = Pretrained::default();
-        for (role, word) in weight_words(r) {
-            let w = self.weights[&word].require()?;
+        for (role, name) in weight_names(r) {
+            let w = self.weights[&name].require()?;
             weights.insert(role.to_owned(), w.sha256.to_string());
             let file = Some(WeightsFile {
                 path: w.path,
@@ -123,9 +115,9 @@ impl Inventory {
     /// Whether an input of a run is here but is not what it should be.
     pub fn differs(&self, r: &RunSpec) -> bool {
         self.sets[&r.dataset].state == SetState::Differs
-            || weight_words(r)
+            || weight_names(r)
                 .iter()
-                .any(|(_, word)| self.weights[word].state == WeightsState::WrongHash)
+                .any(|(_, name)| self.weights[name].state == WeightsState::WrongHash)
     }
 
     /// Notes on weights that are used without a published hash.
@@ -139,15 +131,8 @@ impl Inventory {
 
 /// Verifies a set with a bar.
 pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &std::path::Path, mode: Mode) -> Result<SetReport> {
-    let bar = bar(0, Unit::Bytes);
-    bar.set_prefix(set.to_owned());
-    let on = |p: crate::manifest::Progress| {
-        bar.set_length(p.bytes_total);
-        bar.set_position(p.bytes_done);
-    };
-    let report = verify_set(c.catalogue, set, kind, data_dir, mode, &on);
-    bar.finish_and_clear();
-    report
+    let bar = c.progress.bytes(set);
+    verify_set(c.catalogue, set, kind, data_dir, mode, &bar.verified())
 }
 
 /// Generates the phantoms that are not here, or not whole.
@@ -163,9 +148,9 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         let report = verify(c, &r.dataset, kind, &dir, Mode::SinceLock)?;
         // Also where an earlier writing was cut short: what is there is kept, what is missing is written, and a file with
         // other content is an error that names it.
-        if report.state != crate::manifest::SetState::Verified {
+        if report.state != SetState::Verified {
             let folder = dir.join(source.info(&r.protocol).folder);
-            eprintln!("writing phantom {}", folder.display());
+            c.progress.say(&format!("writing phantom {}", folder.display()));
             source.synth(&folder, registry::phantom_images(&r.dataset))?;
         }
     }

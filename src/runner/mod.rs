@@ -3,7 +3,7 @@
 pub mod acquire;
 pub mod audit;
 pub mod bench;
-mod bench_files;
+pub mod bench_files;
 pub mod estimate;
 pub mod fetch_weights;
 pub mod fit;
@@ -15,6 +15,7 @@ pub mod report;
 pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
+mod signals;
 mod study_audit;
 mod usage;
 pub mod verify_results;
@@ -22,6 +23,7 @@ pub mod verify_results;
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::Catalogue;
+use crate::progress::Progress;
 use crate::study::{Filter, Known, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
@@ -31,6 +33,7 @@ use candle_core::Device;
 pub struct Context {
     pub global: Global,
     pub catalogue: &'static Catalogue,
+    pub progress: Progress,
     pub trainer: &'static dyn Trainer,
 }
 

@@ -1,10 +1,9 @@
-//! `medft report` and `medft compare`: from records to tables, figure and verdicts.
+//! From the records of a study to what its report is rendered from.
 
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
-use super::{Context, notes, study_audit};
-use crate::cli::exit::{INCOMPLETE, OK};
-use crate::cli::{CompareArgs, ReportArgs};
+use super::{Context, notes};
+use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::fsio;
 use crate::model;
@@ -15,42 +14,13 @@ use crate::report::{
 use crate::results::{Evidences, Listing, frame};
 use crate::study::protocol::Preset;
 use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use crate::tell;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
-    let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a)?;
-    println!("{}", folder(c, &plan.study).join("README.md").display());
-    Ok(if out.done < out.planned { INCOMPLETE } else { OK })
-}
-
-/// Renders the report and prints the comparison; exit code 1 where a value differs.
-pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
-    if let Some(other) = &a.other {
-        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
-    }
-    let a = &a.report;
-    let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a)?;
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
-    } else {
-        print!(
-            "{}",
-            crate::fsio::read_to_string(&folder(c, &plan.study).join("compare.md"))?
-        );
-    }
-    Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
-}
-
 /// Renders `reports/<study>/`, unless what lies there is what would be written.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
-    study_audit::ensure(c, plan, &a.study.only);
     let folder = folder(c, &plan.study);
     let cache = c.global.results_dir.join(".cache").join("bootstrap");
     let listing = listing(plan)?;
@@ -96,7 +66,7 @@ fn finish(
 fn listing(plan: &Plan) -> Result<Listing> {
     let listing = plan.store.all()?;
     for (name, why) in &listing.broken {
-        eprintln!(
+        tell!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
@@ -132,7 +102,7 @@ fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option
         .collect();
     let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
     for u in &unusable {
-        eprintln!("warning: {}; the run is left out", u.why);
+        tell!("warning: {}; the run is left out", u.why);
     }
     listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
     Ok(evidence)

@@ -36,7 +36,7 @@ pub fn ensure(c: &Context, plan: &Plan, only: &[String]) {
         return;
     }
     if let Err(e) = make(c, plan, &folder) {
-        eprintln!("warning: the data were not audited: {e:#}");
+        c.progress.say(&format!("warning: the data were not audited: {e:#}"));
     }
 }
 

@@ -7,7 +7,7 @@
 use super::{FeatureCache, Job, Progress, state};
 use crate::data::loader::Mode;
 use crate::error::BadInput;
-use crate::fsio;
+use crate::{fsio, stop};
 use crate::model::Classifier;
 use crate::study::HeadKind;
 use anyhow::{Context, Result};
@@ -131,6 +131,7 @@ fn compute(
         .onto(job.device)
     {
         let b = b?;
+        stop::check()?;
         done += b.indices.len();
         let features = model.backbone.forward(&b.images)?;
         for (s, &i) in missing.iter().enumerate() {

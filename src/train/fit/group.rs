@@ -5,8 +5,9 @@ use crate::data::loader::Mode;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::Augment;
+use crate::stop;
 use crate::study::{Freeze, RunSpec};
-use crate::train::{Job, Outcome, Progress, features, stop_requested};
+use crate::train::{Job, Outcome, Progress, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
 use std::time::Instant;
@@ -147,7 +148,7 @@ impl<'a> Group<'a> {
                 steps: steps_per_epoch * u64::from(p.epochs),
                 loss,
             });
-            if stop_requested() {
+            if stop::requested() {
                 self.save()?;
                 for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
                     f.outcome = Some(Outcome::Interrupted);
@@ -168,6 +169,7 @@ impl<'a> Group<'a> {
 
     fn save(&mut self) -> Result<()> {
         self.saved = Instant::now();
+        self.fits.iter().try_for_each(|f| (f.job.may_write)())?;
         self.fits.iter().filter(|f| f.outcome.is_none()).try_for_each(Fit::save)
     }
 }
