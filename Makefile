@@ -4,7 +4,8 @@ MEDFT = "$${CARGO_TARGET_DIR:-target}/release/medft"
 
 # With CUDA where a compiler or a driver for it is found; MEDFT_CUDA=0 builds without, MEDFT_CUDA=1 with.
 MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
-ENV = $(if $(filter 1,$(MEDFT_CUDA)),eval "$$(scripts/cuda-env.sh)" &&)
+# Two steps, so that a set-up that fails ends the recipe.
+ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env" &&)
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
 .PHONY: build demo test reproduce lint unit cuda check-cuda test-cuda clean-demo
@@ -22,10 +23,11 @@ reproduce: build
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 unit:
-	$(CARGO) test --release
+	$(CARGO) test --workspace
 
 test: MEDFT_CUDA = 0
 test: lint unit demo

@@ -9,7 +9,8 @@ kit=$target/cuda-kit
 program() { find "$target/release/deps" -maxdepth 1 -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-; }
 
 build() {
-  eval "$(scripts/cuda-env.sh)"
+  env=$(scripts/cuda-env.sh)
+  eval "$env"
   cargo build --release --features cuda --bin medft
   cargo test --release --features cuda --test cuda --no-run
   # A folder that can be carried to a machine without Rust.
@@ -21,7 +22,8 @@ build() {
 }
 
 check() {
-  eval "$(scripts/cuda-env.sh)"
+  env=$(scripts/cuda-env.sh)
+  eval "$env"
   out=$(mktemp -d)
   trap 'rm -rf "$out"' EXIT
   for source in crates/nn/src/cuda/kernels/*.cu; do

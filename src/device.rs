@@ -1,8 +1,11 @@
-//! Where to compute: the words of `--device`, and what a device is called in records.
+//! Where to compute: the words of `--device`, and the vector instructions of the CPU.
 
 use crate::error::BadInput;
 use anyhow::Result;
 use candle_core::Device;
+use medft_nn::device::open_gpu;
+pub use medft_nn::device::{name, peak_memory};
+use medft_nn::isa::{self, Isa};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -60,27 +63,14 @@ impl DeviceWord {
     pub fn open(&self) -> Result<Vec<Device>> {
         match self {
             Self::Cpu => Ok(vec![Device::Cpu]),
-            Self::Auto => Ok(vec![gpu(0).unwrap_or(Device::Cpu)]),
+            Self::Auto => Ok(vec![open_gpu(0).unwrap_or(Device::Cpu)]),
             Self::Cuda(numbers) => numbers.iter().map(|&n| cuda(n)).collect(),
         }
     }
 }
 
-/// GPU `n` with one stream of its own: whichever thread uses the device, its work is done in the order it was given.
-///
-/// # Errors
-/// Where there is no such GPU, or this binary was built without CUDA.
-pub fn gpu(n: usize) -> candle_core::Result<Device> {
-    let device = Device::new_cuda_with_stream(n)?;
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(d) = &device {
-        medft_nn::cuda::prepare(d)?;
-    }
-    Ok(device)
-}
-
 fn cuda(n: usize) -> Result<Device> {
-    gpu(n).map_err(|e| {
+    open_gpu(n).map_err(|e| {
         let remedy = if cfg!(feature = "cuda") {
             "Use --device cpu, or install NVIDIA's driver and the CUDA 13 libraries cublas, cublasLt and curand; \
              CUDA_LAZY_DEBUG=1 prints which of them could not be opened."
@@ -97,20 +87,6 @@ fn cuda(n: usize) -> Result<Device> {
     })
 }
 
-/// What a device is called in records: `cpu`, or the GPU's model, such as `NVIDIA H100 80GB HBM3`.
-pub fn name(device: &Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(d) => d
-            .cuda_stream()
-            .context()
-            .name()
-            .unwrap_or_else(|e| format!("a GPU that does not tell its name ({e})")),
-        d => format!("{:?}", d.location()),
-    }
-}
-
 /// Whether the device still computes: after some errors a GPU answers nothing any more, after others (no memory left) it does.
 ///
 /// # Errors
@@ -121,36 +97,24 @@ pub fn probe(device: &Device) -> candle_core::Result<()> {
     device.synchronize()
 }
 
-/// The most memory of a GPU that tensors have had at once in this process, in bytes; `None` for the CPU.
-pub fn peak_memory(device: &Device) -> Option<u64> {
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(d) => cuda_peak(d),
-        _ => None,
-    }
-}
-
-/// What the device's default memory pool had in use at most: candle allocates from it.
-#[cfg(feature = "cuda")]
-fn cuda_peak(device: &candle_core::CudaDevice) -> Option<u64> {
-    use candle_core::cuda_backend::cudarc::driver::sys;
-    let stream = device.cuda_stream();
-    let context = stream.context();
-    context.bind_to_thread().ok()?;
-    let mut pool = std::ptr::null_mut();
-    let mut bytes = 0u64;
-    // SAFETY: the context is current, and both calls only write what they are given: a handle and a 64-bit number.
-    let code = unsafe {
-        match sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()) {
-            sys::CUresult::CUDA_SUCCESS => sys::cuMemPoolGetAttribute(
-                pool,
-                sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH,
-                (&raw mut bytes).cast(),
+/// Which vector instructions this process computes with.
+///
+/// # Errors
+/// [`BadInput`] where `MEDFT_ISA` names some that this processor lacks.
+pub fn instructions() -> Result<Isa> {
+    isa::chosen().map_err(|e| {
+        let here: Vec<&str> = Isa::all_available().map(Isa::name).collect();
+        BadInput::new(
+            isa::VARIABLE,
+            format!("one of {}, which this processor has", here.join(", ")),
+            format!("`{}`", e.value),
+            format!(
+                "Set it to one of them, or unset it: {} is used then.",
+                here[here.len() - 1]
             ),
-            failed => failed,
-        }
-    };
-    (code == sys::CUresult::CUDA_SUCCESS).then_some(bytes)
+        )
+        .into()
+    })
 }
 
 #[cfg(test)]

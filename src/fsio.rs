@@ -46,7 +46,11 @@ impl Pending {
         let open = || -> io::Result<NamedTempFile> {
             fs::create_dir_all(folder(path))?;
             let tmp = tempfile::Builder::new()
-                .prefix(&format!("{TEMP_PREFIX}{}-{}-", Process::this().space(), Process::this().pid))
+                .prefix(&format!(
+                    "{TEMP_PREFIX}{}-{}-",
+                    Process::this().space(),
+                    Process::this().pid
+                ))
                 .suffix(TEMP_SUFFIX)
                 .tempfile_in(folder(path))?;
             Ok(tmp)

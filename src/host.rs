@@ -29,7 +29,9 @@ impl Process {
             let pid = std::process::id();
             let name = std::env::var("SLURMD_NODENAME").ok().filter(|n| !n.is_empty());
             Self {
-                host: name.or_else(|| line("/proc/sys/kernel/hostname")).unwrap_or_else(host_by_command),
+                host: name
+                    .or_else(|| line("/proc/sys/kernel/hostname"))
+                    .unwrap_or_else(host_by_command),
                 boot: line("/proc/sys/kernel/random/boot_id"),
                 pid_space: std::fs::read_link("/proc/self/ns/pid")
                     .ok()
@@ -71,7 +73,10 @@ pub fn alive(pid: u32) -> bool {
 /// What `uname -n` says, on systems without `/proc`.
 fn host_by_command() -> String {
     let said = std::process::Command::new("uname").arg("-n").output();
-    said.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+    said.map_or_else(
+        |_| String::new(),
+        |o| String::from_utf8_lossy(&o.stdout).trim().to_owned(),
+    )
 }
 
 fn line(path: &str) -> Option<String> {
@@ -114,10 +119,22 @@ mod tests {
         };
         assert_eq!(reused.has_ended(), Some(true));
         for elsewhere in [
-            Process { host: "n2".into(), ..of_child.clone() },
-            Process { boot: Some("x".into()), ..of_child.clone() },
-            Process { pid_space: Some("pid:[1]".into()), ..of_child.clone() },
-            Process { boot: None, ..of_child.clone() },
+            Process {
+                host: "n2".into(),
+                ..of_child.clone()
+            },
+            Process {
+                boot: Some("x".into()),
+                ..of_child.clone()
+            },
+            Process {
+                pid_space: Some("pid:[1]".into()),
+                ..of_child.clone()
+            },
+            Process {
+                boot: None,
+                ..of_child.clone()
+            },
         ] {
             assert_eq!(elsewhere.has_ended(), None);
         }

@@ -54,11 +54,23 @@ impl Holder {
     fn this() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let process = Process::this().clone();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("{process:?} {} {count} {:?}", now.as_nanos(), std::thread::current().id());
+        let unique = format!(
+            "{process:?} {} {count} {:?}",
+            now.as_nanos(),
+            std::thread::current().id()
+        );
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let task = || Some(format!("{}_{}", var("SLURM_ARRAY_JOB_ID")?, var("SLURM_ARRAY_TASK_ID")?));
+        let task = || {
+            Some(format!(
+                "{}_{}",
+                var("SLURM_ARRAY_JOB_ID")?,
+                var("SLURM_ARRAY_TASK_ID")?
+            ))
+        };
         Self {
             process,
             job: task().or_else(|| var("SLURM_JOB_ID")),
@@ -119,7 +131,9 @@ impl Lease {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).with_context(failed),
             }
-            let Some(there) = There::look(path).with_context(failed)? else { continue };
+            let Some(there) = There::look(path).with_context(failed)? else {
+                continue;
+            };
             if !there.may_be_taken(&me, path).with_context(failed)? {
                 return Ok(Err(Held(there.holder)));
             }
@@ -218,7 +232,11 @@ impl There {
         let whole = io::Read::read_to_string(&mut &file, &mut text);
         // A server forgets a file that was renamed or removed meanwhile.
         if let Err(e) = whole {
-            return if e.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) { Ok(None) } else { Err(e) };
+            return if e.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) {
+                Ok(None)
+            } else {
+                Err(e)
+            };
         }
         Ok(Some(Self {
             holder: serde_json::from_str(&text).ok(),
@@ -372,7 +390,12 @@ mod tests {
         let mut me = Holder::this();
         me.job = Some("12_3".into());
         me.restart = 1;
-        for (job, restart, taken) in [("12_3", 0, true), ("12_3", 1, false), ("12_3", 2, false), ("12_4", 0, false)] {
+        for (job, restart, taken) in [
+            ("12_3", 0, true),
+            ("12_3", 1, false),
+            ("12_3", 2, false),
+            ("12_4", 0, false),
+        ] {
             write(
                 &path,
                 &foreign(|h| {

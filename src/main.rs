@@ -1,6 +1,8 @@
 //! One binary. What a user types is in `cli`, what it does in `commands`.
+#![forbid(unsafe_code)]
 
 use clap::Parser;
+use medft::build_info::BuildInfo;
 use medft::cli::Cli;
 use medft::print::ReaderLeft;
 use medft::tell;
@@ -12,6 +14,8 @@ static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
     keep_memory();
+    let (commit, dirty) = medft_commit::commit!();
+    BuildInfo { commit, dirty }.set();
     let cli = Cli::parse();
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),

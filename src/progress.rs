@@ -165,7 +165,10 @@ impl All {
                 return;
             }
             live.said = Instant::now();
-            live.bars.iter().map(|(_, bar, speed)| state(bar, &lock(speed))).collect()
+            live.bars
+                .iter()
+                .map(|(_, bar, speed)| state(bar, &lock(speed)))
+                .collect()
         };
         lines.iter().for_each(|l| (self.sink)(l));
     }
@@ -174,7 +177,9 @@ impl All {
 /// Looks now and then whether a line is due, as long as the bars' owner lives.
 fn beat(all: &Weak<All>) {
     loop {
-        let Some(every) = all.upgrade().map(|a| a.every) else { return };
+        let Some(every) = all.upgrade().map(|a| a.every) else {
+            return;
+        };
         std::thread::sleep((every / 30).max(Duration::from_millis(1)));
         let Some(all) = all.upgrade() else { return };
         all.remind();
@@ -267,7 +272,10 @@ fn bytes_line(name: &str, bytes: u64, before: u64, of: Option<u64>, time: Durati
 fn items_line(name: &str, done: u64, before: u64, of: Option<u64>, time: Duration) -> String {
     match of {
         None => name.to_owned(),
-        Some(of) => format!("{name}: {done} of {of}{}", left(done, Some(of), rate(done, before, time))),
+        Some(of) => format!(
+            "{name}: {done} of {of}{}",
+            left(done, Some(of), rate(done, before, time))
+        ),
     }
 }
 
@@ -316,7 +324,12 @@ mod tests {
         }
         let lines = lock(&said).clone();
         assert!(lines.len() >= 2, "{lines:?}");
-        assert!(lines.iter().all(|l| l.starts_with("runs: 2 of 7") && l.ends_with("epoch 3")), "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|l| l.starts_with("runs: 2 of 7") && l.ends_with("epoch 3")),
+            "{lines:?}"
+        );
         drop(bar);
         let n = lock(&said).len();
         std::thread::sleep(every * 4);
@@ -329,7 +342,12 @@ mod tests {
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let into = Arc::clone(&said);
         let sink = move |line: &str| lock(&into).push(line.to_owned());
-        let p = Progress::with(ProgressDrawTarget::hidden(), true, Duration::from_millis(5), Box::new(sink));
+        let p = Progress::with(
+            ProgressDrawTarget::hidden(),
+            true,
+            Duration::from_millis(5),
+            Box::new(sink),
+        );
         let _bar = p.items("runs", 7);
         std::thread::sleep(Duration::from_millis(60));
         assert_eq!(lock(&said).len(), 0);

@@ -1,16 +1,20 @@
-//! The same tests as `tests/kernels.rs` on a CUDA device; where there is none, every test says "skipped".
+//! The same tests as `tests/kernels.rs` and `crates/nn/tests/kernels.rs` on a CUDA device.
 //!
 //! A plain program that can be carried to a machine without Rust: set MEDFT_FIXTURES to the folder of fixtures there.
 #![cfg(feature = "cuda")]
 
-#[path = "kernels/attention.rs"]
+#[path = "../crates/nn/tests/kernels/attention.rs"]
 mod attention;
-#[path = "kernels/ops.rs"]
+#[path = "../crates/nn/tests/kernels/ops.rs"]
 mod ops;
+#[path = "kernels/optimiser.rs"]
+mod optimiser;
 #[path = "kernels/parity.rs"]
 mod parity;
 #[path = "kernels/resume.rs"]
 mod resume;
+#[path = "../crates/nn/tests/harness/skip.rs"]
+mod skip;
 
 /// Where these tests compute.
 mod compute {
@@ -21,14 +25,14 @@ mod compute {
 
     thread_local! {
         // A stream of its own for every test's thread.
-        static DEVICE: Option<Device> = medft::device::gpu(0).ok();
+        static DEVICE: Option<Device> = medft_nn::device::open_gpu(0).ok();
     }
 
     /// Whether the device is there.
     pub fn ready() -> bool {
         let there = DEVICE.with(Option::is_some);
         if !there {
-            println!("skipped: no CUDA device");
+            crate::skip::skip("no CUDA device");
         }
         there
     }

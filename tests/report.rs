@@ -301,6 +301,7 @@ fn a_failed_run_is_a_gap_with_its_reason_until_it_is_begun_again() {
                 losses: vec![0.7, f64::NAN],
                 images: vec!["a.png".into()],
                 epochs: Vec::new(),
+                error: false,
             },
         )
         .unwrap();
@@ -379,7 +380,7 @@ fn a_run_is_made_by_one_process_at_a_time() {
     let s = one_spec();
     let held = store.begin(&s).unwrap();
     let e = store.begin(&s).unwrap_err();
-    assert!(matches!(e.downcast_ref::<Taken>(), Some(Taken::Busy(_))), "{e}");
+    assert!(matches!(e.downcast_ref::<Taken>(), Some(Taken::Busy(..))), "{e}");
     drop(held);
     store.begin(&s).unwrap();
 }
@@ -1275,6 +1276,43 @@ fn the_whole_paper_has_all_its_cells() {
     let mut s = large_study();
     let out = s.render("r");
     assert_eq!((out.planned, out.done, out.comparisons.len()), (1120, 1040, 224));
+}
+
+/// What a table's notes call bold is bold for whoever inputs the table and nothing else.
+#[test]
+fn a_table_that_is_input_alone_prints_its_best_in_bold() {
+    let have = |tool: &str, arg: &str| {
+        Command::new(tool)
+            .arg(arg)
+            .output()
+            .is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
+    };
+    if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") {
+        println!("skipped: needs pdflatex with booktabs and threeparttable");
+        return;
+    }
+    let mut s = small_study();
+    s.render("r");
+    let text = r"\documentclass{article}\pdfcompresslevel=0 \pdfobjcompresslevel=0
+\usepackage{booktabs,siunitx,threeparttable}\begin{document}\input{tables/ddsm.tex}\end{document}";
+    let folder = s.dir.path().join("r");
+    let bold = |text: &str| {
+        fs::write(folder.join("alone.tex"), text).unwrap();
+        let run = Command::new("pdflatex")
+            .args(["-interaction=nonstopmode", "-halt-on-error", "alone.tex"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        let pdf = fs::read(folder.join("alone.pdf")).unwrap();
+        pdf.windows(5).any(|w| w == b"+CMBX")
+    };
+    assert!(s.read("r/tables/ddsm.tex").contains(r"\bfseries"));
+    assert!(bold(text));
+    // The font is there for no other reason.
+    let table = s.read("r/tables/ddsm.tex").replace(r"\bfseries", "");
+    fs::write(folder.join("tables/ddsm.tex"), table).unwrap();
+    assert!(!bold(text));
 }
 
 /// Every table of the whole paper, and the small one, go through pdflatex without one warning.

@@ -386,7 +386,7 @@ fn tiny_models_choose_their_own_patches_but_halve_as_often() {
         .replace("heads =", "scale = \"tiny\"\nheads =")
         .replace("epochs = 10", "resize = 72\ncrop = 64");
     assert!(Study::parse("x", "x.toml", &text, &KNOWN).unwrap().report.demo);
-    let e = Study::parse("x", "x.toml", &text.replace("crop = 64", "crop = 56"), &KNOWN).unwrap_err();
+    let e = Study::parse("x", "x.toml", &text.replace("crop = 64", "crop = 48"), &KNOWN).unwrap_err();
     assert!(e.expected.contains("sam2-b"), "{e}");
 }
 
@@ -631,7 +631,7 @@ fn the_page_on_the_protocol_is_in_step() {
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(MARKS.0).expect("the page marks where the table begins");
     let (_, after) = rest.split_once(MARKS.1).expect("the page marks where the table ends");
-    let fresh = format!("{before}{}{}{}{after}", MARKS.0, switches::markdown(), MARKS.1);
+    let fresh = format!("{before}{}{}{}{after}", MARKS.0, protocol::markdown(), MARKS.1);
     if std::env::var_os("MEDFT_UPDATE_DOCS").is_some() {
         medft::fsio::write_atomic(&path, fresh.as_bytes()).unwrap();
     } else {

@@ -262,3 +262,58 @@ fn threads_change_no_byte_of_a_report() {
         assert!(a.1 == b.1, "{} differs", a.0.display());
     }
 }
+
+/// A report of a part never stands where the whole was: it has a folder of its own that says what it is, and is verified there.
+#[test]
+fn a_smaller_report_never_replaces_a_larger_one() {
+    let p = Place::with_results(|t| t);
+    let before = p.files("reports/short");
+    let done = |folder: &str| -> (u64, u64) {
+        let text = fs::read(p.path(&format!("reports/short/{folder}results.json"))).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        (json["done"].as_u64().unwrap(), json["planned"].as_u64().unwrap())
+    };
+    assert_eq!(done(""), (2, 2));
+    for (only, folder) in [("seed=1", "only-seed=1"), ("seed=*", "only-seed=%2A")] {
+        let a = p.medft(&["report", "./short.toml", "--only", only]);
+        assert!(
+            a.out.contains(&format!("reports/short/{folder}/README.md")),
+            "{}",
+            a.all()
+        );
+        for file in ["README.md", "index.html"] {
+            let text = fs::read_to_string(p.path(&format!("reports/short/{folder}/{file}"))).unwrap();
+            let body = text.split_once("<body>").map_or(text.as_str(), |t| t.1);
+            let first = body.find("Part of the study, only seed=").expect(file);
+            assert!(first < body.find("A short study").unwrap(), "{file} says it first");
+        }
+    }
+    assert_eq!(done("only-seed=1/"), (1, 1));
+    let whole = |files: Vec<(PathBuf, Vec<u8>)>| -> Vec<(PathBuf, Vec<u8>)> {
+        let of_part = |f: &PathBuf| {
+            f.components()
+                .any(|c| c.as_os_str().to_string_lossy().starts_with("only-"))
+        };
+        files.into_iter().filter(|(f, _)| !of_part(f)).collect()
+    };
+    assert!(
+        whole(p.files("reports/short")) == before,
+        "the whole report is as it was"
+    );
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "{said}");
+    let part = p.path("reports/short/only-seed=1/README.md");
+    p.finds(&part, another_digit("planned runs have"), &["README.md"]);
+
+    // The same without `--only`: results that were there are gone.
+    fs::remove_dir_all(p.run()).unwrap();
+    let a = p.medft(&["report", "./short.toml"]);
+    assert_eq!(a.code, 1, "{}", a.all());
+    assert!(a.all().contains("holds a report of 2 results"), "{}", a.all());
+    assert_eq!((done(""), done("fewer-results/")), ((2, 2), (1, 2)));
+    let page = fs::read_to_string(p.path("reports/short/fewer-results/README.md")).unwrap();
+    assert!(
+        page.starts_with("**Incomplete: 1 of 2 planned runs have a result.**"),
+        "{page}"
+    );
+}

@@ -7,6 +7,8 @@ pub mod error;
 pub mod fsio;
 #[path = "../../src/rng.rs"]
 pub mod rng;
+#[path = "../../src/zipfile.rs"]
+mod zipfile;
 #[path = "../../src/study/mod.rs"]
 pub mod study;
 
@@ -43,7 +45,7 @@ pub mod fetch {
     mod error;
     mod progress;
     mod room;
-    pub use error::{FetchError, Why};
+    pub use error::{FetchError, ErrorKind};
     pub use progress::{Event, OnEvent};
 }
 

@@ -17,7 +17,13 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     } else {
         outln!(
             "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
-            r.what, r.subject, r.images_per_s, r.steps, r.seconds_median, r.seconds_min, r.seconds_max
+            r.what,
+            r.subject,
+            r.images_per_s,
+            r.steps,
+            r.seconds_median,
+            r.seconds_min,
+            r.seconds_max
         )?;
         if let Some(b) = r.peak_rss_bytes {
             outln!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
@@ -33,7 +39,8 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
 fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
     let (files, bytes, speeds) = bench_files::hash(a)?;
     if c.global.json {
-        let out = serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
+        let out =
+            serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
         print::json(&out)?;
         return Ok(OK);
     }

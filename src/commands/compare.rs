@@ -6,7 +6,7 @@ use crate::report::Verdict;
 use crate::report::folders::rows;
 use crate::runner::folders::compare_folders;
 use crate::runner::plan::Plan;
-use crate::runner::{Context, report, report_place};
+use crate::runner::{Context, report};
 use crate::{fsio, outln, print, text};
 use anyhow::Result;
 use std::path::Path;
@@ -22,8 +22,7 @@ pub(super) fn run(c: &Context, a: &CompareArgs) -> Result<u8> {
     if c.global.json {
         print::json(&out.comparisons)?;
     } else {
-        let page = report_place::folder(c, &plan.study).join("compare.md");
-        print::write(format_args!("{}", fsio::read_to_string(&page)?))?;
+        print::write(format_args!("{}", fsio::read_to_string(&out.path("compare.md"))?))?;
     }
     Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
 }

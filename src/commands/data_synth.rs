@@ -14,15 +14,14 @@ use anyhow::Result;
 pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
     let dir = c.global.data_dir.join("phantom");
     let names: Vec<&str> = if sets.is_empty() {
-        registry::PAPER.to_vec()
+        registry::of_paper().collect()
     } else {
         sets.iter().map(String::as_str).collect()
     };
     for name in names {
         let source = registry::find(name)?;
         let folder = dir.join(source.info(&Protocol::faithful()).folder);
-        let shared = folder.file_name().is_some_and(|f| f == "medmnist");
-        if folder.exists() && !shared {
+        if folder.exists() && !registry::shares_folder(source) {
             let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
             if here.state == SetState::Verified && images.is_none() {
                 outln!("{name}: already there and verified, {}", folder.display())?;
@@ -36,7 +35,7 @@ pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Op
             )
             .into());
         }
-        source.synth(&folder, images.unwrap_or_else(|| registry::phantom_images(name)))?;
+        source.synth(&folder, images.unwrap_or_else(|| source.phantom_images()))?;
         outln!("{name}: {}", folder.display())?;
         if let Some(lists) = lists {
             let r = lock_phantom(c.catalogue, name, &dir, lists)?;

@@ -18,7 +18,7 @@ pub(super) fn run(c: &Context, sets: &[String], mode: Mode, phantom: bool) -> Re
     let all = sets.is_empty();
     let names: Vec<String> = match (all, phantom) {
         (false, _) => sets.to_vec(),
-        (true, true) => registry::PAPER.iter().map(|s| (*s).to_owned()).collect(),
+        (true, true) => registry::of_paper().map(str::to_owned).collect(),
         (true, false) => registry::names().iter().map(|s| (*s).to_owned()).collect(),
     };
     let mut reports = Vec::new();

@@ -5,16 +5,17 @@ use crate::results::crate_versions;
 use crate::runner::Context;
 use crate::{outln, print, text};
 use anyhow::Result;
+use medft_nn::isa::Isa;
 
 pub(super) fn run(c: &Context) -> Result<u8> {
     let device = match c.global.device.open() {
         Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
         Err(e) => e.to_string(),
     };
-    let vector = match medft_nn::cpu::vector_level() {
-        4 => "AVX-512",
-        3 => "AVX2",
-        _ => "baseline (slow)",
+    let vector = match medft_nn::isa::chosen()? {
+        Isa::Avx512 => "AVX-512",
+        Isa::Avx2 => "AVX2",
+        Isa::Generic => "baseline (slow)",
     };
     let here = |p: &std::path::Path| format!("{} ({})", p.display(), if p.is_dir() { "there" } else { "not there" });
     let rows: Vec<(&str, String)> = vec![
@@ -23,7 +24,7 @@ pub(super) fn run(c: &Context) -> Result<u8> {
             format!(
                 "{} at {}",
                 env!("CARGO_PKG_VERSION"),
-                option_env!("MEDFT_COMMIT").unwrap_or("an unknown commit")
+                crate::build_info::BuildInfo::get().commit_or_unknown()
             ),
         ),
         ("device", device),

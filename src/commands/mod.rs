@@ -35,6 +35,7 @@ use anyhow::Result;
 /// # Errors
 /// For wrong use and broken input (exit code 2).
 pub fn run(cli: Cli) -> Result<u8> {
+    crate::device::instructions()?;
     run_with(cli, &CandleTrainer)
 }
 

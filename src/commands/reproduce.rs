@@ -6,7 +6,7 @@ use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
 use crate::report::VerdictCounts;
 use crate::runner::plan::Plan;
-use crate::runner::{Context, report_place, reproduce};
+use crate::runner::{Context, reproduce};
 use crate::{outln, tell};
 use anyhow::Result;
 
@@ -26,9 +26,9 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     if tally.interrupted {
         return Ok(INTERRUPTED);
     }
-    reproduce::audit(c, &plan, a);
+    reproduce::audit(c, &plan);
     let out = reproduce::report(c, &plan, a)?;
-    outln!("{}", report_place::folder(c, &plan.study).join("README.md").display())?;
+    outln!("{}", out.path("README.md").display())?;
     if out.verdicts != VerdictCounts::default() && !plan.study.report.demo {
         let v = out.verdicts;
         outln!(

@@ -38,7 +38,11 @@ pub(super) fn say(tally: &Tally) {
     if tally.interrupted {
         let command: Vec<String> = std::env::args().map(|a| quoted(&a)).collect();
         let ended = tally.done + tally.finished + tally.failed.len();
-        tell!("stopped at {ended} of {}; go on with `{}`", tally.wanted, command.join(" "));
+        tell!(
+            "stopped at {ended} of {}; go on with `{}`",
+            tally.wanted,
+            command.join(" ")
+        );
     }
 }
 

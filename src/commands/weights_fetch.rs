@@ -1,7 +1,7 @@
 //! `medft weights fetch`: downloads the published weights of backbones.
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::fetch::Why;
+use crate::fetch::ErrorKind;
 use crate::runner::Context;
 use crate::runner::fetch_weights::{Line, Outcome, weights};
 use crate::text::duration;
@@ -20,10 +20,10 @@ pub(super) fn run(c: &Context, backbones: &[String], pins: &[String]) -> Result<
 }
 
 /// 0 where nothing failed, 2 where bytes were wrong or the disk or request was, 1 where something is only missing.
-pub(super) fn code(failures: impl Iterator<Item = Why>) -> u8 {
+pub(super) fn code(failures: impl Iterator<Item = ErrorKind>) -> u8 {
     let of = |why| match why {
-        Why::Unreachable | Why::Refused | Why::Gone | Why::Offline => INCOMPLETE,
-        Why::WrongBytes | Why::NoSpace | Why::Disk | Why::Archive | Why::Input => BROKEN,
+        ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Gone | ErrorKind::Offline => INCOMPLETE,
+        ErrorKind::WrongBytes | ErrorKind::NoSpace | ErrorKind::Disk | ErrorKind::Archive | ErrorKind::Input => BROKEN,
     };
     failures.map(of).max().unwrap_or(OK)
 }

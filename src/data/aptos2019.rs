@@ -9,8 +9,8 @@ use super::duplicates;
 use super::files::{self, Unique};
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
-use crate::study::Protocol;
 use crate::study::protocol::{AptosCsv, Duplicates, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -25,9 +25,13 @@ const HELD: f64 = 0.3;
 pub struct Aptos2019;
 
 impl Source for Aptos2019 {
+    fn name(&self) -> &'static str {
+        "aptos2019"
+    }
+
     fn info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
-            name: "aptos2019",
+            name: self.name(),
             title: "APTOS2019",
             folder: "APTOS2019",
             task: Task::MultiClass(GRADES.len()),
@@ -72,6 +76,22 @@ impl Source for Aptos2019 {
 
     fn optional_files(&self, p: &Protocol) -> Vec<PathBuf> {
         split::obeyed_files(true, p.val_ids_file)
+    }
+
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        rule != SplitRule::Official && duplicates::cut(rule, p)
+    }
+
+    fn names_groups(&self) -> bool {
+        false
+    }
+
+    fn of_paper(&self) -> bool {
+        true
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::aptos2019::DEFAULT_IMAGES
     }
 
     fn synth(&self, root: &Path, images: usize) -> Result<()> {

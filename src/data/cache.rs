@@ -245,8 +245,7 @@ impl Source<'_> {
     /// The shard, if its footer and index are whole and meant for this place; its records may be out of date.
     fn open_shard(&self, number: usize, count: usize) -> Option<Shard> {
         let file = File::open(self.path(number)).ok()?;
-        // SAFETY: shards are replaced by renaming and never written in place.
-        let map = unsafe { Mmap::map(&file) }.ok()?;
+        let map = crate::mapped::map(&file).ok()?;
         let records = count * self.preparation.bytes();
         if map.len() != records + count * ENTRY + FOOTER {
             return None;
@@ -375,7 +374,10 @@ impl Unreadable {
         if self.files.len() < 2 {
             return self.files.pop().map_or(Ok(()), Err);
         }
-        let whole = |e: &anyhow::Error| e.downcast_ref::<BadInput>().map(|b| (b.at.clone(), b.found.clone(), b.remedy.clone()));
+        let whole = |e: &anyhow::Error| {
+            e.downcast_ref::<BadInput>()
+                .map(|b| (b.at.clone(), b.found.clone(), b.remedy.clone()))
+        };
         let named = self.files.iter().take(Self::NAMED).map(|e| match whole(e) {
             Some((at, found, _)) => format!("{at}: {found}"),
             None => format!("{e:#}"),
@@ -384,10 +386,11 @@ impl Unreadable {
         if self.files.len() > list.len() {
             list.push(format!("and {} more", self.files.len() - list.len()));
         }
-        let remedy = self.files.iter().find_map(whole).map_or_else(
-            || "Get these files again.".to_owned(),
-            |(.., remedy)| remedy,
-        );
+        let remedy = self
+            .files
+            .iter()
+            .find_map(whole)
+            .map_or_else(|| "Get these files again.".to_owned(), |(.., remedy)| remedy);
         let at = format!("{} images", self.files.len());
         Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedy).into())
     }

@@ -8,8 +8,8 @@ use super::files;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
-use crate::study::Protocol;
 use crate::study::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -36,9 +36,13 @@ const LABELS: [&str; 14] = [
 pub struct CheXpert;
 
 impl Source for CheXpert {
+    fn name(&self) -> &'static str {
+        "chexpert"
+    }
+
     fn info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
-            name: "chexpert",
+            name: self.name(),
             title: "CheXpert",
             folder: "CheXpert",
             task: Task::MultiLabel(LABELS.len()),
@@ -87,6 +91,27 @@ impl Source for CheXpert {
             ChexpertTest::TrainCsv => vec!["train.csv".into()],
             ChexpertTest::OfficialValid => vec!["train.csv".into(), "valid.csv".into()],
         }
+    }
+
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        (p.chexpert_split, p.chexpert_test) = match rule {
+            SplitRule::Authors => (ChexpertSplit::LabelSlices, ChexpertTest::TrainCsv),
+            SplitRule::Grouped => (ChexpertSplit::PatientBorders, ChexpertTest::TrainCsv),
+            SplitRule::Official => (ChexpertSplit::PatientBorders, ChexpertTest::OfficialValid),
+        };
+        true
+    }
+
+    fn names_groups(&self) -> bool {
+        true
+    }
+
+    fn of_paper(&self) -> bool {
+        true
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::chexpert::DEFAULT_IMAGES
     }
 
     fn synth(&self, root: &Path, images: usize) -> Result<()> {

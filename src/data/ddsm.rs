@@ -7,8 +7,8 @@ use super::files::{self, Unique};
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
-use crate::study::Protocol;
 use crate::study::protocol::{DdsmSplit, DdsmTask, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,10 @@ const IMAGES: &str = "ddsm_raw";
 pub struct Ddsm;
 
 impl Source for Ddsm {
+    fn name(&self) -> &'static str {
+        "ddsm"
+    }
+
     /// The authors' class names say "Normal" and "Cancer"; class 1 holds benign findings too (Q9) and is named for what it is.
     fn info(&self, p: &Protocol) -> DatasetInfo {
         let classes: &[&str] = match p.ddsm_task {
@@ -29,7 +33,7 @@ impl Source for Ddsm {
             DdsmTask::CancerVsRest => &["normal or benign", "cancer"],
         };
         DatasetInfo {
-            name: "ddsm",
+            name: self.name(),
             title: "DDSM",
             folder: "DDSM",
             task: Task::MultiClass(classes.len()),
@@ -72,6 +76,32 @@ impl Source for Ddsm {
             .iter()
             .map(|f| Path::new(LISTS).join(f))
             .collect()
+    }
+
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        p.ddsm_split = match rule {
+            SplitRule::Authors => DdsmSplit::Lists,
+            SplitRule::Grouped => DdsmSplit::ByCase,
+            SplitRule::Official => return false,
+        };
+        true
+    }
+
+    fn names_groups(&self) -> bool {
+        true
+    }
+
+    fn of_paper(&self) -> bool {
+        true
+    }
+
+    /// The counts are those of the lists as published.
+    fn counts_hold(&self, p: &Protocol) -> bool {
+        p.ddsm_split == DdsmSplit::Lists
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::ddsm::DEFAULT_IMAGES
     }
 
     fn synth(&self, root: &Path, images: usize) -> Result<()> {

@@ -6,6 +6,8 @@
 
 use super::types::{Pixels, Sample};
 use crate::fsio;
+use crate::study::protocol::{Duplicates, Protocol};
+use crate::study::spec::SplitRule;
 use anyhow::Result;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -61,6 +63,15 @@ fn content(root: &Path, s: &Sample) -> Result<String> {
             Ok(fsio::hex(&h.finalize()))
         }
     }
+}
+
+/// What split rules mean for a set that names no groups: under `grouped`, images that are there twice stay together.
+pub fn cut(rule: SplitRule, p: &mut Protocol) -> bool {
+    p.duplicates = match rule {
+        SplitRule::Grouped => Duplicates::Together,
+        SplitRule::Authors | SplitRule::Official => Duplicates::Ignored,
+    };
+    true
 }
 
 #[cfg(test)]

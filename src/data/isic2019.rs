@@ -9,8 +9,8 @@ use super::files::{self, Unique};
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
-use crate::study::Protocol;
 use crate::study::protocol::{IsicSplit, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -31,9 +31,13 @@ const HELD: f64 = 0.2;
 pub struct Isic2019;
 
 impl Source for Isic2019 {
+    fn name(&self) -> &'static str {
+        "isic2019"
+    }
+
     fn info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
-            name: "isic2019",
+            name: self.name(),
             title: "ISIC2019",
             folder: "ISIC2019",
             task: Task::MultiClass(CLASSES.len()),
@@ -82,6 +86,27 @@ impl Source for Isic2019 {
 
     fn optional_files(&self, p: &Protocol) -> Vec<PathBuf> {
         split::obeyed_files(p.isic_split == IsicSplit::ByImage, p.val_ids_file)
+    }
+
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        p.isic_split = match rule {
+            SplitRule::Authors => IsicSplit::ByImage,
+            SplitRule::Grouped => IsicSplit::ByLesion,
+            SplitRule::Official => return false,
+        };
+        true
+    }
+
+    fn names_groups(&self) -> bool {
+        true
+    }
+
+    fn of_paper(&self) -> bool {
+        true
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::isic2019::DEFAULT_IMAGES
     }
 
     fn synth(&self, root: &Path, images: usize) -> Result<()> {

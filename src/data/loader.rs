@@ -88,12 +88,13 @@ fn free_memory() -> usize {
 #[derive(Clone)]
 pub struct Images {
     inner: Arc<Inner>,
+    /// The transform of these batches; what is held was prepared by its deterministic part.
+    transform: Transform,
     workers: usize,
 }
 
 struct Inner {
     data: Dataset,
-    transform: Transform,
     store: Store,
 }
 
@@ -184,16 +185,28 @@ impl Images {
         Ok(Self {
             inner: Arc::new(Inner {
                 data: data.clone(),
-                transform,
                 store,
             }),
+            transform,
             workers: options.workers.max(1),
         })
     }
 
     /// The transform, for its sizes.
     pub fn transform(&self) -> &Transform {
-        &self.inner.transform
+        &self.transform
+    }
+
+    /// The same images in memory, with the training views of another protocol whose images are these
+    /// ([`crate::study::RunSpec::image_key`]).
+    ///
+    /// # Errors
+    /// As [`Transform::viewed_by`].
+    pub fn viewed_by(&self, p: &Protocol) -> Result<Self> {
+        Ok(Self {
+            transform: self.transform.viewed_by(p)?,
+            ..self.clone()
+        })
     }
 
     /// Batches of `indices` (of samples) in order; an incomplete last one is dropped where `drop_last`. Nothing is shuffled
@@ -221,7 +234,7 @@ pub fn epoch_order(indices: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
 
 impl Inner {
     /// The prepared image of a sample.
-    fn prepared(&self, index: u32) -> Result<Cow<'_, ImageArray>> {
+    fn prepared(&self, transform: &Transform, index: u32) -> Result<Cow<'_, ImageArray>> {
         let sample = &self.data.samples[index as usize];
         let kept = match &self.store {
             Store::Source => None,
@@ -232,18 +245,18 @@ impl Inner {
         };
         match kept {
             Some(img) => Ok(img),
-            None => Ok(Cow::Owned(self.transform.preparation().open(&self.data.root, sample)?)),
+            None => Ok(Cow::Owned(transform.preparation().open(&self.data.root, sample)?)),
         }
     }
 
     /// Writes one image into its slot of a batch.
-    fn fill(&self, index: u32, mode: Mode, out: &mut [f32]) -> Result<()> {
-        let img = self.prepared(index)?;
+    fn fill(&self, transform: &Transform, index: u32, mode: Mode, out: &mut [f32]) -> Result<()> {
+        let img = self.prepared(transform, index)?;
         match mode {
-            Mode::Val => self.transform.finish_val(&img, out),
+            Mode::Val => transform.finish_val(&img, out),
             Mode::Train { seed, epoch } => {
                 let mut stream = Stream::new(seed, Purpose::Augment, epoch, index);
-                self.transform.finish_train(&img, &mut stream, out);
+                transform.finish_train(&img, &mut stream, out);
             }
         }
         Ok(())
@@ -252,13 +265,14 @@ impl Inner {
     /// Fills the slots of a batch with `workers` threads; stops early (with whatever is there) when `stop` is set.
     fn fill_all(
         &self,
+        transform: &Transform,
         indices: &[u32],
         mode: Mode,
         workers: usize,
         stop: &AtomicBool,
         pixels: &mut [f32],
     ) -> Result<()> {
-        let slots = pixels.chunks_exact_mut(self.transform.len()).zip(indices).enumerate();
+        let slots = pixels.chunks_exact_mut(transform.len()).zip(indices).enumerate();
         let queue = Mutex::new(slots);
         let failure: Mutex<Option<(usize, anyhow::Error)>> = Mutex::new(None);
         let failed = AtomicBool::new(false);
@@ -267,7 +281,7 @@ impl Inner {
                 let Some((at, (out, &index))) = lock(&queue).next() else {
                     return;
                 };
-                if let Err(e) = self.fill(index, mode, out) {
+                if let Err(e) = self.fill(transform, index, mode, out) {
                     failed.store(true, Ordering::Relaxed);
                     // Slots are taken in order and finished once taken, so the first failing one is always among them.
                     let mut first = lock(&failure);

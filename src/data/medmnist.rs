@@ -13,8 +13,8 @@ use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
-use crate::study::Protocol;
 use crate::study::protocol::{Duplicates, Warmup};
+use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,6 +192,10 @@ const FOLDER: &str = "medmnist";
 const BROKEN: &str = "Download the file again; `medft data verify` compares it with the published checksum.";
 
 impl Source for MedMnist {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn info(&self, _: &Protocol) -> DatasetInfo {
         let (mean, std, target, warmup) = match self.like {
             Neighbour::Ddsm => (&ddsm::MEAN[..], &ddsm::STD[..], "roc_auc", Warmup::Epochs(5)),
@@ -256,6 +260,19 @@ impl Source for MedMnist {
 
     fn optional_files(&self, _: &Protocol) -> Vec<PathBuf> {
         self.variants()[1..].iter().map(PathBuf::from).collect()
+    }
+
+    /// The parts are the publisher's under every rule, but for duplicates.
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool {
+        duplicates::cut(rule, p)
+    }
+
+    fn names_groups(&self) -> bool {
+        false
+    }
+
+    fn phantom_images(&self) -> usize {
+        super::phantom::medmnist::DEFAULT_IMAGES
     }
 
     fn synth(&self, root: &Path, images: usize) -> Result<()> {

@@ -19,7 +19,6 @@ pub mod npz;
 pub mod phantom;
 pub mod pil;
 pub mod registry;
-mod simd;
 pub mod split;
 pub mod transform;
 pub mod types;

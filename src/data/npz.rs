@@ -47,7 +47,7 @@ impl Npz {
     /// [`BadInput`] when the file is missing or not a zip.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| files::missing(path, "an npz file", &e))?;
-        let zip = ZipArchive::new(BufReader::new(file))
+        let zip = crate::zipfile::open(BufReader::new(file))
             .map_err(|e| BadInput::new(path.display(), "an npz (zip) file", e.to_string(), BROKEN))?;
         Ok(Self {
             path: path.to_path_buf(),

@@ -3,10 +3,12 @@
 use super::types::Source;
 use super::{aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019, medmnist};
 use crate::error::BadInput;
+use crate::registry::Registry;
 use crate::study::Protocol;
 use anyhow::Result;
 
-static ALL: &[&dyn Source] = &[
+/// All data sets, in the order of tables.
+pub static SETS: Registry<dyn Source> = Registry::new(&[
     &Ddsm,
     &CheXpert,
     &Isic2019,
@@ -16,20 +18,21 @@ static ALL: &[&dyn Source] = &[
     &medmnist::DERMA,
     &medmnist::PNEUMONIA,
     &medmnist::CHEST,
-];
+]);
 
-/// The four sets of the paper.
-pub const PAPER: [&str; 4] = ["ddsm", "chexpert", "isic2019", "aptos2019"];
+/// The sets of the paper.
+pub fn of_paper() -> impl Iterator<Item = &'static str> {
+    all().into_iter().filter(|s| s.of_paper()).map(|s| s.name())
+}
 
 /// All data sets, in fixed order.
-pub fn all() -> &'static [&'static dyn Source] {
-    ALL
+pub fn all() -> Vec<&'static dyn Source> {
+    SETS.all()
 }
 
 /// The words that name data sets in studies, in the order of [`all`].
 pub fn names() -> Vec<&'static str> {
-    let p = Protocol::faithful();
-    ALL.iter().map(|s| s.info(&p).name).collect()
+    SETS.names()
 }
 
 /// The data set of that name.
@@ -37,26 +40,21 @@ pub fn names() -> Vec<&'static str> {
 /// # Errors
 /// [`BadInput`] listing the names there are.
 pub fn find(name: &str) -> Result<&'static dyn Source> {
-    match names().iter().position(|&n| n == name) {
-        Some(i) => Ok(ALL[i]),
-        None => Err(BadInput::new(
+    SETS.get(name).ok_or_else(|| {
+        BadInput::new(
             format!("data set {name:?}"),
             format!("one of {}", names().join(", ")),
             "an unknown name",
             "Write one of these names.",
         )
-        .into()),
-    }
+        .into()
+    })
 }
 
-/// Images in a set's phantom where nothing else is asked for: the number whose files are pinned.
-pub fn phantom_images(name: &str) -> usize {
-    use super::phantom;
-    match name {
-        "ddsm" => phantom::ddsm::DEFAULT_IMAGES,
-        "chexpert" => phantom::chexpert::DEFAULT_IMAGES,
-        "isic2019" => phantom::isic2019::DEFAULT_IMAGES,
-        "aptos2019" => phantom::aptos2019::DEFAULT_IMAGES,
-        _ => phantom::medmnist::DEFAULT_IMAGES,
-    }
+/// Whether other data sets lie in the same folder below the data directory.
+pub fn shares_folder(source: &dyn Source) -> bool {
+    let p = Protocol::faithful();
+    let folder = source.info(&p).folder;
+    let same = |s: &&&dyn Source| s.info(&p).folder == folder;
+    all().iter().filter(same).count() > 1
 }

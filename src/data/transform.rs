@@ -150,18 +150,31 @@ impl Transform {
             let remedy = "Correct the statistics of the data set or backbone.";
             return Err(BadInput::new("normalisation", "a positive std for each channel", found, remedy).into());
         }
+        let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        let plain = Self {
+            preparation,
+            augment: Augment::None,
+            crop_scale: [1.0; 2],
+            tables: mean.iter().zip(std).map(table).collect(),
+        };
+        plain.viewed_by(p)
+    }
+
+    /// The same preparation and normalisation, with the training views of `p`.
+    ///
+    /// # Errors
+    /// [`BadInput`] for areas that make no sense.
+    pub fn viewed_by(&self, p: &Protocol) -> Result<Self> {
         let [low, high] = p.crop_scale;
         if !(0.0 < low && low <= high && high.is_finite()) {
             let found = format!("{:?}", p.crop_scale);
             let remedy = "Correct crop_scale in the study.";
             return Err(BadInput::new("protocol", "0 < crop_scale[0] ≤ crop_scale[1]", found, remedy).into());
         }
-        let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
         Ok(Self {
-            preparation,
             augment: p.augment,
             crop_scale: p.crop_scale,
-            tables: mean.iter().zip(std).map(table).collect(),
+            ..self.clone()
         })
     }
 

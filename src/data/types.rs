@@ -1,5 +1,8 @@
 //! What a data set is to the rest of medft.
 
+use crate::registry::Named;
+use crate::study::protocol::{Protocol, Warmup};
+use crate::study::spec::SplitRule;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,7 +44,7 @@ pub struct DatasetInfo {
     /// Key of the metric that selects and is reported: `roc_auc`, `recall`, `quadratic_kappa`, `accuracy`.
     pub target: &'static str,
     /// Warm-up the authors' code sets for this set: epochs or iterations (PROTOCOL 6.3).
-    pub warmup: crate::study::protocol::Warmup,
+    pub warmup: Warmup,
 }
 
 /// The truth of one image.
@@ -97,24 +100,56 @@ pub struct Dataset {
 
 /// A reader of one data set in its real layout: one file each in `data/`, one line in `data::registry`.
 pub trait Source: Sync + Send {
+    /// The word used in studies: `ddsm`, `isic2019`, …
+    fn name(&self) -> &'static str;
+
     /// The facts, under a protocol (DDSM's task changes its classes, for instance).
-    fn info(&self, p: &crate::study::Protocol) -> DatasetInfo;
+    fn info(&self, p: &Protocol) -> DatasetInfo;
 
     /// Reads label files below `root` (the data set's own folder) and forms the splits; opens no image.
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
-    fn load(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset>;
+    fn load(&self, root: &Path, p: &Protocol) -> anyhow::Result<Dataset>;
 
     /// Files (relative to the folder) that `load` reads besides images.
-    fn label_files(&self, p: &crate::study::Protocol) -> Vec<PathBuf>;
+    fn label_files(&self, p: &Protocol) -> Vec<PathBuf>;
 
     /// Files (relative to the folder) that `load` obeys where they are there and does not miss where they are not; what
     /// stands for the data set in a run id must cover those that are there.
-    fn optional_files(&self, _p: &crate::study::Protocol) -> Vec<PathBuf> {
+    fn optional_files(&self, _p: &Protocol) -> Vec<PathBuf> {
         Vec::new()
     }
 
+    /// Sets the switches that a split rule decides for this set; others stay. Says whether the set has such a split.
+    fn cut(&self, rule: SplitRule, p: &mut Protocol) -> bool;
+
+    /// Whether the publisher says which images are of one patient, lesion or case. Where he does not, copies of one image are all
+    /// that can be kept together.
+    fn names_groups(&self) -> bool;
+
+    /// Whether the paper reports on the set.
+    fn of_paper(&self) -> bool {
+        false
+    }
+
+    /// Whether the manifest's counts of images and classes are meant for this protocol's parts.
+    fn counts_hold(&self, _p: &Protocol) -> bool {
+        true
+    }
+
+    /// Images in the phantom where nothing else is asked for: the number whose files are pinned.
+    fn phantom_images(&self) -> usize;
+
     /// Writes a phantom data set in the real layout; same bytes on every machine. `images` is the total number.
+    ///
+    /// # Errors
+    /// Where files cannot be written, or others lie there.
     fn synth(&self, root: &Path, images: usize) -> anyhow::Result<()>;
+}
+
+impl Named for dyn Source {
+    fn name(&self) -> &str {
+        Source::name(self)
+    }
 }

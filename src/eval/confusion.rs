@@ -118,20 +118,6 @@ impl Confusion {
     pub fn quadratic_kappa(&self) -> f64 {
         self.kappa(|i, j| (i.abs_diff(j) as u128).pow(2))
     }
-
-    /// The metric of that name, if it is a function of the confusion matrix.
-    pub fn metric(&self, name: &str, all_classes: bool) -> Option<f64> {
-        Some(match name {
-            "accuracy" => self.accuracy(),
-            "balanced_accuracy" => self.balanced_accuracy(),
-            "precision" => self.macro_precision(all_classes),
-            "recall" => self.macro_recall(all_classes),
-            "f1" => self.macro_f1(all_classes),
-            "cohen_kappa" => self.cohen_kappa(),
-            "quadratic_kappa" => self.quadratic_kappa(),
-            _ => return None,
-        })
-    }
 }
 
 /// Plain mean; NaN of nothing.

@@ -37,6 +37,7 @@ impl LabelCounts {
         out
     }
 
+    /// Mean over all labels, 0/0 counting 0.
     fn macro_mean(&self, ratio: impl Fn([u64; 3]) -> (u64, u64)) -> f64 {
         mean(self.labels.iter().map(|&c| {
             let (numerator, denominator) = ratio(c);
@@ -48,15 +49,21 @@ impl LabelCounts {
         }))
     }
 
-    /// The metric of that name, if it is a function of these counts: means over all labels, 0/0 counting 0.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        Some(match name {
-            "accuracy" => self.exact as f64 / self.images as f64,
-            "precision" => self.macro_mean(|[tp, fp, _]| (tp, tp + fp)),
-            "recall" => self.macro_mean(|[tp, _, miss]| (tp, tp + miss)),
-            "f1" => self.macro_mean(|[tp, fp, miss]| (2 * tp, 2 * tp + fp + miss)),
-            _ => return None,
-        })
+    /// The share of images with every label right.
+    pub fn exact_match(&self) -> f64 {
+        self.exact as f64 / self.images as f64
+    }
+
+    pub fn precision(&self) -> f64 {
+        self.macro_mean(|[tp, fp, _]| (tp, tp + fp))
+    }
+
+    pub fn recall(&self) -> f64 {
+        self.macro_mean(|[tp, _, miss]| (tp, tp + miss))
+    }
+
+    pub fn f1(&self) -> f64 {
+        self.macro_mean(|[tp, fp, miss]| (2 * tp, 2 * tp + fp + miss))
     }
 }
 

@@ -10,12 +10,11 @@
 
 use super::auc::{class_pairs, column, multiclass_area_exists};
 use super::confusion::Confusion;
-use super::error::{EvalError, Result, label_table, table};
+use super::error::Result;
 use super::labels::{LabelCounts, outcome};
-use super::metrics::{MULTICLASS_METRICS, MULTILABEL_METRICS};
+use super::metric::{ClassTable, LabelTable, OfClasses, OfLabels, find};
 use super::passes::{AreaPass, PrecisionPass, drawn_of};
 use super::resample::{Block, LANES};
-use super::scores::argmax;
 
 /// A metric prepared for resampling.
 pub trait Statistic: Send + Sync {
@@ -32,6 +31,9 @@ pub trait Statistic: Send + Sync {
 }
 
 /// The metric `name` of [`super::multiclass`], prepared for resampling.
+///
+/// # Errors
+/// As [`super::multiclass`]; for a metric that such a task does not have.
 pub fn multiclass_statistic(
     name: &str,
     probs: &[f64],
@@ -39,82 +41,50 @@ pub fn multiclass_statistic(
     truth: &[u32],
     all_classes: bool,
 ) -> Result<Box<dyn Statistic>> {
-    table(probs, classes, truth)?;
-    let images = truth.len();
-    let positive: Vec<bool> = truth.iter().map(|&t| t == 1).collect();
-    let areas = |passes, without| -> Box<dyn Statistic> {
-        Box::new(Areas {
-            images,
-            passes,
-            without,
-        })
-    };
-    match name {
-        "average_precision" if classes == 2 => {
-            let label = column(probs, 2, 1);
-            return Ok(Box::new(Precisions {
-                images,
-                passes: vec![PrecisionPass::new(&label, &positive)],
-            }));
-        }
-        "roc_auc" | "roc_auc_strict" | "roc_auc_ovr" if classes == 2 => {
-            let pass = AreaPass::new(&column(probs, 2, 1), |i| positive[i], |i| i);
-            return Ok(areas(vec![pass], None));
-        }
-        "roc_auc" | "roc_auc_strict" | "roc_auc_ovr" if !multiclass_area_exists(probs, classes, truth) => {
-            let value = if name == "roc_auc" { 0.5 } else { f64::NAN };
-            return Ok(areas(Vec::new(), Some(Constant { value, times: 1 })));
-        }
-        "roc_auc" | "roc_auc_strict" => return Ok(areas(one_vs_one(probs, classes, truth), None)),
-        "roc_auc_ovr" => {
-            let pass = |k| AreaPass::new(&column(probs, classes, k), |i| truth[i] as usize == k, |i| i);
-            return Ok(areas((0..classes).map(pass).collect(), None));
-        }
-        _ => {}
-    }
-    let predicted = argmax(probs, classes);
-    if Confusion::new(classes, truth, &predicted)
-        .metric(name, all_classes)
-        .is_none()
-    {
-        return Err(unknown(name, &MULTICLASS_METRICS));
-    }
-    let mut cells = vec![Vec::new(); classes * classes];
-    for (i, (&t, &p)) in truth.iter().zip(&predicted).enumerate() {
-        cells[t as usize * classes + p as usize].push(i as u32);
-    }
-    let name = name.to_owned();
-    Ok(Box::new(Cells {
-        images,
-        cells,
-        of: Box::new(move |counts| {
-            let confusion = Confusion::from_counts(classes, counts.to_vec());
-            confusion.metric(&name, all_classes).unwrap_or(f64::NAN)
-        }),
-    }))
+    let t = ClassTable::new(probs, classes, truth, all_classes)?;
+    let metric = find(name, |m| m.on_classes(classes))?;
+    Ok(match metric.classes {
+        Some(OfClasses::Table { resampled, .. }) => resampled(&t),
+        Some(OfClasses::Confusion(of)) => confusion_cells(&t, of),
+        None => unreachable!("found among those that the task has"),
+    })
 }
 
 /// The metric `name` of [`super::multilabel`], prepared for resampling.
+///
+/// # Errors
+/// As [`super::multilabel`]; for a metric that such a task does not have.
 pub fn multilabel_statistic(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Result<Box<dyn Statistic>> {
-    label_table(probs, labels, truth)?;
-    let images = truth.len() / labels;
-    let positive = |k: usize| -> Vec<bool> { truth.iter().skip(k).step_by(labels).map(|&t| t == 1).collect() };
-    match name {
-        "mAP" => {
-            let pass = |k| PrecisionPass::new(&column(probs, labels, k), &positive(k));
-            return Ok(Box::new(Precisions {
-                images,
-                passes: (0..labels).map(pass).collect(),
-            }));
-        }
-        "roc_auc" | "roc_auc_defined" => return Ok(Box::new(label_areas(name, probs, labels, truth))),
-        _ => {}
+    let t = LabelTable::new(probs, labels, truth)?;
+    let metric = find(name, |m| m.labels.is_some())?;
+    Ok(match metric.labels {
+        Some(OfLabels::Table { resampled, .. }) => resampled(&t),
+        Some(OfLabels::Counts(of)) => label_cells(&t, of),
+        None => unreachable!("found among those that the task has"),
+    })
+}
+
+/// A function of the confusion matrix.
+fn confusion_cells(t: &ClassTable<'_>, of: fn(&Confusion, bool) -> f64) -> Box<dyn Statistic> {
+    let (classes, all_classes) = (t.classes, t.all_classes);
+    let mut cells = vec![Vec::new(); classes * classes];
+    for (i, (&t, &p)) in t.truth.iter().zip(t.predicted()).enumerate() {
+        cells[t as usize * classes + p as usize].push(i as u32);
     }
-    if LabelCounts::new(probs, labels, truth).metric(name).is_none() {
-        return Err(unknown(name, &MULTILABEL_METRICS));
-    }
+    Box::new(Cells {
+        images: t.truth.len(),
+        cells,
+        of: Box::new(move |counts| of(&Confusion::from_counts(classes, counts.to_vec()), all_classes)),
+    })
+}
+
+/// A function of the counts of every label.
+fn label_cells(t: &LabelTable<'_>, of: fn(&LabelCounts) -> f64) -> Box<dyn Statistic> {
+    let labels = t.labels;
+    let images = t.truth.len() / labels;
     let mut cells = vec![Vec::new(); 3 * labels + 1];
-    for (i, (p, t)) in probs.chunks_exact(labels).zip(truth.chunks_exact(labels)).enumerate() {
+    let rows = t.probs.chunks_exact(labels).zip(t.truth.chunks_exact(labels));
+    for (i, (p, t)) in rows.enumerate() {
         let outcomes: Vec<_> = p.iter().zip(t).map(|(&p, &t)| outcome(p, t)).collect();
         for (k, which) in outcomes.iter().enumerate() {
             if let Some(which) = which {
@@ -127,34 +97,74 @@ pub fn multilabel_statistic(name: &str, probs: &[f64], labels: usize, truth: &[u
     }
     // The last cell is "drawn at all": group resampling changes how many images there are.
     cells.push((0..images as u32).collect());
-    let name = name.to_owned();
-    Ok(Box::new(Cells {
+    Box::new(Cells {
         images,
         cells,
         of: Box::new(move |counts| {
-            let table = LabelCounts {
+            of(&LabelCounts {
                 labels: counts[..3 * labels]
                     .chunks_exact(3)
                     .map(|c| [c[0], c[1], c[2]])
                     .collect(),
                 exact: counts[3 * labels],
                 images: counts[3 * labels + 1],
-            };
-            table.metric(&name).unwrap_or(f64::NAN)
+            })
         }),
-    }))
+    })
 }
 
-fn unknown(name: &str, known: &[&str]) -> EvalError {
-    EvalError::Metric {
-        found: name.into(),
-        allowed: known.join(", "),
-    }
+/// Column 1 of two classes, one-vs-one of more; `undefined` where the test set has no area.
+pub(super) fn class_areas(t: &ClassTable<'_>, undefined: f64) -> Box<dyn Statistic> {
+    areas(t, undefined, one_vs_one)
+}
+
+/// Column 1 of two classes, each class against the rest of more.
+pub(super) fn one_vs_rest(t: &ClassTable<'_>) -> Box<dyn Statistic> {
+    areas(t, f64::NAN, |t| {
+        let pass = |k| AreaPass::new(&column(t.probs, t.classes, k), |i| t.truth[i] as usize == k, |i| i);
+        (0..t.classes).map(pass).collect()
+    })
+}
+
+fn areas(t: &ClassTable<'_>, undefined: f64, of_many: fn(&ClassTable<'_>) -> Vec<AreaPass>) -> Box<dyn Statistic> {
+    let (passes, without) = if t.classes == 2 {
+        let positive = t.positive();
+        let pass = AreaPass::new(&column(t.probs, 2, 1), |i| positive[i], |i| i);
+        (vec![pass], None)
+    } else if multiclass_area_exists(t.probs, t.classes, t.truth) {
+        (of_many(t), None)
+    } else {
+        let value = undefined;
+        (Vec::new(), Some(Constant { value, times: 1 }))
+    };
+    Box::new(Areas {
+        images: t.truth.len(),
+        passes,
+        without,
+    })
+}
+
+/// Average precision of class 1 of two.
+pub(super) fn average_precision(t: &ClassTable<'_>) -> Box<dyn Statistic> {
+    Box::new(Precisions {
+        images: t.truth.len(),
+        passes: vec![PrecisionPass::new(&column(t.probs, 2, 1), &t.positive())],
+    })
+}
+
+/// Average precision of every label.
+pub(super) fn label_precisions(t: &LabelTable<'_>) -> Box<dyn Statistic> {
+    let pass = |k| PrecisionPass::new(&column(t.probs, t.labels, k), &t.positive(k));
+    Box::new(Precisions {
+        images: t.truth.len() / t.labels,
+        passes: (0..t.labels).map(pass).collect(),
+    })
 }
 
 /// Both directed areas of every pair of classes. Each pair has as many images in either direction, and a mean of means
 /// of two is the mean of all.
-fn one_vs_one(probs: &[f64], classes: usize, truth: &[u32]) -> Vec<AreaPass> {
+fn one_vs_one(t: &ClassTable<'_>) -> Vec<AreaPass> {
+    let (probs, classes, truth) = (t.probs, t.classes, t.truth);
     class_pairs(classes, truth)
         .flat_map(|(a, b, images)| {
             [a, b].map(|class| {
@@ -165,15 +175,17 @@ fn one_vs_one(probs: &[f64], classes: usize, truth: &[u32]) -> Vec<AreaPass> {
         .collect()
 }
 
-/// The areas of all labels. A label that the test set leaves constant has no pass: it counts as `multilabel` counts it.
-fn label_areas(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Areas {
+/// The areas of all labels. A label that the test set leaves constant has no pass; where constant ones count, it counts as
+/// `multilabel` counts it.
+pub(super) fn label_areas(t: &LabelTable<'_>, count_constant: bool) -> Box<dyn Statistic> {
+    let (probs, labels, truth) = (t.probs, t.labels, t.truth);
     let (mut passes, mut without) = (Vec::new(), None);
     for k in 0..labels {
         let positive = |i: usize| truth[i * labels + k] == 1;
         let positives = (0..truth.len() / labels).filter(|&i| positive(i)).count();
         if 0 < positives && positives < truth.len() / labels {
             passes.push(AreaPass::new(&column(probs, labels, k), positive, |i| i));
-        } else if name == "roc_auc" {
+        } else if count_constant {
             let constant = without.get_or_insert(Constant { value: 0.5, times: 0 });
             constant.times += 1;
             if positives > 0 {
@@ -181,11 +193,11 @@ fn label_areas(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Areas 
             }
         }
     }
-    Areas {
+    Box::new(Areas {
         images: truth.len() / labels,
         passes,
         without,
-    }
+    })
 }
 
 type Measure = Box<dyn Fn(&[u64]) -> f64 + Send + Sync>;

@@ -1,13 +1,14 @@
 //! One HTTP request: TLS, proxies, redirects, and credentials that stay with the host they belong to.
 
-use super::error::{FetchError, Why};
+use super::error::{ErrorKind, FetchError};
+use super::roots;
 use crate::error::BadInput;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
-use ureq::http::{HeaderMap, Method, Request, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::http::{self, HeaderMap, Method, Uri, header};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body, Proxy};
 use url::Url;
 
 /// Redirects followed for one request.
@@ -39,6 +40,11 @@ impl Credential {
             origin: parse(endpoint)?.origin(),
         })
     }
+
+    #[cfg(test)]
+    pub(super) fn reveal_for_tests(self) -> String {
+        self.value
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -48,19 +54,28 @@ impl fmt::Debug for Credential {
 }
 
 /// What is asked for.
-pub struct Ask<'a> {
+pub struct Request<'a> {
     pub method: Method,
     pub url: &'a str,
     /// Sent to its own origin only, however often the answer is "elsewhere".
     pub credential: Option<&'a Credential>,
     /// First byte wanted, and the validator (ETag or date) under which a continuation is right.
     pub from: Option<(u64, Option<&'a str>)>,
-    /// Whether to go to another origin when told so. A hub's facts about a file stand on the answer that redirects.
-    pub elsewhere: bool,
+    pub follow: Follow,
+}
+
+/// How far redirects are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// To the file.
+    ToTheEnd,
+    /// Until an answer has a hub's facts about a file: they stand on the one that redirects to the store. A mirror that
+    /// sends on to the hub has none.
+    UntilHubFacts,
 }
 
 /// The answer after redirects.
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Body,
@@ -68,37 +83,60 @@ pub struct Answer {
     pub from: String,
 }
 
-impl Answer {
+impl Response {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
     }
+
+    /// Whether a Hugging Face hub says here which file it is.
+    pub fn has_hub_facts(&self) -> bool {
+        ["x-repo-commit", "x-linked-etag"]
+            .iter()
+            .any(|h| self.headers.contains_key(*h))
+    }
 }
 
-/// Why there is no answer.
-pub enum NoAnswer {
+/// Something that may pass: why, how long the other side asks to wait, and what to do where it does not pass.
+pub struct Transient {
+    pub why: String,
+    pub wait: Option<Duration>,
+    /// `None`: to try again later.
+    pub remedy: Option<String>,
+}
+
+/// Why there is no response.
+pub enum NoResponse {
     /// Worth another attempt.
-    Cut(String),
+    Transient(Transient),
     Fatal(FetchError),
 }
 
-/// Makes requests. Honours `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; trusts Mozilla's roots, or those of
-/// `SSL_CERT_FILE` where it is set.
+/// Makes requests. Honours `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; whom it trusts is in [`roots`].
 #[derive(Debug, Clone)]
 pub struct Client {
-    agent: Agent,
+    /// Made for the first request: certificates are read, and complained about, only where the network is needed.
+    agent: OnceLock<Agent>,
+    proxy: Option<Proxy>,
+    /// Hears what a user should know.
+    warn: fn(&str),
 }
 
 impl Client {
-    /// A client with the roots that the environment asks for.
-    ///
-    /// # Errors
-    /// [`BadInput`] when `SSL_CERT_FILE` names no file of certificates.
-    pub fn from_env() -> Result<Self, BadInput> {
-        let roots = match std::env::var_os("SSL_CERT_FILE").filter(|v| !v.is_empty()) {
-            None => RootCerts::WebPki,
-            Some(path) => roots_of(std::path::Path::new(&path))?,
-        };
+    /// A client with the proxy and the certificates that the environment asks for.
+    pub fn from_env(warn: fn(&str)) -> Self {
+        Self {
+            agent: OnceLock::new(),
+            proxy: Proxy::try_from_env(),
+            warn,
+        }
+    }
+
+    fn agent(&self) -> Result<&Agent, BadInput> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent);
+        }
+        let roots = roots::of_env(&|k| std::env::var_os(k), self.warn)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -106,30 +144,38 @@ impl Client {
             .timeout_recv_response(Some(stall()))
             .timeout_per_read(Some(stall()))
             .user_agent(concat!("medft/", env!("CARGO_PKG_VERSION")))
+            .proxy(self.proxy.clone())
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
-        Ok(Self { agent: config.into() })
+        Ok(self.agent.get_or_init(|| config.into()))
     }
 
-    /// Asks, and follows redirects.
+    /// The proxy that a request to `url` goes through, without its user and password.
+    fn proxy_of(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxy.as_ref()?;
+        let uri: Uri = url.as_str().parse().ok()?;
+        (!proxy.is_no_proxy(&uri)).then(|| format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    /// Sends a request and follows redirects.
     ///
     /// # Errors
-    /// [`NoAnswer`]; an answer with a status of failure is no error here.
-    pub fn ask(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
-        let mut url = parse(ask.url).map_err(|e| NoAnswer::Fatal(e.into()))?;
+    /// [`NoResponse`]; a response with a status of failure is no error here.
+    pub fn send(&self, request: &Request) -> Result<Response, NoResponse> {
+        let mut url = parse(request.url).map_err(|e| NoResponse::Fatal(e.into()))?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.once(ask, &url)?;
-            let next = match (answer.status, answer.header("location")) {
+            let response = self.once(request, &url)?;
+            let next = match (response.status, response.header("location")) {
                 (301 | 302 | 303 | 307 | 308, Some(to)) => url.join(to).ok(),
                 _ => None,
             };
-            let Some(next) = next else { return Ok(answer) };
-            if !ask.elsewhere && next.origin() != url.origin() {
-                return Ok(answer);
+            let Some(next) = next else { return Ok(response) };
+            if request.follow == Follow::UntilHubFacts && next.origin() != url.origin() && response.has_hub_facts() {
+                return Ok(response);
             }
             if !may_follow(&url, &next) {
-                return Err(NoAnswer::Fatal(FetchError::new(
-                    Why::Input,
+                return Err(NoResponse::Fatal(FetchError::new(
+                    ErrorKind::Input,
                     shown(&url),
                     "a redirect that stays encrypted",
                     format!("one to {}", shown(&next)),
@@ -138,8 +184,8 @@ impl Client {
             }
             url = next;
         }
-        Err(NoAnswer::Fatal(FetchError::new(
-            Why::Unreachable,
+        Err(NoResponse::Fatal(FetchError::new(
+            ErrorKind::Unreachable,
             shown(&url),
             format!("at most {MAX_REDIRECTS} redirects"),
             "more",
@@ -147,33 +193,43 @@ impl Client {
         )))
     }
 
-    fn once(&self, ask: &Ask, url: &Url) -> Result<Answer, NoAnswer> {
+    fn once(&self, request: &Request, url: &Url) -> Result<Response, NoResponse> {
         // Bytes are counted and hashed as published, so no compression on the way.
-        let mut request = Request::builder()
-            .method(ask.method.clone())
+        let mut message = http::Request::builder()
+            .method(request.method.clone())
             .uri(url.as_str())
             .header(header::ACCEPT_ENCODING, "identity");
-        if let Some(c) = ask.credential.filter(|c| c.origin == url.origin()) {
-            request = request.header(header::AUTHORIZATION, c.value.as_str());
+        if let Some(c) = request.credential.filter(|c| c.origin == url.origin()) {
+            message = message.header(header::AUTHORIZATION, c.value.as_str());
         }
-        if let Some((from, validator)) = ask.from {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
+        if let Some((from, validator)) = request.from {
+            message = message.header(header::RANGE, format!("bytes={from}-"));
             if let Some(v) = validator {
-                request = request.header(header::IF_RANGE, v);
+                message = message.header(header::IF_RANGE, v);
             }
         }
         let at = shown(url);
-        let request = request.body(()).map_err(|e| {
-            NoAnswer::Fatal(FetchError::new(
-                Why::Input,
+        let message = message.body(()).map_err(|e| {
+            NoResponse::Fatal(FetchError::new(
+                ErrorKind::Input,
                 &at,
                 "a valid request",
                 e.to_string(),
                 "Check the address.",
             ))
         })?;
-        let (parts, body) = self.agent.run(request).map_err(|e| no_answer(&at, &e))?.into_parts();
-        Ok(Answer {
+        let agent = self.agent().map_err(|e| NoResponse::Fatal(e.into()))?;
+        let response = agent.run(message);
+        let (parts, body) = response
+            .map_err(|e| no_response(&at, self.proxy_of(url).as_deref(), &e))?
+            .into_parts();
+        if parts.status == 407 {
+            return Err(NoResponse::Fatal(wants_password(
+                &at,
+                self.proxy_of(url).as_deref().unwrap_or("the proxy"),
+            )));
+        }
+        Ok(Response {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body,
@@ -201,61 +257,61 @@ pub(super) fn tuned(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-fn roots_of(path: &std::path::Path) -> Result<RootCerts, BadInput> {
-    let bad = |found: String| {
-        BadInput::new(
-            format!("SSL_CERT_FILE={}", path.display()),
-            "a file of PEM certificates",
-            found,
-            "Name the file of your system's or company's certificates, or unset SSL_CERT_FILE.",
-        )
-    };
-    let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(c) = item.map_err(|e| bad(e.to_string()))? {
-            certificates.push(c);
-        }
-    }
-    if certificates.is_empty() {
-        return Err(bad("no certificate".into()));
-    }
-    Ok(RootCerts::Specific(Arc::new(certificates)))
-}
-
-/// Sorts errors into those worth another attempt and the rest.
-fn no_answer(at: &str, e: &ureq::Error) -> NoAnswer {
+/// Sorts errors into those worth another attempt and the rest; `proxy` is the one that the request went through.
+fn no_response(at: &str, proxy: Option<&str>, e: &ureq::Error) -> NoResponse {
     use ureq::Error as E;
+    let by = proxy.map_or_else(String::new, |p| format!(" by the proxy {p}"));
+    let unreachable = |expected: &str, found: String, remedy: &str| {
+        NoResponse::Fatal(FetchError::new(ErrorKind::Unreachable, at, expected, found, remedy))
+    };
     match e {
         // What rustls says of a certificate comes as an I/O error; asking again does not change it.
-        E::Io(io) if io.to_string().contains("certificate") => {
-            let remedy = "If a proxy of your organisation answers for this host, name its certificates in SSL_CERT_FILE; \
-                          else do not use this connection.";
-            NoAnswer::Fatal(FetchError::new(
-                Why::Unreachable,
-                at,
-                "a certificate that is trusted",
-                io.to_string(),
-                remedy,
-            ))
+        E::Io(io) if io.to_string().contains("certificate") => unreachable(
+            "a certificate that is trusted",
+            format!("{io}{by}"),
+            "If a proxy of your organisation answers for this host, add its certificate to the system's store, or name it \
+             in SSL_CERT_FILE; else do not use this connection.",
+        ),
+        E::ConnectProxyFailed(why) if why.contains("407") => {
+            NoResponse::Fatal(wants_password(at, proxy.unwrap_or("the proxy")))
         }
+        E::ConnectProxyFailed(why) if why.contains(" 403") => unreachable(
+            "a way through the proxy",
+            format!("{why}{by}"),
+            "The proxy does not let this host through: ask its administrator, or get the file by hand.",
+        ),
         E::Io(_)
         | E::Timeout(_)
         | E::HostNotFound
         | E::ConnectionFailed
         | E::Protocol(_)
-        | E::ConnectProxyFailed(_) => NoAnswer::Cut(format!("{at}: {e}")),
-        _ => {
-            let remedy = "Check the address, the proxy (HTTPS_PROXY) and the certificates (SSL_CERT_FILE).";
-            NoAnswer::Fatal(FetchError::new(
-                Why::Unreachable,
-                at,
-                "an answer",
-                e.to_string(),
-                remedy,
-            ))
-        }
+        | E::ConnectProxyFailed(_) => NoResponse::Transient(Transient {
+            why: format!("{at}{by}: {e}"),
+            wait: None,
+            remedy: proxy.map(|p| {
+                format!(
+                    "Check the proxy {p} (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY; hosts in NO_PROXY are reached without it), \
+                     then run the same command again; what was downloaded is kept and continued."
+                )
+            }),
+        }),
+        _ => unreachable(
+            "an answer",
+            format!("{e}{by}"),
+            "Check the address, the proxy (HTTPS_PROXY) and the certificates (SSL_CERT_FILE).",
+        ),
     }
+}
+
+/// The complaint about a proxy that asks who one is.
+fn wants_password(at: &str, proxy: &str) -> FetchError {
+    FetchError::new(
+        ErrorKind::Refused,
+        at,
+        format!("a way through the proxy {proxy}"),
+        "a demand for user and password (407)",
+        "Set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT, special characters in percent form.",
+    )
 }
 
 /// Reads an address.

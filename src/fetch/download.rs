@@ -4,16 +4,16 @@
 //! for as the server asks. Bytes that do not fit what is known of the file are deleted, never published; where they were
 //! (partly) inherited from an earlier process or another source, one download from the first byte is tried before that.
 
-use super::answer::{content_range, passing, pause, refusal};
-use super::client::{Answer, Ask, Client, Credential, NoAnswer};
-use super::error::{FetchError, Why};
+use super::client::{Client, Credential, Follow, NoResponse, Request, Response, Transient};
+use super::error::{ErrorKind, FetchError};
 use super::part::{Digests, Origin, Part};
 use super::progress::{Event, OnEvent};
+use super::response::{content_range, passing, pause, refusal};
 use super::room::room_for;
 use crate::error::BadInput;
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use ureq::http::Method;
 
 /// Attempts in a row that bring no byte.
@@ -45,7 +45,7 @@ pub struct Wanted<'a> {
     pub if_refused: &'a str,
     pub if_gone: &'a str,
     /// The last word before publication, on the digests of the whole file.
-    pub judge: &'a mut dyn FnMut(&Digests) -> Result<(), BadInput>,
+    pub accept: &'a mut dyn FnMut(&Digests) -> Result<(), BadInput>,
 }
 
 /// A published file.
@@ -141,7 +141,7 @@ fn check(w: &mut Wanted, d: &Digests) -> Result<(), FetchError> {
     let wrong = |expected: String, found: String| {
         let remedy = "Nothing was kept. Try again later; if it repeats, the published file changed or something on the \
                       way changes it: do not use it.";
-        Err(FetchError::new(Why::WrongBytes, w.name, expected, found, remedy))
+        Err(FetchError::new(ErrorKind::WrongBytes, w.name, expected, found, remedy))
     };
     if let Some(size) = w.size.filter(|s| *s != d.bytes) {
         return wrong(format!("{size} bytes"), format!("{} bytes", d.bytes));
@@ -156,17 +156,25 @@ fn check(w: &mut Wanted, d: &Digests) -> Result<(), FetchError> {
     if let Some(want) = w.md5.filter(|m| *m != d.md5) {
         return wrong(format!("md5 {want}"), format!("md5 {}", d.md5));
     }
-    (w.judge)(d).map_err(|bad| FetchError {
-        why: Why::WrongBytes,
+    (w.accept)(d).map_err(|bad| FetchError {
+        kind: ErrorKind::WrongBytes,
         bad,
+    })
+}
+
+/// Something to try again after the usual time.
+fn again(why: String) -> Attempt {
+    Attempt::Again(Transient {
+        why,
+        wait: None,
+        remedy: None,
     })
 }
 
 /// How an attempt ended.
 enum Attempt {
     Whole,
-    /// Try again after the given time, or after the usual one.
-    Again(String, Option<Duration>),
+    Again(Transient),
     Failed(FetchError),
 }
 
@@ -200,7 +208,7 @@ impl Run<'_> {
             match self.place(w, part, place) {
                 Ok(()) => return Ok(()),
                 // Another address does not help a full disk.
-                Err(e) if matches!(e.why, Why::NoSpace | Why::Disk) => return Err(e),
+                Err(e) if matches!(e.kind, ErrorKind::NoSpace | ErrorKind::Disk) => return Err(e),
                 Err(e) => {
                     if i + 1 < w.places.len() {
                         (self.on)(Event::Note(e.to_string()));
@@ -211,7 +219,7 @@ impl Run<'_> {
         }
         Err(first.unwrap_or_else(|| {
             FetchError::new(
-                Why::Input,
+                ErrorKind::Input,
                 w.name,
                 "an address",
                 "none",
@@ -222,22 +230,21 @@ impl Run<'_> {
 
     fn place(&mut self, w: &Wanted, part: &mut Part, place: &Place) -> Result<(), FetchError> {
         // Measured against the furthest point so far: a server that always starts over and always breaks off is no progress.
-        let (mut fruitless, mut furthest) = (0, part.len);
+        let (mut failed_attempts, mut furthest) = (0, part.len);
         loop {
             let attempt = self.attempt(w, part, place);
             part.settle();
-            let (why, wait) = match attempt {
+            let mut again = match attempt {
                 Attempt::Whole => return Ok(()),
                 Attempt::Failed(e) => return Err(e),
-                Attempt::Again(why, wait) => (why, wait),
+                Attempt::Again(t) => t,
             };
-            fruitless = if part.len > furthest { 1 } else { fruitless + 1 };
+            failed_attempts = if part.len > furthest { 1 } else { failed_attempts + 1 };
             furthest = furthest.max(part.len);
-            let why = match part.len {
-                0 => why,
-                n => format!("{why}; {} are here", indicatif::HumanBytes(n)),
-            };
-            pause(w.name, &why, wait, fruitless, ATTEMPTS, self.on)?;
+            if part.len > 0 {
+                again.why = format!("{}; {} are here", again.why, indicatif::HumanBytes(part.len));
+            }
+            pause(w.name, &again, failed_attempts, ATTEMPTS, self.on)?;
         }
     }
 
@@ -255,22 +262,28 @@ impl Run<'_> {
         // A validator speaks for one address; elsewhere the hash decides.
         let here = super::client::parse(&place.url).map_or_else(|_| String::new(), |u| super::client::shown(&u));
         let validator = validator.filter(|_| part.origin.as_ref().is_some_and(|o| o.url == here));
-        let ask = Ask {
+        let request = Request {
             method: Method::GET,
             url: &place.url,
             credential: place.credential.as_ref(),
             from: (part.len > 0).then_some((part.len, validator.as_deref())),
-            elsewhere: true,
+            follow: Follow::ToTheEnd,
         };
-        match self.client.ask(&ask) {
-            Err(NoAnswer::Fatal(e)) => Attempt::Failed(e),
-            Err(NoAnswer::Cut(why)) => Attempt::Again(why, None),
-            Ok(answer) => self.receive(w, part, answer, here).unwrap_or_else(Attempt::Failed),
+        match self.client.send(&request) {
+            Err(NoResponse::Fatal(e)) => Attempt::Failed(e),
+            Err(NoResponse::Transient(t)) => Attempt::Again(t),
+            Ok(response) => self.receive(w, part, response, here).unwrap_or_else(Attempt::Failed),
         }
     }
 
-    fn receive(&mut self, w: &Wanted, part: &mut Part, answer: Answer, asked: String) -> Result<Attempt, FetchError> {
-        let total = match answer.status {
+    fn receive(
+        &mut self,
+        w: &Wanted,
+        part: &mut Part,
+        response: Response,
+        asked: String,
+    ) -> Result<Attempt, FetchError> {
+        let total = match response.status {
             200 => {
                 if part.len > 0 {
                     (self.on)(Event::Note(format!(
@@ -279,29 +292,29 @@ impl Run<'_> {
                     )));
                     self.forget(part)?;
                 }
-                answer.header("content-length").and_then(|v| v.trim().parse().ok())
+                response.header("content-length").and_then(|v| v.trim().parse().ok())
             }
-            206 => match answer.header("content-range").and_then(content_range) {
+            206 => match response.header("content-range").and_then(content_range) {
                 Some((from, total)) if from == part.len => total,
                 _ => {
                     self.forget(part)?;
-                    return Ok(Attempt::Again("an answer with another part of the file".into(), None));
+                    return Ok(again("an answer with another part of the file".into()));
                 }
             },
             416 => {
-                let total = answer
+                let total = response
                     .header("content-range")
                     .and_then(|v| v.strip_prefix("bytes */")?.parse().ok());
                 if total == Some(part.len) {
                     return Ok(Attempt::Whole);
                 }
                 self.forget(part)?;
-                return Ok(Attempt::Again("no such part of the file (416)".into(), None));
+                return Ok(again("no such part of the file (416)".into()));
             }
             _ => {
-                return match passing(&answer) {
-                    Some((why, wait)) => Ok(Attempt::Again(why, wait)),
-                    None => Err(refusal(w.name, &answer, w.if_refused, w.if_gone)),
+                return match passing(&response) {
+                    Some(t) => Ok(Attempt::Again(t)),
+                    None => Err(refusal(w.name, &response, w.if_refused, w.if_gone)),
                 };
             }
         };
@@ -309,32 +322,32 @@ impl Run<'_> {
             && size != total
         {
             return Err(FetchError::new(
-                Why::WrongBytes,
+                ErrorKind::WrongBytes,
                 w.name,
                 format!("{size} bytes"),
-                format!("{total} bytes offered by {}", answer.from),
+                format!("{total} bytes offered by {}", response.from),
                 "Nothing was kept: it is not the pinned file. The publisher may have replaced it.",
             ));
         }
-        self.from = answer.from.clone();
+        self.from = response.from.clone();
         part.begin(Origin {
             url: asked,
-            validator: validator(&answer),
+            validator: validator(&response),
         })?;
-        self.stream(w, part, answer, total)
+        self.stream(w, part, response, total)
     }
 
     fn stream(
         &mut self,
         w: &Wanted,
         part: &mut Part,
-        answer: Answer,
+        response: Response,
         total: Option<u64>,
     ) -> Result<Attempt, FetchError> {
         let total = total.or(w.size);
         room_for(w.part, total.map(|t| t.saturating_sub(part.len)))?;
-        let from = answer.from;
-        let mut body = answer.body.into_reader();
+        let from = response.from;
+        let mut body = response.body.into_reader();
         let mut piece = vec![0; 256 << 10];
         let tell = |bytes| {
             (self.on)(Event::At {
@@ -348,14 +361,14 @@ impl Run<'_> {
             let n = match body.read(&mut piece) {
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Ok(Attempt::Again(format!("{from}: {e}"), None)),
+                Err(e) => return Ok(again(format!("{from}: {e}"))),
             };
             if n == 0 {
                 break;
             }
             if part.len == 0 && !looks_right(&piece[..n], w.magic) {
                 return Err(FetchError::new(
-                    Why::WrongBytes,
+                    ErrorKind::WrongBytes,
                     w.name,
                     "the file itself",
                     format!("something else, perhaps a page for people, from {from}"),
@@ -371,10 +384,7 @@ impl Run<'_> {
             }
         }
         Ok(match total {
-            Some(t) if part.len < t => Attempt::Again(
-                format!("{from}: the connection ended {} bytes early", t - part.len),
-                None,
-            ),
+            Some(t) if part.len < t => again(format!("{from}: the connection ended {} bytes early", t - part.len)),
             _ => Attempt::Whole,
         })
     }
@@ -386,7 +396,7 @@ fn looks_right(first: &[u8], magic: &[&[u8]]) -> bool {
 }
 
 /// The validator for `If-Range`: a strong ETag, else the date.
-fn validator(answer: &Answer) -> Option<String> {
-    let strong = answer.header("etag").filter(|e| e.starts_with('"'));
-    strong.or_else(|| answer.header("last-modified")).map(str::to_owned)
+fn validator(response: &Response) -> Option<String> {
+    let strong = response.header("etag").filter(|e| e.starts_with('"'));
+    strong.or_else(|| response.header("last-modified")).map(str::to_owned)
 }

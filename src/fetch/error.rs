@@ -8,7 +8,7 @@ use std::path::Path;
 /// The kinds of failure that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Why {
+pub enum ErrorKind {
     /// No usable answer after all attempts: network, time-outs, 429 and 5xx.
     Unreachable,
     /// 401 or 403: no credential, a wrong one, or terms that were not accepted.
@@ -33,46 +33,49 @@ pub enum Why {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{bad}")]
 pub struct FetchError {
-    pub why: Why,
+    pub kind: ErrorKind,
     pub bad: BadInput,
 }
 
 impl FetchError {
     pub fn new(
-        why: Why,
+        kind: ErrorKind,
         at: impl ToString,
         expected: impl Into<String>,
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            why,
+            kind,
             bad: BadInput::new(at, expected, found, remedy),
         }
     }
 
     /// An error of the file system, with what was about to be done (`"to write"`).
     pub fn disk(path: &Path, what: &str, e: &io::Error) -> Self {
-        let (why, remedy) = match e.kind() {
+        let (kind, remedy) = match e.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => (
-                Why::NoSpace,
+                ErrorKind::NoSpace,
                 "Free some space and run the same command again; what was downloaded is kept and continued.",
             ),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
-                Why::Disk,
+                ErrorKind::Disk,
                 "Make the folder writable or choose another one, then run the same command again.",
             ),
             _ => (
-                Why::Disk,
+                ErrorKind::Disk,
                 "Check the folder and the disk, then run the same command again.",
             ),
         };
-        Self::new(why, path.display(), what, e.to_string(), remedy)
+        Self::new(kind, path.display(), what, e.to_string(), remedy)
     }
 }
 
 impl From<BadInput> for FetchError {
     fn from(bad: BadInput) -> Self {
-        Self { why: Why::Input, bad }
+        Self {
+            kind: ErrorKind::Input,
+            bad,
+        }
     }
 }

@@ -1,19 +1,20 @@
 //! The Hugging Face hub: its environment variables, its facts about a file, and its cache layout.
 //!
 //! The crate `hf-hub` names folders and addresses here. Its own download is not used: in 0.5 it knows neither
-//! `HF_TOKEN`, `HF_HUB_CACHE` nor `HF_HUB_OFFLINE`, appends a whole answer to a part when a server ignores `Range`,
+//! `HF_TOKEN`, `HF_HUB_CACHE` nor `HF_HUB_OFFLINE`, appends a whole response to a part when a server ignores `Range`,
 //! and checks neither size nor hash.
 //!
 //! A file lies as `blobs/<etag>`, is linked from `snapshots/<commit>/<file>`, and a name that is no commit stands in
 //! `refs/`: where Python's huggingface_hub looks. The unfinished file (`<etag>.incomplete`) and the lock
 //! (`.locks/<repository>/<etag>.lock`) are its too, so that both can wait for and continue each other's downloads.
 
-use super::answer::{passing, pause, refusal};
-use super::client::{Ask, Client, Credential, NoAnswer};
+use super::client::{Client, Credential, Follow, NoResponse, Request, Response};
 use super::download::{Done, Place, Wanted, download};
-use super::error::{FetchError, Why};
+use super::environment::expanded;
+use super::error::{ErrorKind, FetchError};
 use super::part::Digests;
 use super::progress::{Event, OnEvent};
+use super::response::{passing, pause, refusal};
 use crate::error::BadInput;
 use crate::fsio;
 use hf_hub::{Cache, Repo, RepoType};
@@ -114,17 +115,21 @@ impl Hub {
         &self,
         client: &Client,
         f: &HubFile,
-        judge: &mut dyn FnMut(&Digests) -> Result<(), BadInput>,
+        accept: &mut dyn FnMut(&Digests) -> Result<(), BadInput>,
         on: OnEvent,
     ) -> Result<(PathBuf, Option<Done>), FetchError> {
         let facts = self.facts(client, f, on)?;
         self.agree(f, &facts)?;
         let cache = Cache::new(self.cache.clone()).repo(repo(f));
         let blob = cache.blob_path(&facts.etag);
+        let pointer = cache.pointer_path(&facts.commit).join(f.file);
         let folder = self.cache.join(repo(f).folder_name());
         let _lock = lock(&self.cache, &repo(f).folder_name(), &facts.etag, f.file, on)?;
-        let done = if blob.is_file() {
-            hold_blob(&blob, judge)?;
+        // A disk without links has the file itself in the snapshot.
+        if !blob.is_file() && pointer.is_file() && hold(&pointer, accept, on)? {
+            return Ok((pointer, None));
+        }
+        let done = if blob.is_file() && hold(&blob, accept, on)? {
             None
         } else {
             let name = format!("{}/{}", f.repo, f.file);
@@ -142,11 +147,10 @@ impl Hub {
                 magic: f.magic,
                 if_refused: &self.if_refused(f),
                 if_gone: &if_gone(f),
-                judge,
+                accept,
             };
             Some(download(client, &mut wanted, on)?)
         };
-        let pointer = cache.pointer_path(&facts.commit).join(f.file);
         let path = link(&blob, &pointer)?;
         if f.revision != facts.commit {
             let reference = folder.join("refs").join(f.revision);
@@ -158,34 +162,45 @@ impl Hub {
     /// Asks the hub for commit, etag and size.
     fn facts(&self, client: &Client, f: &HubFile, on: OnEvent) -> Result<Facts, FetchError> {
         let url = self.url(f);
-        let ask = Ask {
+        let request = Request {
             method: Method::HEAD,
             url: &url,
             credential: self.credential.as_ref(),
             from: None,
-            // The hub's facts stand on its own answer, not on that of the store it redirects to.
-            elsewhere: false,
+            follow: Follow::UntilHubFacts,
         };
-        let mut fruitless = 0;
-        let answer = loop {
-            let (why, wait) = match client.ask(&ask) {
-                Err(NoAnswer::Fatal(e)) => return Err(e),
-                Err(NoAnswer::Cut(why)) => (why, None),
-                Ok(a) => match passing(&a) {
+        let mut failed_attempts = 0;
+        let response = loop {
+            let again = match client.send(&request) {
+                Err(NoResponse::Fatal(e)) => return Err(e),
+                Err(NoResponse::Transient(again)) => again,
+                Ok(r) => match passing(&r) {
                     Some(again) => again,
-                    None => break a,
+                    None => break r,
                 },
             };
-            fruitless += 1;
-            pause(f.file, &why, wait, fruitless, ATTEMPTS, on)?;
+            failed_attempts += 1;
+            pause(f.file, &again, failed_attempts, ATTEMPTS, on)?;
         };
-        if !(200..400).contains(&answer.status) {
-            return Err(refusal(f.file, &answer, &self.if_refused(f), &if_gone(f)));
+        // A mirror may send on to a store that tells nothing, not even by HEAD: then the pin is all there is to know, and the
+        // bytes are held against it.
+        if let (Some(sha256), true, false) = (f.sha256, is_commit(f.revision), response.has_hub_facts())
+            && ((200..400).contains(&response.status)
+                || matches!(response.status, 403 | 405 | 501) && !response.from.starts_with(&self.endpoint))
+        {
+            return Ok(Facts {
+                commit: f.revision.to_owned(),
+                etag: sha256.to_owned(),
+                size: size_of(&response),
+            });
+        }
+        if !(200..400).contains(&response.status) {
+            return Err(refusal(f.file, &response, &self.if_refused(f), &if_gone(f)));
         }
         let no_hub = |what: &str| {
             FetchError::new(
-                Why::Input,
-                &answer.from,
+                ErrorKind::Input,
+                &response.from,
                 "the answer of a Hugging Face hub",
                 format!("one without {what}"),
                 "Check HF_ENDPOINT.",
@@ -194,20 +209,16 @@ impl Hub {
         let plain = |v: &str| v.trim_start_matches("W/").trim_matches('"').to_owned();
         let named =
             |v: &String| !v.is_empty() && v.len() <= 128 && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag"));
+        let etag = response.header("x-linked-etag").or_else(|| response.header("etag"));
         let etag = etag.map(plain).filter(named).ok_or_else(|| no_hub("a usable ETag"))?;
-        let commit = answer.header("x-repo-commit").map(str::to_owned);
+        let commit = response.header("x-repo-commit").map(str::to_owned);
         // A mirror may leave the commit out; a pinned one is known anyway.
         let commit = commit.or_else(|| is_commit(f.revision).then(|| f.revision.to_owned()));
         let commit = commit.filter(named).ok_or_else(|| no_hub("X-Repo-Commit"))?;
-        let size = answer.header("x-linked-size").or_else(|| match answer.status {
-            200 => answer.header("content-length"),
-            _ => None,
-        });
         Ok(Facts {
             commit,
             etag,
-            size: size.and_then(|s| s.parse().ok()),
+            size: size_of(&response),
         })
     }
 
@@ -217,7 +228,7 @@ impl Hub {
         let differs = |expected: String, found: String| {
             let remedy = "Nothing was downloaded: it is not the pinned file. Check HF_ENDPOINT; the publisher may have \
                           replaced it.";
-            Err(FetchError::new(Why::WrongBytes, &at, expected, found, remedy))
+            Err(FetchError::new(ErrorKind::WrongBytes, &at, expected, found, remedy))
         };
         if is_commit(f.revision) && f.revision != facts.commit {
             return differs(format!("commit {}", f.revision), format!("commit {}", facts.commit));
@@ -247,6 +258,15 @@ impl Hub {
     }
 }
 
+/// The size of the file that an answer is about; that of a redirect's own body means nothing.
+fn size_of(response: &Response) -> Option<u64> {
+    let size = response.header("x-linked-size").or_else(|| match response.status {
+        200 => response.header("content-length"),
+        _ => None,
+    });
+    size?.parse().ok()
+}
+
 /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, the file `HF_TOKEN_PATH`, or `token` in `HF_HOME`.
 fn token(env: &impl Fn(&str) -> Option<OsString>) -> Option<String> {
     let clean = |v: String| {
@@ -254,7 +274,7 @@ fn token(env: &impl Fn(&str) -> Option<OsString>) -> Option<String> {
         (!v.is_empty()).then_some(v)
     };
     let var = |k: &str| env(k).and_then(|v| v.into_string().ok()).and_then(clean);
-    let path = |k: &str| env(k).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let path = |k: &str| expanded(env, k);
     let home = || {
         path("HF_HOME")
             .or_else(|| path("XDG_CACHE_HOME").map(|p| p.join("huggingface")))
@@ -295,30 +315,34 @@ fn lock(cache: &Path, repo: &str, etag: &str, name: &str, on: OnEvent) -> Result
     fsio::lock_exclusive(&path, wait).map_err(|e| FetchError::disk(&path, "to lock this file", &e))
 }
 
-/// Checks a blob that is there already.
-fn hold_blob(blob: &Path, judge: &mut dyn FnMut(&Digests) -> Result<(), BadInput>) -> Result<(), FetchError> {
-    let digests = super::part::digest_file(blob).map_err(|e| FetchError::disk(blob, "to read this file", &e))?;
-    judge(&digests).map_err(|mut bad| {
-        bad.at = blob.display().to_string();
-        bad.remedy = "Delete the file and fetch it again.".into();
-        FetchError {
-            why: Why::WrongBytes,
-            bad,
-        }
-    })
+/// Whether a file that is in the cache already is the right one. A damaged one is said and fetched anew.
+fn hold(
+    path: &Path,
+    accept: &mut dyn FnMut(&Digests) -> Result<(), BadInput>,
+    on: OnEvent,
+) -> Result<bool, FetchError> {
+    let digests = super::part::digest_file(path).map_err(|e| FetchError::disk(path, "to read this file", &e))?;
+    let Err(bad) = accept(&digests) else { return Ok(true) };
+    on(Event::Note(format!(
+        "{} is here, but expected {}, found {}: it is fetched again and replaced",
+        path.display(),
+        bad.expected,
+        bad.found
+    )));
+    Ok(false)
 }
 
 /// Links a snapshot's file to its blob by a relative path; a disk without links gets the file itself, as from Python.
+/// What else lies under the name is replaced: the blob was checked, that was not.
 fn link(blob: &Path, pointer: &Path) -> Result<PathBuf, FetchError> {
     let run = || -> std::io::Result<()> {
         if let Some(dir) = pointer.parent() {
             fs::create_dir_all(dir)?;
         }
-        if pointer.exists() {
+        if let (Ok(here), Ok(there)) = (pointer.canonicalize(), blob.canonicalize())
+            && here == there
+        {
             return Ok(());
-        }
-        if pointer.symlink_metadata().is_ok() {
-            fs::remove_file(pointer)?;
         }
         // snapshots/<commit>/<file>: two folders below the repository's, and one for every folder in the name.
         let base = blob.parent().and_then(Path::parent).unwrap_or(Path::new(""));
@@ -327,6 +351,10 @@ fn link(blob: &Path, pointer: &Path) -> Result<PathBuf, FetchError> {
         let target = PathBuf::from(up)
             .join("blobs")
             .join(blob.file_name().unwrap_or_default());
+        match fs::remove_file(pointer) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         match std::os::unix::fs::symlink(&target, pointer) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::StorageFull => Err(e),
@@ -339,7 +367,7 @@ fn link(blob: &Path, pointer: &Path) -> Result<PathBuf, FetchError> {
 
 fn plain(path: &Path, e: &anyhow::Error) -> FetchError {
     FetchError::new(
-        Why::Disk,
+        ErrorKind::Disk,
         path.display(),
         "to write this file",
         format!("{e:#}"),

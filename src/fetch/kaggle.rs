@@ -2,23 +2,27 @@
 
 use super::client::Credential;
 use super::download::Place;
+use super::environment::expanded;
 use crate::error::BadInput;
 use base64::Engine;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const GET_KEY: &str = "Create an API token on the settings page of your Kaggle account; set KAGGLE_USERNAME and KAGGLE_KEY, or put \
-                       kaggle.json into ~/.kaggle. Or download the archive in a browser and run `medft data import`.";
+const GET_KEY: &str = "Create an API token at https://www.kaggle.com/settings and save it as ~/.kaggle/access_token, or set \
+                       KAGGLE_API_TOKEN (older: kaggle.json in ~/.kaggle, or KAGGLE_USERNAME and KAGGLE_KEY). Or download the \
+                       archive in a browser and run `medft data import`.";
 
 /// The address of `datasets/<owner>/<name>` or `competitions/<name>`, with the user's credential.
 ///
-/// `KAGGLE_API_ENDPOINT` moves the service; `KAGGLE_API_TOKEN`, else `KAGGLE_USERNAME` with `KAGGLE_KEY`, else `kaggle.json`
-/// in `KAGGLE_CONFIG_DIR` or `~/.kaggle` identify the user.
+/// `KAGGLE_API_ENDPOINT` moves the service. The user is known by, in the order of Kaggle's own client: `KAGGLE_API_TOKEN` (a
+/// token, or the path of its file), `access_token` or `access_token.txt` in `~/.kaggle` or `KAGGLE_CONFIG_DIR`,
+/// `KAGGLE_USERNAME` with `KAGGLE_KEY`, and `kaggle.json` in `KAGGLE_CONFIG_DIR`, else in `~/.kaggle` or, where that is not
+/// there, `$XDG_CONFIG_HOME/kaggle` (`~/.config/kaggle`). `warn` hears of a file that others on this machine can read.
 ///
 /// # Errors
-/// [`BadInput`] where there is no credential, or one that others on this machine can read.
-pub fn place(what: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Place, BadInput> {
+/// [`BadInput`] where there is no credential, or a file of one that cannot be used.
+pub fn place(what: &str, env: impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&str)) -> Result<Place, BadInput> {
     let text = |k: &str| {
         env(k)
             .and_then(|v| v.into_string().ok())
@@ -38,17 +42,12 @@ pub fn place(what: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<Place
             ));
         }
     };
-    let value = match (text("KAGGLE_API_TOKEN"), text("KAGGLE_USERNAME"), text("KAGGLE_KEY")) {
-        (Some(token), ..) => format!("Bearer {}", token.trim()),
-        (None, Some(user), Some(key)) => basic(user.trim(), key.trim()),
-        _ => {
-            let folder = env("KAGGLE_CONFIG_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
-            let folder = folder.or_else(|| env("HOME").map(|h| PathBuf::from(h).join(".kaggle")));
-            let Some(folder) = folder else {
-                return Err(none("neither KAGGLE_USERNAME and KAGGLE_KEY nor a home"));
-            };
-            from_file(&folder.join("kaggle.json"))?
-        }
+    let value = match token(&env, warn)? {
+        Some(token) => format!("Bearer {token}"),
+        None => match (text("KAGGLE_USERNAME"), text("KAGGLE_KEY")) {
+            (Some(user), Some(key)) => basic(user.trim(), key.trim()),
+            _ => from_json(&env, warn)?,
+        },
     };
     Ok(Place {
         url: format!("{endpoint}/api/v1/{path}"),
@@ -65,30 +64,71 @@ fn basic(user: &str, key: &str) -> String {
     format!("Basic {both}")
 }
 
-fn from_file(path: &Path) -> Result<String, BadInput> {
+/// The folders in which a token's file may lie.
+fn folders(env: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let home = expanded(env, "HOME");
+    let config = expanded(env, "XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|h| h.join(".config")));
+    let named = expanded(env, "KAGGLE_CONFIG_DIR");
+    let all = [named, home.map(|h| h.join(".kaggle")), config.map(|c| c.join("kaggle"))];
+    all.into_iter().flatten().collect()
+}
+
+/// The token that Kaggle's settings page gives today.
+fn token(env: &impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&str)) -> Result<Option<String>, BadInput> {
+    if let Some(value) = env("KAGGLE_API_TOKEN").filter(|v| !v.to_string_lossy().trim().is_empty()) {
+        let path = expanded(env, "KAGGLE_API_TOKEN").unwrap_or_default();
+        return match path.is_file() {
+            true => secret(&path, warn).map(Some),
+            false => Ok(Some(value.to_string_lossy().trim().to_owned())),
+        };
+    }
+    for folder in folders(env) {
+        for name in ["access_token", "access_token.txt"] {
+            let path = folder.join(name);
+            if path.is_file() {
+                return secret(&path, warn).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The content of a file with a secret; of it nothing is shown, not even where it is wrong.
+fn secret(path: &Path, warn: &dyn Fn(&str)) -> Result<String, BadInput> {
     use std::os::unix::fs::PermissionsExt;
-    let meta = fs::metadata(path).map_err(|_| {
-        none(&format!(
-            "neither KAGGLE_USERNAME and KAGGLE_KEY nor {}",
-            path.display()
-        ))
-    })?;
-    let mode = meta.permissions().mode() & 0o777;
+    let bad = |found: String| BadInput::new(path.display(), "a Kaggle API token", found, GET_KEY);
+    let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    if text.trim().is_empty() {
+        return Err(bad("an empty file".into()));
+    }
+    // Kaggle's own client warns too: on many shared disks `chmod` does nothing, and then there would be no way on.
+    let mode = fs::metadata(path).map_or(0, |m| m.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
-        return Err(BadInput::new(
-            path.display(),
-            "a file that only you can read (mode 600)",
-            format!("mode {mode:o}"),
-            format!(
-                "Run `chmod 600 {}`; if others may have read it, make a new token.",
-                path.display()
-            ),
+        warn(&format!(
+            "{} can be read by others on this machine (mode {mode:o}): run `chmod 600` on it; if somebody may have read it, \
+             make a new token",
+            path.display()
         ));
     }
-    // Of the content nothing is shown, not even where it is wrong.
+    Ok(text.trim().to_owned())
+}
+
+/// User and key out of `kaggle.json`.
+fn from_json(env: &impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&str)) -> Result<String, BadInput> {
+    let folders = folders(env);
+    let Some(path) = folders.iter().map(|f| f.join("kaggle.json")).find(|p| p.is_file()) else {
+        let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        return Err(none(&format!(
+            "neither KAGGLE_API_TOKEN nor KAGGLE_USERNAME and KAGGLE_KEY, nor access_token or kaggle.json in {}",
+            if looked.is_empty() {
+                "a home".to_owned()
+            } else {
+                looked.join(", ")
+            }
+        )));
+    };
     let bad = |found: &str| BadInput::new(path.display(), "{\"username\": …, \"key\": …}", found, GET_KEY);
-    let text = fs::read_to_string(path).map_err(|e| bad(&e.to_string()))?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| bad("no JSON"))?;
+    let json: serde_json::Value = serde_json::from_str(&secret(&path, warn)?).map_err(|_| bad("no JSON"))?;
     let field = |k: &str| json[k].as_str().map(str::trim).filter(|v| !v.is_empty());
     match (field("username"), field("key")) {
         (Some(user), Some(key)) => Ok(basic(user, key)),
@@ -123,7 +163,7 @@ mod tests {
     #[test]
     fn addresses_are_those_of_kaggles_client() {
         let vars = [("KAGGLE_USERNAME", "u"), ("KAGGLE_KEY", "k")];
-        let url = |what| place(what, with(&vars)).unwrap().url;
+        let url = |what| place(what, with(&vars), &|_| ()).unwrap().url;
         assert_eq!(
             url("datasets/a/b"),
             "https://www.kaggle.com/api/v1/datasets/download/a/b"
@@ -137,36 +177,65 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_others_can_read_is_refused_and_never_shown() {
+    fn a_key_file_that_others_can_read_is_warned_of_and_never_shown() {
+        use std::cell::RefCell;
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kaggle.json");
         let home = dir.path().to_str().unwrap();
         let vars = [("KAGGLE_CONFIG_DIR", home)];
+        let warned = RefCell::new(String::new());
         let said = || {
-            place("datasets/a/b", with(&vars))
+            warned.borrow_mut().clear();
+            place("datasets/a/b", with(&vars), &|w| warned.borrow_mut().push_str(w))
                 .map(|p| format!("{p:?}"))
                 .map_err(|e| e.to_string())
         };
         assert!(said().unwrap_err().contains("kaggle.json"));
         fs::write(&file, r#"{"username":"me","key":"0123secret"}"#).unwrap();
-        for (mode, good) in [
-            (0o600, true),
-            (0o400, true),
-            (0o644, false),
-            (0o640, false),
-            (0o602, false),
-        ] {
+        for (mode, good) in [(0o600, true), (0o400, true), (0o644, false), (0o640, false)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            let s = said();
-            assert_eq!(s.is_ok(), good, "{mode:o}");
-            let s = s.unwrap_or_else(|e| e);
+            let s = said().unwrap() + &warned.borrow();
+            assert_eq!(warned.borrow().is_empty(), good, "{mode:o}");
             assert!(!s.contains("secret") && !s.contains("MDEyM3NlY3JldA"), "{s}");
             assert!(good || s.contains("chmod 600"), "{s}");
         }
-        fs::remove_file(&file).unwrap();
         fs::write(&file, r#"{"username":"me","key":0123secret}"#).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(!said().unwrap_err().contains("secret"));
+    }
+
+    /// The places and their order in kagglesdk 0.1.38 (`get_access_token_from_env`) and kaggle 2.2.5.
+    #[test]
+    fn the_token_is_where_kaggles_client_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        let write = |p: &str, text: &str| {
+            fs::create_dir_all(at(p).parent().unwrap()).unwrap();
+            fs::write(at(p), text).unwrap();
+        };
+        let home = dir.path().to_str().unwrap();
+        let value = |extra: &[(&str, &str)]| {
+            let vars: Vec<_> = extra.iter().copied().chain([("HOME", home)]).collect();
+            let p = place("datasets/a/b", with(&vars), &|_| ()).unwrap();
+            p.credential.unwrap().reveal_for_tests()
+        };
+        write(".config/kaggle/kaggle.json", r#"{"username":"u","key":"k"}"#);
+        assert_eq!(value(&[]), basic("u", "k"));
+        assert_eq!(value(&[("KAGGLE_USERNAME", "x"), ("KAGGLE_KEY", "y")]), basic("x", "y"));
+        write(".kaggle/access_token.txt", "from-txt\r\n");
+        assert_eq!(value(&[]), "Bearer from-txt");
+        write(".kaggle/access_token", " from-file\n");
+        assert_eq!(
+            value(&[("KAGGLE_USERNAME", "x"), ("KAGGLE_KEY", "y")]),
+            "Bearer from-file"
+        );
+        write("elsewhere", "from-path\n");
+        let path = at("elsewhere");
+        assert_eq!(
+            value(&[("KAGGLE_API_TOKEN", path.to_str().unwrap())]),
+            "Bearer from-path"
+        );
+        assert_eq!(value(&[("KAGGLE_API_TOKEN", "~/elsewhere")]), "Bearer from-path");
+        assert_eq!(value(&[("KAGGLE_API_TOKEN", "KGAT_x ")]), "Bearer KGAT_x");
     }
 }

@@ -4,20 +4,22 @@
 //! manifest, no data set and no backbone: what is expected of a file is passed in. Nothing here displays or stores a
 //! credential, and a credential goes to its own origin only.
 
-mod answer;
 pub mod archive;
 mod client;
 mod download;
+pub mod environment;
 mod error;
 mod hub;
 pub mod kaggle;
 mod part;
 mod progress;
+mod response;
 mod room;
+mod roots;
 
 pub use client::{Client, Credential};
 pub use download::{Done, Place, Wanted, download};
-pub use error::{FetchError, Why};
+pub use error::{ErrorKind, FetchError};
 pub use hub::{Hub, HubFile};
 pub use part::Digests;
 pub use progress::{Event, OnEvent};

@@ -3,7 +3,7 @@
 //! It lies in the folder of the final file, is locked while a process works on it, and becomes the final file by a
 //! rename. Beside it lies `<part>.from` with the server's validator, so that a later process does not join two versions.
 
-use super::error::{FetchError, Why};
+use super::error::{ErrorKind, FetchError};
 use crate::fsio;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ impl Part {
     pub fn append(&mut self, bytes: &[u8], left: Option<u64>) -> Result<(), FetchError> {
         self.file.write_all(bytes).map_err(|e| {
             let mut error = FetchError::disk(&self.path, "to write the download", &e);
-            if let (Why::NoSpace, Some(left)) = (error.why, left) {
+            if let (ErrorKind::NoSpace, Some(left)) = (error.kind, left) {
                 error.bad.expected = format!("room for {left} more bytes ({})", indicatif::HumanBytes(left));
             }
             error

@@ -1,6 +1,6 @@
 //! Whether the disk has room.
 
-use super::error::{FetchError, Why};
+use super::error::{ErrorKind, FetchError};
 use std::path::Path;
 
 /// Refuses to begin what cannot end.
@@ -12,7 +12,7 @@ pub(super) fn room_for(path: &Path, needed: Option<u64>) -> Result<(), FetchErro
         return Ok(());
     }
     Err(FetchError::new(
-        Why::NoSpace,
+        ErrorKind::NoSpace,
         path.display(),
         format!("room for {needed} more bytes ({})", indicatif::HumanBytes(needed)),
         format!("{free} bytes free ({})", indicatif::HumanBytes(free)),

@@ -6,11 +6,11 @@
 //! seen goes to `weights.lock`.
 
 use super::hash::Sha;
-use super::judge::{Judge, Verdict};
 use super::pin::WeightsManifest;
+use super::verifier::{Verdict, Verifier};
 use super::weights::{Check, Places};
 use crate::error::BadInput;
-use crate::fetch::{self, Client, Digests, Done, FetchError, Hub, HubFile, OnEvent, Place, Wanted, Why};
+use crate::fetch::{self, Client, Digests, Done, ErrorKind, FetchError, Hub, HubFile, OnEvent, Place, Wanted};
 use std::path::PathBuf;
 
 /// A weight file that is now where it is looked for.
@@ -39,7 +39,7 @@ pub fn obtain_weights(
 ) -> Result<Obtained, FetchError> {
     if let Some(variable) = hub.offline() {
         return Err(FetchError::new(
-            Why::Offline,
+            ErrorKind::Offline,
             &pin.name,
             "permission to use the network",
             format!("{variable} set"),
@@ -49,12 +49,12 @@ pub fn obtain_weights(
             ),
         ));
     }
-    let mut judge = Judge::new(places, Check::Full).map_err(|e| unusable_lock(places, &e))?;
+    let mut verifier = Verifier::new(places, Check::Full).map_err(|e| unusable_lock(places, &e))?;
     let mut verdict = None;
     let mut hold = |d: &Digests| -> Result<(), BadInput> {
-        match judge.hold(pin, d.bytes, Sha(d.sha256), Some(&d.md5)) {
+        match verifier.hold(pin, d.bytes, Sha(d.sha256), Some(&d.md5)) {
             Verdict::Published(sha) => verdict = Some((sha, None)),
-            Verdict::AsFirstSeen(sha, why) => verdict = Some((sha, Some(why))),
+            Verdict::TrustOnFirstUse(sha, why) => verdict = Some((sha, Some(why))),
             Verdict::Wrong { expected, found } => {
                 let remedy = "Nothing was published. The publisher may have replaced the file, or something on the way \
                               changes it: do not use it.";
@@ -86,23 +86,29 @@ pub fn obtain_weights(
         (None, None) => {
             let remedy = pin.how_to_get(&places.weights_dir);
             let found = pin.url_unknown.clone().unwrap_or_else(|| "none".into());
-            return Err(FetchError::new(Why::Input, &pin.name, "an address", found, remedy));
+            return Err(FetchError::new(
+                ErrorKind::Input,
+                &pin.name,
+                "an address",
+                found,
+                remedy,
+            ));
         }
     };
     let mut warnings = Vec::new();
     let (sha256, note) = match verdict {
         Some(v) => v,
         // It was here already, or another process finished it while this one waited.
-        None => match judge
-            .judge(pin, &path, &super::hash::quiet)
+        None => match verifier
+            .verify(pin, &path, &super::hash::quiet)
             .map_err(|e| unusable_lock(places, &e))?
         {
             Verdict::Published(sha) => (sha, None),
-            Verdict::AsFirstSeen(sha, why) => (sha, Some(why)),
+            Verdict::TrustOnFirstUse(sha, why) => (sha, Some(why)),
             Verdict::Wrong { expected, found } => {
                 let remedy = "Delete the file and fetch it again.";
                 return Err(FetchError::new(
-                    Why::WrongBytes,
+                    ErrorKind::WrongBytes,
                     path.display(),
                     expected,
                     found,
@@ -112,7 +118,7 @@ pub fn obtain_weights(
             Verdict::NotRead => unreachable!("a full check reads"),
         },
     };
-    judge.keep(&mut warnings);
+    verifier.keep(&mut warnings);
     Ok(Obtained {
         path,
         sha256,
@@ -154,7 +160,7 @@ fn plain(
         magic: pin.format.magic(),
         if_refused: &elsewhere,
         if_gone: &elsewhere,
-        judge: hold,
+        accept: hold,
     };
     let done = fetch::download(client, &mut wanted, on)?;
     Ok((dest, Some(done)))
@@ -164,7 +170,7 @@ fn unusable_lock(places: &Places, e: &anyhow::Error) -> FetchError {
     match e.downcast_ref::<BadInput>() {
         Some(bad) => bad.clone().into(),
         None => FetchError::new(
-            Why::Disk,
+            ErrorKind::Disk,
             places.weights_dir.display(),
             "to read what is here",
             format!("{e:#}"),

@@ -7,7 +7,7 @@
 use super::dataset::{Archive, DataManifest, Unpack};
 use crate::error::BadInput;
 use crate::fetch::archive::{Caps, unpack};
-use crate::fetch::{Event, FetchError, OnEvent, Why};
+use crate::fetch::{ErrorKind, Event, FetchError, OnEvent};
 use crate::fsio;
 use std::fs::{self, File};
 use std::io;
@@ -79,7 +79,7 @@ impl<'a> Staging<'a> {
     /// `linked`: whether plain files may share their bytes with the archive's path (own downloads), or are copied.
     ///
     /// # Errors
-    /// [`Why::Archive`] naming the archive that is refused, damaged or without the expected content.
+    /// [`ErrorKind::Archive`] naming the archive that is refused, damaged or without the expected content.
     pub fn assemble(&self, archives: &[(&Archive, PathBuf)], linked: bool, on: OnEvent) -> Result<(), FetchError> {
         let files = self.dir.join("files");
         let run = || -> Result<(), FetchError> {
@@ -115,7 +115,7 @@ impl<'a> Staging<'a> {
                 ),
             };
             FetchError::new(
-                Why::Archive,
+                ErrorKind::Archive,
                 path.display(),
                 format!("`{}` in the archive {} of {}", u.beside, a.file, self.m.title),
                 found,
@@ -132,7 +132,7 @@ impl<'a> Staging<'a> {
         for name in names(&top).map_err(|e| io(&e))? {
             if there.iter().any(|t| t.to_lowercase() == name.to_lowercase()) {
                 return Err(FetchError::new(
-                    Why::Archive,
+                    ErrorKind::Archive,
                     path.display(),
                     "files that no other archive of the set brings",
                     format!("`{name}` again"),
@@ -162,7 +162,7 @@ impl<'a> Staging<'a> {
     /// Forgets an earlier process' work but its downloads.
     ///
     /// # Errors
-    /// [`Why::Disk`].
+    /// [`ErrorKind::Disk`].
     pub fn reset(&self) -> Result<(), FetchError> {
         remove(&self.dir.join("files"))?;
         let _ = fs::remove_file(self.marker());
@@ -172,7 +172,7 @@ impl<'a> Staging<'a> {
     /// Gives the set its place: one rename of its folder, or one a file where several sets share the folder.
     ///
     /// # Errors
-    /// [`Why::Disk`]; a folder or file that is there already is never replaced.
+    /// [`ErrorKind::Disk`]; a folder or file that is there already is never replaced.
     pub fn publish(&self) -> Result<(), FetchError> {
         let (from, to) = (self.root(), self.data_dir.join(&self.m.folder));
         if !from.exists() {
@@ -180,7 +180,7 @@ impl<'a> Staging<'a> {
         }
         let occupied = |path: &Path| {
             FetchError::new(
-                Why::Input,
+                ErrorKind::Input,
                 path.display(),
                 "nothing, so that no file is mixed with older ones",
                 "something",
@@ -213,7 +213,7 @@ impl<'a> Staging<'a> {
     /// Removes the place with its downloads.
     ///
     /// # Errors
-    /// [`Why::Disk`].
+    /// [`ErrorKind::Disk`].
     pub fn clear(self) -> Result<(), FetchError> {
         remove(&self.dir)
     }

@@ -8,12 +8,13 @@
 
 use super::catalogue::Catalogue;
 use super::hash::{OnProgress, Sha};
-use super::judge::{Judge, Verdict};
 use super::pin::WeightsManifest;
+use super::verifier::{Verdict, Verifier};
 use crate::error::BadInput;
+use crate::fetch::environment::expanded;
 use anyhow::Result;
 use serde::Serialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// How much of a file is read to judge it.
@@ -54,9 +55,9 @@ impl Places {
 }
 
 /// Where the hub keeps its cache: `HF_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or
-/// `~/.cache/huggingface/hub`, as huggingface_hub decides it.
+/// `~/.cache/huggingface/hub`, as huggingface_hub decides it, `~` and `$VAR` expanded.
 pub fn hub_cache(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let var = |k: &str| env(k).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |k: &str| expanded(&env, k);
     var("HF_HUB_CACHE")
         .or_else(|| var("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| var("HF_HOME").map(|p| p.join("hub")))
@@ -121,7 +122,8 @@ pub struct Weights {
 /// The files there are for a backbone, with the pin that each would be judged by, preferred first; nothing is read.
 ///
 /// Per pin: `<weights-dir>/<folder>/<file>`, `<weights-dir>/<backbone>/<file>`, `<weights-dir>/<repository>/<file>`,
-/// `<weights-dir>/<file>`, then the hub's cache at the pinned revision. Many publishers call their file
+/// `<weights-dir>/<file>`, then the hub's cache at the pinned revision, then the pinned
+/// bytes under another one. Many publishers call their file
 /// `model.safetensors`: a place that does not tell whose it is counts only where a known hash can decide.
 ///
 /// # Errors
@@ -134,11 +136,10 @@ pub fn find<'a>(
     let mut found = Vec::new();
     for pin in all.pins(backbone)? {
         for path in candidates(all, pin, places) {
-            if path.is_file()
-                && !found
-                    .iter()
-                    .any(|(p, f): &(&WeightsManifest, _)| p.name == pin.name && *f == path)
-            {
+            let same = |(p, f): &(&WeightsManifest, PathBuf)| {
+                p.name == pin.name && (*f == path || f.canonicalize().ok() == path.canonicalize().ok())
+            };
+            if path.is_file() && !found.iter().any(same) {
                 found.push((pin, path));
             }
         }
@@ -167,6 +168,9 @@ fn candidates(all: &Catalogue, pin: &WeightsManifest, places: &Places) -> Vec<Pa
         let cache = hf_hub::Cache::new(hub.clone());
         if let Some(revision) = &pin.revision {
             out.push(cache.model(repo.clone()).pointer_path(revision).join(&pin.file));
+            if let Some(sha256) = &pin.sha256 {
+                out.extend(other_revisions(hub, repo, &pin.file, sha256, pin.size));
+            }
         } else {
             let name = pin.hub_revision().to_owned();
             let repo = hf_hub::Repo::with_revision(repo.clone(), hf_hub::RepoType::Model, name);
@@ -174,6 +178,39 @@ fn candidates(all: &Catalogue, pin: &WeightsManifest, places: &Places) -> Vec<Pa
         }
     }
     out
+}
+
+/// The pinned bytes where another revision of the repository brought them into the hub's cache: a blob bears its SHA-256 as
+/// its name; where the disk has no links, the file lies in the snapshot itself, and only its size speaks for it.
+fn other_revisions(hub: &Path, repo: &str, file: &str, sha256: &str, size: Option<u64>) -> Vec<PathBuf> {
+    let folder = hub.join(hf_hub::Repo::model(repo.to_owned()).folder_name());
+    let mut out = vec![folder.join("blobs").join(sha256)];
+    let snapshots = std::fs::read_dir(folder.join("snapshots"));
+    let mut files: Vec<PathBuf> = snapshots
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|s| s.path().join(file))
+        .filter(|p| {
+            p.symlink_metadata()
+                .is_ok_and(|m| m.is_file() && size.is_some_and(|s| s == m.len()))
+        })
+        .collect();
+    files.sort();
+    out.extend(files);
+    out
+}
+
+/// Whether a file lies in a snapshot of another revision than the pinned one.
+fn is_other_revision(pin: &WeightsManifest, places: &Places, path: &Path) -> bool {
+    let below = places.hub.as_ref().and_then(|hub| path.strip_prefix(hub).ok());
+    let mut parts = below
+        .into_iter()
+        .flat_map(Path::components)
+        .skip(1)
+        .map(|c| c.as_os_str());
+    parts.next().is_some_and(|folder| folder == "snapshots")
+        && parts.next() != pin.revision.as_ref().map(|r| OsStr::new(r.as_str()))
 }
 
 /// Finds and judges the weights of a backbone; the first file that may be used decides.
@@ -198,15 +235,17 @@ pub fn verify_weights(
         notes: Vec::new(),
         get: preferred.how_to_get(&places.weights_dir),
     };
-    let mut judge = Judge::new(places, check)?;
+    let mut verifier = Verifier::new(places, check)?;
     for (pin, path) in find(all, backbone, places)? {
-        let (state, sha) = match judge.judge(pin, &path, on)? {
+        let (state, sha) = match verifier.verify(pin, &path, on)? {
             Verdict::Published(sha) => (WeightsState::Present, Some(sha)),
-            Verdict::AsFirstSeen(sha, why) => (WeightsState::PresentUnverified { why }, Some(sha)),
+            Verdict::TrustOnFirstUse(sha, why) => (WeightsState::PresentUnverified { why }, Some(sha)),
             Verdict::NotRead => {
                 let why = "not hashed yet: run `medft weights verify`".to_owned();
                 (WeightsState::PresentUnverified { why }, None)
             }
+            // Another revision's file is not meant to be the pinned one.
+            Verdict::Wrong { .. } if is_other_revision(pin, places, &path) => continue,
             Verdict::Wrong { expected, found } => {
                 report.rejected.push(Rejected {
                     pin: pin.name.clone(),
@@ -222,7 +261,7 @@ pub fn verify_weights(
         report.get = pin.how_to_get(&places.weights_dir);
         break;
     }
-    judge.keep(&mut report.notes);
+    verifier.keep(&mut report.notes);
     Ok(report)
 }
 

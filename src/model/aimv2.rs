@@ -2,12 +2,13 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu, place_by};
+use super::params::{Builder, Init, Place};
 use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
-use medft_nn::{Linear, Part, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
+use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
 pub const HF: &[Rule] = &[
@@ -52,21 +53,72 @@ pub const HF: &[Rule] = &[
 /// The layouts AIMv2 is published in: Apple's own classes, and transformers'.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("aimv2-apple", &[]), ("hf", HF)];
 
-/// A published or a tiny encoder for inputs of `side` pixels; sizes are (width, depth, heads, hidden width of the MLP).
-pub fn build(
+/// The published sizes, and small models of the same code, for the demo: (width, depth, heads, hidden width of the MLP).
+const L: Config = Config::published((1024, 24, 8, 2816));
+const H: Config = Config::published((1536, 24, 12, 4096));
+const TINY_L: Config = Config::tiny((32, 2, 2, 88));
+const TINY_H: Config = Config::tiny((48, 3, 3, 128));
+
+/// AIMv2-L.
+pub static AIMV2_L: BackboneEntry = BackboneEntry {
+    name: "aimv2-l",
+    title: "AIMv2-L",
+    family: "AIMv2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: OPENAI_CLIP,
+    sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "aimv2-large-patch14-224",
+        parameters: 309_197_824,
+        gmacs_224: 82.295,
+        scan_gflops_224: None,
+        feature: 1024,
+        tokens: (256, 1024),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
+};
+
+/// AIMv2-H.
+pub static AIMV2_H: BackboneEntry = BackboneEntry {
+    name: "aimv2-h",
+    title: "AIMv2-H",
+    family: "AIMv2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: OPENAI_CLIP,
+    sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "aimv2-huge-patch14-224",
+        parameters: 680_851_968,
+        gmacs_224: 179.009,
+        scan_gflops_224: None,
+        feature: 1536,
+        tokens: (256, 1536),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
+};
+
+/// Upstream's two parts: `preprocessor` makes the tokens, `trunk` holds the blocks and the norm behind them.
+fn place(name: &str) -> Place {
+    place_by(name, "trunk.blocks", &["preprocessor"])
+}
+
+/// The encoder for inputs of `side` pixels; a tiny one has the position grid that they need.
+fn build(
     scale: Scale,
     side: usize,
-    published: (usize, usize, usize, usize),
-    tiny: (usize, usize, usize, usize),
+    (full, tiny): (Config, Config),
     options: Options,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {
     let config = match scale {
-        Scale::Full => Config::published(published),
+        Scale::Full => full,
         Scale::Tiny => Config {
-            patch_size: 16,
-            grid: patches_across(side, 16)?,
-            ..Config::published(tiny)
+            grid: patches_across(side, tiny.patch_size)?,
+            ..tiny
         },
     };
     same_grid(side, config.patch_size, config.grid)?;
@@ -98,6 +150,14 @@ impl Config {
             patch_size: 14,
             grid: 16,
             rms_norm_eps: 1e-5,
+        }
+    }
+
+    /// A small model of the same code.
+    pub const fn tiny(sizes: (usize, usize, usize, usize)) -> Self {
+        Self {
+            patch_size: 16,
+            ..Self::published(sizes)
         }
     }
 }
@@ -133,7 +193,7 @@ impl Block {
 }
 
 /// (B, N, D) → (B, N, D).
-impl Part for Block {
+impl Layer for Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let a = attention_packed(&self.qkv.forward(&self.norm_1.forward(x)?)?, self.heads)?;
         let x = add(x, &self.proj.forward(&a)?)?;

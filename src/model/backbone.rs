@@ -62,8 +62,8 @@ pub struct Options {
     /// [Q31] DINOv2's and CLIP's patches before or after the final norm.
     pub dinov2_tokens: Dinov2Tokens,
     pub coca_tokens: CocaTokens,
-    /// CLIP's activation, which belongs to the weights: erf GELU (LAION) or QuickGELU (OpenAI).
-    pub clip_act: Act,
+    /// The activation of families whose weights decide it: CLIP's erf GELU (LAION) or QuickGELU (OpenAI).
+    pub activation: Act,
     /// Recompute block activations in the backward pass.
     pub checkpointing: bool,
 }
@@ -76,7 +76,7 @@ impl Options {
             position_rule: p.position_rule,
             dinov2_tokens: p.dinov2_tokens,
             coca_tokens: p.coca_tokens,
-            clip_act: Act::GeluErf,
+            activation: Act::GeluErf,
             checkpointing: p.checkpointing,
         }
     }

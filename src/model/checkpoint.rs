@@ -3,7 +3,6 @@
 //! A name map is data: a list of [`Rule`]s from the names in a file to the canonical names (those of the original
 //! implementation). Tensors are read when they are asked for, so a large file is mapped, not copied twice.
 
-use super::params::bad_tensor;
 use super::pickle::PickleFile;
 use super::safetensors::SafetensorsFile;
 use crate::error::BadInput;
@@ -292,6 +291,17 @@ impl Checkpoint {
             format!("{} extra tensor(s): {}", self.wanted.len(), names.join(", ")),
         ))
     }
+}
+
+/// Complains that a name occurs where it must not.
+fn bad_tensor(at: &str, expected: impl Into<String>, found: impl Into<String>) -> anyhow::Error {
+    BadInput::new(
+        at,
+        expected,
+        found,
+        "Use the published file named in data-manifests/weights; a renamed or converted file needs its own name map.",
+    )
+    .into()
 }
 
 /// What `*` and `>` stood for, or `None`.

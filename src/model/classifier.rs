@@ -4,6 +4,7 @@ use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
 use super::params::{Builder, Params};
+use super::pretrained::Pretrained;
 use super::registry;
 use super::vit::default_linear;
 use crate::study::protocol::{MhaBody, Readout};
@@ -11,23 +12,16 @@ use crate::study::{Freeze, HeadKind, RunSpec, Scale};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use medft_nn::to_float;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A file of pretrained weights and the name map to read it by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WeightsFile {
-    pub path: PathBuf,
-    /// A layout word of the backbone's registry entry (`hub`, `hf`, …).
-    pub layout: String,
-}
-
-/// Where the pretrained parts of a model come from; `None` where they are seeded (tiny models).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pretrained {
-    pub backbone: Option<WeightsFile>,
-    /// DeiT-B, for the MHA head of the faithful protocol.
-    pub deit: Option<WeightsFile>,
+/// How many scalars a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSizes {
+    pub backbone: u64,
+    /// Those that train under the run's freeze mode.
+    pub trainable: u64,
+    /// Backbone and head.
+    pub total: u64,
 }
 
 /// A backbone, a head and their parameters.
@@ -94,6 +88,42 @@ impl Classifier {
         Self::assemble(spec, (options, outputs), &fresh, &fresh, &(config, fresh.clone()))
     }
 
+    /// The sizes of a run's model, without its memory and without weights.
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] for an unknown backbone or a side it does not accept.
+    pub fn sizes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<ModelSizes> {
+        let model = Self::shapes(spec, channels, outputs)?;
+        let inner = format!("{}.", scope(spec.head));
+        let count = |of_backbone: bool| -> u64 {
+            let all = model.params.0.iter();
+            let of = all.filter(|p| p.name.starts_with(&inner) == of_backbone);
+            of.map(|p| p.tensor.elem_count() as u64).sum()
+        };
+        let (backbone, head) = (count(true), count(false));
+        Ok(ModelSizes {
+            backbone,
+            trainable: head + if spec.freeze == Freeze::Unfrozen { backbone } else { 0 },
+            total: backbone + head,
+        })
+    }
+
+    /// A run's model without values: names, shapes and places of its parameters.
+    ///
+    /// # Errors
+    /// As [`Classifier::sizes`].
+    pub fn shapes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Self> {
+        let shapes = Builder::shapes();
+        let config = match (spec.scale, spec.protocol.mha_body) {
+            (Scale::Full, MhaBody::DeitBase) => DEIT_BASE,
+            (Scale::Full, MhaBody::OneBlock) => ONE_BLOCK,
+            (Scale::Tiny, MhaBody::DeitBase) => TINY_BODY,
+            (Scale::Tiny, MhaBody::OneBlock) => BodyConfig { depth: 1, ..TINY_BODY },
+        };
+        let options = Options::new(&spec.protocol, channels);
+        Self::assemble(spec, (options, outputs), &shapes, &shapes, &(config, shapes.clone()))
+    }
+
     fn assemble(
         spec: &RunSpec,
         (options, outputs): (Options, usize),
@@ -106,6 +136,7 @@ impl Classifier {
         let b = source
             .scope(scope(spec.head))
             .drawn_as("backbone")
+            .placed(entry.place)
             .trainable(spec.freeze == Freeze::Unfrozen);
         let backbone = (entry.build)(spec.scale, spec.protocol.crop as usize, options, &b)?;
         source.finish_source()?;

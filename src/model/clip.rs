@@ -6,7 +6,8 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same, unused};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, place_by};
+use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
 use crate::study::protocol::Dinov2Tokens;
@@ -96,26 +97,55 @@ pub const HF: &[Rule] = &[
 /// `hf-laion` are the other two combinations.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("open_clip", WHOLE), ("hf", HF), ("openai", WHOLE), ("hf-laion", HF)];
 
+/// CLIP-B.
+pub static CLIP_B: BackboneEntry = BackboneEntry {
+    name: "clip-b",
+    title: "CLIP-B",
+    family: "CLIP",
+    layouts: LAYOUTS,
+    activation,
+    statistics: OPENAI_CLIP,
+    sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "clip_vitb16",
+        parameters: 86_192_640,
+        gmacs_224: 17.563,
+        scan_gflops_224: None,
+        feature: 512,
+        tokens: (196, 768),
+    },
+    place,
+    build,
+};
+
+/// Where the parameters of an open_clip tower stand, as open_clip's own `lock` groups them: `ln_pre` lies before the blocks.
+pub(super) fn place(name: &str) -> Place {
+    place_by(
+        name,
+        "visual.transformer.resblocks",
+        &[
+            "visual.conv1",
+            "visual.class_embedding",
+            "visual.positional_embedding",
+            "visual.ln_pre",
+        ],
+    )
+}
+
 /// The activation that the weights of a layout were trained with.
-pub fn activation(layout: &str) -> Act {
+fn activation(layout: &str) -> Act {
     match layout {
         "hf" | "openai" => Act::QuickGelu,
         _ => Act::GeluErf,
     }
 }
 
-/// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels; `tiny` is (width, depth, heads).
-pub fn build(
-    scale: Scale,
-    side: usize,
-    tiny: (usize, usize, usize),
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
+/// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels.
+fn build(scale: Scale, side: usize, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
     let config = match scale {
         Scale::Full => B16,
         Scale::Tiny => Config {
-            tower: TowerConfig::tiny(tiny, 16, side)?,
+            tower: TowerConfig::tiny((32, 2, 4), 16, side)?,
             embed_dim: 24,
         },
     };
@@ -252,7 +282,7 @@ impl Clip {
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let b = b.pp("visual");
         let d = c.tower.width;
-        let tower = Tower::new(c.tower, options.clip_act, options, &b)?;
+        let tower = Tower::new(c.tower, options.activation, options, &b)?;
         let std = 1.0 / (d as f32).sqrt();
         Ok(Self {
             config: c,

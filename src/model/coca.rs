@@ -6,7 +6,8 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, same, unused};
-use super::clip::{Tower, TowerConfig};
+use super::clip::{Tower, TowerConfig, place};
+use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu};
 use super::params::{Builder, Init};
 use super::vit::{Act, layer_norm, same_grid, trunc_linear};
 use crate::study::Scale;
@@ -26,13 +27,56 @@ pub const WHOLE: &[Rule] = &[
 /// The layout CoCa is published in.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("open_clip", WHOLE)];
 
-/// A published or a tiny encoder for inputs of `side` pixels; the tiny one takes (width, depth, heads), its patch side and
-/// number of queries.
-pub fn build(
+/// CoCa-B.
+pub static COCA_B: BackboneEntry = BackboneEntry {
+    name: "coca-b",
+    title: "CoCa-B",
+    family: "CoCa",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: OPENAI_CLIP,
+    sides: (Sides::Exactly(224), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "coca_ViT-B-32",
+        parameters: 89_164_032,
+        gmacs_224: 4.595,
+        scan_gflops_224: None,
+        feature: 512,
+        tokens: (256, 512),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (B32, ((32, 2, 4), 32, 9)), o, b),
+};
+
+/// CoCa-L.
+pub static COCA_L: BackboneEntry = BackboneEntry {
+    name: "coca-l",
+    title: "CoCa-L",
+    family: "CoCa",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: OPENAI_CLIP,
+    sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "coca_ViT-L-14",
+        parameters: 306_724_864,
+        gmacs_224: 81.82,
+        scan_gflops_224: None,
+        feature: 768,
+        tokens: (256, 768),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (L14, ((48, 3, 4), 16, 16)), o, b),
+};
+
+/// (width, depth, heads), patch side and number of queries of a tiny encoder.
+type Tiny = ((usize, usize, usize), usize, usize);
+
+/// A published or a tiny encoder for inputs of `side` pixels.
+fn build(
     scale: Scale,
     side: usize,
-    published: Config,
-    (sizes, patch, queries): ((usize, usize, usize), usize, usize),
+    (published, (sizes, patch, queries)): (Config, Tiny),
     options: Options,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {

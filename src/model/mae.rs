@@ -2,7 +2,8 @@
 
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::study::Scale;
 use anyhow::Result;
@@ -44,19 +45,93 @@ pub const HF: &[Rule] = &[
 /// The layouts MAE is published in: facebookresearch/mae's `.pth` (under `model`), timm's copy of it, Hugging Face.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", &[]), ("hf", HF)];
 
-/// A published or a tiny encoder for inputs of `side` pixels; sizes are (width, depth, heads), with the patch side for the
-/// published ones.
-pub fn build(
+/// ViT-B/16, ViT-L/16 and ViT-H/14, and small models of the same code, for the demo: (width, depth, heads).
+const B: Config = Config::published(768, 12, 12, 16);
+const L: Config = Config::published(1024, 24, 16, 16);
+const H: Config = Config::published(1280, 32, 16, 14);
+const TINY_B: Config = Config::tiny(32, 2, 4);
+const TINY_L: Config = Config::tiny(32, 3, 4);
+const TINY_H: Config = Config::tiny(48, 3, 4);
+
+/// MAE-B.
+pub static MAE_B: BackboneEntry = BackboneEntry {
+    name: "mae-b",
+    title: "MAE-B",
+    family: "MAE",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(16), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "mae_vit_base_patch16",
+        parameters: 85_798_656,
+        gmacs_224: 17.563,
+        scan_gflops_224: None,
+        feature: 768,
+        tokens: (196, 768),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (B, TINY_B), o, b),
+};
+
+/// MAE-L.
+pub static MAE_L: BackboneEntry = BackboneEntry {
+    name: "mae-l",
+    title: "MAE-L",
+    family: "MAE",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(16), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "mae_vit_large_patch16",
+        parameters: 303_301_632,
+        gmacs_224: 61.554,
+        scan_gflops_224: None,
+        feature: 1024,
+        tokens: (196, 1024),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
+};
+
+/// MAE-H.
+pub static MAE_H: BackboneEntry = BackboneEntry {
+    name: "mae-h",
+    title: "MAE-H",
+    family: "MAE",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
+    facts: Facts {
+        upstream: "mae_vit_huge_patch14",
+        parameters: 630_764_800,
+        gmacs_224: 167.294,
+        scan_gflops_224: None,
+        feature: 1280,
+        tokens: (256, 1280),
+    },
+    place,
+    build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
+};
+
+/// As upstream counts (`util/lr_decay.py`, `get_layer_id_for_vit`).
+fn place(name: &str) -> Place {
+    place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed"])
+}
+
+/// The encoder for inputs of `side` pixels.
+fn build(
     scale: Scale,
     side: usize,
-    (d, n, h, patch): (usize, usize, usize, usize),
-    (td, tn, th): (usize, usize, usize),
+    (full, tiny): (Config, Config),
     options: Options,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {
     let config = match scale {
-        Scale::Full => Config::published(d, n, h, patch),
-        Scale::Tiny => Config::tiny(td, tn, th),
+        Scale::Full => full,
+        Scale::Tiny => tiny,
     };
     let across = patches_across(side, config.patch_size)?;
     let config = Config {

@@ -1,10 +1,9 @@
 //! Parameters: where their values come from, whether they train, and in which order they stand.
 //!
 //! A model is built through a [`Builder`]. It draws each tensor from a checkpoint or from a seeded stream and notes it in
-//! [`Params`], in the order of construction: the order every sum over parameters uses, so that no result hangs on a hash map.
+//! [`Params`], in the order of construction: the order every sum over parameters uses, so that no result depends on a hash map.
 
 use super::checkpoint::Checkpoint;
-use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::GreyStem;
 use anyhow::{Context, Result};
@@ -25,6 +24,19 @@ pub enum Init {
     },
 }
 
+/// Where a parameter stands between a network's input and its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Before the blocks: patches, positions, class token.
+    Stem,
+    /// Block `1` of stage `0`, both from 0; a network without stages has one.
+    Block(usize, usize),
+    /// Between a stage and the next: counted with the stage's last block.
+    StageEnd(usize),
+    /// Behind the blocks: norms, necks, and every head.
+    Top,
+}
+
 /// One tensor of a model.
 #[derive(Debug, Clone)]
 pub struct Param {
@@ -33,6 +45,8 @@ pub struct Param {
     pub tensor: Tensor,
     /// `None` where frozen: such a tensor records no graph.
     pub var: Option<Var>,
+    /// Where it stands between input and output, for layer decay.
+    pub place: Place,
 }
 
 /// All tensors of a model, in order of construction.
@@ -76,6 +90,8 @@ pub struct Builder {
     /// Prefix inside the checkpoint.
     path: String,
     trainable: bool,
+    /// Name inside the checkpoint → place.
+    place: fn(&str) -> Place,
 }
 
 impl Builder {
@@ -103,7 +119,13 @@ impl Builder {
             key: String::new(),
             path: String::new(),
             trainable: true,
+            place: |_| Place::Top,
         }
+    }
+
+    /// Says where the parameters made from here on stand, by their names inside the checkpoint.
+    pub fn placed(&self, place: fn(&str) -> Place) -> Self {
+        Self { place, ..self.clone() }
     }
 
     /// A builder with another source that records into the same parameters.
@@ -219,8 +241,9 @@ impl Builder {
     }
 
     fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
+        let place = (self.place)(&format!("{}{name}", self.path));
         let name = format!("{}{}{name}", self.scope, self.path);
-        let var = if self.trainable {
+        let var = if self.trainable && !matches!(*self.source, Source::Shapes) {
             Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
         } else {
             None
@@ -234,6 +257,7 @@ impl Builder {
             name,
             tensor: tensor.clone(),
             var,
+            place,
         });
         Ok(tensor)
     }
@@ -277,17 +301,6 @@ fn spread(s: &Stream, n: usize, per_block: usize, f: impl Fn(&mut Stream) -> f32
         piece.fill_with(|| f(&mut s));
     });
     values
-}
-
-/// Complains that a name occurs where it must not; used by checkpoint readers.
-pub(super) fn bad_tensor(at: &str, expected: impl Into<String>, found: impl Into<String>) -> anyhow::Error {
-    BadInput::new(
-        at,
-        expected,
-        found,
-        "Use the published file named in data-manifests/weights; a renamed or converted file needs its own name map.",
-    )
-    .into()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The safetensors format, on a mapped file.
 
-use super::mapped::MappedFile;
 use crate::error::BadInput;
+use crate::mapped::MappedFile;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};

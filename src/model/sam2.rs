@@ -2,8 +2,9 @@
 
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
+use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::hiera::{self, Hiera};
-use super::params::{Builder, Init};
+use super::params::{Builder, Init, Place};
 use crate::error::BadInput;
 use crate::study::Scale;
 use anyhow::Result;
@@ -33,22 +34,71 @@ pub const PT: &[Rule] = &[
 /// The layouts SAM 2.1 is published in and that are read here.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("sam2-pt", PT)];
 
-/// A published or a tiny encoder for images of `px` × `px`.
+/// SAM2-B.
+pub static SAM2_B: BackboneEntry = BackboneEntry {
+    name: "sam2-b",
+    title: "SAM2-B",
+    family: "SAM2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "sam2.1_hiera_base_plus",
+        parameters: 69_106_816,
+        gmacs_224: 12.808,
+        scan_gflops_224: None,
+        feature: 256,
+        tokens: (196, 256),
+    },
+    place,
+    build: |s, px, o, b| {
+        let config = match s {
+            Scale::Full => Config::base_plus(),
+            Scale::Tiny => Config::tiny(false),
+        };
+        build(px, &config, o, b)
+    },
+};
+
+/// SAM2-L.
+pub static SAM2_L: BackboneEntry = BackboneEntry {
+    name: "sam2-l",
+    title: "SAM2-L",
+    family: "SAM2",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "sam2.1_hiera_large",
+        parameters: 212_703_280,
+        gmacs_224: 44.44,
+        scan_gflops_224: None,
+        feature: 256,
+        tokens: (196, 256),
+    },
+    place,
+    build: |s, px, o, b| {
+        let config = match s {
+            Scale::Full => Config::large(),
+            Scale::Tiny => Config::tiny(true),
+        };
+        build(px, &config, o, b)
+    },
+};
+
+/// As upstream counts (`hieradet.py`, `get_layer_id`): the trunk's blocks are numbered through its stages; the neck is behind them.
+fn place(name: &str) -> Place {
+    let stem = ["image_encoder.trunk.pos_embed", "image_encoder.trunk.patch_embed"];
+    place_by(name, "image_encoder.trunk.blocks", &stem)
+}
+
+/// An encoder for images of `px` × `px`.
 ///
 /// # Errors
 /// [`BadInput`] where the position table does not tile the map of such an image.
-pub fn build(
-    scale: Scale,
-    px: usize,
-    full: Config,
-    tiny: Config,
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
-    let config = match scale {
-        Scale::Full => full,
-        Scale::Tiny => tiny,
-    };
+fn build(px: usize, config: &Config, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
     // The stem divides by 4, and the first stage's window table is repeated over what is left.
     let unit = 4 * config.trunk.window_spec[0];
     if px == 0 || !px.is_multiple_of(unit) {
@@ -60,7 +110,7 @@ pub fn build(
         )
         .into());
     }
-    Ok(Box::new(Sam2::new(&config, options, b)?))
+    Ok(Box::new(Sam2::new(config, options, b)?))
 }
 
 /// The shape of an image encoder.

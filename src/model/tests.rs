@@ -50,7 +50,7 @@ fn noise(dims: &[usize]) -> Tensor {
 #[test]
 fn a_gradient_reaches_every_trainable_parameter_and_no_frozen_one() {
     let (mut models, mut reached) = (0, 0);
-    for entry in registry::ALL {
+    for entry in registry::BACKBONES.built_in() {
         for head in [HeadKind::Linear, HeadKind::Mha] {
             for (protocol, channels) in [(Protocol::faithful(), 3), (Protocol::corrected(), 1)] {
                 for (freeze, checkpointing) in [
@@ -97,7 +97,11 @@ fn a_gradient_reaches_every_trainable_parameter_and_no_frozen_one() {
 #[test]
 fn tiny_models_are_tiny_and_differ() {
     let mut seen = Vec::new();
-    for entry in registry::ALL.iter().filter(|e| !e.name.ends_with("imgfocus")) {
+    for entry in registry::BACKBONES
+        .built_in()
+        .iter()
+        .filter(|e| !e.name.ends_with("imgfocus"))
+    {
         let s = spec(entry.name, HeadKind::Linear, Freeze::Frozen, Protocol::faithful());
         let m = Classifier::new(&s, 3, 2, &Pretrained::default(), &Device::Cpu).unwrap();
         let count = m.params.count();
@@ -138,7 +142,7 @@ fn encoders_with_a_fixed_grid_say_which_side_they_want() {
 /// Outputs and gradients of every encoder have the same bits with one thread as with four.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    for entry in registry::ALL {
+    for entry in registry::BACKBONES.built_in() {
         let s = spec(entry.name, HeadKind::Linear, Freeze::Unfrozen, Protocol::faithful());
         let m = Classifier::new(&s, 3, 2, &Pretrained::default(), &Device::Cpu).unwrap();
         let bits = |threads: usize| -> Vec<Vec<u32>> {
@@ -161,7 +165,7 @@ fn the_number_of_threads_changes_no_bit() {
 /// Gradient checkpointing changes memory, not results: outputs and gradients of every encoder have the same bits without it.
 #[test]
 fn checkpointing_changes_no_bit() {
-    for entry in registry::ALL {
+    for entry in registry::BACKBONES.built_in() {
         let run = |checkpointing: bool| -> Vec<(String, Vec<u32>)> {
             let protocol = Protocol {
                 checkpointing,

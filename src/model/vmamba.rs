@@ -3,14 +3,15 @@
 
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
-use super::params::{Builder, Init};
+use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
+use super::params::{Builder, Init, Place};
 use super::vit::{layer_norm, trunc_linear};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{
     LayerNorm, Linear, Orders, SelectiveScan, Stack, add, conv2d_map, conv2d_tokens, depthwise_conv2d, gelu, linear,
-    precision::wide,
+    precision::with_f32,
 };
 use std::sync::Arc;
 
@@ -38,19 +39,71 @@ pub const VSSM: &[Rule] = &[
 /// The layouts VMamba is published in.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("vmamba", VSSM)];
 
-/// A published or a tiny encoder; sizes are (width of the first stage, blocks of each stage).
-pub fn build(
-    scale: Scale,
-    (d, n): (usize, [usize; 4]),
-    (td, tn): (usize, [usize; 4]),
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
-    let config = match scale {
-        Scale::Full => Config::published(d, n),
-        Scale::Tiny => Config::published(td, tn),
+/// VMamba-S.
+pub static VMAMBA_S: BackboneEntry = BackboneEntry {
+    name: "vmamba-s",
+    title: "VMamba-S",
+    family: "VMamba",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "vmamba_small_0229",
+        parameters: 49_378_752,
+        gmacs_224: 8.499,
+        scan_gflops_224: Some(0.169),
+        feature: 768,
+        tokens: (49, 768),
+    },
+    place,
+    build: |s, _, o, b| {
+        let config = match s {
+            Scale::Full => Config::published(96, [2, 2, 15, 2]),
+            Scale::Tiny => Config::published(12, [1, 1, 1, 1]),
+        };
+        Ok(Box::new(Vmamba::new(&config, o, b)?))
+    },
+};
+
+/// VMamba-B.
+pub static VMAMBA_B: BackboneEntry = BackboneEntry {
+    name: "vmamba-b",
+    title: "VMamba-B",
+    family: "VMamba",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: IMAGENET,
+    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
+    facts: Facts {
+        upstream: "vmamba_base_0229",
+        parameters: 87_532_800,
+        gmacs_224: 15.07,
+        scan_gflops_224: Some(0.225),
+        feature: 1024,
+        tokens: (49, 1024),
+    },
+    place,
+    build: |s, _, o, b| {
+        let config = match s {
+            Scale::Full => Config::published(128, [2, 2, 15, 2]),
+            Scale::Tiny => Config::published(12, [1, 1, 2, 1]),
+        };
+        Ok(Box::new(Vmamba::new(&config, o, b)?))
+    },
+};
+
+/// Stage by stage, as SimMIM counts Swin's (`optimizer.py`, `get_swin_layer`), whose names these are: a downsampling belongs to the
+/// last block before it.
+fn place(name: &str) -> Place {
+    let Some((stage, rest)) = number_behind(name, "layers") else {
+        let stem = name.starts_with("patch_embed");
+        return if stem { Place::Stem } else { Place::Top };
     };
-    Ok(Box::new(Vmamba::new(&config, options, b)?))
+    match number_behind(rest, "blocks") {
+        Some((block, _)) => Place::Block(stage, block),
+        None => Place::StageEnd(stage),
+    }
 }
 
 /// The shape of a VSSM encoder.
@@ -180,7 +233,7 @@ impl Vmamba {
     }
 
     fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
-        let mut x = wide(|| {
+        let mut x = with_f32(|| {
             let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
             let x = gelu(&self.stem_norm.forward(&x)?)?;
             self.embed_norm.forward(&self.embed.forward(&x)?)
@@ -203,7 +256,7 @@ impl Vmamba {
                 x = Stack::new(parts, self.checkpointing).forward(&x, |_, _| Ok(()))?;
             }
             if let Some((conv, norm)) = &stage.downsample {
-                x = wide(|| norm.forward(&conv.forward(&x)?))?;
+                x = with_f32(|| norm.forward(&conv.forward(&x)?))?;
                 tap.see_map(&format!("layer.{i}.downsample"), &x)?;
             }
         }
@@ -259,7 +312,7 @@ impl Block {
 
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
-        let y = wide(|| self.norm.forward(x))?;
+        let y = with_f32(|| self.norm.forward(x))?;
         let y = self.op.forward(&y, orders, name, tap)?;
         let x = add(x, &y)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
@@ -311,14 +364,14 @@ impl Ss2d {
     /// (B, H, W, C) → (B, H, W, C).
     fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
         // What the scan reads stays float32: its step sizes are exponentiated, and its states add up over the whole map.
-        let x = wide(|| linear(x, &self.in_proj, None))?;
+        let x = with_f32(|| linear(x, &self.in_proj, None))?;
         let conv = |silu| depthwise_conv2d(&x, &self.conv_weight, self.conv_bias.as_ref(), silu);
         if tap.0.is_some() {
             tap.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
         }
         let u = conv(true)?;
         let (k, row, d) = self.x_proj.dims3()?;
-        let projected = wide(|| linear(&u, &self.x_proj.reshape((k * row, d))?, None))?;
+        let projected = with_f32(|| linear(&u, &self.x_proj.reshape((k * row, d))?, None))?;
         let scan = SelectiveScan {
             u: &u,
             projected: &projected,

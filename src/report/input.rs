@@ -86,17 +86,16 @@ impl ProtocolNote {
             "validation_set",
             "test_weights",
         ];
-        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
         let switches = used.as_object().into_iter().flatten();
         Self {
             preset: preset.to_owned(),
             facts: FACTS
                 .iter()
-                .filter_map(|f| Some(((*f).to_owned(), text(used.get(f)?))))
+                .filter_map(|f| Some(((*f).to_owned(), words(used.get(f)?))))
                 .collect(),
             changes: switches
                 .filter(|(k, v)| *k != "preset" && defaults.get(k) != Some(v))
-                .map(|(k, v)| (k.clone(), text(v)))
+                .map(|(k, v)| (k.clone(), words(v)))
                 .collect(),
         }
     }
@@ -205,6 +204,21 @@ impl ReportInput {
         self.demo.then_some(super::DEMO_WARNING)
     }
 
+    /// What a report of `done` results leaves out of its study: its first line. `None` for a whole report.
+    pub fn partial(&self, done: usize) -> Option<String> {
+        let planned = self.planned.len();
+        let part = match self.only.as_slice() {
+            [] => None,
+            only => Some(format!(
+                "Part of the study, only {}: {done} of its {planned} runs have a result. Nothing here speaks for the whole study.",
+                only.join(",")
+            )),
+        };
+        let incomplete =
+            || (done < planned).then(|| format!("Incomplete: {done} of {planned} planned runs have a result."));
+        part.or_else(incomplete)
+    }
+
     /// The study as a command line names it.
     pub fn study_argument(&self) -> &str {
         match self.archive.study_argument.as_str() {
@@ -224,6 +238,20 @@ impl ReportInput {
             .iter()
             .find(|b| b.name == name)
             .map_or(name, |b| &b.title)
+    }
+}
+
+/// A switch's value as a reader says it.
+fn words(v: &Value) -> String {
+    match v {
+        Value::Null => "none".to_owned(),
+        Value::String(s) => s.clone(),
+        Value::Array(all) => all.iter().map(words).collect::<Vec<_>>().join(" to "),
+        Value::Object(all) => {
+            let pairs = all.iter().map(|(k, v)| format!("{} {}", words(v), k.replace('_', " ")));
+            pairs.collect::<Vec<_>>().join(" and ")
+        }
+        Value::Bool(_) | Value::Number(_) => v.to_string(),
     }
 }
 

@@ -65,6 +65,17 @@ pub struct ReportOutput {
     pub claims: Vec<Judged>,
 }
 
+impl ReportOutput {
+    /// Where a file of the report lies, by its name within it; the name itself where there is none.
+    pub fn path(&self, name: &str) -> PathBuf {
+        let own = self.files.iter().filter(|f| f.ends_with(name));
+        // The shortest is the one in the folder itself.
+        own.min_by_key(|f| f.as_os_str().len())
+            .cloned()
+            .unwrap_or_else(|| PathBuf::from(name))
+    }
+}
+
 /// Writes the whole report of a study below `out`.
 ///
 /// # Errors
@@ -153,6 +164,9 @@ fn everything(
     for f in &figures {
         sink.put(&format!("figures/{}.svg", f.stem), f.svg.as_bytes())?;
         sink.put(&format!("figures/{}.png", f.stem), &f.png)?;
+        if paper::shows(f) {
+            sink.put(&format!("figures/{}.tikz", f.stem), f.tikz.as_bytes())?;
+        }
     }
     let dossiers = dossier::all(input, cells, comparisons);
     sink.put(
@@ -164,14 +178,26 @@ fn everything(
         "numbers.tex",
         templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
     )?;
-    let paper = paper::paper(input, &dossiers, comparisons, tables, &figures);
+    let findings = (comparisons, fits, claims);
+    let answer = page::answer(input, cells, &dossiers, findings);
+    let beside = page::beside(input, &dossiers, findings);
+    let views = (&answer, &beside[..]);
+    let paper = paper::paper(input, &dossiers, views, claims, tables, &figures);
     sink.put("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
-    let fragments = tables
-        .iter()
-        .map(|t| page::table(templates, t))
-        .collect::<Result<_>>()?;
-    let page = page::page(input, &dossiers, (comparisons, fits, claims), fragments, &figures);
-    sink.put("index.html", templates.render("index.html.tera", &page)?.as_bytes())?;
+    let front = figure::front(input, cells)?;
+    // The first is the page's own, in panels.
+    let secondary = figures.get(1..).unwrap_or_default();
+    for (name, html) in page::pages(
+        input,
+        templates,
+        &dossiers,
+        views,
+        findings,
+        tables,
+        (&front, secondary),
+    )? {
+        sink.put(name, html.as_bytes())?;
+    }
     for card in cards::all(input, &dossiers) {
         let text = templates.render("card.md.tera", &card)?;
         sink.put(&format!("cards/{}.md", card.name), text.as_bytes())?;

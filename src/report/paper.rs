@@ -1,12 +1,15 @@
-//! `paper.tex` with the tables and figures, and `numbers.tex` with every number by name, so that no number in a text is typed.
+//! `paper.tex` with the answer, tables, vector figures and claims, and `numbers.tex` with every number by name, so that no number in a text is typed.
 //!
 //! `\medft{<name>}` prints a number; a name that is not there stops LaTeX. The names of a cell's numbers are
 //! `<cell>/mean`, `/sd`, `/n`, …; a number that does not exist (a cell without a result) prints a dash.
 
+use super::claims::Judged;
+use super::claims_page;
 use super::compare::{Comparison, VerdictCounts};
 use super::dossier::Dossier;
 use super::figure::{Painted, Span};
 use super::input::{ReportInput, head_title};
+use super::page::{Answer, Beside};
 use super::table::{PLACES, Table};
 use super::text::fixed;
 use anyhow::{Result, ensure};
@@ -32,17 +35,23 @@ struct Group {
 #[derive(Debug, Serialize)]
 pub(super) struct Paper<'a> {
     warning: Option<&'static str>,
+    partial: Option<String>,
+    study: &'a str,
     title: &'a str,
     description: &'a str,
     expected: &'a str,
     protocol: String,
+    answer: &'a Answer,
+    beside: &'a [Beside],
+    level: String,
+    claims: Option<claims_page::Page>,
     sources: &'a [String],
     caveats: &'a [String],
-    compared: bool,
+    /// Whether there is anything for the bibliography.
+    cited: bool,
     datasets: Vec<Dataset<'a>>,
     tables: Vec<&'a str>,
     figures: Vec<Figure<'a>>,
-    gaps: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,23 +181,35 @@ fn word(name: &str) -> String {
     super::dossier::safe(name)
 }
 
+/// Whether a figure has a place in the paper: the scores, and where ours differs from the published values.
+pub(super) fn shows(f: &Painted) -> bool {
+    f.stem == "scores" || f.stem.starts_with("difference-")
+}
+
 /// The document.
 pub(super) fn paper<'a>(
     input: &'a ReportInput,
     dossiers: &'a [Dossier],
-    comparisons: &[Comparison],
+    (answer, beside): (&'a Answer, &'a [Beside]),
+    claims: &[Judged],
     tables: &'a [Table],
     figures: &'a [Painted],
 ) -> Paper<'a> {
     Paper {
         warning: input.warning(),
+        partial: input.partial(dossiers.iter().map(|d| d.n).sum()),
+        study: &input.study,
         title: &input.title,
         description: &input.description,
         expected: &input.expected,
         protocol: input.protocol.sentence(),
+        answer,
+        beside,
+        level: fixed(100.0 * (1.0 - 2.0 * input.alpha), 0),
+        claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
         sources: &input.sources,
         caveats: &input.caveats,
-        compared: !comparisons.is_empty(),
+        cited: !input.sources.is_empty(),
         datasets: input
             .datasets
             .iter()
@@ -219,6 +240,7 @@ pub(super) fn paper<'a>(
         tables: tables.iter().map(|t| t.name.as_str()).collect(),
         figures: figures
             .iter()
+            .filter(|f| shows(f))
             .map(|f| Figure {
                 stem: &f.stem,
                 caption: &f.caption,
@@ -230,6 +252,5 @@ pub(super) fn paper<'a>(
                     .collect(),
             })
             .collect(),
-        gaps: dossiers.iter().any(|d| !d.missing.is_empty()),
     }
 }

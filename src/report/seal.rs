@@ -25,6 +25,16 @@ pub fn still_holds(folder: &Path, inputs: &str) -> Option<ReportOutput> {
     serde_json::from_slice(&fs::read(folder.join(OUTCOME)).ok()?).ok()
 }
 
+/// How many runs with a result the report in `folder` shows; `None` where there is none.
+pub fn results(folder: &Path) -> Option<usize> {
+    #[derive(serde::Deserialize)]
+    struct Known {
+        done: usize,
+    }
+    let bytes = fs::read(folder.join("results.json")).ok()?;
+    serde_json::from_slice::<Known>(&bytes).ok().map(|k| k.done)
+}
+
 /// Breaks the seal before a report is written over, so that a writing that is cut short leaves none; returns the files of
 /// the report that is there, with their hashes.
 ///

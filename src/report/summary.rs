@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(super) struct Page<'a> {
     warning: Option<&'static str>,
+    partial: Option<String>,
     title: &'a str,
     description: &'a str,
     expected: &'a str,
@@ -21,8 +22,8 @@ pub(super) struct Page<'a> {
     done: usize,
     datasets: Vec<DatasetLine>,
     gaps: Vec<GapLine>,
-    devices: Vec<DeviceLine>,
-    builds: Vec<BuildLine>,
+    #[serde(flatten)]
+    makers: Makers,
     compared: usize,
     published: usize,
     counts: VerdictCounts,
@@ -52,6 +53,13 @@ struct DatasetLine {
 struct GapLine {
     reason: String,
     runs: usize,
+}
+
+/// What computed the planned runs, and which builds of medft.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Makers {
+    devices: Vec<DeviceLine>,
+    builds: Vec<BuildLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,9 +108,9 @@ pub(super) fn page<'a>(
         }
     }
     gaps.sort_by(|a, b| b.runs.cmp(&a.runs).then_with(|| a.reason.cmp(&b.reason)));
-    let (devices, builds) = makers(input)?;
     Ok(Page {
         warning: input.warning(),
+        partial: input.partial(datasets.iter().map(|d| d.done).sum()),
         title: &input.title,
         description: &input.description,
         expected: &input.expected,
@@ -111,8 +119,7 @@ pub(super) fn page<'a>(
         done: datasets.iter().map(|d| d.done).sum(),
         datasets,
         gaps,
-        devices,
-        builds,
+        makers: makers(input)?,
         compared: comparisons.len(),
         published: input.published.len(),
         counts: VerdictCounts::of(comparisons),
@@ -129,8 +136,11 @@ pub(super) fn page<'a>(
     })
 }
 
-/// What computed the planned runs, and which builds of medft.
-fn makers(input: &ReportInput) -> Result<(Vec<DeviceLine>, Vec<BuildLine>)> {
+/// Asks the frame who made the planned runs.
+///
+/// # Errors
+/// When the frame lacks a column.
+pub(super) fn makers(input: &ReportInput) -> Result<Makers> {
     let ids: Vec<&str> = input
         .planned
         .iter()
@@ -190,5 +200,5 @@ fn makers(input: &ReportInput) -> Result<(Vec<DeviceLine>, Vec<BuildLine>)> {
             hours: fixed(hours, 2),
         })
         .collect();
-    Ok((devices, builds))
+    Ok(Makers { devices, builds })
 }

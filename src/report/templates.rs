@@ -16,11 +16,15 @@ use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
 macro_rules! builtin {
     ($($name:literal),+ $(,)?) => { [$(($name, include_str!(concat!("../../templates/", $name)))),+] };
 }
-const BUILTIN: [(&str, &str); 12] = builtin![
+const BUILTIN: [(&str, &str); 16] = builtin![
     "table.tex.tera",
     "table.html.tera",
     "card.md.tera",
+    "style.html.tera",
     "index.html.tera",
+    "figures.html.tera",
+    "runs.html.tera",
+    "data.html.tera",
     "numbers.tex.tera",
     "paper.tex.tera",
     "standalone.tex.tera",

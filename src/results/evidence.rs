@@ -269,7 +269,7 @@ impl Prepared {
         let PreparedTruth::Classes(t) = &self.truth else {
             return None;
         };
-        if self.outputs != 2 || metric != "roc_auc" {
+        if self.outputs != 2 || !eval::METRICS.get(metric).is_some_and(|m| m.delong) {
             return None;
         }
         let scores: Vec<f64> = self.probs.iter().skip(1).step_by(2).copied().collect();

@@ -1,6 +1,7 @@
 //! Where, when and with what a run was made. The only record whose bytes differ between two equal runs.
 
 use super::types::Spec;
+use crate::build_info::BuildInfo;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,8 +55,8 @@ impl Provenance {
     pub fn start(spec: &Spec, device: &str, threads: u32) -> Self {
         Self {
             medft: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("MEDFT_COMMIT").map(str::to_owned),
-            dirty: option_env!("MEDFT_DIRTY").map(|s| s == "true"),
+            commit: BuildInfo::get().commit.map(str::to_owned),
+            dirty: BuildInfo::get().dirty,
             crates: crate_versions(),
             device: device.to_owned(),
             cpu: cpu_name(),

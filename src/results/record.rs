@@ -4,6 +4,7 @@
 //! re-indenting a file is harmless and changing one digit is not. A number that is not finite is stored as `null`.
 //! The hash keeps torn writes and edits by hand from being read; it is no signature.
 
+use crate::canonical::{Numbers, canonical};
 use crate::error::BadInput;
 use crate::fsio;
 use anyhow::{Context, Result};
@@ -90,39 +91,8 @@ fn schema<T: Content>() -> String {
 }
 
 fn content_hash(schema: &str, content: &Value) -> String {
-    let mut text = format!("{schema}\n");
-    canonical(content, &mut text);
+    let text = format!("{schema}\n{}", canonical(content, Numbers::SerdeJson));
     fsio::sha256_hex(text.as_bytes())
-}
-
-fn canonical(v: &Value, out: &mut String) {
-    match v {
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                canonical(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(k, _)| *k);
-            out.push('{');
-            for (i, (k, v)) in entries.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                out.push_str(&Value::from(k.as_str()).to_string());
-                out.push(':');
-                canonical(v, out);
-            }
-            out.push('}');
-        }
-        scalar => out.push_str(&scalar.to_string()),
-    }
 }
 
 /// `null` back to NaN, for a number of a record.
@@ -147,14 +117,6 @@ pub(super) fn number_list<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn canonical_form_is_sorted_compact_and_independent_of_layout() {
-        let a: Value = serde_json::from_str(r#"{"b": [1, 2.50, null], "a": {"d": "x\"y", "c": 1e-4}}"#).unwrap();
-        let mut text = String::new();
-        canonical(&a, &mut text);
-        assert_eq!(text, r#"{"a":{"c":0.0001,"d":"x\"y"},"b":[1,2.5,null]}"#);
-    }
 
     /// The expected hash is `printf 'medft.x/1\n{"a":1}' | sha256sum`.
     #[test]

@@ -4,13 +4,14 @@ use super::Context;
 use super::inventory::verify;
 use crate::data::registry;
 use crate::error::BadInput;
-use crate::fetch::{Client, Done, FetchError, Place, Wanted, Why, download, kaggle};
+use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
 use crate::manifest::{
     Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
 };
 use crate::progress::Progress;
 use crate::study::Protocol;
+use crate::tell;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub struct Line {
     pub archives: Vec<Got>,
     pub notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
+    pub why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -67,8 +68,8 @@ pub fn fetch(
     on_line: &mut dyn FnMut(&Line) -> Result<()>,
 ) -> Result<Vec<Line>> {
     let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
-    let client = Client::from_env()?;
     let progress = &c.progress;
+    let client = Client::from_env(|w| tell!("warning: {w}"));
     let mut lines = Vec::new();
     for m in manifests {
         let line = run(c, m, "fetched", |staging| {
@@ -110,12 +111,7 @@ pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) 
 }
 
 /// The story of both verbs; `collect` gets the archives and puts them together in the staging.
-fn run(
-    c: &Context,
-    m: &DataManifest,
-    word: &'static str,
-    collect: impl FnOnce(&Staging) -> Result<Vec<Got>>,
-) -> Line {
+fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&Staging) -> Result<Vec<Got>>) -> Line {
     let (dir, progress) = (&c.global.data_dir, &c.progress);
     let mut line = Line {
         set: m.set.clone(),
@@ -145,7 +141,7 @@ fn run(
     };
     if let Err(e) = go() {
         line.state = "failed";
-        line.why = Some(e.downcast_ref::<FetchError>().map_or(Why::Input, |f| f.why));
+        line.why = Some(e.downcast_ref::<FetchError>().map_or(ErrorKind::Input, |f| f.kind));
         line.error = Some(format!("{e:#}"));
     }
     let noted = line.archives.iter().flat_map(|a| a.notes.clone());
@@ -170,7 +166,9 @@ pub fn terms(m: &DataManifest) -> String {
 /// Where an archive can be had, the publisher first.
 fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
     if let Some(k) = &a.kaggle {
-        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v))?]);
+        return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
+            tell!("warning: {w}");
+        })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
     let places = urls.map(|url| Place {
@@ -228,7 +226,7 @@ fn download_one(
     let strict = |v: &'_ Option<String>| v.clone().filter(|_| a.strict);
     let (sha256, md5) = (strict(&a.sha256), strict(&a.md5));
     let mut seen = None;
-    let mut judge = |d: &crate::fetch::Digests| {
+    let mut accept = |d: &crate::fetch::Digests| {
         seen = Some(d.clone());
         Ok(())
     };
@@ -243,7 +241,7 @@ fn download_one(
         magic: magic_of(a),
         if_refused: &if_refused,
         if_gone: &if_gone,
-        judge: &mut judge,
+        accept: &mut accept,
     };
     let done: Done = download(client, &mut wanted, &|e| bar.on_event(e))?;
     drop(bar);
@@ -272,7 +270,7 @@ fn brought(a: &Archive, path: &Path, progress: &Progress) -> Result<Got, FetchEr
     let wrong = |expected: String, found: String| {
         let remedy = "Nothing was taken in. Get the file again; `medft data list -v` says from where.";
         Err(FetchError::new(
-            Why::WrongBytes,
+            ErrorKind::WrongBytes,
             path.display(),
             expected,
             found,
@@ -364,7 +362,7 @@ fn assemble(
         }
         let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
         let expected = "the published label files";
-        Err(FetchError::new(Why::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
+        Err(FetchError::new(ErrorKind::WrongBytes, &m.title, expected, bad.join("; "), remedy).into())
     };
     check().inspect_err(|_| {
         let _ = staging.reset();

@@ -7,7 +7,6 @@ use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
-use crate::study::split_rule::names_no_groups;
 use crate::study::{Protocol, Scale, SplitRule, Study};
 use anyhow::Result;
 use serde_json::Value;
@@ -155,7 +154,8 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
 /// Whether copies of one image were to be kept together and could not be looked for.
 fn blind(d: &Dataset, p: &Protocol) -> bool {
     let gone = |s: &Sample| matches!(&s.pixels, Pixels::File(f) if !d.root.join(f).is_file());
-    p.duplicates == Duplicates::Together && names_no_groups(d.info.name) && d.samples.iter().any(gone)
+    let unnamed = || registry::SETS.get(d.info.name).is_some_and(|s| !s.names_groups());
+    p.duplicates == Duplicates::Together && unnamed() && d.samples.iter().any(gone)
 }
 
 fn pictures(c: &Context, d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {
@@ -163,15 +163,10 @@ fn pictures(c: &Context, d: &Dataset, p: &Protocol, title: &str) -> Result<audit
     audit::pictures(d, p, &bar.counted())
 }
 
-/// The protocol's words, by which the manifest's counts say under which choices they hold. Its counts of DDSM's lists hold
-/// for the lists as published.
+/// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
 fn words(set: &str, p: &Protocol) -> Vec<String> {
-    let mut lists = p.clone();
-    if set == "ddsm" {
-        SplitRule::Authors.set(set, &mut lists);
-        if lists != *p {
-            return Vec::new();
-        }
+    if registry::SETS.get(set).is_some_and(|s| !s.counts_hold(p)) {
+        return Vec::new();
     }
     match serde_json::to_value(p) {
         Ok(Value::Object(fields)) => fields

@@ -5,7 +5,7 @@ use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
 use crate::data::loader::{BatchesOnto, Images, Mode, Options};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, Label, Pixels, Sample, decode, registry};
+use crate::data::{Dataset, Label, Pixels, Sample, Source, decode, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::hash::{hash_many, quiet};
@@ -66,13 +66,23 @@ struct Folder {
     _drawn: Option<tempfile::TempDir>,
 }
 
+/// The data set that stands for photographs: the first of the paper in colour.
+fn photographs() -> Result<&'static dyn Source> {
+    let p = Protocol::faithful();
+    let found = registry::all()
+        .into_iter()
+        .find(|s| s.of_paper() && s.info(&p).channels == 3);
+    found.context("no data set of photographs")
+}
+
 impl Folder {
     fn open(a: &BenchArgs) -> Result<Self> {
         let (dir, drawn) = match &a.images {
             Some(d) => (d.clone(), None),
             None => {
                 let drawn = tempfile::tempdir()?;
-                registry::find("isic2019")?.synth(drawn.path(), registry::phantom_images("isic2019"))?;
+                let photographs = photographs()?;
+                photographs.synth(drawn.path(), photographs.phantom_images())?;
                 (drawn.path().to_path_buf(), Some(drawn))
             }
         };
@@ -93,7 +103,7 @@ impl Folder {
 
     /// Its images as a data set of one class, in no split.
     fn dataset(&self, a: &BenchArgs, p: &Protocol) -> Result<Dataset> {
-        let mut info = registry::find("isic2019")?.info(p);
+        let mut info = photographs()?.info(p);
         (info.name, info.channels) = ("bench", a.channels);
         (info.mean, info.std) = (vec![MEAN; a.channels], vec![STD; a.channels]);
         let sample = |path: &PathBuf| -> Result<Sample> {

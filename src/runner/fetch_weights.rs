@@ -3,11 +3,12 @@
 use super::Context;
 use crate::cli::StudyArgs;
 use crate::error::BadInput;
-use crate::fetch::{Client, FetchError, Hub, Why};
+use crate::fetch::{Client, ErrorKind, FetchError, Hub};
 use crate::manifest::{
     Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
 };
 use crate::study::HeadKind;
+use crate::tell;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub struct Line<'a> {
     pub licence: Option<&'a str>,
     pub notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
+    pub why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -58,7 +59,7 @@ pub fn weights<'a>(
     let chosen = choose(c, backbones, pins)?;
     let places = Places::new(&c.global.weights_dir);
     let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
-    let client = Client::from_env()?;
+    let client = Client::from_env(|w| tell!("warning: {w}"));
     let mut lines = Vec::new();
     for pin in chosen {
         let line = match already_here(c, pin, &places)? {
@@ -210,7 +211,7 @@ fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> 
             }
         }
         Err(e) => Line {
-            why: Some(e.why),
+            why: Some(e.kind),
             error: Some(e.to_string()),
             ..line(pin, Outcome::Failed)
         },

@@ -18,7 +18,7 @@ use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
 use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,8 @@ impl PreparedDataset {
             Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &bar.counted())?,
             Normalisation::Backbone => {
                 let (mean, std) =
-                    model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem);
+                    model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
+                        .with_context(|| format!("no statistics of {}", spec.backbone))?;
                 let transform = Transform::new(&spec.protocol, &mean, &std)?;
                 Images::with_transform(&data, transform, &options, &bar.counted())?
             }
@@ -132,7 +133,10 @@ pub(super) fn fail<'a>(
             return Ok((b.task, RunOutcome::Interrupted));
         }
         if b.claim.check().is_err() {
-            return Ok((b.task, RunOutcome::Claimed(format!("{}: another process took it over", b.claim.display()))));
+            return Ok((
+                b.task,
+                RunOutcome::Claimed(format!("{}: another process took it over", b.claim.display())),
+            ));
         }
         if error.is::<crate::lease::Lost>() {
             return Ok((b.task, RunOutcome::Again));

@@ -72,7 +72,13 @@ impl Inventory {
             for (_, name) in weight_names(r) {
                 if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
                     let bar = c.progress.bytes(&name);
-                    slot.insert(verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?);
+                    slot.insert(verify_weights(
+                        c.catalogue,
+                        &name,
+                        &places,
+                        Check::Cached,
+                        &bar.verified(),
+                    )?);
                 }
             }
         }
@@ -151,7 +157,7 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         if report.state != SetState::Verified {
             let folder = dir.join(source.info(&r.protocol).folder);
             c.progress.say(&format!("writing phantom {}", folder.display()));
-            source.synth(&folder, registry::phantom_images(&r.dataset))?;
+            source.synth(&folder, source.phantom_images())?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use super::report_place::{folder, maker, templates};
 use super::{Context, notes};
 use crate::cli::ReportArgs;
 use crate::data::registry;
+use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
 use crate::report::{
@@ -19,9 +20,23 @@ use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Renders `reports/<study>/`, unless what lies there is what would be written.
+/// Below a report's folder: the report of fewer results than it has.
+const SMALLER: &str = "fewer-results";
+
+/// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
+/// A report of fewer results than the one that lies there goes beside it, never over it.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
-    let folder = folder(c, &plan.study);
+    let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
+    let mut folder = folder(c, &plan.study, &a.study.only);
+    if let Some(more) = seal::results(&folder).filter(|n| *n > done) {
+        let beside = folder.join(SMALLER);
+        c.progress.say(&format!(
+            "warning: {} holds a report of {more} results; this one of {done} is written to {} (remove the former to have it there)",
+            folder.display(),
+            beside.display()
+        ));
+        folder = beside;
+    }
     let cache = c.global.results_dir.join(".cache").join("bootstrap");
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
@@ -111,10 +126,22 @@ fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option
 /// All but the evidence, which takes longer.
 fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<ReportInput> {
     let study = &plan.study;
+    let planned: Vec<PlannedRun> = plan.entries.iter().map(|e| planned(study, e)).collect();
+    // The report of a part names what the part has, not everything that it leaves out.
+    let part = !a.study.only.is_empty();
+    let has_set = |name: &str| !part || planned.iter().any(|p| p.dataset == name);
+    let has_backbone = |name: &str| !part || planned.iter().any(|p| p.backbone == name);
+    let has = |p: &PublishedPoint| {
+        !part
+            || planned
+                .iter()
+                .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
+    };
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let datasets = study
         .tables()
         .into_iter()
+        .filter(|(set, protocol)| has_set(&study.table(set, protocol)))
         .map(|(set, protocol)| {
             let info = registry::find(set)?.info(&protocol);
             let tolerance = tolerances.get(info.target);
@@ -139,6 +166,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     let backbones = study
         .backbones
         .iter()
+        .filter(|name| has_backbone(name))
         .map(|name| {
             let e = model::registry::find(name)?;
             let found = listing.done.iter().find(|r| r.spec.run.backbone == *name);
@@ -162,6 +190,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
         caveats.extend(p.caveats);
     }
+    published.retain(has);
+    context.retain(|v| has_set(&v.dataset));
     let defaults = match study.protocol.preset {
         Preset::Faithful => Protocol::faithful(),
         Preset::Corrected => Protocol::corrected(),
@@ -182,7 +212,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         ),
         datasets,
         backbones,
-        planned: plan.entries.iter().map(|e| planned(study, e)).collect(),
+        planned,
         runs: frame(&listing.done)?,
         evidence: Evidences::default(),
         published,
@@ -194,11 +224,12 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
             store: Some(plan.store.clone()),
             study_argument: study.name.clone(),
-            audit: Audit::beside(&folder(c, study)),
+            audit: Audit::beside(&folder(c, study, &[])),
             notes: notes::all(c, study, listing)?,
         },
+        // A claim speaks of the whole study.
         claims: Some(Claims::load(&c.global.experiments_dir)?)
-            .filter(|c| study.report.published.contains(&c.published)),
+            .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
         templates: templates(),
     })
@@ -260,17 +291,4 @@ fn planned(study: &Study, e: &Entry) -> PlannedRun {
             _ => PlannedState::Gap("not run yet".to_owned()),
         },
     }
-}
-
-/// A metric as printed.
-fn metric_title(key: &str) -> String {
-    match key {
-        "roc_auc" => "ROC-AUC",
-        "roc_auc_ovr" => "ROC-AUC (one against rest)",
-        "recall" => "macro recall",
-        "quadratic_kappa" => "quadratic weighted kappa",
-        "accuracy" => "accuracy",
-        k => return k.replace('_', " "),
-    }
-    .to_owned()
 }

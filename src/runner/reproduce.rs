@@ -34,8 +34,8 @@ pub fn fit(c: &Context, plan: Plan, a: &StudyArgs) -> Result<(Plan, Tally)> {
 }
 
 /// Audits the study's data beside its report, unless that was done for the same data. What is wrong with them is on the page.
-pub fn audit(c: &Context, plan: &Plan, a: &ReportArgs) {
-    study_audit::ensure(c, plan, &a.study.only);
+pub fn audit(c: &Context, plan: &Plan) {
+    study_audit::ensure(c, plan);
 }
 
 /// Renders the report with its comparison.

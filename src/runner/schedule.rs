@@ -8,7 +8,6 @@ use super::plan::{Plan, State};
 use super::{Context, signals};
 use crate::progress::Bar;
 use crate::stop;
-use crate::study::protocol::Normalisation;
 use crate::study::{Freeze, RunSpec};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
@@ -62,7 +61,10 @@ impl Tally {
         }
         if !self.claimed.is_empty() {
             let runs = self.claimed.join("\n  ");
-            out.push(format!("{} left to another process:\n  {runs}", count(self.claimed.len())));
+            out.push(format!(
+                "{} left to another process:\n  {runs}",
+                count(self.claimed.len())
+            ));
         }
         out.extend(self.lost.iter().cloned());
         out
@@ -70,7 +72,11 @@ impl Tally {
 }
 
 fn count(runs: usize) -> String {
-    if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") }
+    if runs == 1 {
+        "1 run".to_owned()
+    } else {
+        format!("{runs} runs")
+    }
 }
 
 /// Fits every run of the plan that is neither done nor blocked.
@@ -115,7 +121,8 @@ fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Task<'_>
     let ends: Vec<Result<()>> = std::thread::scope(|s| {
         let workers: Vec<_> = devices.iter().map(|d| s.spawn(|| scheduler.work(d))).collect();
         let join = |w: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-            w.join().unwrap_or_else(|_| Err(anyhow!("a device's thread has panicked")))
+            w.join()
+                .unwrap_or_else(|_| Err(anyhow!("a device's thread has panicked")))
         };
         workers.into_iter().map(join).collect()
     });
@@ -221,7 +228,7 @@ impl<'a> Scheduler<'a> {
             return Ok(());
         }
         let first = &group[0];
-        let key = image_key(&first.entry.spec, &first.inputs.data_root)?;
+        let key = first.entry.spec.image_key(&first.inputs.data_root);
         if prepared.as_ref().is_none_or(|p| p.key != key) {
             drop(prepared.take());
         }
@@ -324,44 +331,6 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
         }
     }
     groups
-}
-
-/// The switches that decide which images a run sees and how.
-const IMAGE_SWITCHES: [&str; 17] = [
-    "aptos_csv",
-    "ddsm_task",
-    "ddsm_split",
-    "duplicates",
-    "chexpert_split",
-    "chexpert_test",
-    "chexpert_no_finding",
-    "isic_split",
-    "val_ids_file",
-    "png_twin",
-    "image_loading",
-    "resize",
-    "crop",
-    "aspect",
-    "resize_order",
-    "crop_scale",
-    "normalisation",
-];
-
-/// What the images of a run depend on.
-fn image_key(spec: &RunSpec, data_root: &str) -> Result<String> {
-    let mut p = serde_json::to_value(&spec.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        o.retain(|k, _| k == "augment" || IMAGE_SWITCHES.contains(&k.as_str()));
-    }
-    // The backbone's own statistics make the images hang on the backbone.
-    let backbone = match spec.protocol.normalisation {
-        Normalisation::Dataset => "",
-        Normalisation::Backbone => &spec.backbone,
-    };
-    Ok(format!(
-        "{} {data_root} {backbone} {} {p}",
-        spec.dataset, spec.protocol.grey_stem
-    ))
 }
 
 #[cfg(test)]

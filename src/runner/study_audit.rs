@@ -26,15 +26,12 @@ struct Seal {
     files: BTreeMap<String, String>,
 }
 
-/// Writes `data.md` with its figure into the report's folder, unless they are there and hold. A report restricted with
-/// `--only` leaves the page of the whole study alone.
+/// Writes `data.md` with its figure into the folder of the whole study's report, unless they are there and hold. The reports of
+/// parts show the same page.
 ///
 /// A page that cannot be written is said on stderr and leaves the report without this section.
-pub fn ensure(c: &Context, plan: &Plan, only: &[String]) {
-    let folder = report_place::folder(c, &plan.study);
-    if !only.is_empty() && folder.join(format!("{STEM}.md")).is_file() {
-        return;
-    }
+pub fn ensure(c: &Context, plan: &Plan) {
+    let folder = report_place::folder(c, &plan.study, &[]);
     if let Err(e) = make(c, plan, &folder) {
         c.progress.say(&format!("warning: the data were not audited: {e:#}"));
     }

@@ -3,10 +3,9 @@
 /// Processor time of this process so far, user and system, all threads.
 #[cfg(unix)]
 pub fn cpu_seconds() -> Option<f64> {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call only writes the struct it is given.
-    let code = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut t) };
-    (code == 0).then_some(t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9)
+    use rustix::time::{ClockId, clock_gettime};
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    Some(t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9)
 }
 
 #[cfg(not(unix))]

@@ -10,7 +10,7 @@ use crate::study::{Known, Study};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -79,9 +79,31 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
             "{} is not checked: it follows from records, and those are not whole",
             reports.display()
         )),
-        Ok(study) => check_report(c, name, study, &reports, checked)?,
+        Ok(study) => {
+            for folder in parts(&reports)? {
+                check_report(c, name, study.clone(), &folder, checked)?;
+            }
+        }
     }
     Ok(())
+}
+
+/// The folder of a study's report, then those within it that hold the report of a part.
+fn parts(reports: &Path) -> Result<Vec<PathBuf>> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(reports).with_context(|| format!("cannot list {}", reports.display()))? {
+        let path = entry
+            .with_context(|| format!("cannot list {}", reports.display()))?
+            .path();
+        if path.join(RENDERED).is_file() {
+            parts.push(path);
+        }
+    }
+    parts.sort();
+    if parts.is_empty() || reports.join(RENDERED).is_file() {
+        parts.insert(0, reports.to_owned());
+    }
+    Ok(parts)
 }
 
 /// Renders the report again from the records alone and holds it against what lies there.

@@ -26,11 +26,14 @@
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::published::Published;
-use super::spec::{Freeze, HeadKind, RunSpec, Scale};
-use super::split_rule::{RULE_SWITCHES, SplitRule};
-use super::switches::{METRICS, Switch, Values};
+use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
+use super::switches::{Switch, Values};
 use super::words::{did_you_mean, or_list};
+use crate::data::registry::SETS;
+use crate::data::{Source, Task};
 use crate::error::BadInput;
+use crate::eval::{self, METRICS};
+use crate::model::registry::BACKBONES;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -300,7 +303,8 @@ fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
         return Ok(Vec::new());
     };
     let switches = top.get("protocol").map(|i| i.section()).transpose()?;
-    let set = switches.and_then(|s| s.items().into_iter().find(|i| RULE_SWITCHES.contains(&i.key.as_str())));
+    let by_rule = |i: &Item| Protocol::find(&i.key).is_some_and(|s| s.by_split_rule);
+    let set = switches.and_then(|s| s.items().into_iter().find(by_rule));
     if let Some(set) = set {
         let expected = format!("no `{}` where `splits` decides it", set.key);
         return Err(set.bad(expected, "Remove this line, or `splits`."));
@@ -320,12 +324,12 @@ fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
     section.only(&fields)?;
     let mut json = preset.protocol().to_json();
     for item in section.items() {
-        let Some(switch) = Switch::find(&item.key) else {
+        let Some(switch) = Protocol::find(&item.key) else {
             continue;
         };
-        json[switch.field] = read_switch(switch, &item)?;
+        json.insert(switch.field.into(), read_switch(switch, &item)?);
     }
-    serde_json::from_value(json).map_err(|e| {
+    Protocol::from_json(json).map_err(|e| {
         let file = top.text.file;
         BadInput::new(
             file,
@@ -347,7 +351,7 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
         Values::Count(lo, hi) => json!(item.count(lo.into(), hi.into())?),
         Values::Real(ok, what) => json!(item.real(ok, what)?),
         Values::Pair(ok, what) => json!(item.pair(ok, what)?),
-        Values::Metric => json!(item.choice(&METRICS)?),
+        Values::Metric => json!(item.choice(&eval::selectable())?),
         Values::Warmup if item.is_table() => {
             let section = item.section()?;
             section.only(&["epochs", "iterations"])?;
@@ -389,14 +393,32 @@ fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
             "Lower `crop` or raise `resize`.",
         );
     }
-    for backbone in &study.backbones {
-        let step = input_step(backbone, study.scale);
-        if !p.crop.is_multiple_of(step) {
+    for entry in study.backbones.iter().filter_map(|b| BACKBONES.get(b)) {
+        let sides = entry.sides(study.scale);
+        if !sides.accept(p.crop) {
             return bad(
                 &["crop", "backbones"],
-                format!("a crop that is a multiple of {step}, the patch or the coarsest stride of {backbone}"),
+                format!("a crop that is {sides} of {}", entry.name),
                 format!("{}", p.crop),
                 "Change `crop` or leave the backbone out.",
+            );
+        }
+    }
+    if let Some(metric) = p.selection_metric.as_deref().and_then(|m| METRICS.get(m)) {
+        let lacks = |s: &&'static dyn Source| match s.info(p).task {
+            Task::MultiClass(n) => !metric.on_classes(n),
+            Task::MultiLabel(_) => metric.labels.is_none(),
+        };
+        let of_study = study.datasets.iter().filter_map(|d| SETS.get(d));
+        if let Some(source) = of_study.into_iter().find(lacks) {
+            return bad(
+                &["selection_metric"],
+                format!(
+                    "a metric that every data set has; {} has none of this name",
+                    source.name()
+                ),
+                format!("`{}`", metric.name),
+                "Choose another metric, or leave the data set out.",
             );
         }
     }
@@ -439,22 +461,4 @@ fn spans(top: &Section) -> BTreeMap<String, Range<usize>> {
         .map(|s| s.items())
         .unwrap_or_default();
     top.items().into_iter().chain(inner).map(|i| (i.key, i.span)).collect()
-}
-
-/// The input side of a published backbone is a multiple of this: the patch size, or the coarsest stride where the map is
-/// halved from stage to stage (which tiny models of the family do as well; their patch sizes are their own).
-fn input_step(backbone: &str, scale: Scale) -> u32 {
-    const STEPS: [(&str, u32, bool); 9] = [
-        ("sam2-", 32, true),
-        ("vmamba-", 32, true),
-        ("dinov2-", 14, false),
-        ("aimv2-", 14, false),
-        ("mae-h", 14, false),
-        ("mae-", 16, false),
-        ("coca-l", 14, false),
-        ("coca-", 32, false),
-        ("clip-", 16, false),
-    ];
-    let step = STEPS.iter().find(|(prefix, ..)| backbone.starts_with(prefix));
-    step.filter(|s| scale == Scale::Full || s.2).map_or(1, |s| s.1)
 }

@@ -5,8 +5,7 @@
 //! that silently selects nothing looks like work already done.
 
 use super::file::Study;
-use super::spec::RunSpec;
-use super::split_rule::SplitRule;
+use super::spec::{RunSpec, SplitRule};
 use super::words::{did_you_mean, glob, or_list};
 use crate::error::BadInput;
 

@@ -15,11 +15,14 @@
 //! (shortest digits that read back to the same double: `0.0001`, `1`, `1e-7`); roles are sorted. Since a netstring says its
 //! own length, two different inputs never give the same bytes.
 
-use super::spec::RunSpec;
+use super::protocol::Protocol;
+use super::spec::{RunSpec, SplitRule};
+use super::switches::Switch;
+use crate::canonical::canonical_json;
 use crate::error::BadInput;
 use crate::fsio;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Number, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -27,42 +30,24 @@ use std::fmt;
 /// have other ids and are recomputed, never mixed.
 pub const PROTOCOL_REVISION: u32 = 1;
 
-/// A switch that came after the first results.
-struct Later {
-    field: &'static str,
-    /// The value that means what medft did before.
-    before: &'static str,
-    /// Whether it concerns a data set.
-    of: fn(&str) -> bool,
-}
-
-/// The switches that came after the first results.
-///
-/// Such a switch is hashed only where it says something: for its data set, at another value. The ids of all other runs
-/// stay what they were.
-const LATER: [Later; 2] = [
-    Later {
-        field: "ddsm_split",
-        before: "lists",
-        of: |set| set == "ddsm",
-    },
-    Later {
-        field: "duplicates",
-        before: "ignored",
-        of: super::split_rule::names_no_groups,
-    },
-];
-
 /// The spec as it is hashed.
+///
+/// A switch that came after the first results is hashed only where it says something: for a data set that it concerns, at another
+/// value than what medft did before. The ids of all other runs stay what they were.
 fn hashed(spec: &RunSpec) -> Value {
     let mut json = serde_json::to_value(spec).expect("a spec holds words and numbers only");
     if let Some(protocol) = json["protocol"].as_object_mut() {
         protocol.retain(|field, value| {
-            let later = LATER.iter().find(|l| l.field == field);
-            later.is_none_or(|l| (l.of)(&spec.dataset) && value != l.before)
+            let later = Protocol::find(field).and_then(|s| Some((s, s.since?)));
+            later.is_none_or(|(s, since)| concerns(s, &spec.dataset) && *value != (since.before)())
         });
     }
     json
+}
+
+/// Whether a switch that came later says anything about a data set: one that split rules decide does where the set's rules do.
+fn concerns(switch: &Switch, dataset: &str) -> bool {
+    !switch.by_split_rule || SplitRule::decides(dataset, switch.field)
 }
 
 /// What a run reads besides its spec, by content.
@@ -192,98 +177,8 @@ impl<'de> Deserialize<'de> for RunId {
     }
 }
 
-/// `value` in the canonical form of RFC 8785, with one extension: whole numbers beyond 2⁵³ keep all their digits.
-pub fn canonical_json(value: &Value) -> String {
-    let mut out = String::new();
-    write_json(value, &mut out);
-    out
-}
-
-fn write_json(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Value::Number(n) => out.push_str(&write_number(n)),
-        Value::String(s) => write_string(s, out),
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_json(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
-            out.push('{');
-            for (i, (key, item)) in fields.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_string(key, out);
-                out.push(':');
-                write_json(item, out);
-            }
-            out.push('}');
-        }
-    }
-}
-
-/// serde_json escapes exactly what RFC 8785 asks for: `"`, `\` and control characters, the latter in lower-case hex.
-fn write_string(s: &str, out: &mut String) {
-    out.push_str(&Value::from(s).to_string());
-}
-
-fn write_number(n: &Number) -> String {
-    match n.as_f64() {
-        Some(x) if n.is_f64() => ecmascript(x),
-        _ => n.to_string(),
-    }
-}
-
-/// ECMAScript's `Number::toString` for finite numbers. serde_json's digits are the shortest that read back to `x`, ties to
-/// even, as ECMAScript asks (Rust's own `{:e}` rounds such ties up); this only places the point anew.
-fn ecmascript(x: f64) -> String {
-    if x == 0.0 {
-        return "0".into();
-    }
-    let text = Value::from(x.abs()).to_string();
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent: i32 = exponent.parse().expect("JSON writes a decimal exponent");
-    let all = format!("{whole}{fraction}");
-    let digits = all.trim_start_matches('0');
-    // The value is 0.digits × 10^n, with k digits.
-    let n = whole.len() as i32 + exponent - (all.len() - digits.len()) as i32;
-    let digits = digits.trim_end_matches('0');
-    let k = digits.len() as i32;
-    let sign = if x < 0.0 { "-" } else { "" };
-    let zeros = |n: i32| "0".repeat(n as usize);
-    let body = if k <= n && n <= 21 {
-        format!("{digits}{}", zeros(n - k))
-    } else if 0 < n && n <= 21 {
-        format!("{}.{}", &digits[..n as usize], &digits[n as usize..])
-    } else if -6 < n && n <= 0 {
-        format!("0.{}{digits}", zeros(-n))
-    } else {
-        let point = if k > 1 { "." } else { "" };
-        format!(
-            "{}{point}{}e{}{}",
-            &digits[..1],
-            &digits[1..],
-            if n > 0 { "+" } else { "" },
-            n - 1
-        )
-    };
-    format!("{sign}{body}")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::Protocol;
     use super::super::spec::{Freeze, HeadKind, Scale};
     use super::super::switches::Values;
     use super::*;
@@ -304,61 +199,6 @@ mod tests {
 
     fn inputs() -> Inputs {
         Inputs::new(&"a".repeat(64), &[("backbone", &"b".repeat(64))]).unwrap()
-    }
-
-    /// RFC 8785, appendix B.
-    #[test]
-    fn numbers_are_those_of_rfc_8785() {
-        for (bits, text) in [
-            (0x0000_0000_0000_0000, "0"),
-            (0x8000_0000_0000_0000, "0"),
-            (0x0000_0000_0000_0001, "5e-324"),
-            (0x8000_0000_0000_0001, "-5e-324"),
-            (0x7fef_ffff_ffff_ffff, "1.7976931348623157e+308"),
-            (0xffef_ffff_ffff_ffff, "-1.7976931348623157e+308"),
-            (0x4340_0000_0000_0000, "9007199254740992"),
-            (0xc340_0000_0000_0000, "-9007199254740992"),
-            (0x4430_0000_0000_0000, "295147905179352830000"),
-            (0x44b5_2d02_c7e1_4af5, "9.999999999999997e+22"),
-            (0x44b5_2d02_c7e1_4af6, "1e+23"),
-            (0x44b5_2d02_c7e1_4af7, "1.0000000000000001e+23"),
-            (0x444b_1ae4_d6e2_ef4e, "999999999999999700000"),
-            (0x444b_1ae4_d6e2_ef4f, "999999999999999900000"),
-            (0x444b_1ae4_d6e2_ef50, "1e+21"),
-            (0x3eb0_c6f7_a0b5_ed8c, "9.999999999999997e-7"),
-            (0x3eb0_c6f7_a0b5_ed8d, "0.000001"),
-            (0x41b3_de43_5555_5553, "333333333.3333332"),
-            (0x41b3_de43_5555_5554, "333333333.33333325"),
-            (0x41b3_de43_5555_5555, "333333333.3333333"),
-            (0x41b3_de43_5555_5556, "333333333.3333334"),
-            (0x41b3_de43_5555_5557, "333333333.33333343"),
-            (0xbecb_f647_612f_3696, "-0.0000033333333333333333"),
-            (0x4314_3ff3_c1cb_0959, "1424953923781206.2"),
-        ] {
-            assert_eq!(ecmascript(f64::from_bits(bits)), text, "{bits:x}");
-        }
-    }
-
-    /// RFC 8785, section 3.2.2 and 3.2.3: the sample of the text and the order of its keys.
-    #[test]
-    fn text_is_that_of_rfc_8785() {
-        let sample: Value = serde_json::from_str(
-            r#"{"numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
-                "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            canonical_json(&sample),
-            r#"{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],"string":"€$\u000f\nA'B\"\\\\\"/"}"#
-        );
-        let keys = json!({"€": 1, "\r": 2, "\u{fb33}": 3, "1": 4, "😀": 5, "\u{80}": 6, "ö": 7});
-        let order: Vec<char> = canonical_json(&keys).chars().filter(char::is_ascii_digit).collect();
-        assert_eq!(
-            order,
-            ['2', '1', '4', '6', '7', '1', '5', '3'],
-            "the key \"1\" and the value 1 both show"
-        );
-        assert_eq!(canonical_json(&json!(u64::MAX)), "18446744073709551615");
     }
 
     #[test]
@@ -405,8 +245,8 @@ mod tests {
         }
         assert_eq!(base.as_object().unwrap().len(), 7, "six fields and the protocol");
         // A later switch of other data sets leaves this one's id alone; the next test has those.
-        let concerns = |field: &str| LATER.iter().all(|l| l.field != field || (l.of)("ddsm"));
-        for s in Protocol::switches().iter().filter(|s| concerns(s.field)) {
+        let says = |s: &&Switch| s.since.is_none() || concerns(s, "ddsm");
+        for s in Protocol::switches().into_iter().filter(says) {
             let pointer = format!("/protocol/{}", s.field);
             let old = &base["protocol"][s.field];
             match s.values {
@@ -452,7 +292,9 @@ mod tests {
             isic.protocol.duplicates = super::super::protocol::Duplicates::Together;
         }
         let mut old = serde_json::to_value(spec()).unwrap();
-        for later in &LATER {
+        let later: Vec<_> = Protocol::switches().into_iter().filter(|s| s.since.is_some()).collect();
+        assert!(later.len() >= 2);
+        for later in later {
             old["protocol"].as_object_mut().unwrap().shift_remove(later.field);
         }
         assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec());

@@ -3,9 +3,17 @@
 //! The numbers in brackets are the quirks of the authors' code (Q1 … Q50, listed with their reasons in
 //! `docs/PROTOCOL.md`, whose section numbers the comments cite as "PROTOCOL 6.3"). `Protocol::faithful()` is what the
 //! published code does, `Protocol::corrected()` what a reader of the paper would expect. A study names a preset and may
-//! override single switches; the whole struct is part of the run id. [`super::switches`] holds the words and the reasons.
+//! override single switches; the whole struct is part of the run id.
+//!
+//! A switch is one entry of the table below: field, type, value of each preset, scope, allowed values, quirks, reason. The struct,
+//! the presets, the reader of study files (allowed words), the tables' footnotes ("differs from the preset in …"), what runs may
+//! share and the table of `docs/PROTOCOL.md` all follow from it.
 
+use super::switches::{Later, Scope, Switch, Values};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 macro_rules! switch {
     ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident),+ $(,)? }) => {
@@ -112,72 +120,165 @@ pub enum Warmup {
     None,
 }
 
-/// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Protocol {
-    pub preset: Preset,
+const NOT_NEGATIVE: fn(f64) -> bool = |x| x.is_finite() && x >= 0.0;
+const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
+
+/// Makes the struct, the presets and the list of [`Switch`]es from one table:
+/// `field: type = faithful => corrected; Scope split; values; [quirks]; "why", before value;`, where `=> corrected` stands only
+/// where the presets part, `split` only where a split rule decides the switch, `before` only where it came after the first results.
+macro_rules! switches {
+    ($($(#[$m:meta])* $field:ident: $ty:ty = $faithful:expr $(=> $corrected:expr)?;
+        $scope:ident $($split:ident)?; $values:expr; [$($quirk:literal),*]; $why:literal $(, before $before:expr)?;)*) => {
+        /// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Protocol {
+            pub preset: Preset,
+            $($(#[$m])* #[doc = $why] pub $field: $ty,)*
+            /// Registered switches that are not as they were before they came (see [`super::switches::register`]).
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            pub extra: BTreeMap<String, Value>,
+        }
+
+        impl Protocol {
+            /// What the published code does (torch ≤ 2.5 semantics, float32 throughout).
+            pub fn faithful() -> Self {
+                Self { preset: Preset::Faithful, $($field: $faithful,)* extra: BTreeMap::new() }
+            }
+
+            /// What a reader of the paper would expect. Differs from [`Protocol::faithful`] only where the table says so.
+            pub fn corrected() -> Self {
+                Self {
+                    preset: Preset::Corrected,
+                    $($field: switches!(@last $faithful $(, $corrected)?),)*
+                    extra: BTreeMap::new(),
+                }
+            }
+        }
+
+        /// Every field of [`Protocol`] except `preset`, in the order of the struct.
+        static BUILT_IN: &[Switch] = {
+            use Values::*;
+            &[$(Switch {
+                field: stringify!($field),
+                quirks: &[$($quirk),*],
+                values: $values,
+                why: $why,
+                scope: Scope::$scope,
+                by_split_rule: { let words: &[&str] = &[$(stringify!($split))?]; !words.is_empty() },
+                since: switches!(@later $($before)?),
+            }),*]
+        };
+    };
+    (@last $faithful:expr) => { $faithful };
+    (@last $faithful:expr, $corrected:expr) => { $corrected };
+    (@later) => { None };
+    (@later $before:expr) => { Some(Later { before: || serde_json::json!($before) }) };
+}
+
+#[rustfmt::skip]
+switches! {
     // data
-    pub aptos_csv: AptosCsv,
-    pub ddsm_task: DdsmTask,
-    /// Later than the first records, which lack it; see `LATER` in [`super::id`].
+    aptos_csv: AptosCsv = AptosCsv::Train1 => AptosCsv::TrainFull; Images; Words(AptosCsv::words); [6];
+        "Which images are the APTOS data set: `train_1.csv` of a re-split copy (2,930 rows), or all 3,662 of Kaggle's `train.csv`.";
+    ddsm_task: DdsmTask = DdsmTask::NormalVsLesion; Images; Words(DdsmTask::words); [9];
+        "Normal against benign-or-cancer, as in the code; three classes; or cancer against the rest. Not changed by `corrected`: another task has another number.";
     #[serde(default = "lists")]
-    pub ddsm_split: DdsmSplit,
-    /// Later than the first records, as `ddsm_split`.
+    ddsm_split: DdsmSplit = DdsmSplit::Lists => DdsmSplit::ByCase; Images split; Words(DdsmSplit::words); [];
+        "The published lists keep the views of an exam together, but five case numbers stand in two lists (as exams of two volumes); the correction leaves such a case whole in the first of train, val and test that has it.", before DdsmSplit::Lists;
     #[serde(default = "ignored")]
-    pub duplicates: Duplicates,
-    pub chexpert_split: ChexpertSplit,
-    pub chexpert_test: ChexpertTest,
-    pub chexpert_no_finding: ChexpertNoFinding,
-    pub isic_split: IsicSplit,
-    pub val_ids_file: ValIdsFile,
-    pub png_twin: PngTwin,
-    pub image_loading: ImageLoading,
+    duplicates: Duplicates = Duplicates::Ignored => Duplicates::Together; Images split; Words(Duplicates::words); [];
+        "APTOS2019 and MedMNIST name no patients; of images that are there twice (same file, same pixels) one may be trained on and the other tested. The correction leaves all copies in the first of train, val and test that has one.", before Duplicates::Ignored;
+    chexpert_split: ChexpertSplit = ChexpertSplit::LabelSlices => ChexpertSplit::PatientBorders; Images split; Words(ChexpertSplit::words); [10];
+        "The code cuts by labels of an unsorted index, so one image is in train and test and one in validation and test; the correction cuts at the next patient.";
+    chexpert_test: ChexpertTest = ChexpertTest::TrainCsv; Images split; Words(ChexpertTest::words); [11];
+        "Tested on a part of `train.csv` (labels mined from reports) or on the official `valid.csv` (read by radiologists). Not changed by `corrected`.";
+    chexpert_no_finding: ChexpertNoFinding = ChexpertNoFinding::SetWhenAllZero => ChexpertNoFinding::AsInFile; Images; Words(ChexpertNoFinding::words); [12];
+        "The code sets \"No Finding\" where all 14 labels are 0 after uncertain ones became 0, so uncertain studies turn healthy.";
+    isic_split: IsicSplit = IsicSplit::ByImage => IsicSplit::ByLesion; Images split; Words(IsicSplit::words); [41];
+        "A random split by image puts photographs of one lesion into train and test; the correction keeps a lesion together.";
+    val_ids_file: ValIdsFile = ValIdsFile::ReadIfPresent => ValIdsFile::Ignore; Images; Words(ValIdsFile::words); [43];
+        "The code obeys a `val_ids.json` beside the data if its lengths fit, stale or not.";
+    png_twin: PngTwin = PngTwin::Prefer => PngTwin::Off; Images; Words(PngTwin::words); [44];
+        "The code reads `x.png` in place of a listed `x.jpg` when both exist.";
+    image_loading: ImageLoading = ImageLoading::Authors => ImageLoading::Sane; Images; Words(ImageLoading::words); [];
+        "The code ignores EXIF orientation and clips 16-bit PNGs at 255; sane loading turns the image and scales by 1/257.";
     // transform
     /// Both sides after the first resize, in pixels (256 in the paper).
-    pub resize: u32,
+    resize: u32 = 256; Images; Count(1, 8192); [40];
+        "Sides in pixels after the first resize.";
     /// Side of the centre crop and of the network input, in pixels (224 in the paper).
-    pub crop: u32,
-    pub aspect: Aspect,
-    pub resize_order: ResizeOrder,
-    pub augment: Augment,
+    crop: u32 = 224; Images; Count(1, 8192); [40];
+        "Side in pixels of the centre crop and of the network's input; 224² of 256² leaves 23 % of the area unseen.";
+    aspect: Aspect = Aspect::Squash; Images; Words(Aspect::words); [40];
+        "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept.";
+    resize_order: ResizeOrder = ResizeOrder::WidthFirst; Images; Words(ResizeOrder::words); [];
+        "Pillow up to version 12 resizes the width first; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
+    augment: Augment = Augment::Paper; Fit; Words(Augment::words); [39];
+        "The paper's flips and colour jitter also on X-rays and mammograms; the same without them; or none, so that frozen features can be computed once.";
     /// [Q20] Area range of RandomResizedCrop.
-    pub crop_scale: [f64; 2],
-    pub normalisation: Normalisation,
+    crop_scale: [f64; 2] = [0.8, 1.2] => [0.8, 1.0]; Fit; Pair(POSITIVE, "two finite numbers above 0, the first at most 1 and at most the second"); [20];
+        "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames.";
+    normalisation: Normalisation = Normalisation::Dataset; Images; Words(Normalisation::words); [19];
+        "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`.";
     // model
-    pub grey_stem: GreyStem,
-    pub mha_body: MhaBody,
-    pub coca_tokens: CocaTokens,
-    pub dinov2_tokens: Dinov2Tokens,
-    pub readout: Readout,
-    pub position_rule: PositionRule,
+    grey_stem: GreyStem = GreyStem::RedKernel => GreyStem::SummedKernels; Images; Words(GreyStem::words); [17];
+        "For grey images the code keeps the red kernel alone, about a third of the response; the sum equals a grey image copied to three channels.";
+    mha_body: MhaBody = MhaBody::DeitBase => MhaBody::OneBlock; Fit; Words(MhaBody::words); [2];
+        "\"Multi-head attention\" in the code is a whole DeiT-B with ImageNet labels behind it (85 M parameters); the correction is one block from random weights.";
+    coca_tokens: CocaTokens = CocaTokens::Pooled => CocaTokens::Patches; Features; Words(CocaTokens::words); [29];
+        "CoCa's tokens for the MHA head: pooler outputs, which have no place in the image, or the patches before the pooler.";
+    dinov2_tokens: Dinov2Tokens = Dinov2Tokens::Unnormed => Dinov2Tokens::Normed; Features; Words(Dinov2Tokens::words); [31];
+        "DINOv2's and CLIP's tokens for the MHA head: before the final norm, or after it as the linear head sees them.";
+    readout: Readout = Readout::Family; Features; Words(Readout::words); [32];
+        "What the linear head reads: each family's own vector (CLS, mean, contrastive, pyramid level), or the mean of the tokens for all. Not changed by `corrected`.";
+    position_rule: PositionRule = PositionRule::Hub; Features; Words(PositionRule::words); [35];
+        "How DINOv2's 37×37 position table becomes 16×16: by the factor 16.1/37 as torch.hub does, or by plain size as Hugging Face does. Not changed by `corrected`.";
     // optimisation
-    pub epochs: u32,
-    pub batch: u32,
-    pub lr: f64,
-    pub weight_decay: f64,
+    epochs: u32 = 100; Fit; Count(1, 100_000); [];
+        "Passes over the training set; there is no early stopping.";
+    batch: u32 = 64; Features; Count(1, 65_536); [];
+        "Images in a training batch; an incomplete last batch is dropped.";
+    lr: f64 = 1e-4; Fit; Real(POSITIVE, "a finite number above 0"); [23];
+        "AdamW's learning rate, the same for backbone and head, constant after the warm-up.";
+    weight_decay: f64 = 1e-5; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [24];
+        "Decoupled, on tensors of two or more axes that are no biases. At 1e-5 it does next to nothing.";
     /// [Q23] Factor on the learning rate per block from the top; 1.0 is none.
-    pub layer_decay: f64,
+    layer_decay: f64 = 1.0; Fit; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [23];
+        "Factor on the learning rate per block from the top; 1 is none. Not changed by `corrected`.";
     /// Global gradient-norm clip; 0 is none.
-    pub clip: f64,
-    pub warmup: Warmup,
+    clip: f64 = 1.0; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [];
+        "Largest global norm of the gradient; 0 is no clipping.";
+    warmup: Warmup = Warmup::PerDataset; Fit; Values::Warmup; [21];
+        "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`).";
     /// [Q22] One increment too many at the end of the warm-up.
-    pub warmup_overshoot: bool,
-    pub precision: Precision,
+    warmup_overshoot: bool = true => false; Fit; Flag; [22];
+        "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
+    precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
+        "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable.";
     // evaluation
     /// [Q26] Round validation logits of the linear head to float16 before metrics.
-    pub val_logits_f16: bool,
-    pub validation_set: ValidationSet,
-    pub selection_rounding: SelectionRounding,
-    pub selection_start: SelectionStart,
+    val_logits_f16: bool = false; Select; Flag; [26];
+        "The code's validation logits of the linear head are float16, which ties scores; a float32 run can round them alike.";
+    validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Words(ValidationSet::words); [13];
+        "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS).";
+    selection_rounding: SelectionRounding = SelectionRounding::ThreeDecimals => SelectionRounding::Exact; Select; Words(SelectionRounding::words); [14];
+        "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins.";
+    selection_start: SelectionStart = SelectionStart::Zero => SelectionStart::MinusInfinity; Select; Words(SelectionStart::words); [16];
+        "The value an epoch must exceed: from 0, a run whose kappa never exceeds 0 tests untrained weights.";
     /// [Q15] Validate once more after the last epoch.
-    pub extra_validation: bool,
-    pub test_weights: TestWeights,
-    pub macro_classes: MacroClasses,
+    extra_validation: bool = true => false; Select; Flag; [15];
+        "The code validates once more after the last epoch, on another random subset, which gives the last weights a second chance.";
+    test_weights: TestWeights = TestWeights::Best; Select; Words(TestWeights::words); [1];
+        "Best-epoch or last-epoch weights for the headline number. With torch 2.6 the code silently tests the last ones. Both are always stored.";
+    macro_classes: MacroClasses = MacroClasses::PresentInTruthOrPrediction => MacroClasses::All; Select; Words(MacroClasses::words); [46];
+        "Macro averages over the classes that occur in truth or prediction, or over all classes.";
     /// Metric that selects the epoch; `None` is the data set's target metric.
-    pub selection_metric: Option<String>,
+    selection_metric: Option<String> = None; Select; Metric; [];
+        "Metric that selects the epoch; left out, it is the data set's own target.";
     /// Gradient checkpointing: recompute block activations in the backward pass (same gradients, less memory).
-    pub checkpointing: bool,
+    checkpointing: bool = false; Fit; Flag; [];
+        "Recompute activations in the backward pass: the same gradients, less memory, more time.";
 }
 
 fn lists() -> DdsmSplit {
@@ -207,80 +308,216 @@ impl Preset {
 }
 
 impl Protocol {
-    /// What the published code does (torch ≤ 2.5 semantics, float32 throughout).
-    pub fn faithful() -> Self {
-        Self {
-            preset: Preset::Faithful,
-            aptos_csv: AptosCsv::Train1,
-            ddsm_task: DdsmTask::NormalVsLesion,
-            ddsm_split: DdsmSplit::Lists,
-            duplicates: Duplicates::Ignored,
-            chexpert_split: ChexpertSplit::LabelSlices,
-            chexpert_test: ChexpertTest::TrainCsv,
-            chexpert_no_finding: ChexpertNoFinding::SetWhenAllZero,
-            isic_split: IsicSplit::ByImage,
-            val_ids_file: ValIdsFile::ReadIfPresent,
-            png_twin: PngTwin::Prefer,
-            image_loading: ImageLoading::Authors,
-            resize: 256,
-            crop: 224,
-            aspect: Aspect::Squash,
-            resize_order: ResizeOrder::WidthFirst,
-            augment: Augment::Paper,
-            crop_scale: [0.8, 1.2],
-            normalisation: Normalisation::Dataset,
-            grey_stem: GreyStem::RedKernel,
-            mha_body: MhaBody::DeitBase,
-            coca_tokens: CocaTokens::Pooled,
-            dinov2_tokens: Dinov2Tokens::Unnormed,
-            readout: Readout::Family,
-            position_rule: PositionRule::Hub,
-            epochs: 100,
-            batch: 64,
-            lr: 1e-4,
-            weight_decay: 1e-5,
-            layer_decay: 1.0,
-            clip: 1.0,
-            warmup: Warmup::PerDataset,
-            warmup_overshoot: true,
-            precision: Precision::F32,
-            val_logits_f16: false,
-            validation_set: ValidationSet::ShuffledDropLast,
-            selection_rounding: SelectionRounding::ThreeDecimals,
-            selection_start: SelectionStart::Zero,
-            extra_validation: true,
-            test_weights: TestWeights::Best,
-            macro_classes: MacroClasses::PresentInTruthOrPrediction,
-            selection_metric: None,
-            checkpointing: false,
+    /// Every switch except the name of the preset: those of the struct in its order, then the registered ones.
+    pub fn switches() -> Vec<&'static Switch> {
+        BUILT_IN.iter().chain(Switch::registered()).collect()
+    }
+
+    /// Registers a switch behind those of the struct: a protocol holds its value in [`Protocol::extra`].
+    ///
+    /// # Errors
+    /// A sentence where the name is taken, or where nothing says what runs did before there was such a switch.
+    pub fn register(switch: &'static Switch) -> Result<(), String> {
+        if switch.since.is_none() {
+            return Err(format!("`{}` must say what runs did before it", switch.field));
+        }
+        if BUILT_IN.iter().any(|s| s.field == switch.field) || matches!(switch.field, "preset" | "extra") {
+            return Err(format!("there is a switch `{}` already", switch.field));
+        }
+        Switch::add(switch)
+    }
+
+    /// The value of a switch, as a study would write it; `Null` for an unknown name.
+    pub fn get(&self, field: &str) -> Value {
+        self.to_json().get(field).cloned().unwrap_or_default()
+    }
+
+    /// The switches of some scopes, by name: what decides which images, or which features, runs may share.
+    pub fn scoped(&self, scopes: &[Scope]) -> Map<String, Value> {
+        let mut all = self.to_json();
+        all.retain(|field, _| Self::find(field).is_some_and(|s| scopes.contains(&s.scope)));
+        all
+    }
+
+    /// The switch of this name.
+    pub fn find(field: &str) -> Option<&'static Switch> {
+        Self::switches().into_iter().find(|s| s.field == field)
+    }
+
+    /// The fields in which two protocols differ, as (field, ours, theirs), in the order of the struct, `preset` first.
+    pub fn diff(&self, other: &Self) -> Vec<(&'static str, String, String)> {
+        let (a, b) = (self.to_json(), other.to_json());
+        ["preset"]
+            .into_iter()
+            .chain(Self::switches().into_iter().map(|s| s.field))
+            .filter(|f| a[*f] != b[*f])
+            .map(|f| (f, show(&a[f]), show(&b[f])))
+            .collect()
+    }
+
+    /// Where this protocol departs from the preset it names: the footnote of every table.
+    pub fn overrides(&self) -> Vec<(&'static str, String, String)> {
+        self.diff(&self.preset.protocol())
+    }
+
+    /// Every switch by name, the registered ones beside those of the struct.
+    pub(super) fn to_json(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut all)) = serde_json::to_value(self) else {
+            unreachable!("a protocol holds words and numbers only")
+        };
+        all.remove("extra");
+        for s in Switch::registered() {
+            let before = || s.since.map_or(Value::Null, |l| (l.before)());
+            all.insert(s.field.into(), self.extra.get(s.field).cloned().unwrap_or_else(before));
+        }
+        all
+    }
+
+    /// The protocol of [`Protocol::to_json`]'s form.
+    ///
+    /// # Errors
+    /// Where a value is of the wrong type.
+    pub(super) fn from_json(mut all: Map<String, Value>) -> serde_json::Result<Self> {
+        let mut extra = BTreeMap::new();
+        for s in Switch::registered() {
+            let before = s.since.map(|l| (l.before)());
+            if let Some(value) = all.remove(s.field).filter(|v| Some(v) != before.as_ref()) {
+                extra.insert(s.field.to_owned(), value);
+            }
+        }
+        let protocol: Self = serde_json::from_value(Value::Object(all))?;
+        Ok(Self { extra, ..protocol })
+    }
+}
+
+/// A value as people read it.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Null => "target of the data set".into(),
+        Value::String(s) => s.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(k, v)| format!("{} {k}", show(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => match other.as_f64() {
+            Some(x) if x != 0.0 && x.abs() < 1e-3 => format!("{x:e}"),
+            _ => crate::canonical::canonical_json(other),
+        },
+    }
+}
+
+/// The table of switches in `docs/PROTOCOL.md`.
+pub fn markdown() -> String {
+    let (faithful, corrected) = (Protocol::faithful().to_json(), Protocol::corrected().to_json());
+    let mut out = String::from(
+        "| switch | quirk | faithful | corrected | other values | what it decides |\n|---|---|---|---|---|---|\n",
+    );
+    for s in BUILT_IN {
+        let quirks = s.quirks.iter().map(|q| format!("Q{q}")).collect::<Vec<_>>().join(", ");
+        let (f, c) = (show(&faithful[s.field]), show(&corrected[s.field]));
+        let others = match s.values {
+            Values::Words(words) => words()
+                .into_iter()
+                .filter(|w| *w != f && *w != c)
+                .collect::<Vec<_>>()
+                .join(", "),
+            Values::Flag => String::new(),
+            Values::Warmup => "none, { epochs = n }, { iterations = n }".into(),
+            values => values.allowed(),
+        };
+        let c = if c == f { "=".into() } else { format!("**{c}**") };
+        let _ = writeln!(out, "| `{}` | {quirks} | {f} | {c} | {others} | {} |", s.field, s.why);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_field_once_and_in_order() {
+        let json = Protocol::faithful().to_json();
+        let fields: Vec<&str> = json.keys().map(String::as_str).collect();
+        let table: Vec<&str> = ["preset"].into_iter().chain(BUILT_IN.iter().map(|s| s.field)).collect();
+        assert_eq!(table, fields);
+    }
+
+    #[test]
+    fn the_presets_use_allowed_words() {
+        for preset in Preset::ALL {
+            let json = preset.protocol().to_json();
+            assert_eq!(json["preset"], preset.to_string());
+            for s in BUILT_IN {
+                match (s.values, &json[s.field]) {
+                    (Values::Words(words), Value::String(w)) => assert!(words().contains(w), "{}: {w}", s.field),
+                    (Values::Flag, Value::Bool(_)) | (Values::Metric, Value::Null) => {}
+                    (Values::Count(lo, hi), Value::Number(n)) => {
+                        assert!(
+                            (u64::from(lo)..=u64::from(hi)).contains(&n.as_u64().unwrap()),
+                            "{}",
+                            s.field
+                        );
+                    }
+                    (Values::Real(ok, _), Value::Number(n)) => assert!(ok(n.as_f64().unwrap()), "{}", s.field),
+                    (Values::Pair(ok, _), Value::Array(v)) => assert!(v.iter().all(|x| ok(x.as_f64().unwrap()))),
+                    (Values::Warmup, Value::String(w)) => assert_eq!(w, "per-dataset"),
+                    (values, found) => panic!("{}: {values:?} {found}", s.field),
+                }
+            }
         }
     }
 
-    /// What a reader of the paper would expect. Differs from [`Protocol::faithful`] only where named here.
-    pub fn corrected() -> Self {
-        Self {
-            preset: Preset::Corrected,
-            aptos_csv: AptosCsv::TrainFull,
-            ddsm_split: DdsmSplit::ByCase,
-            duplicates: Duplicates::Together,
-            chexpert_split: ChexpertSplit::PatientBorders,
-            chexpert_no_finding: ChexpertNoFinding::AsInFile,
-            isic_split: IsicSplit::ByLesion,
-            val_ids_file: ValIdsFile::Ignore,
-            png_twin: PngTwin::Off,
-            image_loading: ImageLoading::Sane,
-            crop_scale: [0.8, 1.0],
-            grey_stem: GreyStem::SummedKernels,
-            mha_body: MhaBody::OneBlock,
-            coca_tokens: CocaTokens::Patches,
-            dinov2_tokens: Dinov2Tokens::Normed,
-            warmup_overshoot: false,
-            validation_set: ValidationSet::All,
-            selection_rounding: SelectionRounding::Exact,
-            selection_start: SelectionStart::MinusInfinity,
-            extra_validation: false,
-            macro_classes: MacroClasses::All,
-            ..Self::faithful()
-        }
+    /// PROTOCOL section 10, column C, read by hand: these and no others part the presets.
+    #[test]
+    fn corrected_differs_where_the_list_of_quirks_proposes_a_correction() {
+        let diff = Protocol::corrected().diff(&Protocol::faithful());
+        let fields: Vec<&str> = diff.iter().map(|d| d.0).collect();
+        assert_eq!(
+            fields,
+            [
+                "preset",
+                "aptos_csv",
+                "ddsm_split",
+                "duplicates",
+                "chexpert_split",
+                "chexpert_no_finding",
+                "isic_split",
+                "val_ids_file",
+                "png_twin",
+                "image_loading",
+                "crop_scale",
+                "grey_stem",
+                "mha_body",
+                "coca_tokens",
+                "dinov2_tokens",
+                "warmup_overshoot",
+                "validation_set",
+                "selection_rounding",
+                "selection_start",
+                "extra_validation",
+                "macro_classes"
+            ]
+        );
+        assert!(diff.contains(&("crop_scale", "[0.8, 1]".into(), "[0.8, 1.2]".into())));
+        assert!(Protocol::corrected().overrides().is_empty());
+    }
+
+    #[test]
+    fn overrides_read_like_a_footnote() {
+        let p = Protocol {
+            warmup: Warmup::Epochs(3),
+            lr: 1e-3,
+            ..Protocol::faithful()
+        };
+        assert_eq!(
+            p.overrides(),
+            [
+                ("lr", "0.001".into(), "1e-4".into()),
+                ("warmup", "3 epochs".into(), "per-dataset".into())
+            ]
+        );
     }
 }

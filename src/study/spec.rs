@@ -1,8 +1,10 @@
 //! One run of the matrix, without any path in it.
 
-use super::protocol::Protocol;
-use super::split_rule::SplitRule;
+use super::protocol::{Normalisation, Protocol};
+use super::switches::Scope;
+use crate::canonical::canonical_json;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Whether the backbone's parameters train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,34 +46,33 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// The word for how the data set is cut: a [`SplitRule`], or `mixed`.
-    pub fn split(&self) -> &'static str {
-        SplitRule::word(&self.dataset, &self.protocol)
+    /// What the images of the run depend on, given the root hash of the data set: runs of equal keys may share them.
+    pub fn image_key(&self, data_root: &str) -> String {
+        // The backbone's own statistics make the images depend on the backbone.
+        let backbone = match self.protocol.normalisation {
+            Normalisation::Dataset => "",
+            Normalisation::Backbone => &self.backbone,
+        };
+        let key = json!([
+            self.dataset,
+            data_root,
+            backbone,
+            self.protocol.scoped(&[Scope::Images])
+        ]);
+        canonical_json(&key)
     }
 }
 
-/// One line for people: `ddsm dinov2-b frozen linear seed 0 (faithful)`; a split that is not the preset's is named.
-impl std::fmt::Display for RunSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            dataset,
-            backbone,
-            freeze,
-            head,
-            seed,
-            protocol,
-            ..
-        } = self;
-        write!(
-            f,
-            "{dataset} {backbone} {freeze} {head} seed {seed} ({})",
-            protocol.preset
-        )?;
-        match self.split() {
-            own if own == SplitRule::word(dataset, &protocol.preset.protocol()) => Ok(()),
-            other => write!(f, ", {other} split"),
-        }
-    }
+/// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::Source::cut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitRule {
+    /// The split of the published code, quirks included.
+    Authors,
+    /// No lesion, patient or case in two parts.
+    Grouped,
+    /// The parts that the data set's publisher made.
+    Official,
 }
 
 macro_rules! words {
@@ -101,3 +102,4 @@ macro_rules! words {
 words!(Freeze { Freeze::Frozen => "frozen", Freeze::Unfrozen => "unfrozen" });
 words!(HeadKind { HeadKind::Linear => "linear", HeadKind::Mha => "mha" });
 words!(Scale { Scale::Full => "full", Scale::Tiny => "tiny" });
+words!(SplitRule { SplitRule::Authors => "authors", SplitRule::Grouped => "grouped", SplitRule::Official => "official" });

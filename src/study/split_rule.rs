@@ -10,65 +10,25 @@
 //! A rule is a set of switches of [`Protocol`] and no switch itself, so run ids know nothing of it: the same images cut the
 //! same way are the same run, by whichever word they were asked for.
 
-use super::protocol::{ChexpertSplit, ChexpertTest, DdsmSplit, Duplicates, IsicSplit, Protocol};
-use serde::{Deserialize, Serialize};
-
-/// How a data set is cut into train, val and test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SplitRule {
-    Authors,
-    Grouped,
-    Official,
-}
-
-/// The switches that a rule decides; a study sets either them or the rule.
-pub const RULE_SWITCHES: [&str; 5] = [
-    "isic_split",
-    "chexpert_split",
-    "chexpert_test",
-    "ddsm_split",
-    "duplicates",
-];
-
-/// Whether a data set publishes no patients, lesions or cases, so that its copies of one image are all that can be grouped.
-pub fn names_no_groups(dataset: &str) -> bool {
-    dataset == "aptos2019" || dataset.ends_with("mnist")
-}
+use super::protocol::Protocol;
+use super::spec::{RunSpec, SplitRule};
+use crate::data::registry::SETS;
 
 impl SplitRule {
-    /// Every value, in order of declaration.
-    pub const ALL: &[Self] = &[Self::Authors, Self::Grouped, Self::Official];
-
-    /// The word used in studies and tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Authors => "authors",
-            Self::Grouped => "grouped",
-            Self::Official => "official",
-        }
+    /// Sets the switches that this rule decides for `dataset`; others stay. Says whether the data set has such a split; a set that
+    /// is not known has every split and no switch.
+    pub fn set(self, dataset: &str, p: &mut Protocol) -> bool {
+        SETS.get(dataset).is_none_or(|s| s.cut(self, p))
     }
 
-    /// Sets the switches that this rule decides for `dataset`; others stay. Says whether the data set has such a split.
-    pub fn set(self, dataset: &str, p: &mut Protocol) -> bool {
-        match (dataset, self) {
-            ("ddsm", Self::Authors) => p.ddsm_split = DdsmSplit::Lists,
-            ("ddsm", Self::Grouped) => p.ddsm_split = DdsmSplit::ByCase,
-            ("isic2019", Self::Authors) => p.isic_split = IsicSplit::ByImage,
-            ("isic2019", Self::Grouped) => p.isic_split = IsicSplit::ByLesion,
-            ("chexpert", rule) => {
-                (p.chexpert_split, p.chexpert_test) = match rule {
-                    Self::Authors => (ChexpertSplit::LabelSlices, ChexpertTest::TrainCsv),
-                    Self::Grouped => (ChexpertSplit::PatientBorders, ChexpertTest::TrainCsv),
-                    Self::Official => (ChexpertSplit::PatientBorders, ChexpertTest::OfficialValid),
-                }
-            }
-            ("ddsm" | "isic2019" | "aptos2019", Self::Official) => return false,
-            (set, Self::Grouped) if names_no_groups(set) => p.duplicates = Duplicates::Together,
-            (set, _) if names_no_groups(set) => p.duplicates = Duplicates::Ignored,
-            _ => {}
-        }
-        true
+    /// Whether the rules cut `dataset` by this switch.
+    pub fn decides(dataset: &str, field: &str) -> bool {
+        let value = |rule: &Self| {
+            let mut p = Protocol::faithful();
+            rule.set(dataset, &mut p).then(|| p.get(field))
+        };
+        let mut values = Self::ALL.iter().filter_map(value);
+        values.next().is_some_and(|first| values.any(|v| v != first))
     }
 
     /// The rules under which `dataset` is cut in different ways, in order of declaration.
@@ -99,24 +59,42 @@ impl SplitRule {
     }
 }
 
-impl std::fmt::Display for SplitRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
+impl RunSpec {
+    /// The word for how the data set is cut: a [`SplitRule`], or `mixed`.
+    pub fn split(&self) -> &'static str {
+        SplitRule::word(&self.dataset, &self.protocol)
     }
 }
 
-impl std::str::FromStr for SplitRule {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        let words: Vec<&str> = Self::ALL.iter().map(|r| r.as_str()).collect();
-        let found = Self::ALL.iter().find(|r| r.as_str() == s);
-        found.copied().ok_or_else(|| words.join(", "))
+/// One line for people: `ddsm dinov2-b frozen linear seed 0 (faithful)`; a split that is not the preset's is named.
+impl std::fmt::Display for RunSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            dataset,
+            backbone,
+            freeze,
+            head,
+            seed,
+            protocol,
+            ..
+        } = self;
+        write!(
+            f,
+            "{dataset} {backbone} {freeze} {head} seed {seed} ({})",
+            protocol.preset
+        )?;
+        match self.split() {
+            own if own == SplitRule::word(dataset, &protocol.preset.protocol()) => Ok(()),
+            other => write!(f, ", {other} split"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::ChexpertTest;
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_presets_are_the_rules_they_are_said_to_be() {
@@ -146,18 +124,21 @@ mod tests {
         assert_eq!(SplitRule::of_set("breastmnist"), [Authors, Grouped]);
     }
 
+    /// The entries of the switches say which of them rules decide, the data sets what the rules are: neither without the other.
     #[test]
-    fn a_rule_changes_its_own_switches_only() {
-        for set in ["ddsm", "isic2019", "chexpert", "aptos2019", "breastmnist"] {
+    fn rules_decide_the_switches_that_say_so() {
+        let mut decided = BTreeSet::new();
+        for set in SETS.built_in() {
             for rule in SplitRule::ALL {
-                let mut p = Protocol::faithful();
-                rule.set(set, &mut p);
-                let changed = p.diff(&Protocol::faithful());
-                assert!(
-                    changed.iter().all(|c| RULE_SWITCHES.contains(&c.0)),
-                    "{set} {rule}: {changed:?}"
-                );
+                for preset in [Protocol::faithful(), Protocol::corrected()] {
+                    let mut p = preset.clone();
+                    if rule.set(set.name(), &mut p) {
+                        decided.extend(p.diff(&preset).into_iter().map(|d| d.0));
+                    }
+                }
             }
         }
+        let said = Protocol::switches().into_iter().filter(|s| s.by_split_rule);
+        assert_eq!(decided, said.map(|s| s.field).collect());
     }
 }

@@ -7,9 +7,9 @@
 use super::{FeatureCache, Job, Progress, state};
 use crate::data::loader::Mode;
 use crate::error::BadInput;
-use crate::{fsio, stop};
 use crate::model::Classifier;
-use crate::study::HeadKind;
+use crate::study::{HeadKind, Scope};
+use crate::{fsio, mapped, stop};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
@@ -207,8 +207,7 @@ fn open(path: &Path, n: usize) -> Result<FeatureTable> {
         )
     })?;
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // SAFETY: the file is written once, atomically, under the hash of its inputs, and never changed.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
+    let map = mapped::map(&file).with_context(|| format!("cannot map {}", path.display()))?;
     let want = n * dims.iter().product::<usize>() * 4;
     if map.len() != want {
         return Err(torn(format!("{want} bytes"), format!("{} bytes", map.len())).into());
@@ -230,44 +229,18 @@ fn open(path: &Path, n: usize) -> Result<FeatureTable> {
 /// A hash over everything that the rows depend on.
 fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     let s = job.spec;
-    let mut p = serde_json::to_value(&s.protocol)?;
-    if let Some(o) = p.as_object_mut() {
-        // What happens after the backbone does not change its features.
-        for after in [
-            "preset",
-            "augment",
-            "crop_scale",
-            "mha_body",
-            "epochs",
-            "lr",
-            "weight_decay",
-            "layer_decay",
-            "clip",
-            "warmup",
-            "warmup_overshoot",
-            "val_logits_f16",
-            "validation_set",
-            "selection_rounding",
-            "selection_start",
-            "extra_validation",
-            "test_weights",
-            "macro_classes",
-            "selection_metric",
-            "checkpointing",
-        ] {
-            o.remove(after);
-        }
-    }
+    // What happens after the backbone does not change its features.
+    let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
     let text = serde_json::to_string(&(
-        ("features", 4, env!("CARGO_PKG_VERSION")),
+        ("features", 5, env!("CARGO_PKG_VERSION")),
         (&s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,
         // Another device, or other vector instructions, may round the rows otherwise.
         (
             crate::device::name(job.device),
-            medft_nn::cpu::vector_level(),
+            medft_nn::isa::chosen()?.name(),
             format!("{:?}", medft_nn::precision::current()),
         ),
         indices,

@@ -2,12 +2,13 @@
 //!
 //! What a step computes is in `medft_nn::optimiser`; here is which parameter is updated at which rate.
 
-use crate::model::params::Params;
+use crate::model::params::{Param, Params, Place};
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use medft_nn::Gradients;
 use medft_nn::optimiser::{self, BETA1, BETA2, Moments, Update};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Settings that do not change during a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,20 +50,17 @@ impl AdamW {
     /// # Errors
     /// Where the moments do not fit into the device's memory.
     pub fn new(params: &Params, config: AdamWConfig) -> candle_core::Result<Self> {
-        let depth = params
+        let layers = Layers::of(params);
+        let slots = params
             .0
             .iter()
-            .filter_map(|p| block_of(&p.name))
-            .max()
-            .map_or(0, |d| d + 1);
-        let slots = params
-            .trainable()
-            .map(|(name, var)| {
+            .filter_map(|p| Some((p, p.var.as_ref()?)))
+            .map(|(p, var)| {
                 Ok(Slot {
-                    name: name.to_owned(),
+                    name: p.name.clone(),
                     var: var.clone(),
-                    decay: var.rank() >= 2 && !name.ends_with(".bias"),
-                    lr_factor: libm::pow(config.layer_decay, (depth + 1 - layer_of(name, depth)) as f64),
+                    decay: var.rank() >= 2 && !p.name.ends_with(".bias"),
+                    lr_factor: libm::pow(config.layer_decay, (layers.top() - layers.number(p.place)) as f64),
                     moments: Moments::zeros(var.as_tensor())?,
                     updates: 0,
                 })
@@ -120,27 +118,35 @@ impl AdamW {
     }
 }
 
-/// N of `…blocks.N.…`, the depth that layer decay counts.
-fn block_of(name: &str) -> Option<usize> {
-    let rest = &name[name.rfind("blocks.")? + 7..];
-    rest.split('.').next()?.parse().ok()
-}
+/// The layers that layer decay counts: 0 is what comes before the blocks, then one a block, over all stages of the backbone, then what
+/// comes behind them. Every head is of the last, also one with blocks of its own: they are no part of the backbone's depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers(Vec<(usize, usize)>);
 
-/// 0 for what comes before the blocks, 1 + N for block N, depth + 1 for what comes after (norms, heads).
-fn layer_of(name: &str, depth: usize) -> usize {
-    let early = [
-        "patch_embed",
-        "pos_embed",
-        "cls_token",
-        "embedding",
-        "conv1",
-        "class_emb",
-        "preprocessor",
-    ];
-    match block_of(name) {
-        Some(n) => n + 1,
-        None if early.iter().any(|e| name.contains(e)) => 0,
-        None => depth + 1,
+impl Layers {
+    /// The layers of a model.
+    pub fn of(params: &Params) -> Self {
+        let block = |p: &Param| match p.place {
+            Place::Block(stage, block) => Some((stage, block)),
+            _ => None,
+        };
+        let blocks: BTreeSet<(usize, usize)> = params.0.iter().filter_map(block).collect();
+        Self(blocks.into_iter().collect())
+    }
+
+    /// The last layer.
+    pub fn top(&self) -> usize {
+        self.0.len() + 1
+    }
+
+    /// The layer of a place.
+    pub fn number(&self, place: Place) -> usize {
+        match place {
+            Place::Stem => 0,
+            Place::Block(stage, block) => self.0.partition_point(|b| *b <= (stage, block)),
+            Place::StageEnd(stage) => self.0.partition_point(|b| b.0 <= stage),
+            Place::Top => self.top(),
+        }
     }
 }
 
@@ -192,12 +198,207 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Classifier, Pretrained, registry};
+    use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+
+    /// The layer of every parameter of a published encoder under a head, and the last layer.
+    fn layers(backbone: &str, head: HeadKind) -> (Vec<(String, usize)>, usize) {
+        let spec = RunSpec {
+            dataset: "any".into(),
+            backbone: backbone.into(),
+            scale: Scale::Full,
+            freeze: Freeze::Unfrozen,
+            head,
+            seed: 0,
+            protocol: Protocol::faithful(),
+        };
+        let params = Classifier::shapes(&spec, 3, 2).unwrap().params;
+        let layers = Layers::of(&params);
+        let all = params.0.iter().map(|p| (p.name.clone(), layers.number(p.place)));
+        (all.collect(), layers.top())
+    }
+
+    /// By hand, from the upstream modules in the order in which an image passes them: (beginning of a name, layer).
+    const BY_HAND: [(&str, usize, &[(&str, usize)]); 8] = [
+        (
+            "dinov2-b",
+            13,
+            &[
+                ("cls_token", 0),
+                ("pos_embed", 0),
+                ("mask_token", 0),
+                ("patch_embed.proj.weight", 0),
+                ("blocks.0.norm1.weight", 1),
+                ("blocks.1.ls1.gamma", 2),
+                ("blocks.10.attn.qkv.weight", 11),
+                ("blocks.11.mlp.fc2.bias", 12),
+                ("norm.weight", 13),
+            ],
+        ),
+        (
+            "mae-h",
+            33,
+            &[
+                ("cls_token", 0),
+                ("pos_embed", 0),
+                ("patch_embed.proj.bias", 0),
+                ("blocks.0.attn.proj.weight", 1),
+                ("blocks.31.mlp.fc1.weight", 32),
+                ("norm.bias", 33),
+            ],
+        ),
+        (
+            "aimv2-l",
+            25,
+            &[
+                ("preprocessor.patchifier.proj.weight", 0),
+                ("preprocessor.patchifier.norm.weight", 0),
+                ("preprocessor.pos_embed", 0),
+                ("trunk.blocks.0.norm_1.weight", 1),
+                ("trunk.blocks.23.mlp.fc3.weight", 24),
+                ("trunk.post_trunk_norm.weight", 25),
+            ],
+        ),
+        (
+            "clip-b",
+            13,
+            &[
+                ("visual.class_embedding", 0),
+                ("visual.positional_embedding", 0),
+                ("visual.conv1.weight", 0),
+                ("visual.ln_pre.weight", 0),
+                ("visual.transformer.resblocks.0.ln_1.weight", 1),
+                ("visual.transformer.resblocks.11.mlp.c_proj.bias", 12),
+                ("visual.ln_post.weight", 13),
+                ("visual.proj", 13),
+            ],
+        ),
+        (
+            "coca-l",
+            25,
+            &[
+                ("visual.ln_pre.bias", 0),
+                ("visual.transformer.resblocks.0.attn.in_proj_weight", 1),
+                ("visual.transformer.resblocks.23.ln_2.bias", 24),
+                ("visual.attn_pool.query", 25),
+                ("visual.attn_pool.attn.out_proj.weight", 25),
+                ("visual.ln_post.bias", 25),
+            ],
+        ),
+        // Stages of 2, 3, 16 and 3 blocks, numbered through.
+        (
+            "sam2-b",
+            25,
+            &[
+                ("image_encoder.trunk.pos_embed", 0),
+                ("image_encoder.trunk.pos_embed_window", 0),
+                ("image_encoder.trunk.patch_embed.proj.weight", 0),
+                ("image_encoder.trunk.blocks.0.norm1.weight", 1),
+                ("image_encoder.trunk.blocks.2.proj.weight", 3),
+                ("image_encoder.trunk.blocks.4.attn.qkv.weight", 5),
+                ("image_encoder.trunk.blocks.5.norm1.weight", 6),
+                ("image_encoder.trunk.blocks.23.mlp.layers.1.bias", 24),
+                ("image_encoder.neck.convs.0.conv.weight", 25),
+                ("image_encoder.neck.convs.3.conv.bias", 25),
+            ],
+        ),
+        // Stages of 2, 2, 15 and 2 blocks.
+        (
+            "vmamba-b",
+            22,
+            &[
+                ("patch_embed.0.weight", 0),
+                ("patch_embed.7.bias", 0),
+                ("layers.0.blocks.0.norm.weight", 1),
+                ("layers.0.blocks.1.op.x_proj_weight", 2),
+                ("layers.0.downsample.1.weight", 2),
+                ("layers.1.blocks.0.op.A_logs", 3),
+                ("layers.1.blocks.1.mlp.fc1.weight", 4),
+                ("layers.1.downsample.3.bias", 4),
+                ("layers.2.blocks.0.op.Ds", 5),
+                ("layers.2.blocks.14.norm2.weight", 19),
+                ("layers.2.downsample.1.bias", 19),
+                ("layers.3.blocks.0.norm.bias", 20),
+                ("layers.3.blocks.1.mlp.fc2.weight", 21),
+                ("classifier.norm.weight", 22),
+            ],
+        ),
+        (
+            "dinov2-s-imgfocus",
+            13,
+            &[("cls_token", 0), ("blocks.11.norm2.bias", 12), ("norm.bias", 13)],
+        ),
+    ];
 
     #[test]
-    fn layers_are_counted_from_the_stem() {
-        assert_eq!(layer_of("backbone.patch_embed.proj.weight", 12), 0);
-        assert_eq!(layer_of("backbone.blocks.3.norm1.weight", 12), 4);
-        assert_eq!(layer_of("visual.transformer.resblocks.11.ln_1.weight", 12), 12);
-        assert_eq!(layer_of("fc.weight", 12), 13);
+    fn layers_are_counted_over_the_whole_backbone() {
+        for (backbone, top, by_hand) in BY_HAND {
+            let (all, found) = layers(backbone, HeadKind::Linear);
+            assert_eq!(found, top, "{backbone}");
+            for (name, layer) in by_hand {
+                let full = format!("backbone.{name}");
+                let found = all.iter().find(|p| p.0 == full);
+                assert_eq!(found.map(|p| p.1), Some(*layer), "{backbone}: {name}");
+            }
+            // Every layer has a parameter, and the head is of the last.
+            let numbers: BTreeSet<usize> = all.iter().map(|p| p.1).collect();
+            assert!(numbers.into_iter().eq(0..=top), "{backbone}");
+            assert!(all.contains(&("fc.weight".into(), top)));
+        }
+        let families: BTreeSet<&str> = registry::BACKBONES.built_in().iter().map(|e| e.family).collect();
+        let tested: BTreeSet<&str> = BY_HAND.iter().map(|b| registry::find(b.0).unwrap().family).collect();
+        assert_eq!(families, tested, "a list by hand for every family");
+    }
+
+    /// DeiT's twelve blocks behind a backbone are its head: they change no layer of it and train at the full rate.
+    #[test]
+    fn the_blocks_of_a_head_are_no_layers_of_the_backbone() {
+        let (linear, top) = layers("vmamba-s", HeadKind::Linear);
+        let (mha, with_deit) = layers("vmamba-s", HeadKind::Mha);
+        assert_eq!(top, with_deit);
+        for (name, layer) in &linear {
+            if let Some(inner) = name.strip_prefix("backbone.") {
+                assert!(
+                    mha.contains(&(format!("foundation_model.backbone.{inner}"), *layer)),
+                    "{name}"
+                );
+            }
+        }
+        let head: Vec<_> = mha.iter().filter(|p| !p.0.starts_with("foundation_model.")).collect();
+        assert!(head.iter().any(|p| p.0 == "main_model.backbone.blocks.11.norm1.weight"));
+        assert!(head.iter().all(|p| p.1 == top));
+    }
+
+    #[test]
+    fn the_rate_falls_by_the_factor_from_layer_to_layer() {
+        let mut spec = RunSpec {
+            dataset: "any".into(),
+            backbone: "vmamba-b".into(),
+            scale: Scale::Tiny,
+            freeze: Freeze::Unfrozen,
+            head: HeadKind::Mha,
+            seed: 0,
+            protocol: Protocol::faithful(),
+        };
+        spec.protocol.crop = 64;
+        let model = Classifier::new(&spec, 3, 2, &Pretrained::default(), &candle_core::Device::Cpu).unwrap();
+        let config = AdamWConfig {
+            weight_decay: 0.0,
+            layer_decay: 0.5,
+            clip: 0.0,
+        };
+        let optim = AdamW::new(&model.params, config).unwrap();
+        let factor = |name: &str| optim.slots.iter().find(|s| s.name == name).unwrap().lr_factor;
+        // Stages of 1, 1, 2 and 1 blocks: five layers between stem and head.
+        for (name, expected) in [
+            ("foundation_model.backbone.patch_embed.0.weight", 1.0 / 64.0),
+            ("foundation_model.backbone.layers.0.blocks.0.norm.weight", 1.0 / 32.0),
+            ("foundation_model.backbone.layers.2.blocks.1.norm.weight", 1.0 / 4.0),
+            ("foundation_model.backbone.layers.3.blocks.0.norm.weight", 1.0 / 2.0),
+            ("main_model.backbone.blocks.0.norm1.weight", 1.0),
+            ("main_model.fc.weight", 1.0),
+        ] {
+            assert_eq!(factor(name), expected, "{name}");
+        }
     }
 }

@@ -185,8 +185,7 @@ pub fn as_bytes(x: &[f32]) -> &[u8] {
             "checkpoints are written on little-endian machines"
         )
     };
-    // SAFETY: any f32 is four valid bytes, and the length covers exactly the slice.
-    unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+    bytemuck::cast_slice(x)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::model::*;
 use medft::model::backbone::{Backbone, Options};
-use medft::model::clip::{Clip, Config, HF, TowerConfig, WHOLE, activation};
+use medft::model::clip::{CLIP_B, Clip, Config, HF, TowerConfig, WHOLE};
 use medft::model::vit::Act;
 use medft::study::Protocol;
 use medft::study::protocol::Dinov2Tokens;
@@ -46,7 +46,7 @@ fn clip_outputs_and_gradients() {
             let name = format!("{file} {case}");
             let io = tensors(&format!("clip/{}", d["file"].as_str().unwrap()));
             let options = Options {
-                clip_act: act(d),
+                activation: act(d),
                 // Stock open_clip returns the tokens after the final norm; the fixture's losses are on those.
                 dinov2_tokens: Dinov2Tokens::Normed,
                 ..Options::new(&Protocol::faithful(), 3)
@@ -60,7 +60,7 @@ fn clip_outputs_and_gradients() {
             // The intended path of PROTOCOL 3.7: the patches of the last block as they are, the same pooled vector.
             let b = builder(&format!("clip/{file}.safetensors"), rules);
             let options = Options {
-                clip_act: act(d),
+                activation: act(d),
                 ..Options::new(&Protocol::faithful(), 3)
             };
             let f = Clip::new(c, options, &b).unwrap().forward(&io["input"]).unwrap();
@@ -96,6 +96,6 @@ fn clip_activation_is_that_of_the_weights() {
             u if u.contains("OpenAI") => "hf",
             u => panic!("{case}: unknown weights {u}"),
         };
-        assert_eq!(activation(layout), act(d), "{case}");
+        assert_eq!((CLIP_B.activation)(layout), act(d), "{case}");
     }
 }

@@ -49,7 +49,7 @@ fn listed(j: &Value) -> Shapes {
 }
 
 /// The parameters of a backbone at its published size for 224 px.
-fn built(entry: &registry::Entry) -> Shapes {
+fn built(entry: &medft::model::BackboneEntry) -> Shapes {
     let b = Builder::shapes();
     (entry.build)(Scale::Full, 224, Options::new(&Protocol::faithful(), 3), &b).unwrap();
     let params = b.params();
@@ -85,9 +85,9 @@ fn listing(upstream: &str) -> Option<Value> {
 #[test]
 fn params_of_every_published_layout() {
     let mut layouts = 0;
-    for fact in facts::ALL {
-        let (Ok(entry), Some(j)) = (registry::find(fact.name), listing(fact.upstream)) else {
-            println!("{}: not built or not listed", fact.name);
+    for (backbone, fact) in facts::all() {
+        let (Ok(entry), Some(j)) = (registry::find(backbone), listing(fact.upstream)) else {
+            println!("{backbone}: not built or not listed");
             continue;
         };
         let canonical = built(entry);
@@ -96,7 +96,7 @@ fn params_of_every_published_layout() {
             let file = listed(j);
             let mut used = 0;
             for (layout, rules) in entry.layouts.iter().filter(|(l, _)| words.contains(l)) {
-                let name = format!("{} {layout}", fact.name);
+                let name = format!("{backbone} {layout}");
                 let c = Checkpoint::from_tensors(&name, hollow(&file), rules).unwrap();
                 let mut got: Shapes = c.shapes().unwrap().into_iter().collect();
                 // A name map may add a batch axis; reading compares the number of elements then.
@@ -111,12 +111,12 @@ fn params_of_every_published_layout() {
                 same_shapes(&name, &got, &canonical);
                 used += 1;
             }
-            assert!(used > 0, "{}: no layout reads {list}", fact.name);
+            assert!(used > 0, "{}: no layout reads {list}", backbone);
             layouts += used;
         }
         println!(
             "{}: {} parameters in {} layouts",
-            fact.name,
+            backbone,
             canonical.len(),
             entry.layouts.len()
         );
@@ -201,10 +201,9 @@ fn deit() -> Shapes {
 #[test]
 fn params_facts_are_the_upstream_counts() {
     let summary = family("params/summary.json");
-    assert_eq!(summary.as_object().unwrap().len(), facts::ALL.len());
-    for f in facts::ALL {
+    assert_eq!(summary.as_object().unwrap().len(), facts::all().len());
+    for (name, f) in facts::all() {
         let j = &summary[f.upstream];
-        let name = f.name;
         let count = j["total_params_without_classifier_head"].as_u64();
         assert_eq!(Some(f.parameters), count, "{name}");
         assert_eq!(Some(f.gmacs_224), j["gmacs_224"].as_f64(), "{name}");

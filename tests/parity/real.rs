@@ -227,7 +227,7 @@ fn memory_of_the_largest_encoders() {
 
 #[test]
 fn real_covers_every_backbone_of_the_registry() {
-    let listed = facts::ALL.iter().map(|f| f.name);
+    let listed = facts::all().into_iter().map(|f| f.0);
     for name in listed.filter(|n| registry::find(n).is_ok()) {
         let test = format!("real_{}", name.replace('-', "_"));
         assert!(

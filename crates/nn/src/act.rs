@@ -1,7 +1,8 @@
 //! Activations: GELU by erf, QuickGELU, SwiGLU's gate.
 
-use super::cpu::{Out, Real, par_rows, simd_fn, slice};
+use super::cpu::{Real, par_filled, par_filled2, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
@@ -98,14 +99,7 @@ simd_fn! {
 
 /// Runs an elementwise kernel over equal pieces of inputs and one output.
 fn map1<T: Real>(x: &[T], f: impl Fn(&[T], &mut [T]) + Send + Sync) -> Vec<T> {
-    let mut y = Out::<T>::new(x.len());
-    let p = y.ptr();
-    par_rows(x.len(), 1, |r| {
-        // SAFETY: the ranges are disjoint and cover the buffer.
-        f(&x[r.clone()], unsafe { p.slice(r.start, r.len()) });
-    });
-    // SAFETY: every element was written above.
-    unsafe { y.finish() }
+    par_filled(x.len(), 1, |r, y| f(&x[r], y))
 }
 
 pub(super) fn gelu_rows<T: Real>(x: &[T]) -> Vec<T> {
@@ -122,15 +116,8 @@ fn grad_times(x: &Tensor, dy: &Tensor, act: Act) -> Result<Tensor> {
         let (xs, xl) = x.storage_and_layout();
         let (gs, gl) = dy.storage_and_layout();
         let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
-        let mut y = Out::<T>::new(xv.len());
-        let p = y.ptr();
-        par_rows(xv.len(), 1, |r| {
-            // SAFETY: the ranges are disjoint and cover the buffer.
-            let o = unsafe { p.slice(r.start, r.len()) };
-            act_grad_to(act, &xv[r.clone()], &gv[r], o);
-        });
-        // SAFETY: every element was written above.
-        Tensor::from_vec(unsafe { y.finish() }, x.shape(), x.device())
+        let y = par_filled(xv.len(), 1, |r, y| act_grad_to(act, &xv[r.clone()], &gv[r], y));
+        Tensor::from_vec(y, x.shape(), x.device())
     }
     match x.dtype() {
         DType::F64 => typed::<f64>(x, dy, act),
@@ -142,10 +129,7 @@ struct Activation(Act);
 
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
-        match self.0 {
-            Act::GeluErf => "gelu",
-            Act::QuickGelu => "quick_gelu",
-        }
+        self.0.name()
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -166,20 +150,40 @@ impl CustomOp1 for Activation {
     }
 }
 
-/// GELU with the exact erf, any shape.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::activation("gelu", x);
+impl Act {
+    /// The activation of `x`, any shape.
+    ///
+    /// # Errors
+    /// Where there is no form for the type of `x` on its device.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        if uses_kernels(x) {
+            return cuda::activation(self.name(), x);
+        }
+        x.contiguous()?.apply_op1(Activation(self))
     }
-    x.contiguous()?.apply_op1(Activation(Act::GeluErf))
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::GeluErf => "gelu",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
+}
+
+/// GELU with the exact erf, any shape.
+///
+/// # Errors
+/// As [`Act::forward`].
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    Act::GeluErf.forward(x)
 }
 
 /// `x · sigmoid(1.702 x)`, OpenAI CLIP's approximation, any shape.
+///
+/// # Errors
+/// As [`Act::forward`].
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::activation("quick_gelu", x);
-    }
-    x.contiguous()?.apply_op1(Activation(Act::QuickGelu))
+    Act::QuickGelu.forward(x)
 }
 
 struct SiluMul;
@@ -192,14 +196,8 @@ impl CustomOp2 for SiluMul {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<CpuStorage> {
             let (x, z) = (slice::<T>("silu_mul", s1, l1)?, slice::<T>("silu_mul", s2, l2)?);
-            let mut y = Out::<T>::new(x.len());
-            let p = y.ptr();
-            par_rows(x.len(), 1, |r| {
-                // SAFETY: the ranges are disjoint and cover the buffer.
-                silu_mul_to(&x[r.clone()], &z[r.clone()], unsafe { p.slice(r.start, r.len()) });
-            });
-            // SAFETY: every element was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            let y = par_filled(x.len(), 1, |r, y| silu_mul_to(&x[r.clone()], &z[r], y));
+            Ok(T::to_cpu_storage_owned(y))
         }
         if l1.dims() != l2.dims() {
             bail!("silu_mul: {:?} and {:?}", l1.dims(), l2.dims());
@@ -221,15 +219,9 @@ impl CustomOp2 for SiluMul {
                 with_cpu::<T>(&zs, zl)?,
                 with_cpu::<T>(&gs, gl)?,
             );
-            let (mut dx, mut dz) = (Out::<T>::new(xv.len()), Out::<T>::new(xv.len()));
-            let (px, pz) = (dx.ptr(), dz.ptr());
-            par_rows(xv.len(), 1, |r| {
-                // SAFETY: the ranges are disjoint and cover both buffers.
-                let (ox, oz) = unsafe { (px.slice(r.start, r.len()), pz.slice(r.start, r.len())) };
-                silu_mul_grad_to(&xv[r.clone()], &zv[r.clone()], &gv[r], ox, oz);
+            let (dx, dz) = par_filled2(xv.len(), (1, 1), |r, dx, dz| {
+                silu_mul_grad_to(&xv[r.clone()], &zv[r.clone()], &gv[r], dx, dz);
             });
-            // SAFETY: every element was written above.
-            let (dx, dz) = unsafe { (dx.finish(), dz.finish()) };
             Ok((
                 Tensor::from_vec(dx, x.shape(), x.device())?,
                 Tensor::from_vec(dz, x.shape(), x.device())?,
@@ -245,8 +237,11 @@ impl CustomOp2 for SiluMul {
 }
 
 /// `silu(x) ⊙ z`, equal shapes: the gate of SwiGLU.
+///
+/// # Errors
+/// Where shapes differ, or there is no form for the type on its device.
 pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::silu_mul(x, z);
     }
     x.contiguous()?.apply_op2(&z.contiguous()?, SiluMul)

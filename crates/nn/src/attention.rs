@@ -4,8 +4,9 @@
 //! from the row maxima and sums, so nothing of size (B, H, N, M) is ever stored. Operands may be strided views: a packed
 //! (B, N, 3·H·d) projection is read and its gradient is written in place, without a copy or a transpose.
 
-use super::cpu::{self, Out, Ptr, Real, lane_max, lane_sum, simd_fn};
+use super::cpu::{self, Real, Shared, filled, lane_max, lane_sum, simd_fn};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::gemm::{
     Affine, InPlace, PackedRight, Plain, of, pack_right, packed_len, product_rows, transposed, with_scratch,
 };
@@ -21,7 +22,7 @@ pub fn attention_packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     if !c.is_multiple_of(3 * heads) {
         bail!("attention: a width of {c} does not split into q, k, v of {heads} heads");
     }
-    if cuda::wanted(qkv) {
+    if uses_kernels(qkv) {
         return cuda::attention_packed(qkv, heads);
     }
     qkv.contiguous()?.apply_op1(Packed {
@@ -37,38 +38,91 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     if k.dims() != [b, m, h, d] || v.dims() != k.dims() {
         bail!("attention: q {:?}, k {:?}, v {:?}", q.dims(), k.dims(), v.dims());
     }
-    if cuda::wanted(q) {
+    if uses_kernels(q) {
         return cuda::attention(q, k, v);
     }
     let op = Separate { stats: OnceLock::new() };
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
-/// A (B, L, H, d) operand in memory; the last axis is contiguous. Strides in elements.
-pub(super) struct View<T> {
-    ptr: Ptr<T>,
+/// How a (B, L, H, d) operand lies in memory; the last axis is contiguous. In elements.
+#[derive(Clone, Copy)]
+pub(super) struct Strides {
+    start: usize,
     batch: usize,
     row: usize,
     head: usize,
 }
-impl<T> Clone for View<T> {
-    fn clone(&self) -> Self {
-        *self
+
+impl Strides {
+    /// Queries, keys and values in a packed projection (B, N, 3·H·d): the three thirds of each row.
+    fn packed(x: Dims) -> [Self; 3] {
+        let w = x.h * x.d;
+        [0, 1, 2].map(|i| Self {
+            start: i * w,
+            batch: x.n * 3 * w,
+            row: 3 * w,
+            head: x.d,
+        })
+    }
+
+    /// `rows` rows an image, each all heads.
+    fn separate(rows: usize, x: Dims) -> Self {
+        Self {
+            start: 0,
+            batch: rows * x.h * x.d,
+            row: x.h * x.d,
+            head: x.d,
+        }
+    }
+
+    fn at(self, b: usize, row: usize, h: usize) -> usize {
+        self.start + b * self.batch + row * self.row + h * self.head
     }
 }
-impl<T> Copy for View<T> {}
 
-impl<T> View<T> {
-    fn head(&self, b: usize, h: usize) -> *mut T {
-        // SAFETY: callers stay inside (B, H).
-        unsafe { self.ptr.at(b * self.batch + h * self.head) }
-    }
+/// An operand.
+pub(super) struct View<'a, T> {
+    data: &'a [T],
+    strides: Strides,
+}
 
-    /// One head's rows (L, d).
-    fn rows(&self, b: usize, h: usize) -> Plain<'_, T> {
-        // SAFETY: the view was built from the operand's shape; operands are not written while they are read.
-        unsafe { Plain::raw(self.head(b, h), self.row) }
+impl<'a, T> View<'a, T> {
+    /// One head's rows (L, d), from `first` on.
+    fn rows(&self, b: usize, first: usize, h: usize) -> Plain<'a, T> {
+        Plain::new(&self.data[self.strides.at(b, first, h)..], self.strides.row)
     }
+}
+
+/// Queries, keys and values in a packed projection.
+pub(super) fn packed_views<T>(data: &[T], x: Dims) -> [View<'_, T>; 3] {
+    Strides::packed(x).map(|strides| View { data, strides })
+}
+
+/// Where a gradient is written.
+pub(super) struct Target<'a, T> {
+    memory: &'a Shared<'a, T>,
+    strides: Strides,
+}
+
+impl<'a, T: Real> Target<'a, T> {
+    /// One head's rows, which get `alpha` times a product.
+    ///
+    /// # Safety
+    /// Nobody else may use them.
+    unsafe fn head(&self, b: usize, h: usize, alpha: T) -> Affine<'a, T> {
+        // SAFETY: passed on to the caller.
+        let out = unsafe { self.memory.from(self.strides.at(b, 0, h)) };
+        Affine {
+            alpha,
+            ..Affine::plain(out, self.strides.row)
+        }
+    }
+}
+
+/// The three of a packed projection.
+pub(super) fn packed_targets<'a, T>(memory: &'a Shared<'a, T>, x: Dims) -> [Target<'a, T>; 3] {
+    Strides::packed(x).map(|strides| Target { memory, strides })
 }
 
 #[derive(Clone, Copy)]
@@ -129,74 +183,74 @@ const QUERIES: usize = 96;
 const SPARE: usize = 16;
 
 /// Returns the output (B, N, H·d), and each row's maximum and reciprocal sum (B, H, N).
-pub(super) fn forward<T: Real>(x: Dims, [q, k, v]: [View<T>; 3]) -> (Vec<T>, Vec<(T, T)>) {
+pub(super) fn forward<T: Real>(x: Dims, [q, k, v]: [View<'_, T>; 3]) -> (Vec<T>, Vec<(T, T)>) {
     let width = x.h * x.d;
-    let mut out = Out::<T>::new(x.b * x.n * width);
-    let mut stats = Out::<(T, T)>::new(x.b * x.h * x.n);
-    let (po, ps) = (out.ptr(), stats.ptr());
+    let mut stats = vec![(T::default(), T::default()); x.b * x.h * x.n];
     let room = [
         packed_len(x.m, x.d),
         packed_len(x.d, x.m),
         (QUERIES.min(x.n) + SPARE) * x.m,
     ];
-    (0..x.b * x.h).into_par_iter().for_each(|task| {
+    let head = |task: usize, stats: &mut [(T, T)], out: &Shared<'_, T>| {
         let (b, h) = (task / x.h, task % x.h);
         with_scratch::<T, _>(room.iter().sum(), |scratch| {
             let (kp, rest) = scratch.split_at_mut(room[0]);
             let (vp, scores) = rest.split_at_mut(room[1]);
-            let kt = pack_right(&transposed(k.rows(b, h)), x.m, x.d, kp);
-            let vp = pack_right(&of(v.rows(b, h)), x.d, x.m, vp);
+            let kt = pack_right(&transposed(k.rows(b, 0, h)), x.m, x.d, kp);
+            let vp = pack_right(&of(v.rows(b, 0, h)), x.d, x.m, vp);
             for first in (0..x.n).step_by(QUERIES) {
-                let rows = first..(first + QUERIES).min(x.n);
-                score_rows(x, rows.clone(), &q.rows(b, h), &kt, x.scale(), scores);
-                for (i, row) in rows.clone().zip(scores.chunks_exact_mut(x.m)) {
-                    // SAFETY: every task writes its own head.
-                    unsafe { ps.slice(task * x.n + i, 1)[0] = softmax_row(row) };
+                let rows = QUERIES.min(x.n - first);
+                score_rows(x, rows, &q.rows(b, first, h), &kt, x.scale(), scores);
+                for (stats, row) in stats[first..first + rows].iter_mut().zip(scores.chunks_exact_mut(x.m)) {
+                    *stats = softmax_row(row);
                 }
-                // SAFETY: the buffer has spare rows; every task writes its own head.
-                let (p, o) = unsafe {
-                    let o = po.at((b * x.n + first) * width + h * x.d);
-                    (InPlace::new(scores.as_ptr(), x.m, 1), Ptr(o))
-                };
-                product_rows(0..rows.len(), &p, &vp, &Affine::plain(o, width), &mut []);
+                // The rows behind the last one serve as the panel's rest.
+                let p = InPlace::new(scores, x.m, 1);
+                // SAFETY: every task writes the rows of its own head.
+                unsafe {
+                    let o = out.from((b * x.n + first) * width + h * x.d);
+                    product_rows(0..rows, &p, &vp, &Affine::plain(o, width), &mut []);
+                }
             }
         });
-    });
-    // SAFETY: all heads of all batches were written.
-    unsafe { (out.finish(), stats.finish()) }
-}
-
-/// `scale · (rows of left) · right`, to the start of `out` (rows × M).
-fn score_rows<T: Real>(
-    x: Dims,
-    rows: std::ops::Range<usize>,
-    left: &Plain<'_, T>,
-    right: &PackedRight<'_, T>,
-    scale: T,
-    out: &mut [T],
-) {
-    let start = Ptr(out.as_mut_ptr().wrapping_sub(rows.start * x.m));
-    let store = Affine {
-        alpha: scale,
-        ..Affine::plain(start, x.m)
     };
-    product_rows(rows, &of(*left), right, &store, &mut []);
+    // SAFETY: all rows of all heads are written; without keys there are none to write, and zeros are right.
+    let out = unsafe {
+        filled(x.b * x.n * width, |out| {
+            stats
+                .par_chunks_mut(x.n.max(1))
+                .enumerate()
+                .for_each(|(task, stats)| head(task, stats, &out));
+        })
+    };
+    (out, stats)
 }
 
-/// Writes the gradients of q, k, v through views of the same form.
-pub(super) fn backward<T: Real>(
+/// `scale · (the first rows of left) · right`, to the start of `out` (rows × M).
+fn score_rows<T: Real>(x: Dims, rows: usize, left: &Plain<'_, T>, right: &PackedRight<'_, T>, scale: T, out: &mut [T]) {
+    let epilogue = Affine {
+        alpha: scale,
+        ..Affine::plain(Shared::new(out), x.m)
+    };
+    // SAFETY: nobody else has this epilogue.
+    unsafe { product_rows(0..rows, &of(*left), right, &epilogue, &mut []) };
+}
+
+/// Writes the gradients of q, k, v.
+///
+/// # Safety
+/// The three targets must have room for them, and no element may belong to two heads or two targets; it writes every element of
+/// every head.
+pub(super) unsafe fn backward<T: Real>(
     x: Dims,
-    [q, k, v]: [View<T>; 3],
+    [q, k, v]: [View<'_, T>; 3],
     stats: &[(T, T)],
     dout: &[T],
-    [dq, dk, dv]: [View<T>; 3],
+    [dq, dk, dv]: [Target<'_, T>; 3],
 ) {
-    let width = x.h * x.d;
     let d_o = View {
-        ptr: Ptr(dout.as_ptr().cast_mut()),
-        batch: x.n * width,
-        row: width,
-        head: x.d,
+        data: dout,
+        strides: Strides::separate(x.n, x),
     };
     let (keys, queries) = (packed_len(x.d, x.m), packed_len(x.d, x.n));
     let square = (x.n + SPARE) * x.m;
@@ -207,10 +261,10 @@ pub(super) fn backward<T: Real>(
             let (packed, rest) = scratch.split_at_mut(room);
             let (p, ds) = rest.split_at_mut(square);
             let one = T::of(1.0);
-            let right = pack_right(&transposed(k.rows(b, h)), x.m, x.d, packed);
-            score_rows(x, 0..x.n, &q.rows(b, h), &right, x.scale(), p);
-            let right = pack_right(&transposed(v.rows(b, h)), x.m, x.d, packed);
-            score_rows(x, 0..x.n, &d_o.rows(b, h), &right, one, ds);
+            let right = pack_right(&transposed(k.rows(b, 0, h)), x.m, x.d, packed);
+            score_rows(x, x.n, &q.rows(b, 0, h), &right, x.scale(), p);
+            let right = pack_right(&transposed(v.rows(b, 0, h)), x.m, x.d, packed);
+            score_rows(x, x.n, &d_o.rows(b, 0, h), &right, one, ds);
             for (i, (pr, dr)) in p
                 .chunks_exact_mut(x.m)
                 .zip(ds.chunks_exact_mut(x.m))
@@ -221,24 +275,21 @@ pub(super) fn backward<T: Real>(
                 softmax_row_again(pr, max, inv);
                 softmax_row_grad(pr, dr);
             }
-            // SAFETY: the buffers have spare rows, which also serve the transposed reads; tasks write their own heads.
-            let (pt, dst, dsn) = unsafe {
-                (
-                    InPlace::new(p.as_ptr(), 1, x.m),
-                    InPlace::new(ds.as_ptr(), 1, x.m),
-                    InPlace::new(ds.as_ptr(), x.m, 1),
-                )
-            };
-            let to = |g: &View<T>, alpha: T| Affine {
-                alpha,
-                ..Affine::plain(Ptr(g.head(b, h)), g.row)
-            };
-            let right = pack_right(&of(d_o.rows(b, h)), x.d, x.n, packed);
-            product_rows(0..x.m, &pt, &right, &to(&dv, one), &mut []);
-            let right = pack_right(&of(q.rows(b, h)), x.d, x.n, packed);
-            product_rows(0..x.m, &dst, &right, &to(&dk, x.scale()), &mut []);
-            let right = pack_right(&of(k.rows(b, h)), x.d, x.m, packed);
-            product_rows(0..x.n, &dsn, &right, &to(&dq, x.scale()), &mut []);
+            // The spare rows also serve the transposed reads.
+            let (pt, dst, dsn) = (
+                InPlace::new(p, 1, x.m),
+                InPlace::new(ds, 1, x.m),
+                InPlace::new(ds, x.m, 1),
+            );
+            let right = pack_right(&of(d_o.rows(b, 0, h)), x.d, x.n, packed);
+            // SAFETY: every task writes its own head.
+            unsafe { product_rows(0..x.m, &pt, &right, &dv.head(b, h, one), &mut []) };
+            let right = pack_right(&of(q.rows(b, 0, h)), x.d, x.n, packed);
+            // SAFETY: as above.
+            unsafe { product_rows(0..x.m, &dst, &right, &dk.head(b, h, x.scale()), &mut []) };
+            let right = pack_right(&of(k.rows(b, 0, h)), x.d, x.m, packed);
+            // SAFETY: as above.
+            unsafe { product_rows(0..x.n, &dsn, &right, &dq.head(b, h, x.scale()), &mut []) };
         });
     });
 }
@@ -274,18 +325,6 @@ impl Packed {
     }
 }
 
-/// Queries, keys and values in a packed projection (B, N, 3·H·d).
-pub(super) fn packed_views<T: Real>(p: *mut T, x: Dims) -> [View<T>; 3] {
-    let w = x.h * x.d;
-    [0, 1, 2].map(|i| View {
-        // Inside the buffer: q, k and v are the three thirds of each row.
-        ptr: Ptr(p.wrapping_add(i * w)),
-        batch: x.n * 3 * w,
-        row: 3 * w,
-        head: x.d,
-    })
-}
-
 impl CustomOp1 for Packed {
     fn name(&self) -> &'static str {
         "attention"
@@ -294,7 +333,7 @@ impl CustomOp1 for Packed {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(op: &Packed, s: &CpuStorage, l: &Layout, x: Dims) -> Result<CpuStorage> {
             let data = cpu::slice::<T>("attention", s, l)?;
-            let (out, stats) = forward(x, packed_views(data.as_ptr().cast_mut(), x));
+            let (out, stats) = forward(x, packed_views(data, x));
             keep(&op.stats, stats);
             Ok(T::to_cpu_storage_owned(out))
         }
@@ -312,12 +351,14 @@ impl CustomOp1 for Packed {
             let x = op.dims(qkv.dims());
             let ((s, l), (gs, gl)) = (qkv.storage_and_layout(), dout.storage_and_layout());
             let (data, g) = (cpu_slice::<T>(&s, l)?, cpu_slice::<T>(&gs, gl)?);
-            let mut grad = Out::<T>::new(data.len());
-            let p = grad.ptr();
-            let views = packed_views(data.as_ptr().cast_mut(), x);
-            backward(x, views, &kept(&op.stats)?, g, packed_views(p.0, x));
-            // SAFETY: every head of q, k and v was written.
-            Tensor::from_vec(unsafe { grad.finish() }, qkv.shape(), &Device::Cpu)
+            let stats = kept(&op.stats)?;
+            // SAFETY: the heads of q, k and v are a projection's disjoint parts, and all of it.
+            let grad = unsafe {
+                filled(data.len(), |to| {
+                    backward(x, packed_views(data, x), &stats, g, packed_targets(&to, x));
+                })
+            };
+            Tensor::from_vec(grad, qkv.shape(), &Device::Cpu)
         }
         let dout = dout.contiguous()?;
         Ok(Some(match qkv.dtype() {
@@ -329,15 +370,6 @@ impl CustomOp1 for Packed {
 
 struct Separate {
     stats: Stats,
-}
-
-fn separate_view<T: Real>(p: *mut T, rows: usize, x: Dims) -> View<T> {
-    View {
-        ptr: Ptr(p),
-        batch: rows * x.h * x.d,
-        row: x.h * x.d,
-        head: x.d,
-    }
 }
 
 impl CustomOp3 for Separate {
@@ -355,13 +387,13 @@ impl CustomOp3 for Separate {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         fn typed<T: Real>(op: &Separate, s: [&CpuStorage; 3], l: [&Layout; 3], x: Dims) -> Result<CpuStorage> {
-            let p = |i: usize| cpu::slice::<T>("attention", s[i], l[i]).map(|v| v.as_ptr().cast_mut());
-            let views = [
-                separate_view(p(0)?, x.n, x),
-                separate_view(p(1)?, x.m, x),
-                separate_view(p(2)?, x.m, x),
-            ];
-            let (out, stats) = forward(x, views);
+            let view = |i: usize, rows: usize| {
+                Ok::<_, candle_core::Error>(View {
+                    data: cpu::slice::<T>("attention", s[i], l[i])?,
+                    strides: Strides::separate(rows, x),
+                })
+            };
+            let (out, stats) = forward(x, [view(0, x.n)?, view(1, x.m)?, view(2, x.m)?]);
             keep(&op.stats, stats);
             Ok(T::to_cpu_storage_owned(out))
         }
@@ -394,29 +426,35 @@ impl CustomOp3 for Separate {
             let (b, n, h, d) = t[0].dims4()?;
             let m = t[1].dim(1)?;
             let x = Dims { b, h, n, m, d };
-            let guards = t.map(Tensor::storage_and_layout);
             let (gs, gl) = dout.storage_and_layout();
             let g = cpu_slice::<T>(&gs, gl)?;
-            let mut views = Vec::with_capacity(3);
-            for ((s, l), rows) in guards.iter().zip([n, m, m]) {
-                views.push(separate_view(cpu_slice::<T>(s, l)?.as_ptr().cast_mut(), rows, x));
+            let [(qs, ql), (ks, kl), (vs, vl)] = t.map(Tensor::storage_and_layout);
+            let view = |data, rows| View {
+                data,
+                strides: Strides::separate(rows, x),
+            };
+            let views = [
+                view(cpu_slice::<T>(&qs, ql)?, n),
+                view(cpu_slice::<T>(&ks, kl)?, m),
+                view(cpu_slice::<T>(&vs, vl)?, m),
+            ];
+            let stats = kept(&op.stats)?;
+            let [mut gq, mut gk, mut gv] = [n, m, m].map(|rows| vec![T::default(); b * rows * h * d]);
+            {
+                let [dq, dk, dv] = [&mut gq, &mut gk, &mut gv].map(|g| Shared::new(g));
+                let target = |memory, rows| Target {
+                    memory,
+                    strides: Strides::separate(rows, x),
+                };
+                let targets = [target(&dq, n), target(&dk, m), target(&dv, m)];
+                // SAFETY: three buffers, each of all heads' disjoint parts.
+                unsafe { backward(x, views, &stats, g, targets) };
             }
-            let mut grads = [n, m, m].map(|rows| Out::<T>::new(b * rows * h * d));
-            let mut targets = Vec::with_capacity(3);
-            for (g, rows) in grads.iter_mut().zip([n, m, m]) {
-                targets.push(separate_view(g.ptr().0, rows, x));
-            }
-            let three = |v: Vec<View<T>>| [v[0], v[1], v[2]];
-            backward(x, three(views), &kept(&op.stats)?, g, three(targets));
-            let [gq, gk, gv] = grads;
-            // SAFETY: every head of the three gradients was written.
-            unsafe {
-                Ok([
-                    Tensor::from_vec(gq.finish(), t[0].shape(), &Device::Cpu)?,
-                    Tensor::from_vec(gk.finish(), t[1].shape(), &Device::Cpu)?,
-                    Tensor::from_vec(gv.finish(), t[2].shape(), &Device::Cpu)?,
-                ])
-            }
+            Ok([
+                Tensor::from_vec(gq, t[0].shape(), &Device::Cpu)?,
+                Tensor::from_vec(gk, t[1].shape(), &Device::Cpu)?,
+                Tensor::from_vec(gv, t[2].shape(), &Device::Cpu)?,
+            ])
         }
         let dout = dout.contiguous()?;
         let [a, b, c] = match q.dtype() {

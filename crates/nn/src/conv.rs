@@ -2,8 +2,8 @@
 //! (candle's conv2d fails on some non-square inputs in the backward pass).
 
 use super::conv_map::conv2d_map;
-use super::cpu::{Out, Real, slice};
-use super::cuda;
+use super::cpu::{Real, par_filled, slice};
+use super::dispatch::uses_kernels;
 use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -47,7 +47,7 @@ pub fn conv2d_tokens(
         );
     }
     let (ho, wo) = ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1);
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return conv2d_map(&x.permute((0, 2, 3, 1))?, weight, bias, stride, padding);
     }
     let cols = x.contiguous()?.apply_op1(Unfold {
@@ -103,22 +103,19 @@ impl CustomOp1 for Unfold {
             let x = slice::<T>("unfold", s, l)?;
             let (ho, wo) = op.out;
             let (b, kk) = (x.len() / (c * h * w), op.k * op.k);
-            let mut y = Out::<T>::new(b * ho * wo * row);
-            let p = y.ptr();
-            (0..b * ho).into_par_iter().for_each(|t| {
-                let (n, oy) = (t / ho, t % ho);
-                // SAFETY: each task owns the rows of one output line.
-                let line = unsafe { p.slice(t * wo * row, wo * row) };
-                line.fill(T::default());
-                for (ox, out) in line.chunks_exact_mut(row).enumerate() {
-                    for ch in 0..c {
-                        let img = &x[(n * c + ch) * h * w..][..h * w];
-                        op.taps((h, w), (oy, ox), |k, y, x| out[ch * kk + k] = img[y * w + x]);
+            // A row is a line of the output; what no tap reaches stays zero.
+            let y = par_filled(b * ho, wo * row, |lines, out| {
+                for (t, line) in lines.zip(out.chunks_exact_mut(wo * row)) {
+                    let (n, oy) = (t / ho, t % ho);
+                    for (ox, out) in line.chunks_exact_mut(row).enumerate() {
+                        for ch in 0..c {
+                            let img = &x[(n * c + ch) * h * w..][..h * w];
+                            op.taps((h, w), (oy, ox), |k, y, x| out[ch * kk + k] = img[y * w + x]);
+                        }
                     }
                 }
             });
-            // SAFETY: every line was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            Ok(T::to_cpu_storage_owned(y))
         }
         let y = match s.dtype() {
             DType::F32 => typed::<f32>(self, s, l, (c, h, w), row)?,

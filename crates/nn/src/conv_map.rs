@@ -1,7 +1,8 @@
 //! Convolution of a channels-last map: an unfold that copies whole pixels, then a matrix product.
 
-use super::cpu::{Out, Real, add_assign, slice};
+use super::cpu::{Real, add_assign, par_filled, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::{linear_float, with_cpu};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -25,22 +26,8 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
         out: ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1),
     };
     let (ho, wo) = op.out;
-    let cols = if cuda::wanted(x) {
-        let UnfoldMap {
-            k,
-            stride,
-            padding,
-            out,
-        } = op;
-        cuda::unfold(
-            x,
-            cuda::Unfold {
-                k,
-                stride,
-                padding,
-                out,
-            },
-        )?
+    let cols = if uses_kernels(x) {
+        cuda::unfold(x, op)?
     } else {
         x.contiguous()?.apply_op1(op)?
     };
@@ -49,11 +36,12 @@ pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: us
 }
 
 /// (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
-struct UnfoldMap {
-    k: usize,
-    stride: usize,
-    padding: usize,
-    out: (usize, usize),
+#[derive(Clone, Copy)]
+pub(crate) struct UnfoldMap {
+    pub(crate) k: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) out: (usize, usize),
 }
 
 impl UnfoldMap {
@@ -74,21 +62,18 @@ impl CustomOp1 for UnfoldMap {
             let x = slice::<T>("unfold_map", s, l)?;
             let (b, h, w, c) = l.shape().dims4()?;
             let ((ho, wo), row) = (op.out, op.k * op.k * c);
-            let mut y = Out::<T>::new(b * ho * wo * row);
-            let p = y.ptr();
-            (0..b * ho).into_par_iter().for_each(|t| {
-                // SAFETY: each task owns the rows of one output line.
-                let line = unsafe { p.slice(t * wo * row, wo * row) };
-                for (tap, cell) in line.chunks_exact_mut(c).enumerate() {
-                    let (ox, tap) = (tap / (op.k * op.k), tap % (op.k * op.k));
-                    match (op.source(t % ho, tap / op.k, h), op.source(ox, tap % op.k, w)) {
-                        (Some(iy), Some(ix)) => cell.copy_from_slice(&x[((t / ho * h + iy) * w + ix) * c..][..c]),
-                        _ => cell.fill(T::default()),
+            // A row is a line of the output; taps beside the map stay zero.
+            let y = par_filled(b * ho, wo * row, |lines, out| {
+                for (t, line) in lines.zip(out.chunks_exact_mut(wo * row)) {
+                    for (tap, cell) in line.chunks_exact_mut(c).enumerate() {
+                        let (ox, tap) = (tap / (op.k * op.k), tap % (op.k * op.k));
+                        if let (Some(iy), Some(ix)) = (op.source(t % ho, tap / op.k, h), op.source(ox, tap % op.k, w)) {
+                            cell.copy_from_slice(&x[((t / ho * h + iy) * w + ix) * c..][..c]);
+                        }
                     }
                 }
             });
-            // SAFETY: every line was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            Ok(T::to_cpu_storage_owned(y))
         }
         let y = match s.dtype() {
             DType::F32 => typed::<f32>(self, s, l)?,

@@ -1,16 +1,18 @@
-//! What the fused CPU kernels are made of: strided GEMM, row-parallel loops, vectorised `exp` and `erf`.
+//! What the fused CPU loops are made of: row-parallel loops, memory that threads write side by side, vectorised `exp` and `erf`.
 //!
 //! Two rules keep results independent of the number of threads and of the vector width: work is cut into pieces that
 //! depend on shapes only, and sums run over a fixed number of lanes in a fixed order. The loops use no fused multiply-add
-//! and no system libm, so only GEMM differs between processor types.
+//! (products alone do, everywhere) and no system libm, so every processor type gives the same bits.
 
 use super::gemm::kernel::{self, Strided, Sums};
 use candle_core::{CpuStorage, Layout, Result, WithDType};
 use rayon::prelude::*;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub};
 
 /// The element types of the kernels: `f32` for training, `f64` so that finite differences can check gradients.
-pub trait Real:
+pub(crate) trait Real:
     WithDType
     + Copy
     + Send
@@ -31,6 +33,8 @@ pub trait Real:
     /// ln(1 + x) for 0 ≤ x ≤ 1.
     fn ln_1p_(self) -> Self;
     fn sqrt_(self) -> Self;
+    /// `self · a + b` as products add up: rounded once in f32, twice in f64.
+    fn mul_add_(self, a: Self, b: Self) -> Self;
 
     /// `a · b` (MR×NR) over a depth of `k` to `sums`, for the vector width `LEVEL` (see [`super::gemm`]).
     ///
@@ -141,6 +145,16 @@ impl Real for f32 {
     fn sqrt_(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn mul_add_(self, a: Self, b: Self) -> Self {
+        // An instruction where the target has it; elsewhere software, slow and equally exact.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            self.mul_add(a, b)
+        } else {
+            libm::fmaf(self, a, b)
+        }
+    }
 }
 
 impl Real for f64 {
@@ -158,6 +172,10 @@ impl Real for f64 {
     }
     fn sqrt_(self) -> Self {
         self.sqrt()
+    }
+    #[inline(always)]
+    fn mul_add_(self, a: Self, b: Self) -> Self {
+        self * a + b
     }
 }
 
@@ -180,11 +198,12 @@ macro_rules! simd_fn {
                 fn v3<$T: $crate::cpu::Real>($($a: $t),*) $(-> $r)? {
                     body($($a),*)
                 }
-                match $crate::cpu::vector_level() {
-                    // SAFETY: the features were detected.
-                    4 => return unsafe { v4($($a),*) },
-                    3 => return unsafe { v3($($a),*) },
-                    _ => {}
+                match $crate::isa::current() {
+                    // SAFETY: the processor has the features.
+                    $crate::isa::Isa::Avx512 => return unsafe { v4($($a),*) },
+                    // SAFETY: as above.
+                    $crate::isa::Isa::Avx2 => return unsafe { v3($($a),*) },
+                    $crate::isa::Isa::Generic => {}
                 }
             }
             body($($a),*)
@@ -193,29 +212,12 @@ macro_rules! simd_fn {
 }
 pub(crate) use simd_fn;
 
-/// 4 with AVX-512 (F, VL, DQ, BW), 3 with AVX2, else 0.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub fn vector_level() -> u8 {
-    if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw")
-    {
-        4
-    } else if is_x86_feature_detected!("avx2") {
-        3
-    } else {
-        0
-    }
-}
-
 /// Accumulators of a sum; fixed, so that the order of additions is the same on every machine.
-pub const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sum of `f(i)` for `i` in `0..n` over [`LANES`] accumulators in a fixed order.
 #[inline(always)]
-pub fn lane_sum<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
+pub(crate) fn lane_sum<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
     let mut acc = [T::default(); LANES];
     let whole = n / LANES * LANES;
     let mut i = 0;
@@ -243,7 +245,7 @@ pub fn lane_sum<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
 
 /// Largest element of a non-empty row.
 #[inline(always)]
-pub fn lane_max<T: Real>(x: &[T]) -> T {
+pub(crate) fn lane_max<T: Real>(x: &[T]) -> T {
     let mut acc = [x[0]; LANES];
     let mut chunks = x.chunks_exact(LANES);
     for c in &mut chunks {
@@ -259,7 +261,7 @@ pub fn lane_max<T: Real>(x: &[T]) -> T {
 }
 
 /// The contiguous elements a layout covers.
-pub fn slice<'a, T: Real>(op: &'static str, s: &'a CpuStorage, l: &Layout) -> Result<&'a [T]> {
+pub(crate) fn slice<'a, T: Real>(op: &'static str, s: &'a CpuStorage, l: &Layout) -> Result<&'a [T]> {
     let data = s.as_slice::<T>()?;
     match l.contiguous_offsets() {
         Some((a, b)) => Ok(&data[a..b]),
@@ -267,87 +269,139 @@ pub fn slice<'a, T: Real>(op: &'static str, s: &'a CpuStorage, l: &Layout) -> Re
     }
 }
 
-/// An output buffer that is filled through its pointer before it becomes a `Vec`.
-pub struct Out<T> {
-    buf: Vec<T>,
+/// Elements that several threads write side by side. Bounds are checked; that no two use the same elements, callers promise.
+pub(crate) struct Shared<'a, T> {
+    ptr: *mut T,
     len: usize,
+    life: PhantomData<&'a mut [T]>,
 }
+// SAFETY: elements are reached through `slice` alone, whose callers promise that nobody else uses them.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<T: Copy> Out<T> {
-    pub fn new(len: usize) -> Self {
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(all: &'a mut [T]) -> Self {
         Self {
-            buf: Vec::with_capacity(len),
-            len,
+            ptr: all.as_mut_ptr(),
+            len: all.len(),
+            life: PhantomData,
         }
     }
 
-    pub fn ptr(&mut self) -> Ptr<T> {
-        Ptr(self.buf.as_mut_ptr())
-    }
-
     /// # Safety
-    /// All `len` elements must have been written.
-    pub unsafe fn finish(mut self) -> Vec<T> {
-        // SAFETY: capacity is at least `len`, and the caller has written every element.
-        unsafe { self.buf.set_len(self.len) };
-        self.buf
+    /// `len` elements at `ptr` must live for `'a`, and be reached through the result alone meanwhile.
+    pub(crate) unsafe fn raw(ptr: *mut T, len: usize) -> Self {
+        Self {
+            ptr,
+            len,
+            life: PhantomData,
+        }
     }
-}
 
-/// A vector of `len` elements, all of which `f` writes.
-pub fn filled<T: Copy>(len: usize, f: impl FnOnce(Ptr<T>)) -> Vec<T> {
-    let mut out = Out::<T>::new(len);
-    f(out.ptr());
-    // SAFETY: `f` writes every element.
-    unsafe { out.finish() }
-}
-
-/// A pointer that may cross threads; the pieces written through it must be disjoint.
-pub struct Ptr<T>(pub *mut T);
-impl<T> Clone for Ptr<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Ptr<T> {}
-// SAFETY: users write disjoint ranges only.
-unsafe impl<T> Send for Ptr<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Ptr<T> {}
-
-impl<T> Ptr<T> {
+    /// `len` elements from `at` on.
+    ///
     /// # Safety
-    /// `at..at+len` must be inside the buffer and not be accessed by anyone else meanwhile.
+    /// Nobody else may use them as long as the result is used, and what is not initialised is written before it is read.
     #[inline]
-    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: passed on to the caller.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
+    pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &'a mut [T] {
+        assert!(at <= self.len && len <= self.len - at, "{at}+{len} of {}", self.len);
+        // SAFETY: inside the buffer; the caller promises that they are nobody else's.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
     }
 
+    /// The elements from `at` on, once more.
+    ///
     /// # Safety
-    /// `at` must be inside the buffer.
-    #[inline]
-    pub unsafe fn at(self, at: usize) -> *mut T {
-        // SAFETY: passed on to the caller.
-        unsafe { self.0.add(at) }
+    /// As [`Shared::slice`] for every element that is reached through the result.
+    pub(crate) unsafe fn from(&self, at: usize) -> Self {
+        assert!(at <= self.len, "{at} of {}", self.len);
+        Self {
+            // SAFETY: inside the buffer.
+            ptr: unsafe { self.ptr.add(at) },
+            len: self.len - at,
+            life: PhantomData,
+        }
     }
 }
 
-/// Calls `f` on ranges of `rows` in parallel. The ranges depend on `rows` and `row_len` only, never on the threads.
-pub fn par_rows(rows: usize, row_len: usize, f: impl Fn(Range<usize>) + Send + Sync) {
-    let per = (16_384 / row_len.max(1)).clamp(1, rows.max(1));
-    let pieces = rows.div_ceil(per);
-    if pieces <= 1 {
-        f(0..rows);
-        return;
+/// A vector of `len` elements that `f` writes.
+///
+/// # Safety
+/// `f` must write every element.
+pub(crate) unsafe fn filled<T: Copy>(len: usize, f: impl FnOnce(Shared<'_, T>)) -> Vec<T> {
+    let mut all = Vec::with_capacity(len);
+    // SAFETY: the vector has this capacity, and is not used until `f` has ended.
+    f(unsafe { Shared::raw(all.as_mut_ptr(), len) });
+    // SAFETY: `f` has written every element.
+    unsafe { all.set_len(len) };
+    all
+}
+
+/// Rows of a piece of work: they depend on the shape only, never on the threads.
+fn rows_of_a_piece(rows: usize, row_len: usize) -> usize {
+    (16_384 / row_len.max(1)).clamp(1, rows.max(1))
+}
+
+/// Writes zeros, so that the memory may be handed to anyone.
+fn zeroed<T: Copy + Default>(x: &mut [MaybeUninit<T>]) -> &mut [T] {
+    for v in &mut *x {
+        v.write(T::default());
     }
-    (0..pieces)
-        .into_par_iter()
-        .for_each(|p| f(p * per..((p + 1) * per).min(rows)));
+    // SAFETY: all elements were written above, and the types have the same layout.
+    unsafe { &mut *(std::ptr::from_mut(x) as *mut [T]) }
+}
+
+/// `rows` rows of `row_len` elements, in parallel: `f` is given the rows of a piece, and their memory, zeros at first.
+pub(crate) fn par_filled<T: Copy + Default + Send>(
+    rows: usize,
+    row_len: usize,
+    f: impl Fn(Range<usize>, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    par_filled2(rows, (row_len, 0), |rows, a, _: &mut [T]| f(rows, a)).0
+}
+
+/// The same for two results, `row_len` elements a row each.
+pub(crate) fn par_filled2<T: Copy + Default + Send, U: Copy + Default + Send>(
+    rows: usize,
+    row_len: (usize, usize),
+    f: impl Fn(Range<usize>, &mut [T], &mut [U]) + Send + Sync,
+) -> (Vec<T>, Vec<U>) {
+    let per = rows_of_a_piece(rows, row_len.0.max(row_len.1));
+    let (n, m) = (rows * row_len.0, rows * row_len.1);
+    let (mut a, mut b) = (Vec::with_capacity(n), Vec::with_capacity(m));
+    let (left, right) = (&mut a.spare_capacity_mut()[..n], &mut b.spare_capacity_mut()[..m]);
+    // A part of no length for every piece where rows have no elements.
+    let (mut left, mut right) = (left, right);
+    let mut pieces = Vec::with_capacity(rows.div_ceil(per));
+    for first in (0..rows).step_by(per) {
+        let last = (first + per).min(rows);
+        let here;
+        (here, left) = std::mem::take(&mut left).split_at_mut((last - first) * row_len.0);
+        let there;
+        (there, right) = std::mem::take(&mut right).split_at_mut((last - first) * row_len.1);
+        pieces.push((first..last, here, there));
+    }
+    match pieces.len() {
+        1 => {
+            for (rows, a, b) in pieces {
+                f(rows, zeroed(a), zeroed(b));
+            }
+        }
+        _ => pieces
+            .into_par_iter()
+            .for_each(|(rows, a, b)| f(rows, zeroed(a), zeroed(b))),
+    }
+    // SAFETY: the pieces cover both, and each was filled with zeros at least.
+    unsafe {
+        a.set_len(n);
+        b.set_len(m);
+    }
+    (a, b)
 }
 
 /// Column sums of `f(row, &mut acc)` over all rows, by partial sums over a fixed number of row blocks.
-pub fn par_columns<T: Real>(rows: usize, cols: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
+pub(crate) fn par_columns<T: Real>(rows: usize, cols: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
     let blocks = rows.div_ceil(64).clamp(1, 64);
     let per = rows.div_ceil(blocks);
     let partial: Vec<Vec<T>> = (0..blocks)
@@ -369,82 +423,10 @@ pub fn par_columns<T: Real>(rows: usize, cols: usize, f: impl Fn(usize, &mut [T]
 
 simd_fn! {
     /// `y += x`.
-    pub fn add_assign<T>(y: &mut [T], x: &[T]) {
+    pub(crate) fn add_assign<T>(y: &mut [T], x: &[T]) {
         for (a, &b) in y.iter_mut().zip(x) {
             *a += b;
         }
-    }
-}
-
-/// A matrix in memory: pointer, row stride, column stride.
-#[derive(Clone, Copy)]
-pub struct Mat<T> {
-    pub ptr: *const T,
-    pub rs: isize,
-    pub cs: isize,
-}
-
-impl<T> Mat<T> {
-    pub fn new(ptr: *const T, rs: usize, cs: usize) -> Self {
-        Self {
-            ptr,
-            rs: rs as isize,
-            cs: cs as isize,
-        }
-    }
-
-    pub fn t(self) -> Self {
-        Self {
-            ptr: self.ptr,
-            rs: self.cs,
-            cs: self.rs,
-        }
-    }
-}
-
-/// `C (m×n) = alpha · A (m×k) · B (k×n)`, plus the old `C` where `accumulate` is set; `c` is row-major with stride `c_rs`.
-///
-/// # Safety
-/// All three matrices must lie inside their buffers, and `c` must not overlap the others.
-#[allow(clippy::too_many_arguments)]
-pub unsafe fn gemm<T: Real>(
-    (m, n, k): (usize, usize, usize),
-    c: *mut T,
-    c_rs: usize,
-    a: Mat<T>,
-    b: Mat<T>,
-    alpha: T,
-    accumulate: bool,
-    parallel: bool,
-) {
-    let par = if parallel {
-        gemm::Parallelism::Rayon(0)
-    } else {
-        gemm::Parallelism::None
-    };
-    // SAFETY: passed on to the caller.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c,
-            1,
-            c_rs as isize,
-            accumulate,
-            a.ptr,
-            a.cs,
-            a.rs,
-            b.ptr,
-            b.cs,
-            b.rs,
-            T::of(1.0),
-            alpha,
-            false,
-            false,
-            false,
-            par,
-        );
     }
 }
 

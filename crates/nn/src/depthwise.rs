@@ -3,12 +3,12 @@
 //! Channels are the fastest axis, so a tap is one vector multiply-add over all channels of a pixel; candle's own grouped
 //! convolution runs channel by channel and is some thirty times slower.
 
-use super::cpu::{Out, Real, add_assign, par_columns, par_rows, simd_fn, slice};
+use super::cpu::{Real, add_assign, par_columns, par_filled, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// Depthwise convolution, stride 1, zero padding that keeps the size. x (B, H, W, C), weight (C, 1, k, k) with k odd,
@@ -22,9 +22,8 @@ pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu
             weight.dims()
         );
     }
-    if cuda::wanted(x) {
-        let y = cuda::depthwise_conv2d(x, weight, bias)?;
-        return if silu { cuda::silu(&y) } else { Ok(y) };
+    if uses_kernels(x) {
+        return cuda::depthwise_conv2d(x, weight, bias, silu);
     }
     let none = Tensor::zeros(0, x.dtype(), x.device())?;
     let op = Depthwise {
@@ -154,15 +153,11 @@ fn by_tap<T: Real>(w: &[T], c: usize) -> Vec<T> {
 /// Convolves every line of every image of the batch.
 fn convolve<T: Real>(x: &[T], wt: &[T], bias: &[T], m: Map, flip: bool) -> Vec<T> {
     let (row, image) = (m.w * m.c, m.h * m.w * m.c);
-    let mut y = Out::<T>::new(x.len());
-    let p = y.ptr();
-    (0..x.len() / row).into_par_iter().for_each(|r| {
-        // SAFETY: each task owns one line of the output.
-        let o = unsafe { p.slice(r * row, row) };
-        line(&x[r / m.h * image..][..image], wt, bias, m, r % m.h, flip, o);
-    });
-    // SAFETY: every line was written above.
-    unsafe { y.finish() }
+    par_filled(x.len() / row, row, |lines, out| {
+        for (r, o) in lines.zip(out.chunks_exact_mut(row)) {
+            line(&x[r / m.h * image..][..image], wt, bias, m, r % m.h, flip, o);
+        }
+    })
 }
 
 struct Depthwise {
@@ -208,15 +203,9 @@ impl CustomOp3 for Depthwise {
             if !op.silu {
                 return Ok(T::to_cpu_storage_owned(y));
             }
-            let mut z = Out::<T>::new(y.len());
-            let p = z.ptr();
-            par_rows(y.len(), 1, |r| {
-                // SAFETY: the ranges are disjoint and cover the buffer.
-                silu_to(&y[r.clone()], unsafe { p.slice(r.start, r.len()) });
-            });
+            let z = par_filled(y.len(), 1, |r, z| silu_to(&y[r], z));
             let _ = op.pre.set(Tensor::from_vec(y, l[0].shape(), &Device::Cpu)?);
-            // SAFETY: every element was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { z.finish() }))
+            Ok(T::to_cpu_storage_owned(z))
         }
         let (s, l) = ([s1, s2, s3], [l1, l2, l3]);
         let y = match s1.dtype() {
@@ -248,14 +237,9 @@ fn through_silu<T: Real>(pre: Option<&Tensor>, dy: &[T]) -> Result<Option<Vec<T>
     let Some(pre) = pre else { return Ok(None) };
     let (ps, pl) = pre.storage_and_layout();
     let v = with_cpu::<T>(&ps, pl)?;
-    let mut g = Out::<T>::new(dy.len());
-    let p = g.ptr();
-    par_rows(dy.len(), 1, |r| {
-        // SAFETY: the ranges are disjoint and cover the buffer.
-        silu_grad_to(&v[r.clone()], &dy[r.clone()], unsafe { p.slice(r.start, r.len()) });
-    });
-    // SAFETY: every element was written above.
-    Ok(Some(unsafe { g.finish() }))
+    Ok(Some(par_filled(dy.len(), 1, |r, g| {
+        silu_grad_to(&v[r.clone()], &dy[r], g)
+    })))
 }
 
 fn backward<T: Real>(

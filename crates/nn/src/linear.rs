@@ -1,8 +1,9 @@
 //! Fully connected layers: `y = x Wᵀ + b`, with GELU as an option, in one differentiable op each.
 
-use super::act::{gelu_grad_times, gelu_rows};
+use super::act::{Act, gelu_grad_times, gelu_rows};
 use super::cpu::{self, Real, filled, par_columns, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::gemm::{Affine, Plain, Rows, Transposed, of, product, transposed};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -21,49 +22,66 @@ impl Linear {
     }
 
     /// `(…, in)` → `(…, out)`.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref())
     }
 
+    /// `(…, in)` → `act` of `(…, out)`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_act(&self, x: &Tensor, act: Act) -> Result<Tensor> {
+        layer(x, &self.weight, self.bias.as_ref(), Some(act), false)
+    }
+
     /// `(…, in)` → GELU (erf) of `(…, out)`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
-        if cuda::wanted(x) {
-            return cuda::linear(x, &self.weight, self.bias.as_ref(), Some("gelu"));
-        }
-        match &self.bias {
-            Some(b) => fused(x, &self.weight, b, true),
-            None => super::gelu(&self.forward(x)?),
-        }
+        self.forward_act(x, Act::GeluErf)
     }
 }
 
 /// `x (…, in) · weightᵀ (in, out) + bias`; differentiable in all three.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::linear(x, weight, bias, None);
-    }
-    match bias {
-        Some(b) => fused(x, weight, b, false),
-        // Shape (0): the op sees "no bias", and no gradient is formed for it.
-        None => fused(x, weight, &Tensor::zeros(0, x.dtype(), x.device())?, false),
-    }
+    layer(x, weight, bias, None, false)
 }
 
 /// [`linear`] with its result in float32 in any scope: for what is exponentiated next.
+///
+/// # Errors
+/// As [`linear`].
 pub fn linear_float(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if cuda::wanted(x) {
-        return cuda::linear_as(x, weight, bias, None, true);
-    }
-    linear(x, weight, bias)
+    layer(x, weight, bias, None, true)
 }
 
-fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Result<Tensor> {
+fn layer(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<Act>, float: bool) -> Result<Tensor> {
+    if uses_kernels(x) {
+        return cuda::linear(x, weight, bias, act, float);
+    }
+    // GELU and bias are parts of the product; another activation, or one without a bias, is an op of its own.
+    let gelu = act == Some(Act::GeluErf) && bias.is_some();
     let op = LinearOp {
         gelu,
         pre: OnceLock::new(),
     };
-    x.contiguous()?
-        .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+    let bias = match bias {
+        Some(b) => b.contiguous()?,
+        // Shape (0): the op sees "no bias", and no gradient is formed for it.
+        None => Tensor::zeros(0, x.dtype(), x.device())?,
+    };
+    let y = x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)?;
+    match act {
+        Some(act) if !gelu => act.forward(&y),
+        _ => Ok(y),
+    }
 }
 
 struct LinearOp {
@@ -84,14 +102,17 @@ impl LinearOp {
             slice::<T>("linear", s[1], l[1])?,
             slice::<T>("linear", s[2], l[2])?,
         );
-        Ok(filled(rows * out, |p| {
-            let store = Affine {
-                bias: (!b.is_empty()).then_some(b),
-                ..Affine::plain(p, out)
-            };
-            let right = transposed(Plain::new(w, inp));
-            product((rows, out, inp), &of(Plain::new(x, inp)), &right, &store);
-        }))
+        // SAFETY: a product hands over every element once, and the epilogue writes it.
+        Ok(unsafe {
+            filled(rows * out, |p| {
+                let epilogue = Affine {
+                    bias: (!b.is_empty()).then_some(b),
+                    ..Affine::plain(p, out)
+                };
+                let right = transposed(Plain::new(w, inp));
+                product((rows, out, inp), &of(Plain::new(x, inp)), &right, &epilogue);
+            })
+        })
     }
 }
 
@@ -183,15 +204,13 @@ fn linear_bwd<T: Real>(
     let dx = if x.track_op() {
         let (ws, wl) = w.storage_and_layout();
         let wv = with_cpu::<T>(&ws, wl)?;
-        let g = filled(rows * inp, |p| {
-            let left = of(Plain::new(dyv, out));
-            product(
-                (rows, inp, out),
-                &left,
-                &of(Plain::new(wv, inp)),
-                &Affine::plain(p, inp),
-            );
-        });
+        // SAFETY: a product hands over every element once, and the epilogue writes it.
+        let g = unsafe {
+            filled(rows * inp, |p| {
+                let (left, right) = (of(Plain::new(dyv, out)), of(Plain::new(wv, inp)));
+                product((rows, inp, out), &left, &right, &Affine::plain(p, inp));
+            })
+        };
         Some(Tensor::from_vec(g, x.shape(), x.device())?)
     } else {
         None
@@ -219,14 +238,17 @@ pub(super) fn weight_gradient<T: Real>(
     dy: impl Rows<T>,
     x: impl Rows<T>,
 ) -> Vec<T> {
-    filled(out * inp, |p| {
-        if inp > out {
-            let store = Transposed { out: p, ld: inp };
-            product((inp, out, rows), &transposed(x), &of(dy), &store);
-        } else {
-            product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
-        }
-    })
+    // SAFETY: a product hands over every element once, and the epilogue writes it.
+    unsafe {
+        filled(out * inp, |p| {
+            if inp > out {
+                let epilogue = Transposed { out: p, ld: inp };
+                product((inp, out, rows), &transposed(x), &of(dy), &epilogue);
+            } else {
+                product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
+            }
+        })
+    }
 }
 
 /// The contiguous elements of a CPU tensor.

@@ -1,6 +1,7 @@
 //! Losses whose gradients are right, on every device.
 
 use crate::cuda;
+use crate::dispatch::uses_kernels;
 use candle_core::{D, Result, Tensor};
 
 /// Mean cross-entropy of logits (B, C) against class indices (B), u32 → scalar.
@@ -8,7 +9,7 @@ use candle_core::{D, Result, Tensor};
 /// # Errors
 /// Where shapes do not fit.
 pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(logits) {
+    if uses_kernels(logits) {
         return cuda::loss::cross_entropy(logits, classes);
     }
     let log_z = logits.log_sum_exp(D::Minus1)?;
@@ -21,7 +22,7 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Where shapes do not fit.
 pub fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(logits) {
+    if uses_kernels(logits) {
         return cuda::loss::bce_with_logits(logits, labels);
     }
     // max(x, 0) − x·y + ln(1 + e^{−|x|}), as torch computes it.

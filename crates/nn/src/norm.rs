@@ -1,8 +1,10 @@
 //! LayerNorm and RMSNorm over the last axis, with their own backward (candle's fused ones cut the graph).
 
-use super::cpu::{Out, Real, lane_sum, par_columns, par_rows, simd_fn, slice};
+use super::cpu::{Real, lane_sum, par_columns, par_filled, par_filled2, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
+use super::precision::{compute_type, computed_in};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
@@ -21,16 +23,16 @@ impl LayerNorm {
 
     /// `(…, D)` → `(…, D)`; biased variance, as torch.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::compute_type(x))
+        self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::computed_in(x.dtype()))
+        self.forward_as(x, computed_in(x.dtype()))
     }
 
     fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
-        if cuda::wanted(x) {
+        if uses_kernels(x) {
             return cuda::layer_norm(x, &self.weight, &self.bias, self.eps, out);
         }
         let op = LayerNormOp { eps: self.eps };
@@ -53,16 +55,16 @@ impl RmsNorm {
 
     /// `(…, D)` → `(…, D)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::compute_type(x))
+        self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_as(x, cuda::computed_in(x.dtype()))
+        self.forward_as(x, computed_in(x.dtype()))
     }
 
     fn forward_as(&self, x: &Tensor, out: DType) -> Result<Tensor> {
-        if cuda::wanted(x) {
+        if uses_kernels(x) {
             return cuda::rms_norm(x, &self.weight, self.eps, out);
         }
         x.contiguous()?
@@ -189,17 +191,12 @@ impl CustomOp3 for LayerNormOp {
                 slice::<T>("layer_norm", s[1], l[1])?,
                 slice::<T>("layer_norm", s[2], l[2])?,
             );
-            let mut y = Out::<T>::new(x.len());
-            let p = y.ptr();
-            par_rows(x.len() / d, d, |rows| {
-                for r in rows {
-                    // SAFETY: rows are disjoint and cover the buffer.
-                    let o = unsafe { p.slice(r * d, d) };
+            let y = par_filled(x.len() / d, d, |rows, out| {
+                for (r, o) in rows.zip(out.chunks_exact_mut(d)) {
                     layer_norm_row(&x[r * d..(r + 1) * d], w, b, T::of(eps), o);
                 }
             });
-            // SAFETY: every row was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            Ok(T::to_cpu_storage_owned(y))
         }
         let y = match s1.dtype() {
             DType::F32 => typed::<f32>([s1, s2, s3], [l1, l2, l3], d, self.eps)?,
@@ -233,26 +230,18 @@ impl CustomOp3 for LayerNormOp {
                 with_cpu::<T>(&gs, gl)?,
             );
             let rows = xv.len() / d;
-            let mut stats = Out::<(T, T)>::new(rows);
-            let ps = stats.ptr();
             let want_x = x.track_op();
-            let mut dx = Out::<T>::new(if want_x { xv.len() } else { 0 });
-            let p = dx.ptr();
-            par_rows(rows, d, |range| {
-                for r in range {
+            let width = if want_x { d } else { 0 };
+            let (stats, dx) = par_filled2(rows, (1, width), |range, stats: &mut [(T, T)], dx: &mut [T]| {
+                for (i, (r, stats)) in range.zip(stats).enumerate() {
                     let row = &xv[r * d..(r + 1) * d];
-                    let st = row_stats(row, T::of(eps));
-                    // SAFETY: rows are disjoint and cover both buffers.
-                    unsafe {
-                        ps.slice(r, 1)[0] = st;
-                        if want_x {
-                            layer_norm_row_grad(row, wv, &gv[r * d..(r + 1) * d], st.0, st.1, p.slice(r * d, d));
-                        }
+                    *stats = row_stats(row, T::of(eps));
+                    if want_x {
+                        let dx = &mut dx[i * d..(i + 1) * d];
+                        layer_norm_row_grad(row, wv, &gv[r * d..(r + 1) * d], stats.0, stats.1, dx);
                     }
                 }
             });
-            // SAFETY: every row was written above.
-            let (stats, dx) = unsafe { (stats.finish(), dx.finish()) };
             let dx = if want_x {
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             } else {
@@ -294,17 +283,12 @@ impl CustomOp2 for RmsNormOp {
         }
         fn typed<T: Real>(s: [&CpuStorage; 2], l: [&Layout; 2], d: usize, eps: f64) -> Result<CpuStorage> {
             let (x, w) = (slice::<T>("rms_norm", s[0], l[0])?, slice::<T>("rms_norm", s[1], l[1])?);
-            let mut y = Out::<T>::new(x.len());
-            let p = y.ptr();
-            par_rows(x.len() / d, d, |rows| {
-                for r in rows {
-                    // SAFETY: rows are disjoint and cover the buffer.
-                    let o = unsafe { p.slice(r * d, d) };
+            let y = par_filled(x.len() / d, d, |rows, out| {
+                for (r, o) in rows.zip(out.chunks_exact_mut(d)) {
                     rms_norm_row(&x[r * d..(r + 1) * d], w, T::of(eps), o);
                 }
             });
-            // SAFETY: every row was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            Ok(T::to_cpu_storage_owned(y))
         }
         let y = match s1.dtype() {
             DType::F32 => typed::<f32>([s1, s2], [l1, l2], d, self.eps)?,
@@ -326,18 +310,13 @@ impl CustomOp2 for RmsNormOp {
             );
             let rows = xv.len() / d;
             let dx = if x.track_op() {
-                let mut dx = Out::<T>::new(xv.len());
-                let p = dx.ptr();
-                par_rows(rows, d, |range| {
-                    for r in range {
+                let dx = par_filled(rows, d, |range, out| {
+                    for (r, o) in range.zip(out.chunks_exact_mut(d)) {
                         let s = r * d..(r + 1) * d;
-                        // SAFETY: rows are disjoint and cover the buffer.
-                        let o = unsafe { p.slice(r * d, d) };
                         rms_norm_row_grad(&xv[s.clone()], wv, &gv[s], T::of(eps), o);
                     }
                 });
-                // SAFETY: every row was written above.
-                Some(Tensor::from_vec(unsafe { dx.finish() }, x.shape(), x.device())?)
+                Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             } else {
                 None
             };

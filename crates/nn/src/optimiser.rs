@@ -4,7 +4,8 @@
 //! with all parameters. Sums have one order, whatever the number of threads.
 
 use crate::cpu::{Real, lane_sum, simd_fn, slice};
-use crate::cuda::{self, optimiser as device};
+use crate::cuda::optimiser as device;
+use crate::dispatch::uses_kernels;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -33,7 +34,7 @@ impl Moments {
     /// Where they do not fit into the device's memory.
     pub fn zeros(parameter: &Tensor) -> Result<Self> {
         let n = parameter.elem_count();
-        Ok(Self(if cuda::wanted(parameter) {
+        Ok(Self(if uses_kernels(parameter) {
             let zeros = || Tensor::zeros(n, DType::F32, parameter.device());
             Place::Device {
                 m: zeros()?,
@@ -97,7 +98,7 @@ pub struct Update<'a> {
 /// # Errors
 /// Where a gradient is not float32.
 pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
-    if gradients.first().is_some_and(|g| cuda::wanted(g)) {
+    if gradients.first().is_some_and(|g| uses_kernels(g)) {
         return device::square_sum(gradients);
     }
     let each: Vec<f64> = gradients

@@ -1,7 +1,8 @@
 //! Changing the resolution of channels-last maps: max pooling and nearest-neighbour enlargement.
 
-use super::cpu::{Out, Real, simd_fn, slice};
+use super::cpu::{Real, par_filled, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -14,7 +15,7 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     if py == 0 || px == 0 || x.rank() != 4 {
         bail!("max_pool: a stride of {py}×{px} on {:?}", x.dims());
     }
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::max_pool(x, (py, px));
     }
     x.contiguous()?.apply_op1(MaxPool { py, px })
@@ -68,25 +69,22 @@ impl CustomOp1 for MaxPool {
         fn typed<T: Real>(op: &MaxPool, s: &CpuStorage, l: &Layout, (oh, ow): (usize, usize)) -> Result<CpuStorage> {
             let x = slice::<T>("max_pool", s, l)?;
             let (b, h, w, c) = l.shape().dims4()?;
-            let mut y = Out::<T>::new(b * oh * ow * c);
-            let p = y.ptr();
-            (0..b * oh).into_par_iter().for_each(|t| {
-                // SAFETY: each task owns one line of the output.
-                let line = unsafe { p.slice(t * ow * c, ow * c) };
-                for (ox, o) in line.chunks_exact_mut(c).enumerate() {
-                    for i in 0..op.py * op.px {
-                        let (iy, ix) = (t % oh * op.py + i / op.px, ox * op.px + i % op.px);
-                        let v = &x[((t / oh * h + iy) * w + ix) * c..][..c];
-                        if i == 0 {
-                            o.copy_from_slice(v);
-                        } else {
-                            max_assign(o, v);
+            let y = par_filled(b * oh, ow * c, |lines, out| {
+                for (t, line) in lines.zip(out.chunks_exact_mut((ow * c).max(1))) {
+                    for (ox, o) in line.chunks_exact_mut(c).enumerate() {
+                        for i in 0..op.py * op.px {
+                            let (iy, ix) = (t % oh * op.py + i / op.px, ox * op.px + i % op.px);
+                            let v = &x[((t / oh * h + iy) * w + ix) * c..][..c];
+                            if i == 0 {
+                                o.copy_from_slice(v);
+                            } else {
+                                max_assign(o, v);
+                            }
                         }
                     }
                 }
             });
-            // SAFETY: every line was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { y.finish() }))
+            Ok(T::to_cpu_storage_owned(y))
         }
         let y = match s.dtype() {
             DType::F32 => typed::<f32>(self, s, l, (oh, ow))?,

@@ -3,9 +3,12 @@
 //!
 //! Inside a [`scope`] of 16 bits, the operands of linear layers, convolutions and attention are cast; norms and softmax compute
 //! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32, and
-//! so does what a model calls [`wide`]. PROTOCOL 6.4.
+//! so does what a model calls [`with_f32`]. PROTOCOL 6.4.
 
-use candle_core::DType;
+use crate::cuda;
+use crate::dispatch::uses_kernels;
+use crate::emulation;
+use candle_core::{DType, Device, Result, Tensor};
 use std::cell::Cell;
 
 /// How products are computed.
@@ -20,6 +23,11 @@ pub enum Compute {
 }
 
 impl Compute {
+    /// Whether layers of tensors on `device` can compute so: 16 bits and TF32 need the kernels.
+    pub fn runs_on(self, device: &Device) -> bool {
+        self == Self::Float32 || !device.is_cpu() || emulation::active()
+    }
+
     /// The type of activations.
     pub fn dtype(self) -> DType {
         match self {
@@ -41,7 +49,7 @@ pub fn current() -> Compute {
 
 /// Calls `f` with float32 operands, and products in TF32, where the scope has 16 bits: for what rounding to 8 bits would harm most
 /// and that costs little. Elsewhere `f` runs as it is.
-pub fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub fn with_f32<R>(f: impl FnOnce() -> R) -> R {
     match current() {
         Compute::Bfloat16 | Compute::Float16 => scope(Compute::Tf32, f),
         Compute::Float32 | Compute::Tf32 => f(),
@@ -60,19 +68,56 @@ pub fn scope<R>(compute: Compute, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// The type that an op on `x` computes in: the scope's, float64 for gradient checks.
+pub(crate) fn compute_type(x: &Tensor) -> DType {
+    match x.dtype() {
+        DType::F64 => DType::F64,
+        _ => current().dtype(),
+    }
+}
+
+/// The type that values of `t` are summed in, and that parameters have.
+pub(crate) fn computed_in(t: DType) -> DType {
+    if t == DType::F64 { t } else { DType::F32 }
+}
+
+/// The values of `x`, contiguous and of another element type; no graph.
+pub(crate) fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
+    let x = x.detach().contiguous()?;
+    if x.dtype() == to {
+        return Ok(x);
+    }
+    if uses_kernels(&x) {
+        return Ok(cuda::cast_value(&x, to)?.tensor());
+    }
+    x.to_dtype(to)
+}
+
+/// `x` in float32 (float64 stays): what ops outside the layers are given.
+///
+/// # Errors
+/// Where there is no conversion from the type of `x`.
+pub fn to_float(x: &Tensor) -> Result<Tensor> {
+    let to = computed_in(x.dtype());
+    if uses_kernels(x) {
+        return cuda::cast(x, to);
+    }
+    x.to_dtype(to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn wide_leaves_only_16_bits() {
+    fn with_f32_leaves_only_16_bits() {
         for (outer, inner) in [
             (Compute::Float32, Compute::Float32),
             (Compute::Tf32, Compute::Tf32),
             (Compute::Bfloat16, Compute::Tf32),
             (Compute::Float16, Compute::Tf32),
         ] {
-            assert_eq!(scope(outer, || (wide(current), current())), (inner, outer));
+            assert_eq!(scope(outer, || (with_f32(current), current())), (inner, outer));
         }
     }
 

@@ -1,14 +1,15 @@
 //! `x + γ ⊙ y`: a residual branch with LayerScale in one pass.
 
-use super::cpu::{Out, Real, par_columns, par_rows, simd_fn, slice};
+use super::cpu::{Real, par_columns, par_filled, simd_fn, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D).
 pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::add_scaled(x, y, gamma);
     }
     x.contiguous()?
@@ -17,7 +18,7 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 
 /// `x + y`, equal shapes: a residual branch without LayerScale. Where `y` has 16 bits, the sum is float32.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::add(x, y);
     }
     x + y
@@ -73,17 +74,13 @@ impl CustomOp3 for AddScaled {
                 slice::<T>("add_scaled", s[1], l[1])?,
                 slice::<T>("add_scaled", s[2], l[2])?,
             );
-            let mut o = Out::<T>::new(x.len());
-            let p = o.ptr();
-            par_rows(x.len() / d, d, |rows| {
-                for r in rows {
+            let o = par_filled(x.len() / d, d, |rows, out| {
+                for (r, o) in rows.zip(out.chunks_exact_mut(d)) {
                     let s = r * d..(r + 1) * d;
-                    // SAFETY: rows are disjoint and cover the buffer.
-                    add_scaled_row(&x[s.clone()], &y[s], g, unsafe { p.slice(r * d, d) });
+                    add_scaled_row(&x[s.clone()], &y[s], g, o);
                 }
             });
-            // SAFETY: every row was written above.
-            Ok(T::to_cpu_storage_owned(unsafe { o.finish() }))
+            Ok(T::to_cpu_storage_owned(o))
         }
         let (s, l) = ([s1, s2, s3], [l1, l2, l3]);
         let o = match s1.dtype() {
@@ -113,16 +110,12 @@ impl CustomOp3 for AddScaled {
             );
             let rows = ov.len() / d;
             let dy = if y.track_op() {
-                let mut o = Out::<T>::new(ov.len());
-                let p = o.ptr();
-                par_rows(rows, d, |range| {
-                    for r in range {
-                        // SAFETY: rows are disjoint and cover the buffer.
-                        scale_row(&ov[r * d..(r + 1) * d], gv, unsafe { p.slice(r * d, d) });
+                let o = par_filled(rows, d, |range, out| {
+                    for (r, o) in range.zip(out.chunks_exact_mut(d)) {
+                        scale_row(&ov[r * d..(r + 1) * d], gv, o);
                     }
                 });
-                // SAFETY: every row was written above.
-                Some(Tensor::from_vec(unsafe { o.finish() }, y.shape(), y.device())?)
+                Some(Tensor::from_vec(o, y.shape(), y.device())?)
             } else {
                 None
             };

@@ -1,13 +1,13 @@
 //! Random numbers for tests.
 
-use rand_mt::Mt19937GenRand64;
+use rand_mt::Mt64;
 
 /// Standard normal numbers (Box–Muller).
-pub(crate) struct Normal(Mt19937GenRand64);
+pub(crate) struct Normal(Mt64);
 
 impl Normal {
     pub(crate) fn new(seed: u64, key: u32) -> Self {
-        Self(Mt19937GenRand64::new(seed << 32 | u64::from(key)))
+        Self(Mt64::new(seed << 32 | u64::from(key)))
     }
 
     pub(crate) fn draw(&mut self) -> f64 {

@@ -173,7 +173,7 @@ fn block(x: &[Tensor], act: Act, scaled: bool) -> TransformerBlock {
     }
 }
 
-fn stack<P: Part + 'static>(parts: impl IntoIterator<Item = P>, checkpointing: bool, x: &Tensor) -> Result<Tensor> {
+fn stack<L: Layer + 'static>(parts: impl IntoIterator<Item = L>, checkpointing: bool, x: &Tensor) -> Result<Tensor> {
     Stack::new(parts, checkpointing).forward(x, |_, _| Ok(()))
 }
 

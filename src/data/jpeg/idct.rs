@@ -3,7 +3,7 @@
 //! The factorisation, the 13-bit constants and the rounding between the passes are what makes two decoders agree; they are
 //! those of libjpeg's `jidctint.c`.
 
-use crate::data::simd::wide;
+use medft_nn::vectorised;
 
 const CONST_BITS: u32 = 13;
 const PASS1_BITS: u32 = 2;
@@ -67,7 +67,7 @@ fn transpose(x: &Square) -> Square {
     out
 }
 
-wide! {
+vectorised! {
     /// Dequantises a row-major block and writes its 8×8 samples at the start of `out`, `stride` bytes a row.
     pub fn block(coefficients: &[i16; 64], quant: &[i32; 64], out: &mut [u8], stride: usize) {
         let mut x = [[0; 8]; 8];

@@ -1,7 +1,7 @@
 //! From component planes to pixels: chroma interpolation and colour conversion as in libjpeg (`jdsample.c`, `jdcolor.c`).
 
 use super::{Component, Fault, Frame, Notes, Picture};
-use crate::data::simd::wide;
+use medft_nn::vectorised;
 
 /// How the stored components are to be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl<'a> Source<'a> {
     }
 }
 
-wide! {
+vectorised! {
     /// `h2v1_fancy_upsample`; more than one sample.
     fn widen(x: &[u8], out: &mut [u8]) {
         let n = x.len();

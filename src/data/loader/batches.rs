@@ -1,6 +1,6 @@
 //! Batches of pixels, filled ahead of their consumer by one producer thread.
 
-use super::{Images, Inner, Mode};
+use super::{Images, Mode};
 use crate::data::Label;
 use anyhow::{Result, anyhow};
 use candle_core::{Device, Tensor};
@@ -50,8 +50,8 @@ impl Batches {
     pub(super) fn start(images: &Images, indices: Vec<u32>, mode: Mode, batch: usize) -> Self {
         let (send, ready) = mpsc::sync_channel(AHEAD);
         let stop = Arc::new(AtomicBool::new(false));
-        let (inner, workers, stopped) = (images.inner.clone(), images.workers, stop.clone());
-        let producer = std::thread::spawn(move || produce(&inner, &indices, mode, batch, workers, &stopped, &send));
+        let (images, stopped) = (images.clone(), stop.clone());
+        let producer = std::thread::spawn(move || produce(&images, &indices, mode, batch, &stopped, &send));
         Self {
             ready: Some(ready),
             producer: Some(producer),
@@ -71,20 +71,20 @@ impl Batches {
 }
 
 fn produce(
-    inner: &Inner,
+    images: &Images,
     indices: &[u32],
     mode: Mode,
     batch: usize,
-    workers: usize,
     stop: &AtomicBool,
     send: &SyncSender<Result<Batch>>,
 ) {
-    let preparation = inner.transform.preparation();
+    let (inner, transform) = (&images.inner, &images.transform);
+    let preparation = transform.preparation();
     let (home, used) = mpsc::channel::<Vec<f32>>();
     for indices in indices.chunks(batch) {
         let mut pixels = used.try_iter().find(|v| v.capacity() > 0).unwrap_or_default();
-        pixels.resize(indices.len() * inner.transform.len(), 0.0);
-        let filled = inner.fill_all(indices, mode, workers, stop, &mut pixels);
+        pixels.resize(indices.len() * transform.len(), 0.0);
+        let filled = inner.fill_all(transform, indices, mode, images.workers, stop, &mut pixels);
         let failed = filled.is_err();
         let item = filled.map(|()| Batch {
             indices: indices.to_vec(),

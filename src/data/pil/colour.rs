@@ -3,7 +3,7 @@
 //! On one-channel images saturation and hue do nothing, as in torchvision. Factors are float32 where Pillow takes a C float.
 
 use crate::data::ImageArray;
-use crate::data::simd::wide;
+use medft_nn::vectorised;
 
 /// Pillow's L of a colour: ITU-R 601 weights with 16 fractional bits, rounded.
 #[inline(always)]
@@ -110,7 +110,7 @@ fn turn(data: &mut [u8], steps: i32) {
     by_blocks(data, |run| turn_block(run, steps));
 }
 
-wide! {
+vectorised! {
     fn luma_sum(data: &[u8]) -> u64 {
         // Runs of 2^16 pixels keep the inner sum in 32 bits.
         let mut sum = 0;

@@ -11,8 +11,8 @@
 
 use super::geometry::Window;
 use crate::data::ImageArray;
-use crate::data::simd::wide;
 use crate::study::protocol::ResizeOrder;
+use medft_nn::vectorised;
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
@@ -235,7 +235,7 @@ fn rgb_output(weights: &[i32], columns: &[[u8; RGB_LANES]]) -> [u8; RGB_LANES] {
     std::hint::black_box(px)
 }
 
-wide! {
+vectorised! {
     /// Horizontal pass for RGB.
     fn rgb_rows(source: &Rows<'_>, axis: &Axis, out: &mut [u8]) {
         let run = axis.spans.len() * 3;

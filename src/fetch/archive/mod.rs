@@ -13,7 +13,7 @@ mod tar;
 mod tests;
 mod zip;
 
-use super::error::{FetchError, Why};
+use super::error::{ErrorKind, FetchError};
 use super::progress::{Event, OnEvent};
 use super::room::room_for;
 use names::Names;
@@ -52,7 +52,7 @@ pub struct Unpacked {
 /// Unpacks `archive` into `dir`, which must not exist. On any error `dir` does not exist afterwards.
 ///
 /// # Errors
-/// [`Why::Archive`] naming archive and entry for everything that is refused or damaged; [`Why::NoSpace`], [`Why::Disk`].
+/// [`ErrorKind::Archive`] naming archive and entry for everything that is refused or damaged; [`ErrorKind::NoSpace`], [`ErrorKind::Disk`].
 pub fn unpack(archive: &Path, dir: &Path, caps: Caps, on: OnEvent) -> Result<Unpacked, FetchError> {
     fs::create_dir(dir).map_err(|e| FetchError::disk(dir, "to create this folder", &e))?;
     let run = || -> Result<Unpacked, FetchError> {
@@ -67,8 +67,10 @@ pub fn unpack(archive: &Path, dir: &Path, caps: Caps, on: OnEvent) -> Result<Unp
         file.seek(SeekFrom::Start(0)).map_err(|e| read(&e))?;
         let mut out = Out::new(archive, dir, caps, packed, on);
         match &magic[..] {
-            b"PK\x03\x04" | b"PK\x05\x06" => zip::unpack(file, &mut out)?,
             [0x1f, 0x8b, ..] => tar::unpack(file, &mut out)?,
+            // A zip is known by its end: there may be other bytes before it.
+            b"PK\x03\x04" | b"PK\x05\x06" => zip::unpack(file, &mut out)?,
+            _ if crate::zipfile::open(io::BufReader::new(&file)).is_ok() => zip::unpack(file, &mut out)?,
             _ => return Err(out.refuse("a zip or gzip archive", "other bytes at its beginning")),
         }
         if out.done.files == 0 {
@@ -111,7 +113,7 @@ impl<'a> Out<'a> {
     /// An error about the archive as a whole.
     fn refuse(&self, expected: &str, found: impl Into<String>) -> FetchError {
         let remedy = "Nothing was unpacked. Get the archive again from its publisher; if it stays so, do not use it.";
-        FetchError::new(Why::Archive, self.archive.display(), expected, found, remedy)
+        FetchError::new(ErrorKind::Archive, self.archive.display(), expected, found, remedy)
     }
 
     /// An error about an entry; its name is shown escaped.

@@ -29,7 +29,7 @@ fn try_unpack(bytes: &[u8], name: &str) -> (Result<Unpacked, FetchError>, tempfi
 fn refused(bytes: &[u8], name: &str, words: &[&str]) {
     let (got, dir) = try_unpack(bytes, name);
     let e = got.unwrap_err();
-    assert_eq!(e.why, Why::Archive, "{e}");
+    assert_eq!(e.kind, ErrorKind::Archive, "{e}");
     let said = e.to_string();
     for w in words.iter().chain(&[name]) {
         assert!(said.contains(w), "`{w}` is not in: {said}");

@@ -5,7 +5,6 @@ use crate::fetch::error::FetchError;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use zip::ZipArchive;
 
 /// The bits of a Unix mode that tell what an entry is, and those of a plain file and a folder.
 const KIND: u32 = 0o170_000;
@@ -14,7 +13,7 @@ const FOLDER: u32 = 0o040_000;
 
 pub(super) fn unpack(file: File, out: &mut Out) -> Result<(), FetchError> {
     let mut directory = BufReader::with_capacity(1 << 16, file.try_clone().map_err(|e| out.damaged(&e))?);
-    let mut archive = ZipArchive::new(BufReader::with_capacity(1 << 16, file)).map_err(|e| out.damaged(&e))?;
+    let mut archive = crate::zipfile::open(BufReader::with_capacity(1 << 16, file)).map_err(|e| out.damaged(&e))?;
     if archive.len() as u64 > out.caps.entries {
         return Err(out.refuse(
             &format!("at most {} entries", out.caps.entries),

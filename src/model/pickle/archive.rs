@@ -3,7 +3,8 @@
 use super::value::{Id, Kind, Pickle, Storage, Value, View};
 use super::vm;
 use crate::error::BadInput;
-use crate::model::mapped::MappedFile;
+use crate::mapped::MappedFile;
+use crate::zipfile;
 use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -61,7 +62,7 @@ impl PickleFile {
             )
             .into());
         }
-        let mut zip = ZipArchive::new(Cursor::new(map.clone()))
+        let mut zip = zipfile::open(Cursor::new(map.clone()))
             .map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
         if zip.has_duplicate_names() {
             return Err(bad("names that occur once in the archive", "one that occurs twice".into()).into());

@@ -1,4 +1,4 @@
-//! The axes of a plot: linear or logarithmic, with round ticks.
+//! The axes of a plot, with round ticks.
 
 use super::labels::Rect;
 use super::scene::{Align, Point, Shape};
@@ -8,24 +8,18 @@ use crate::report::text::fixed;
 /// A range of values, how it is laid out, and where its ticks are.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// After the logarithm where there is one; `low` is where the axis begins, at the left or at the bottom.
+    /// Where the axis begins, at the left or at the bottom.
     low: f64,
     high: f64,
-    log: bool,
     pub ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
     /// From `low` to `high` with round ticks.
     pub fn linear(low: f64, high: f64) -> Self {
-        let (values, places) = linear_ticks(low, high);
+        let (values, places) = linear_ticks(low, high, 7.0);
         let ticks = values.into_iter().map(|v| (v, fixed(v, places))).collect();
-        Self {
-            low,
-            high,
-            log: false,
-            ticks,
-        }
+        Self { low, high, ticks }
     }
 
     /// Around values with some room; `least` is the room on each side where all values are equal.
@@ -35,18 +29,23 @@ impl Axis {
         Self::linear(low - pad, high + pad)
     }
 
-    /// Logarithmic around positive values with some room.
-    pub fn log_around(values: impl IntoIterator<Item = f64>) -> Self {
-        let (low, high) = span(values.into_iter().map(libm::log10));
-        let pad = (0.12 * (high - low)).max(0.1);
-        let (low, high) = (low - pad, high + pad);
-        let ticks = log_ticks(low, high).into_iter().map(|v| (v, format!("{v}"))).collect();
-        Self {
-            low,
-            high,
-            log: true,
-            ticks,
+    /// As [`Axis::around`] for an axis of this length along which the ticks' labels must not meet.
+    pub fn around_in(values: impl IntoIterator<Item = f64>, room: f64, least: f64, length: f64) -> Self {
+        let mut axis = Self::around(values, room, least);
+        for most in (2..=7).rev() {
+            let (ticks, places) = linear_ticks(axis.low, axis.high, f64::from(most));
+            axis.ticks = ticks.into_iter().map(|v| (v, fixed(v, places))).collect();
+            let places: Vec<(f64, f64)> = axis
+                .ticks
+                .iter()
+                .map(|(v, words)| (axis.share(*v) * length, super::scene::text_width(words, TEXT_SIZE)))
+                .collect();
+            let clear = |w: &[(f64, f64)]| w[1].0 - w[0].0 > (w[0].1 + w[1].1) / 2.0 + 12.0;
+            if places.windows(2).all(clear) {
+                break;
+            }
         }
+        axis
     }
 
     /// Whole numbers from `first` to `last`, as epochs are; half a step of room on each side.
@@ -63,7 +62,6 @@ impl Axis {
         Self {
             low: f64::from(first) - room,
             high: f64::from(last) + room,
-            log: false,
             ticks,
         }
     }
@@ -73,15 +71,13 @@ impl Axis {
         Self {
             low: n as f64,
             high: 0.0,
-            log: false,
             ticks: Vec::new(),
         }
     }
 
     /// 0 at the beginning of the axis, 1 at its end.
     pub fn share(&self, value: f64) -> f64 {
-        let v = if self.log { libm::log10(value) } else { value };
-        (v - self.low) / (self.high - self.low)
+        (value - self.low) / (self.high - self.low)
     }
 }
 
@@ -151,8 +147,8 @@ impl Plot {
     }
 }
 
-/// Four to eight round values inside the range, and the decimals they need.
-pub fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
+/// Round values inside the range, at most `most` steps apart from its first to its last, and the decimals they need.
+pub fn linear_ticks(low: f64, high: f64, most: f64) -> (Vec<f64>, usize) {
     let span = high - low;
     let mut exponent = libm::floor(libm::log10(span)) as i32 - 1;
     loop {
@@ -160,7 +156,7 @@ pub fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
             // Exact decimals: count in units of 10^exponent.
             let unit = libm::pow(10.0, f64::from(exponent));
             let step = f64::from(mantissa) * unit;
-            if span / step <= 7.0 {
+            if span / step <= most {
                 let first = (low / step).ceil() as i64;
                 let last = (high / step).floor() as i64;
                 let places = usize::try_from(-exponent).unwrap_or(0);
@@ -169,23 +165,6 @@ pub fn linear_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
         }
         exponent += 1;
     }
-}
-
-/// 1-2-5 values inside the range given as log10; fewer when they would crowd.
-fn log_ticks(low: f64, high: f64) -> Vec<f64> {
-    let mantissas: &[f64] = match high - low {
-        s if s < 0.5 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
-        s if s < 2.6 => &[1.0, 2.0, 5.0],
-        _ => &[1.0],
-    };
-    let decades = libm::floor(low) as i32..=libm::ceil(high) as i32;
-    let all = decades.flat_map(|d| {
-        // The nearest double to the decimal, as a reader would type it.
-        mantissas
-            .iter()
-            .filter_map(move |m| format!("{m}e{d}").parse::<f64>().ok())
-    });
-    all.filter(|v| (low..=high).contains(&libm::log10(*v))).collect()
 }
 
 /// The frame of a plot.
@@ -204,19 +183,14 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let (ticks, places) = linear_ticks(0.9361, 0.9704);
+        let (ticks, places) = linear_ticks(0.9361, 0.9704, 7.0);
         let printed: Vec<String> = ticks.iter().map(|v| fixed(*v, places)).collect();
         assert_eq!(printed, ["0.940", "0.945", "0.950", "0.955", "0.960", "0.965", "0.970"]);
-        let (ticks, places) = linear_ticks(-0.13, 1.02);
+        let (ticks, places) = linear_ticks(-0.13, 1.02, 7.0);
         assert_eq!(
             ticks.iter().map(|v| fixed(*v, places)).collect::<Vec<_>>(),
             ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
         );
-        assert_eq!(
-            log_ticks(libm::log10(40.0), libm::log10(800.0)),
-            [50.0, 100.0, 200.0, 500.0]
-        );
-        assert_eq!(log_ticks(libm::log10(0.02), libm::log10(0.11)), [0.02, 0.05, 0.1]);
     }
 
     #[test]

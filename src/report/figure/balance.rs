@@ -92,7 +92,7 @@ fn draw_panel(p: &Panel, legend: &[&str], top: f64, shapes: &mut Vec<Shape>) -> 
     };
     let shares = p.parts.iter().flat_map(|(_, of, n)| n.iter().map(|&n| share(n, *of)));
     let most = shares.fold(1.0, f64::max);
-    let (ticks, places) = linear_ticks(0.0, most);
+    let (ticks, places) = linear_ticks(0.0, most, 7.0);
     let x = |percent: f64| left + (right - left) * percent / most;
     for t in ticks {
         shapes.push(Shape::Line {

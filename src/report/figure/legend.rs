@@ -1,6 +1,6 @@
 //! The legend: what a shape, a colour and a dash mean, of those that are shown.
 
-use super::scene::{Align, Rgb, Shape, WHITE_FILL, text_width};
+use super::scene::{Align, Rgb, Scene, Shape, WHITE_FILL, text_width};
 use super::style::{
     Dash, INK, LEGEND_LINE, RADIUS, TEXT_SIZE, dashed, marker, regime_colour, regime_dash, regime_shape, text,
 };
@@ -101,6 +101,27 @@ impl Entry {
         Self {
             line: None,
             ..Self::regime(regime, more)
+        }
+    }
+
+    /// What the mark means.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// The mark alone, for a legend that is no part of a drawing.
+    pub fn drawing(&self) -> Scene {
+        const SIDE: u32 = 24;
+        let middle = f64::from(SIDE) / 2.0;
+        let shape = |m: Sample| Shape::Polygon {
+            points: marker(m.shape, (middle, middle), m.radius),
+            fill: m.fill,
+            outline: Some(m.outline),
+        };
+        Scene {
+            width: SIDE,
+            height: SIDE,
+            shapes: self.mark.map(shape).into_iter().collect(),
         }
     }
 

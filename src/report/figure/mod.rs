@@ -12,12 +12,12 @@ mod dots;
 mod forest;
 mod labels;
 mod legend;
-mod parameters;
 mod roc;
 mod runs;
 mod scene;
 mod sheet;
 mod slope;
+mod strip;
 mod style;
 mod training;
 
@@ -62,8 +62,56 @@ pub struct Painted {
     pub png: Vec<u8>,
     /// Width and height in canvas units; a column is 720 wide.
     pub size: (u32, u32),
+    /// A `tikzpicture`.
+    pub tikz: String,
     /// Every text with its box (x0, y0, x1, y1).
     pub texts: Vec<(String, [f64; 4])>,
+    /// The box of every marker.
+    pub markers: Vec<[f64; 4]>,
+}
+
+impl Painted {
+    fn new(f: Figure) -> Result<Self> {
+        let why = || format!("cannot draw the figure {}", f.stem);
+        Ok(Self {
+            svg: f.scene.to_svg().with_context(why)?,
+            png: f.scene.to_png().with_context(why)?,
+            tikz: f.scene.to_tikz().with_context(why)?,
+            size: (f.scene.width, f.scene.height),
+            texts: f.scene.texts(),
+            markers: f.scene.markers(),
+            stem: f.stem,
+            title: f.title,
+            caption: f.caption,
+            span: f.span,
+        })
+    }
+}
+
+/// The paper's figure with ours over it as the page shows it.
+#[derive(Debug)]
+pub struct Front {
+    pub caption: String,
+    /// What a mark means, each with its drawing as SVG.
+    pub keys: Vec<(String, String)>,
+    /// One a data set, narrow enough for a phone.
+    pub panels: Vec<Painted>,
+}
+
+/// The first figure of the page.
+///
+/// # Errors
+/// Where a picture cannot be drawn.
+pub fn front(input: &ReportInput, cells: &Cells) -> Result<Front> {
+    let panels = input.datasets.iter().map(|d| strip::alone(input, cells, d));
+    Ok(Front {
+        caption: strip::caption(input, cells),
+        keys: strip::keys(input, cells)
+            .iter()
+            .map(|e| Ok((e.words().to_owned(), e.drawing().to_svg()?)))
+            .collect::<Result<_>>()?,
+        panels: panels.map(Painted::new).collect::<Result<_>>()?,
+    })
 }
 
 /// Every figure that the study has something to show for, painted, in the order of the report.
@@ -73,24 +121,12 @@ pub struct Painted {
 pub fn paint(input: &ReportInput, cells: &Cells, comparisons: &[Comparison]) -> Result<Vec<Painted>> {
     all(input, cells, comparisons)?
         .into_par_iter()
-        .map(|f| {
-            let why = || format!("cannot draw the figure {}", f.stem);
-            Ok(Painted {
-                svg: f.scene.to_svg().with_context(why)?,
-                png: f.scene.to_png().with_context(why)?,
-                size: (f.scene.width, f.scene.height),
-                texts: f.scene.texts(),
-                stem: f.stem,
-                title: f.title,
-                caption: f.caption,
-                span: f.span,
-            })
-        })
+        .map(Painted::new)
         .collect()
 }
 
 fn all(input: &ReportInput, cells: &Cells, comparisons: &[Comparison]) -> Result<Vec<Figure>> {
-    let mut figures = parameters::figures(input, cells);
+    let mut figures = vec![strip::figure(input, cells)];
     for d in &input.datasets {
         figures.extend(forest::figure(input, comparisons, d));
     }

@@ -59,6 +59,9 @@ pub struct Scene {
     pub shapes: Vec<Shape>,
 }
 
+/// A marker is no wider and no higher.
+const MARKER: f64 = 24.0;
+
 /// The registered font; the name is a CSS list, so that an SVG falls back where DejaVu is not installed.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 /// (ascent − descent) / em and cap height / em of DejaVu Sans 2.37.
@@ -154,6 +157,88 @@ impl Scene {
             ))
         });
         boxes.collect()
+    }
+
+    /// The box of every marker (a filled shape no larger than one), in canvas units.
+    pub fn markers(&self) -> Vec<[f64; 4]> {
+        let boxes = self.shapes.iter().filter_map(|shape| {
+            let Shape::Polygon { points, .. } = shape else {
+                return None;
+            };
+            let b = points.iter().fold([f64::MAX, f64::MAX, f64::MIN, f64::MIN], |b, p| {
+                [b[0].min(p.0), b[1].min(p.1), b[2].max(p.0), b[3].max(p.1)]
+            });
+            (b[2] - b[0] <= MARKER && b[3] - b[1] <= MARKER).then_some(b)
+        });
+        boxes.collect()
+    }
+
+    /// The drawing as a `tikzpicture` for LaTeX with TikZ, lengths as [`super::style::COLUMN`] says: text in the document's sans-serif.
+    ///
+    /// # Errors
+    /// Never in practice: text is written to memory.
+    pub fn to_tikz(&self) -> Result<String> {
+        use std::fmt::Write as _;
+        // 720 units are 3.5 inches of 72.27 points.
+        const POINT: f64 = 3.5 * 72.27 / super::style::COLUMN;
+        let path = |points: &[Point]| {
+            let all: Vec<String> = points.iter().map(|(x, y)| format!("({x:.1},{y:.1})")).collect();
+            all.join("--")
+        };
+        let ink = |c: Rgb| format!("{{rgb,255:red,{};green,{};blue,{}}}", c.0, c.1, c.2);
+        let mut out = format!("\\begin{{tikzpicture}}[x={POINT:.4}pt,y=-{POINT:.4}pt]\n");
+        // The whole canvas counts, so that figures of one width line up.
+        let _ = writeln!(
+            out,
+            "\\path[use as bounding box] (0,0) rectangle ({},{});",
+            self.width, self.height
+        );
+        for shape in &self.shapes {
+            match shape {
+                Shape::Line { points, width, colour } => {
+                    let (width, colour) = (width * POINT, ink(*colour));
+                    let _ = writeln!(out, "\\draw[line width={width:.2}pt,draw={colour}] {};", path(points));
+                }
+                Shape::Polygon { points, fill, outline } => {
+                    let line = outline.map_or_else(
+                        || "draw=none".to_owned(),
+                        |(w, c)| format!("line width={:.2}pt,draw={}", w * POINT, ink(c)),
+                    );
+                    let _ = writeln!(out, "\\filldraw[fill={},{line}] {}--cycle;", ink(*fill), path(points));
+                }
+                Shape::Text {
+                    at: (x, y),
+                    text,
+                    size,
+                    colour,
+                    align,
+                    upright,
+                } => {
+                    let side = match align {
+                        Align::Start => "base west",
+                        Align::Middle => "base",
+                        Align::End => "base east",
+                    };
+                    // From the middle of the capitals to the line they stand on.
+                    let down = CAP_PER_EM * size / 2.0;
+                    let (x, y, turn) = match upright {
+                        true => (x + down, *y, ",rotate=90"),
+                        false => (*x, y + down, ""),
+                    };
+                    let points = (size * POINT).round().max(5.0);
+                    let mut words = Vec::new();
+                    crate::report::templates::escape_tex(text, &mut words)?;
+                    let words = String::from_utf8(words).context("a label is not text")?;
+                    let _ = writeln!(
+                        out,
+                        "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{words}}};",
+                        ink(*colour)
+                    );
+                }
+            }
+        }
+        out.push_str("\\end{tikzpicture}%\n");
+        Ok(out)
     }
 
     /// The drawing as an SVG file.

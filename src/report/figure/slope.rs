@@ -3,7 +3,6 @@
 use super::axes::{Axis, Plot};
 use super::labels::{Rect, spread};
 use super::legend::Entry;
-use super::parameters::families;
 use super::scene::{Align, Rgb, Shape, text_width};
 use super::sheet::Sheet;
 use super::style::{
@@ -174,6 +173,17 @@ fn figure(input: &ReportInput, dataset: &DatasetFacts, stem: &str, what: &str, s
         span: Span::Column,
         scene: sheet.finish(),
     })
+}
+
+/// The families in the order of the table; the place is the marker.
+fn families(input: &ReportInput) -> Vec<&str> {
+    let mut families = Vec::<&str>::new();
+    for b in &input.backbones {
+        if !families.contains(&b.family.as_str()) {
+            families.push(&b.family);
+        }
+    }
+    families
 }
 
 /// The two ends, a fifth of the way in from the sides.

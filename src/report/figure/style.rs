@@ -20,8 +20,6 @@ pub const TITLE_SIZE: f64 = 25.0;
 pub const TEXT_SIZE: f64 = 21.0;
 pub const LABEL_SIZE: f64 = 20.0;
 pub const RADIUS: f64 = 8.5;
-/// Distance between neighbouring regimes of a backbone.
-pub const DODGE: f64 = 11.0;
 pub const LEGEND_LINE: f64 = 34.0;
 
 /// Cold is frozen, warm is unfrozen; light is linear, dark is MHA.

@@ -1,53 +1,82 @@
-//! `index.html`: the whole report as one page that loads nothing. See `templates/index.html.tera` for its form.
+//! The report as pages that load nothing: `index.html` answers, `figures.html`, `runs.html` and `data.html` hold the rest.
 //!
-//! Every score and every verdict opens the dossier of its cell: the runs, where they were made and with what, what is missing,
-//! how to make them again. That is done with the browser's own popovers, so no script runs.
+//! Every score and every verdict of `index.html` opens what is behind it ([`cell`]). That is done with the browser's own popovers, so
+//! no script runs there; the pages beside it have a few lines that sort, filter and choose, and are whole without them.
 
+mod answer;
+mod beside;
+mod cell;
 mod markdown;
+mod runs;
 
-use super::cards::facts;
+pub(super) use answer::{Answer, answer};
+pub(super) use beside::{Beside, tables as beside};
+
+use super::Findings;
 use super::claims_page::{self, signed};
-use super::compare::{Comparison, Verdict, VerdictCounts};
-use super::dossier::{Dossier, Run};
-use super::figure::{Painted, Span};
+use super::dossier::Dossier;
+use super::figure::{Front, Painted, Span};
 use super::input::{ReportInput, regime_title};
 use super::regimes::Fit;
+use super::summary::{Makers, makers};
 use super::table::{PLACES, Table};
 use super::templates::Templates;
-use super::text::{fixed, thousands};
-use crate::study::{Freeze, HeadKind};
+use super::text::fixed;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What `index.html.tera` prints.
+/// What every page says of itself.
 #[derive(Debug, Serialize)]
-pub(super) struct Page<'a> {
+struct Head<'a> {
     warning: Option<&'static str>,
+    partial: Option<String>,
     study: &'a str,
     title: &'a str,
+    /// Whether `data.html` and `figures.html` are there.
+    has_data: bool,
+    has_figures: bool,
+}
+
+/// What `index.html.tera` prints.
+#[derive(Debug, Serialize)]
+struct Index<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
     description: &'a str,
     expected: &'a str,
     protocol: String,
-    planned: usize,
-    done: usize,
-    counts: VerdictCounts,
-    compared: usize,
-    published: usize,
-    regime_unknown: bool,
+    answer: &'a Answer,
+    front: FrontView<'a>,
+    beside: &'a [Beside],
+    /// Of the intervals beside differences, in per cent.
+    level: String,
+    claims: Option<claims_page::Page>,
+    fits: Vec<FitLine<'a>>,
     sources: &'a [String],
     caveats: &'a [String],
     datasets: Vec<Dataset<'a>>,
-    matrix: Option<Matrix<'a>>,
-    fits: Vec<FitLine<'a>>,
-    claims: Option<claims_page::Page>,
+    context: Vec<Context<'a>>,
     /// Tables as HTML.
-    tables: Vec<String>,
-    figures: Vec<Figure<'a>>,
-    audit: Option<String>,
-    cells: Vec<Cell<'a>>,
-    runs: Vec<RunLine<'a>>,
+    tables: Vec<TableView>,
+    cells: Vec<cell::Cell<'a>>,
     gaps: Vec<Gap>,
+    makers: Makers,
+}
+
+#[derive(Debug, Serialize)]
+struct FrontView<'a> {
+    caption: &'a str,
+    /// (drawing, words).
+    keys: Vec<(&'a str, &'a str)>,
+    /// Panels as SVG.
+    panels: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TableView {
+    title: String,
+    html: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,33 +89,14 @@ struct Dataset<'a> {
     margin_reason: &'a str,
 }
 
-/// Backbones × (data set, regime), a verdict each.
+/// A published value of another model or experiment.
 #[derive(Debug, Serialize)]
-struct Matrix<'a> {
-    datasets: Vec<MatrixGroup<'a>>,
-    rows: Vec<MatrixRow<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct MatrixGroup<'a> {
-    title: &'a str,
-    regimes: Vec<&'static str>,
-}
-
-#[derive(Debug, Serialize)]
-struct MatrixRow<'a> {
-    title: &'a str,
-    /// `None` where nothing is published.
-    verdicts: Vec<Option<MatrixCell>>,
-}
-
-#[derive(Debug, Serialize)]
-struct MatrixCell {
-    key: String,
-    word: &'static str,
-    letter: &'static str,
-    /// What a reader hears: cell, verdict, reason.
-    label: String,
+struct Context<'a> {
+    dataset: &'a str,
+    label: &'a str,
+    metric: &'a str,
+    value: String,
+    source: &'a str,
 }
 
 /// How the published values of a data set fit one regime.
@@ -96,73 +106,9 @@ struct FitLine<'a> {
     regime: String,
     values: usize,
     rmse: String,
-    bias: String,
+    mean: String,
     tau: String,
     nearest: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Figure<'a> {
-    stem: &'a str,
-    caption: &'a str,
-    page: bool,
-    svg: String,
-}
-
-/// The dossier of a cell as the page prints it.
-#[derive(Debug, Serialize)]
-struct Cell<'a> {
-    key: &'a str,
-    title: &'a str,
-    score: Option<String>,
-    /// Over test images.
-    interval: Option<String>,
-    n: usize,
-    planned: usize,
-    runs: Vec<CellRun<'a>>,
-    facts: Vec<Fact>,
-    missing: Vec<Gap>,
-    comparisons: Vec<Published>,
-    rerun: &'a str,
-}
-
-#[derive(Debug, Serialize)]
-struct CellRun<'a> {
-    seed: u64,
-    value: String,
-    folder: &'a str,
-    id: &'a str,
-}
-
-/// A fact of provenance: once for all runs, or seed by seed where they differ.
-#[derive(Debug, Serialize)]
-struct Fact {
-    name: String,
-    /// (seeds, value); the seeds are empty where all runs agree.
-    values: Vec<(String, String)>,
-}
-
-#[derive(Debug, Serialize)]
-struct Published {
-    published: String,
-    difference: String,
-    interval: String,
-    word: &'static str,
-    why: String,
-}
-
-#[derive(Debug, Serialize)]
-struct RunLine<'a> {
-    folder: &'a str,
-    key: &'a str,
-    title: &'a str,
-    seed: u64,
-    value: String,
-    device: &'a str,
-    hours: String,
-    commit: String,
-    data: &'a str,
-    weights: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -171,73 +117,213 @@ struct Gap {
     runs: usize,
 }
 
-/// Everything the page shows.
-pub(super) fn page<'a>(
-    input: &'a ReportInput,
-    dossiers: &'a [Dossier<'a>],
-    (comparisons, fits, claims): super::Findings<'a>,
-    tables: Vec<String>,
-    figures: &'a [Painted],
-) -> Page<'a> {
-    let datasets: Vec<Dataset> = input
-        .datasets
-        .iter()
-        .map(|d| {
-            let own = || dossiers.iter().filter(|c| c.dataset == d.name);
-            Dataset {
-                title: &d.title,
-                metric: &d.metric_title,
-                planned: own().map(|c| c.planned).sum(),
-                done: own().map(|c| c.n).sum(),
-                margin: d.margin,
-                margin_reason: &d.margin_reason,
-            }
-        })
-        .collect();
-    Page {
+/// All pages, by their names.
+///
+/// # Errors
+/// When a template does not work or the frame of runs is not one.
+pub(super) fn pages(
+    input: &ReportInput,
+    templates: &Templates,
+    dossiers: &[Dossier],
+    (answer, beside): (&Answer, &[Beside]),
+    findings: Findings,
+    tables: &[Table],
+    (front, figures): (&Front, &[Painted]),
+) -> Result<Vec<(&'static str, String)>> {
+    let done = dossiers.iter().map(|d| d.n).sum();
+    let head = || Head {
         warning: input.warning(),
+        partial: input.partial(done),
         study: &input.study,
         title: &input.title,
+        has_data: input.archive.audit.is_some(),
+        has_figures: !figures.is_empty(),
+    };
+    let index = Index {
+        tables: tables.iter().map(|t| table(templates, t)).collect::<Result<_>>()?,
+        makers: makers(input)?,
+        ..index(input, head(), dossiers, (answer, beside), findings, front)
+    };
+    let mut pages = vec![("index.html", templates.render("index.html.tera", &index)?)];
+    #[derive(Serialize)]
+    struct Runs<'a> {
+        #[serde(flatten)]
+        head: Head<'a>,
+        runs: Vec<runs::RunLine<'a>>,
+    }
+    let runs = Runs {
+        head: head(),
+        runs: runs::lines(input, dossiers),
+    };
+    pages.push(("runs.html", templates.render("runs.html.tera", &runs)?));
+    if !figures.is_empty() {
+        pages.push((
+            "figures.html",
+            templates.render("figures.html.tera", &gallery(input, head(), figures))?,
+        ));
+    }
+    if let Some(a) = &input.archive.audit {
+        #[derive(Serialize)]
+        struct Data<'a> {
+            #[serde(flatten)]
+            head: Head<'a>,
+            audit: String,
+        }
+        let data = Data {
+            head: head(),
+            audit: markdown::to_html(&a.text, &a.pictures),
+        };
+        pages.push(("data.html", templates.render("data.html.tera", &data)?));
+    }
+    Ok(pages)
+}
+
+/// What of the page needs neither a template nor the frame.
+fn index<'a>(
+    input: &'a ReportInput,
+    head: Head<'a>,
+    dossiers: &'a [Dossier<'a>],
+    (answer, beside): (&'a Answer, &'a [Beside]),
+    findings: Findings<'a>,
+    front: &'a Front,
+) -> Index<'a> {
+    let (_, fits, claims) = findings;
+    let dataset = |d: &'a super::DatasetFacts| {
+        let own = || dossiers.iter().filter(|c| c.dataset == d.name);
+        Dataset {
+            title: &d.title,
+            metric: &d.metric_title,
+            planned: own().map(|c| c.planned).sum(),
+            done: own().map(|c| c.n).sum(),
+            margin: d.margin,
+            margin_reason: &d.margin_reason,
+        }
+    };
+    Index {
+        head,
         description: &input.description,
         expected: &input.expected,
         protocol: input.protocol.sentence(),
-        planned: input.planned.len(),
-        done: datasets.iter().map(|d| d.done).sum(),
-        counts: VerdictCounts::of(comparisons),
-        compared: comparisons.len(),
-        published: input.published.len(),
-        regime_unknown: input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none()),
+        answer,
+        front: FrontView {
+            caption: &front.caption,
+            keys: front
+                .keys
+                .iter()
+                .map(|(words, svg)| (svg.as_str(), words.as_str()))
+                .collect(),
+            panels: front.panels.iter().map(drawing).collect(),
+        },
+        beside,
+        level: fixed(100.0 * (1.0 - 2.0 * input.alpha), 0),
+        claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
+        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
         sources: &input.sources,
         caveats: &input.caveats,
-        datasets,
-        matrix: matrix(input, dossiers),
-        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
-        claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
-        tables,
-        figures: figures.iter().map(figure).collect(),
-        audit: input
-            .archive
-            .audit
-            .as_ref()
-            .map(|a| markdown::to_html(&a.text, &a.pictures)),
-        cells: dossiers.iter().map(cell).collect(),
-        runs: dossiers
-            .iter()
-            .flat_map(|d| d.runs.iter().map(move |r| run_line(d, r)))
-            .collect(),
+        datasets: input.datasets.iter().map(dataset).collect(),
+        context: context(input),
+        tables: Vec::new(),
+        cells: dossiers.iter().map(cell::cell).collect(),
         gaps: gaps(dossiers.iter()),
+        makers: Makers::default(),
     }
 }
 
-/// A table whose scores open their dossiers.
-pub(super) fn table(templates: &Templates, table: &Table) -> Result<String> {
+fn context(input: &ReportInput) -> Vec<Context<'_>> {
+    let line = |v: &super::ContextValue| v.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
+    input
+        .context
+        .iter()
+        .map(|v| Context {
+            dataset: input.dataset(&v.dataset).map_or(&v.dataset, |d| &d.title),
+            label: &v.label,
+            metric: &v.metric,
+            value: format!("{}{}", fixed(v.value, PLACES), line(v)),
+            source: &v.source,
+        })
+        .collect()
+}
+
+/// What `figures.html.tera` prints.
+#[derive(Debug, Serialize)]
+struct Gallery<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    /// What a reader may choose from: (value, words).
+    sets: Vec<(&'a str, &'a str)>,
+    kinds: Vec<&'a str>,
+    figures: Vec<Shown<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    stem: &'a str,
+    caption: &'a str,
+    page: bool,
+    svg: String,
+    set: &'a str,
+    kind: &'a str,
+}
+
+fn gallery<'a>(input: &'a ReportInput, head: Head<'a>, figures: &'a [Painted]) -> Gallery<'a> {
+    let shown: Vec<Shown> = figures
+        .iter()
+        .map(|f| {
+            // `slope-head-ddsm` is the kind `slope-head` of the set `ddsm`.
+            let own = |d: &&super::DatasetFacts| f.stem.strip_suffix(&d.name).is_some_and(|s| s.ends_with('-'));
+            // The longest: one name may end another.
+            let set = input
+                .datasets
+                .iter()
+                .filter(own)
+                .max_by_key(|d| d.name.len())
+                .map_or("", |d| &d.name);
+            let kind = f.stem.strip_suffix(set).unwrap_or(&f.stem).trim_end_matches('-');
+            Shown {
+                stem: &f.stem,
+                caption: &f.caption,
+                page: f.span == Span::Page,
+                svg: drawing(f),
+                set,
+                kind,
+            }
+        })
+        .collect();
+    let mut kinds: Vec<&str> = Vec::new();
+    for f in &shown {
+        if !kinds.contains(&f.kind) {
+            kinds.push(f.kind);
+        }
+    }
+    Gallery {
+        head,
+        sets: input
+            .datasets
+            .iter()
+            .map(|d| (d.name.as_str(), d.title.as_str()))
+            .collect(),
+        kinds,
+        figures: shown,
+    }
+}
+
+/// A table whose scores open their cells.
+fn table(templates: &Templates, table: &Table) -> Result<TableView> {
     #[derive(Serialize)]
     struct Opening<'a> {
         #[serde(flatten)]
         table: &'a Table,
         dossiers: bool,
     }
-    templates.render("table.html.tera", &Opening { table, dossiers: true })
+    Ok(TableView {
+        title: format!("{}, {}", table.title, table.metric),
+        html: templates.render("table.html.tera", &Opening { table, dossiers: true })?,
+    })
+}
+
+/// A difference with its sign, the minus as printed.
+fn delta(v: f64) -> String {
+    signed(v).replace('-', "−")
 }
 
 /// Each reason with its number of runs, the most frequent first.
@@ -257,87 +343,11 @@ fn gaps<'a>(dossiers: impl Iterator<Item = &'a Dossier<'a>>) -> Vec<Gap> {
     all
 }
 
-fn matrix<'a>(input: &'a ReportInput, dossiers: &[Dossier]) -> Option<Matrix<'a>> {
-    let mut regimes: BTreeMap<&str, Vec<(Freeze, HeadKind)>> = BTreeMap::new();
-    for d in dossiers.iter().filter(|d| !d.comparisons.is_empty()) {
-        let own = regimes.entry(d.dataset).or_default();
-        if !own.contains(&(d.freeze, d.head)) {
-            own.push((d.freeze, d.head));
-        }
-    }
-    regimes.values_mut().for_each(|r| r.sort_unstable());
-    let datasets: Vec<_> = input
-        .datasets
-        .iter()
-        .filter_map(|d| Some((d, regimes.get(d.name.as_str())?)))
-        .collect();
-    if datasets.is_empty() {
-        return None;
-    }
-    let rows = input.backbones.iter().map(|b| MatrixRow {
-        title: &b.title,
-        verdicts: datasets
-            .iter()
-            .flat_map(|(d, regimes)| regimes.iter().map(move |r| (d, *r)))
-            .map(|(d, r)| {
-                let of = |x: &&Dossier| x.dataset == d.name && x.backbone == b.name && (x.freeze, x.head) == r;
-                dossiers.iter().find(of).and_then(matrix_cell)
-            })
-            .collect(),
-    });
-    Some(Matrix {
-        rows: rows.filter(|r| r.verdicts.iter().any(Option::is_some)).collect(),
-        datasets: datasets
-            .iter()
-            .map(|(d, regimes)| MatrixGroup {
-                title: &d.title,
-                regimes: regimes.iter().map(|r| short(*r)).collect(),
-            })
-            .collect(),
-    })
-}
-
-/// A regime in two letters.
-fn short(regime: (Freeze, HeadKind)) -> &'static str {
-    match regime {
-        (Freeze::Frozen, HeadKind::Linear) => "F·L",
-        (Freeze::Frozen, HeadKind::Mha) => "F·M",
-        (Freeze::Unfrozen, HeadKind::Linear) => "U·L",
-        (Freeze::Unfrozen, HeadKind::Mha) => "U·M",
-    }
-}
-
-/// The verdict against the first published value; the dossier lists all of them.
-fn matrix_cell(d: &Dossier) -> Option<MatrixCell> {
-    let verdict = &d.comparisons.first()?.verdict;
-    let why = match verdict.why() {
-        "" => String::new(),
-        why => format!(", {why}"),
-    };
-    Some(MatrixCell {
-        key: d.key.clone(),
-        word: verdict.word(),
-        letter: match verdict {
-            Verdict::Reproduced => "R",
-            Verdict::Differs => "D",
-            Verdict::Inconclusive(_) => "I",
-            Verdict::NotRun(_) => "–",
-        },
-        label: format!("{}: {}{why}", d.title, verdict.word()),
-    })
-}
-
-fn figure(f: &Painted) -> Figure<'_> {
-    // A name for readers that do not see, and no second title for those that do.
+/// A figure as SVG that readers who do not see are told of.
+fn drawing(f: &Painted) -> String {
     let label = escape(&format!("{}. {}", f.title, f.caption));
-    Figure {
-        stem: &f.stem,
-        caption: &f.caption,
-        page: f.span == Span::Page,
-        svg: f
-            .svg
-            .replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1),
-    }
+    f.svg
+        .replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1)
 }
 
 /// Text for an attribute in double quotes.
@@ -361,128 +371,8 @@ fn fit_line<'a>(input: &'a ReportInput, f: &'a Fit) -> FitLine<'a> {
         regime: regime_title(f.regime.0, f.regime.1),
         values: f.values,
         rmse: fixed(f.rmse, PLACES + 1),
-        bias: signed(f.bias),
+        mean: delta(f.bias),
         tau: f.tau.map_or_else(|| "–".to_owned(), |t| fixed(t, 2)),
         nearest: f.nearest,
-    }
-}
-
-fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
-    let score = d.mean.map(|m| {
-        let sd = d.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
-        format!("{}{sd}", fixed(m, PLACES))
-    });
-    let interval = d.interval.map(|i| {
-        let (low, high) = (fixed(i.low, PLACES), fixed(i.high, PLACES));
-        format!(
-            "{low} to {high}, from {} resamples of {} test images",
-            thousands(i.replicates),
-            thousands(i.images)
-        )
-    });
-    Cell {
-        key: &d.key,
-        title: &d.title,
-        score,
-        interval,
-        n: d.n,
-        planned: d.planned,
-        runs: d
-            .runs
-            .iter()
-            .map(|r| CellRun {
-                seed: r.seed,
-                value: fixed(r.value, PLACES + 2),
-                folder: r.folder,
-                id: r.id,
-            })
-            .collect(),
-        facts: shared(&d.runs),
-        missing: gaps(std::iter::once(d)),
-        comparisons: d.comparisons.iter().map(|c| published(c)).collect(),
-        rerun: &d.rerun,
-    }
-}
-
-fn published(c: &Comparison) -> Published {
-    Published {
-        published: format!("{} ± {}", fixed(c.published, PLACES), fixed(c.uncertainty, 5)),
-        difference: c.difference.map_or_else(|| "–".to_owned(), signed),
-        interval: c
-            .interval
-            .map_or_else(String::new, |(l, h)| format!("{} to {}", signed(l), signed(h))),
-        word: c.verdict.word(),
-        why: c.verdict.why().to_owned(),
-    }
-}
-
-/// The facts of all runs, equal values said once.
-fn shared(runs: &[Run]) -> Vec<Fact> {
-    let mut names = Vec::<String>::new();
-    let mut all = Vec::<(String, u64, String)>::new();
-    for run in runs {
-        let Some(record) = run.record else { continue };
-        let mut own: Vec<(String, String)> = vec![("Data, SHA-256".to_owned(), record.spec.data_sha256.clone())];
-        for (role, hash) in &record.spec.weights {
-            own.push((format!("Weights ({role}), SHA-256"), hash.clone()));
-        }
-        own.push((
-            "Predictions, SHA-256".to_owned(),
-            record.metrics.predictions.sha256.clone(),
-        ));
-        own.extend(facts(record).into_iter().map(|(n, v)| (n.to_owned(), v)));
-        for (name, value) in own {
-            if !names.contains(&name) {
-                names.push(name.clone());
-            }
-            all.push((name, run.seed, value));
-        }
-    }
-    let fact = |name: String| {
-        let mut values = Vec::<(String, Vec<u64>)>::new();
-        for (_, seed, value) in all.iter().filter(|f| f.0 == name) {
-            match values.iter_mut().find(|v| v.0 == *value) {
-                Some((_, seeds)) => seeds.push(*seed),
-                None => values.push((value.clone(), vec![*seed])),
-            }
-        }
-        let one = values.len() == 1;
-        let seeds = |s: Vec<u64>| {
-            let list: Vec<String> = s.iter().map(u64::to_string).collect();
-            if one {
-                String::new()
-            } else {
-                format!("seed {}", list.join(", "))
-            }
-        };
-        Fact {
-            values: values.into_iter().map(|(v, s)| (seeds(s), v)).collect(),
-            name,
-        }
-    };
-    names.into_iter().map(fact).collect()
-}
-
-fn run_line<'a>(d: &'a Dossier, r: &'a Run) -> RunLine<'a> {
-    let p = r.provenance;
-    let short = |s: &str| s.get(..12).unwrap_or(s).to_owned();
-    RunLine {
-        folder: r.folder,
-        key: &d.key,
-        title: &d.title,
-        seed: r.seed,
-        value: fixed(r.value, PLACES + 2),
-        device: p.map_or("unknown", |p| &p.device),
-        hours: p.map_or_else(String::new, |p| fixed(p.seconds() / 3600.0, 3)),
-        commit: p.map_or_else(String::new, |p| {
-            p.commit.as_deref().map_or_else(|| "unknown".to_owned(), short)
-        }),
-        data: r
-            .record
-            .map_or("", |x| x.spec.data_sha256.get(..12).unwrap_or_default()),
-        weights: r.record.map_or_else(String::new, |x| {
-            let all: Vec<String> = x.spec.weights.values().map(|w| short(w)).collect();
-            all.join(" ")
-        }),
     }
 }

@@ -1,11 +1,11 @@
 //! Runs side by side: the loop over epochs and batches.
 
 use super::{Fit, Tables, compute};
-use crate::data::loader::Mode;
+use crate::data::loader::{Images, Mode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
-use crate::study::protocol::Augment;
 use crate::stop;
+use crate::study::protocol::Augment;
 use crate::study::{Freeze, RunSpec};
 use crate::train::{Job, Outcome, Progress, features};
 use anyhow::{Result, bail, ensure};
@@ -18,6 +18,8 @@ use std::time::Instant;
 /// (because it was resumed later) waits for the others.
 pub(super) struct Group<'a> {
     fits: Vec<Fit<'a>>,
+    /// The members' images under their own training views: runs that differ in those share what is prepared.
+    images: Option<Images>,
     saved: Instant,
 }
 
@@ -39,8 +41,10 @@ impl<'a> Group<'a> {
             let fit = Fit::new(job, first.map(|f| &f.model))?;
             fits.push(fit);
         }
+        let views = |j: &Job<'_>| j.images.viewed_by(&j.spec.protocol);
         Ok(Self {
             fits,
+            images: jobs.first().map(views).transpose()?,
             saved: Instant::now(),
         })
     }
@@ -120,7 +124,8 @@ impl<'a> Group<'a> {
         // The loader works ahead, so it is only asked for what is read from it.
         let wanted = if cached { &[][..] } else { left };
         let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
-        let mut images = job.images.batches(&indices, mode, batch, true).onto(job.device);
+        let images = self.images.as_ref().unwrap_or(job.images);
+        let mut images = images.batches(&indices, mode, batch, true).onto(job.device);
         for (step, rows) in (from..).zip(left.chunks_exact(batch)) {
             let start = Instant::now();
             let features = if cached {

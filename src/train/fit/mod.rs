@@ -18,8 +18,8 @@ use crate::study::protocol::Precision;
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use group::Group;
+use medft_nn::backward;
 use medft_nn::precision::{Compute, scope};
-use medft_nn::{backward, cuda};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -70,7 +70,7 @@ impl<'a> Fit<'a> {
     fn new(job: &'a Job<'a>, shared: Option<&Classifier>) -> Result<Self> {
         let p = &job.spec.protocol;
         let info = &job.data.info;
-        if p.precision != Precision::F32 && job.device.is_cpu() && !cuda::emulated() {
+        if !compute(p.precision).runs_on(job.device) {
             bail!("precision {:?} needs a CUDA device; use f32 on the CPU", p.precision);
         }
         let outputs = info.task.outputs();

@@ -4,9 +4,9 @@
 //! * `dh = (dy (γ₂ W₂)) ⊙ act'(h)`; `dW₁ = dhᵀ LN₂(x₁)`; the gradient at `x₁` is `dy` plus LN₂'s of `dh W₁`;
 //! * the same with γ₁, W_proj, the heads' output, W_qkv and LN₁ for the first branch.
 
-use super::{Kept, Sizes, TransformerBlock, Values, note};
-use crate::attention::{self, packed_views};
-use crate::cpu::{Ptr, Real, add_assign, filled, lane_sum, par_columns, simd_fn};
+use super::{SavedActivations, Sizes, TransformerBlock, Values, note};
+use crate::attention::{self, packed_targets, packed_views};
+use crate::cpu::{Real, Shared, add_assign, filled, lane_sum, par_columns, simd_fn};
 use crate::gemm::{ActGrad, Activated, Affine, NormGrad, Normed, Plain, Rows, Scaled, of, product};
 use crate::linear::{Linear, weight_gradient};
 use candle_core::{Result, Tensor};
@@ -67,25 +67,25 @@ fn branch_end<T: Real>(
     Ok(())
 }
 
-/// Puts the parameters' gradients aside and returns the gradient at `x` (rows, D).
+/// Stashes the parameters' gradients and returns the gradient at `x` (rows, D).
 pub(super) fn backward<T: Real>(
     block: &TransformerBlock,
     s: Sizes,
     x: &[T],
     v: &Values<'_, T>,
-    kept: Kept<T>,
+    saved: SavedActivations<T>,
     dy: &[T],
 ) -> Result<Vec<T>> {
     let (rows, d, hidden) = (s.rows, s.d, s.hidden);
-    let Kept {
+    let SavedActivations {
         stats1,
-        mut qkv,
+        qkv,
         softmax,
         a,
         x1,
         stats2,
         mut h,
-    } = kept;
+    } = saved;
 
     // The MLP branch.
     let g = Activated {
@@ -94,8 +94,8 @@ pub(super) fn backward<T: Real>(
         act: block.act,
     };
     branch_end((rows, d), (&block.fc2, v.fc2), (block.ls2.as_ref(), v.ls2), dy, g)?;
-    let store = ActGrad {
-        h: Ptr(h.as_mut_ptr()),
+    let epilogue = ActGrad {
+        h: Shared::new(&mut h),
         ld: hidden,
         act: block.act,
     };
@@ -104,7 +104,7 @@ pub(super) fn backward<T: Real>(
         ld: hidden,
         by: v.ls2,
     });
-    let db1 = product((rows, hidden, d), &of(Plain::new(dy, d)), &right, &store);
+    let db1 = product((rows, hidden, d), &of(Plain::new(dy, d)), &right, &epilogue);
     let dh = h;
     let x1_part = (&block.norm2, v.norm2, &x1[..], &stats2[..]);
     let dx1 = branch_start((rows, d, hidden), (&block.fc1, v.fc1.0), x1_part, &dh, db1, dy)?;
@@ -125,12 +125,15 @@ pub(super) fn backward<T: Real>(
         by: v.ls1,
     });
     let mut da = a;
-    let p = Ptr(da.as_mut_ptr());
-    product((rows, d, d), &of(Plain::new(&dx1, d)), &right, &Affine::plain(p, d));
-    let dqkv = filled(rows * 3 * d, |out| {
-        let operands = packed_views(qkv.as_mut_ptr(), s.heads);
-        attention::backward(s.heads, operands, &softmax, &da, packed_views(out.0, s.heads));
-    });
+    let epilogue = Affine::plain(Shared::new(&mut da), d);
+    product((rows, d, d), &of(Plain::new(&dx1, d)), &right, &epilogue);
+    // SAFETY: the heads of q, k and v are a projection's disjoint parts, and all of it.
+    let dqkv = unsafe {
+        filled(rows * 3 * d, |out| {
+            let (operands, targets) = (packed_views(&qkv, s.heads), packed_targets(&out, s.heads));
+            attention::backward(s.heads, operands, &softmax, &da, targets);
+        })
+    };
     drop((qkv, da));
     let dbqkv = column_sums(&dqkv, 3 * d);
     let x_part = (&block.norm1, v.norm1, x, &stats1[..]);
@@ -159,17 +162,20 @@ fn branch_start<T: Real>(
         note(b, || db)?;
     }
     let mut sums = Vec::new();
-    let dx = filled(rows * d, |p| {
-        let store = NormGrad {
-            out: p,
-            x,
-            stats,
-            weight,
-            residual,
-        };
-        let right = of(Plain::new(w, d));
-        sums = product((rows, d, out), &of(Plain::new(dy, out)), &right, &store);
-    });
+    // SAFETY: a product hands over every element once, and the epilogue writes it.
+    let dx = unsafe {
+        filled(rows * d, |p| {
+            let epilogue = NormGrad {
+                out: p,
+                x,
+                stats,
+                weight,
+                residual,
+            };
+            let right = of(Plain::new(w, d));
+            sums = product((rows, d, out), &of(Plain::new(dy, out)), &right, &epilogue);
+        })
+    };
     let db = sums.split_off(d);
     note(&norm.weight, || sums)?;
     note(&norm.bias, || db)?;

@@ -2,19 +2,19 @@
 //!
 //! A graph of single ops keeps every intermediate tensor and adds every gradient edge to a tensor of zeros. Here forward and
 //! backward are written out: norm, bias, activation, LayerScale and residual are parts of the products beside them, only what
-//! the backward pass cannot cheaply compute again is kept, and the parameters' gradients go straight to the optimiser's side.
+//! the backward pass cannot cheaply compute again is saved, and the parameters' gradients go straight to the optimiser's side.
 
 mod backward;
 mod forward;
 
 use super::act::Act;
+use super::add_scaled;
 use super::attention::{self, attention_packed};
-use super::cuda;
-use super::gradients::put_aside;
+use super::autograd::{stash_grad, without_graph};
+use super::dispatch::uses_kernels;
 use super::linear::{Linear, with_cpu};
 use super::norm::LayerNorm;
-use super::stack::{Part, from_scratch};
-use super::{add_scaled, quick_gelu};
+use super::stack::{Layer, from_scratch};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use forward::Want;
@@ -41,7 +41,7 @@ pub struct TransformerBlock {
 impl TransformerBlock {
     /// Whether the written-out form computes `x`.
     fn fused(&self, x: &Tensor) -> bool {
-        !cuda::wanted(x)
+        !uses_kernels(x)
             && self
                 .tensors()
                 .iter()
@@ -52,7 +52,7 @@ impl TransformerBlock {
         BlockOp {
             block: self.clone(),
             tracked,
-            kept: Mutex::new(None),
+            saved: Mutex::new(None),
         }
     }
 
@@ -69,13 +69,7 @@ impl TransformerBlock {
         let a = attention_packed(&self.qkv.forward(&self.norm1.forward(x)?)?, self.heads)?;
         let x = residual(x, &self.proj.forward(&a)?, self.ls1.as_ref())?;
         let y = self.norm2.forward(&x)?;
-        let y = match self.act {
-            Act::GeluErf => self.fc1.forward_gelu(&y)?,
-            Act::QuickGelu if cuda::wanted(&y) => {
-                cuda::linear(&y, &self.fc1.weight, self.fc1.bias.as_ref(), Some("quick_gelu"))?
-            }
-            Act::QuickGelu => quick_gelu(&self.fc1.forward(&y)?)?,
-        };
+        let y = self.fc1.forward_act(&y, self.act)?;
         residual(&x, &self.fc2.forward(&y)?, self.ls2.as_ref())
     }
 
@@ -117,7 +111,7 @@ impl TransformerBlock {
 }
 
 /// x (B, N, D) → (B, N, D).
-impl Part for TransformerBlock {
+impl Layer for TransformerBlock {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if !self.fused(x) {
             return self.composed(x);
@@ -130,7 +124,7 @@ impl Part for TransformerBlock {
         let y = if self.fused(&x) {
             self.apply(&x, false)
         } else {
-            cuda::without_graph(|| self.composed(&x))
+            without_graph(|| self.composed(&x))
         };
         Ok(y?.detach())
     }
@@ -173,7 +167,7 @@ struct Values<'a, T> {
 }
 
 /// What the backward pass needs of the forward pass.
-struct Kept<T> {
+struct SavedActivations<T> {
     /// Mean and 1/√(var+ε) of each row of `x`.
     stats1: Vec<(T, T)>,
     qkv: Vec<T>,
@@ -188,37 +182,37 @@ struct Kept<T> {
     h: Vec<T>,
 }
 
-enum AnyKept {
-    F32(Kept<f32>),
-    F64(Kept<f64>),
+enum AnySaved {
+    F32(SavedActivations<f32>),
+    F64(SavedActivations<f64>),
 }
 
-/// The element types, with their case of [`AnyKept`].
+/// The element types, with their case of [`AnySaved`].
 trait Element: super::cpu::Real {
-    fn keep(k: Kept<Self>) -> AnyKept;
-    fn take(k: AnyKept) -> Option<Kept<Self>>;
+    fn keep(k: SavedActivations<Self>) -> AnySaved;
+    fn take(k: AnySaved) -> Option<SavedActivations<Self>>;
 }
 
 impl Element for f32 {
-    fn keep(k: Kept<Self>) -> AnyKept {
-        AnyKept::F32(k)
+    fn keep(k: SavedActivations<Self>) -> AnySaved {
+        AnySaved::F32(k)
     }
-    fn take(k: AnyKept) -> Option<Kept<Self>> {
+    fn take(k: AnySaved) -> Option<SavedActivations<Self>> {
         match k {
-            AnyKept::F32(k) => Some(k),
-            AnyKept::F64(_) => None,
+            AnySaved::F32(k) => Some(k),
+            AnySaved::F64(_) => None,
         }
     }
 }
 
 impl Element for f64 {
-    fn keep(k: Kept<Self>) -> AnyKept {
-        AnyKept::F64(k)
+    fn keep(k: SavedActivations<Self>) -> AnySaved {
+        AnySaved::F64(k)
     }
-    fn take(k: AnyKept) -> Option<Kept<Self>> {
+    fn take(k: AnySaved) -> Option<SavedActivations<Self>> {
         match k {
-            AnyKept::F64(k) => Some(k),
-            AnyKept::F32(_) => None,
+            AnySaved::F64(k) => Some(k),
+            AnySaved::F32(_) => None,
         }
     }
 }
@@ -227,7 +221,7 @@ struct BlockOp {
     block: TransformerBlock,
     /// Whether a gradient can be asked for.
     tracked: bool,
-    kept: Mutex<Option<AnyKept>>,
+    saved: Mutex<Option<AnySaved>>,
 }
 
 impl BlockOp {
@@ -282,12 +276,12 @@ impl BlockOp {
         let x = super::cpu::slice::<T>("transformer block", s, l)?;
         let sizes = self.sizes(l.dims())?;
         let want = if self.tracked {
-            Want::OutputAndKept
+            Want::OutputAndSaved
         } else {
             Want::Output
         };
-        let (y, kept) = self.with_values::<T, _>(|v| Ok(forward::forward(self, sizes, x, v, want)))?;
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept.map(T::keep);
+        let (y, saved) = self.with_values::<T, _>(|v| Ok(forward::forward(self, sizes, x, v, want)))?;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved.map(T::keep);
         Ok(T::to_cpu_storage_owned(y))
     }
 
@@ -303,17 +297,17 @@ impl BlockOp {
         let sizes = self.sizes(x.dims())?;
         let ((xs, xl), (gs, gl)) = (x.storage_and_layout(), dy.storage_and_layout());
         let (xv, gv) = (with_cpu::<T>(&xs, xl)?, with_cpu::<T>(&gs, gl)?);
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
         let dx = self.with_values::<T, _>(|v| {
-            let kept = match kept.and_then(T::take) {
+            let saved = match saved.and_then(T::take) {
                 Some(k) => k,
                 // With checkpointing, and in a second backward pass over the same graph.
-                None => match forward::forward(self, sizes, xv, v, Want::Kept).1 {
+                None => match forward::forward(self, sizes, xv, v, Want::Saved).1 {
                     Some(k) => k,
-                    None => bail!("transformer block: nothing was kept"),
+                    None => bail!("transformer block: nothing was saved"),
                 },
             };
-            backward::backward(&self.block, sizes, xv, v, kept, gv)
+            backward::backward(&self.block, sizes, xv, v, saved, gv)
         })?;
         Tensor::from_vec(dx, x.shape(), x.device())
     }
@@ -343,7 +337,7 @@ impl CustomOp2 for BlockOp {
 fn note<T: super::cpu::Real>(parameter: &Tensor, gradient: impl FnOnce() -> Vec<T>) -> Result<()> {
     if parameter.track_op() {
         let g = Tensor::from_vec(gradient(), parameter.shape(), parameter.device())?;
-        put_aside(parameter.id(), g);
+        stash_grad(parameter.id(), g);
     }
     Ok(())
 }

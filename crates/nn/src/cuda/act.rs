@@ -1,7 +1,7 @@
 //! Activations.
 
-use super::launch::{Arg, Value, Work, launch, tag};
-use super::node::{node1, node2};
+use super::launch::{Arg, Work, launch, tag};
+use crate::autograd::{Value, node1, node2};
 use candle_core::{Result, Tensor, bail};
 
 /// `act(x)`, any shape; `act` is `gelu`, `quick_gelu` or `silu`.

@@ -2,7 +2,7 @@
 //!
 //! All work of a device goes to candle's one stream, so launches run in the order they are made in and nothing here waits.
 
-use super::launch::{Launch, Word};
+use crate::emulation::{Launch, Word};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;

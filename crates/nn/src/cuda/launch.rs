@@ -1,128 +1,9 @@
 //! Launching a kernel on tensors, on the device they lie on.
 
-use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
-use std::cell::RefCell;
-use std::sync::Arc;
-
-/// One argument of a kernel as it is passed: an address with what may be accessed there, or a number in its low bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
-    Read { at: u64, bytes: usize },
-    Write { at: u64, bytes: usize },
-    Number(u64),
-}
-
-/// A kernel launch: `grid` blocks of `block` threads. Results never depend on `grid`.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    /// The source file's name, without its ending.
-    pub module: &'static str,
-    pub kernel: &'a str,
-    pub grid: u32,
-    pub block: u32,
-    pub words: &'a [Word],
-    /// Memory that is reached through tables of addresses: (address, bytes).
-    pub touched: &'a [(u64, usize)],
-}
-
-/// Runs kernels on CPU memory; tests pass one that emulates CUDA.
-pub trait Executor {
-    /// # Errors
-    /// Where the kernel is unknown or fails.
-    fn run(&self, launch: &Launch<'_>) -> Result<()>;
-}
-
-thread_local! {
-    static EMULATOR: RefCell<Option<Arc<dyn Executor>>> = const { RefCell::new(None) };
-}
-
-/// Calls `f` with all layers of this thread's CPU tensors run as kernels, by `executor`.
-pub fn emulate<R>(executor: Arc<dyn Executor>, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Arc<dyn Executor>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            EMULATOR.with_borrow_mut(|e| *e = self.0.take());
-        }
-    }
-    let _restore = Restore(EMULATOR.with_borrow_mut(|e| e.replace(executor)));
-    f()
-}
-
-/// The same from here to the end of the thread.
-pub fn emulate_from_here(executor: Arc<dyn Executor>) {
-    EMULATOR.with_borrow_mut(|e| *e = Some(executor));
-}
-
-/// Whether this thread emulates kernels.
-pub fn emulated() -> bool {
-    EMULATOR.with_borrow(Option::is_some)
-}
-
-/// Whether an op on `x` runs as kernels.
-pub fn wanted(x: &Tensor) -> bool {
-    !x.device().is_cpu() || emulated()
-}
-
-/// A result that is not a tensor yet: its memory may still be written.
-pub struct Value {
-    pub(super) storage: Storage,
-    pub(super) shape: Shape,
-}
-
-impl Value {
-    /// Memory whose content is not defined; kernels write all of it.
-    pub fn new(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Self> {
-        let shape = shape.into();
-        // SAFETY: kernels write every element before anything reads one; on the CPU all bytes are set below.
-        let mut storage = unsafe {
-            match device {
-                Device::Cpu => Storage::Cpu(candle_core::cpu_backend::CpuDevice.alloc_uninit(&shape, dtype)?),
-                Device::Cuda(d) => Storage::Cuda(d.alloc_uninit(&shape, dtype)?),
-                Device::Metal(_) => bail!("there are no kernels for Metal"),
-            }
-        };
-        if device.is_cpu() {
-            // All bits set is NaN in every type: what a kernel forgets to write is seen.
-            let bytes = shape.elem_count() * dtype.size_in_bytes();
-            // SAFETY: the buffer was allocated above with this size.
-            unsafe { std::ptr::write_bytes(address_mut(&mut storage)? as *mut u8, 0xff, bytes) };
-        }
-        Ok(Self { storage, shape })
-    }
-
-    /// A copy of a contiguous tensor's values.
-    pub fn copy_of(x: &Tensor) -> Result<Self> {
-        let (s, l) = x.storage_and_layout();
-        Ok(Self {
-            storage: s.try_clone(l)?,
-            shape: x.shape().clone(),
-        })
-    }
-
-    pub fn dims(&self) -> &[usize] {
-        self.shape.dims()
-    }
-
-    pub fn reshape(mut self, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
-        if shape.elem_count() != self.shape.elem_count() {
-            bail!("{:?} as {:?}", self.shape, shape);
-        }
-        self.shape = shape;
-        Ok(self)
-    }
-
-    /// The finished result, without a graph.
-    pub fn tensor(self) -> Tensor {
-        Tensor::from_storage(self.storage, self.shape, BackpropOp::none(), false)
-    }
-
-    pub(super) fn into_parts(self) -> (Storage, Shape) {
-        (self.storage, self.shape)
-    }
-}
+use crate::autograd::Value;
+use crate::emulation::{self, Launch, Word};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
 /// An argument of a kernel.
 pub enum Arg<'a> {
@@ -182,7 +63,7 @@ pub fn launch(
     (module, kernel): (&'static str, &str),
     work: Work,
     args: &mut [Arg<'_>],
-    touched: &[(u64, usize)],
+    indirect: &[(u64, usize)],
 ) -> Result<()> {
     let mut words = Vec::with_capacity(args.len());
     for arg in args {
@@ -209,11 +90,12 @@ pub fn launch(
         grid: work.grid(),
         block: work.threads(),
         words: &words,
-        touched,
+        indirect,
     };
     match device {
-        Device::Cpu => match EMULATOR.with_borrow(Clone::clone) {
-            Some(e) => e.run(&launch),
+        Device::Cpu => match emulation::executor() {
+            // SAFETY: the words are the memory of operands that are borrowed, and exclusively so where they are written.
+            Some(e) => unsafe { e.run(&launch) },
             None => bail!("{kernel}: a kernel was launched on the CPU"),
         },
         #[cfg(feature = "cuda")]
@@ -275,11 +157,6 @@ pub fn tag(t: DType) -> Result<&'static str> {
         DType::F16 => "f16",
         t => bail!("there are no kernels for {t:?}"),
     })
-}
-
-/// The type that values of `t` are computed in, and that parameters have.
-pub fn computed_in(t: DType) -> DType {
-    if t == DType::F64 { t } else { DType::F32 }
 }
 
 /// Packs (kernels/pack.cuh) that kernels take `d` neighbouring elements by, `widest` being the widest type of an operand; single

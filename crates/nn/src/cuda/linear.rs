@@ -1,24 +1,20 @@
 //! Fully connected layers: products with bias on the operands as they lie, then the activation in one pass.
 
 use super::act::{activated, activation_grad};
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
-use super::node::{compute_type, converted, node2, node3};
-use crate::precision::{current, scope};
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use crate::act::Act;
+use crate::autograd::{Value, node2, node3};
+use crate::precision::{compute_type, computed_in, converted, current, scope};
 use candle_core::{Result, Tensor, bail};
 
-/// `act(x (…, in) · weightᵀ + bias)` with weight (out, in), bias (out); `act` is `gelu`, `quick_gelu` or `silu`.
+/// `act(x (…, in) · weightᵀ + bias)` with weight (out, in), bias (out).
 ///
-/// The result has the compute type; parameters and their gradients are float32.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, act: Option<&'static str>) -> Result<Tensor> {
-    linear_as(x, weight, bias, act, false)
-}
-
-/// [`linear`] of the same operands, the result in float32 where `float`.
-pub fn linear_as(
+/// The result has the compute type, or is float32 where `float`; parameters and their gradients are float32.
+pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    act: Option<&'static str>,
+    act: Option<Act>,
     float: bool,
 ) -> Result<Tensor> {
     let (out, inp) = weight.dims2()?;
@@ -35,7 +31,7 @@ pub fn linear_as(
     let xc = converted(&x, dtype)?.reshape((rows, inp))?;
     let mut y = Value::product_and_bias(&xc, &converted(&weight, dtype)?.t()?, bias, float)?.reshape(dims)?;
     let mut pre = None;
-    if let Some(act) = act {
+    if let Some(act) = act.map(Act::name) {
         let z = y.tensor();
         y = activated(act, &z)?;
         pre = Some((act, z));

@@ -1,7 +1,7 @@
 //! Losses over float32 logits; the gradient is formed in the forward pass.
 
-use super::launch::{Arg, Value, Work, launch, tag};
-use super::node::node1;
+use super::launch::{Arg, Work, launch, tag};
+use crate::autograd::{Value, node1};
 use candle_core::{Result, Tensor, bail};
 
 /// Mean cross-entropy of logits (B, C) against classes (B), u32.
@@ -14,7 +14,7 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
             classes.dims()
         );
     }
-    let (x, classes) = (super::to_float(logits)?.contiguous()?, classes.contiguous()?);
+    let (x, classes) = (crate::precision::to_float(logits)?.contiguous()?, classes.contiguous()?);
     let mut losses = Value::new(rows, x.dtype(), x.device())?;
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
     launch(
@@ -43,7 +43,7 @@ pub fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
             labels.dims()
         );
     }
-    let x = super::to_float(logits)?.contiguous()?;
+    let x = crate::precision::to_float(logits)?.contiguous()?;
     let labels = labels.to_dtype(x.dtype())?.contiguous()?;
     let n = x.elem_count();
     let mut losses = Value::new(n, x.dtype(), x.device())?;

@@ -1,8 +1,11 @@
 //! Channels-last maps: depthwise convolution, the unfold of a general one, max pooling.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, sum_parts, tag};
+use super::cast::cast;
+use super::launch::{Arg, Work, launch, packs, sum_parts, tag};
 use super::linear::column_sums;
-use super::node::{cast, compute_type, node1, node2, node3};
+use crate::autograd::{Value, node1, node2, node3};
+use crate::conv_map::UnfoldMap;
+use crate::precision::{compute_type, computed_in};
 use candle_core::{Result, Tensor};
 
 /// Positions of a line that a thread of the depthwise kernel has (kernels/map.cu).
@@ -60,8 +63,13 @@ fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor>
     Ok(sum_parts(&parts.tensor(), 1, blocks, c * k * k)?.tensor())
 }
 
-/// x (B, H, W, C), weight (C, 1, k, k), bias (C); as `layers::depthwise_conv2d`, without SiLU. The result has the type of x.
-pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// x (B, H, W, C), weight (C, 1, k, k), bias (C); as [`crate::depthwise_conv2d`]. The result has the type of x.
+pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
+    let y = convolved(x, weight, bias)?;
+    if silu { super::activation("silu", &y) } else { Ok(y) }
+}
+
+fn convolved(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let back = |x: &Tensor, w: &Tensor, dy: &Tensor| -> Result<[Option<Tensor>; 2]> {
         let dx = if x.track_op() {
@@ -99,21 +107,7 @@ pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
     }
 }
 
-/// `x · sigmoid(x)`, any shape.
-pub fn silu(x: &Tensor) -> Result<Tensor> {
-    super::activation("silu", x)
-}
-
-/// Kernel, stride and padding of an unfold, and its output's size.
-#[derive(Clone, Copy)]
-pub struct Unfold {
-    pub k: usize,
-    pub stride: usize,
-    pub padding: usize,
-    pub out: (usize, usize),
-}
-
-impl Unfold {
+impl UnfoldMap {
     fn run(
         self,
         kernel: &str,
@@ -145,7 +139,7 @@ impl Unfold {
 }
 
 /// x (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
-pub fn unfold(x: &Tensor, z: Unfold) -> Result<Tensor> {
+pub fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
     let x = cast(x, compute_type(x))?.contiguous()?;
     let (b, h, w, c) = x.dims4()?;
     let mut y = Value::new((b, z.out.0 * z.out.1, z.k * z.k * c), x.dtype(), x.device())?;
@@ -157,7 +151,7 @@ pub fn unfold(x: &Tensor, z: Unfold) -> Result<Tensor> {
     })
 }
 
-/// x (B, H, W, C) → (B, H/py, W/px, C); as `layers::max_pool`.
+/// x (B, H, W, C) → (B, H/py, W/px, C); as [`crate::max_pool`].
 pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (b, h, w, c) = x.dims4()?;

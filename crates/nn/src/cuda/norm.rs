@@ -1,7 +1,8 @@
 //! LayerNorm and RMSNorm.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
-use super::node::{node2, node3};
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use crate::autograd::{Value, node2, node3};
+use crate::precision::computed_in;
 use candle_core::{DType, Result, Tensor, bail};
 
 /// x in a type that a norm with results in `out` reads: itself, or float32.

@@ -1,7 +1,8 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
-use super::launch::{Arg, Value, Work, launch};
+use super::launch::{Arg, Work, launch};
 use super::tables::table;
+use crate::autograd::Value;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,11 +93,11 @@ pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     };
     let device = first.device();
     let mut slots = Vec::with_capacity(gradients.len());
-    let mut touched = Vec::with_capacity(gradients.len());
+    let mut indirect = Vec::with_capacity(gradients.len());
     for g in gradients {
         let (n, at) = (g.elem_count(), address(g, g.elem_count())?);
         slots.push(slot([0, at, 0, 0], n, [0.0; 3]));
-        touched.push((at, 4 * n));
+        indirect.push((at, 4 * n));
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
@@ -105,7 +106,7 @@ pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         ("optimiser", "square_sums"),
         Work::Blocks(count),
         &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
-        &touched,
+        &indirect,
     )?;
     let sums = sums.tensor();
     let mut total = Value::new((), DType::F64, device)?;
@@ -134,13 +135,13 @@ pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
         return Ok(());
     };
     let mut slots = Vec::with_capacity(updates.len());
-    let mut touched = Vec::with_capacity(4 * updates.len());
+    let mut indirect = Vec::with_capacity(4 * updates.len());
     for u in updates {
         let n = u.parameter.elem_count();
         let mut at = [0; 4];
         for (at, t) in at.iter_mut().zip([u.parameter, u.gradient, u.m, u.v]) {
             *at = address(t, n)?;
-            touched.push((*at, 4 * n));
+            indirect.push((*at, 4 * n));
         }
         slots.push(slot(at, n, [u.shrink, u.step, u.bias2]));
     }
@@ -151,6 +152,6 @@ pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
         ("optimiser", "adamw"),
         Work::Blocks(count),
         &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
-        &touched,
+        &indirect,
     )
 }

@@ -1,9 +1,10 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, tag};
-use super::node::converted;
-use crate::cpu::{self, Mat, Real};
-use crate::precision::{Compute, current};
+use super::launch::{Arg, Work, launch, tag};
+use crate::autograd::Value;
+use crate::cpu::{Real, Shared};
+use crate::gemm::{Affine, Operand, Plain, product};
+use crate::precision::{Compute, computed_in, converted, current};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
@@ -44,6 +45,14 @@ impl Matrix {
             })
         } else {
             bail!("a product's operand must be a matrix or its transpose, its layout is {l:?}")
+        }
+    }
+
+    /// Its transpose by rows, the `i`-th of a batch in `data`.
+    fn by_rows<'a, T>(&self, data: &'a [T], i: usize) -> Operand<Plain<'a, T>> {
+        Operand {
+            rows: Plain::new(&data[i * self.step..], self.leading),
+            transposed: self.transposed,
         }
     }
 
@@ -116,16 +125,11 @@ impl Product {
         }
         let mut d = vec![T::default(); self.d.extent(self.batch)];
         for i in 0..self.batch {
-            // As cpu::gemm has them: by rows, so transposed once more.
-            let by_rows = |m: &Matrix, of: &[T]| {
-                let by_columns = Mat::new(of[i * m.step..].as_ptr(), m.leading, 1);
-                if m.transposed { by_columns.t() } else { by_columns }
-            };
-            let (x, y) = (by_rows(&self.b, b), by_rows(&self.a, a));
-            let to = d[i * self.d.step..].as_mut_ptr();
+            // By rows, so transposed once more.
+            let (x, y) = (self.b.by_rows(b, i), self.a.by_rows(a, i));
+            let to = Shared::new(&mut d[i * self.d.step..]);
             let sizes = (self.d.columns, self.d.rows, self.depth());
-            // SAFETY: the operands' extents were checked above, and the result's buffer has its extent.
-            unsafe { cpu::gemm(sizes, to, self.d.leading, x, y, T::of(1.0), false, true) };
+            product(sizes, &x, &y, &Affine::plain(to, self.d.leading));
         }
         Ok(d)
     }

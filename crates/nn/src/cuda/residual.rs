@@ -1,7 +1,9 @@
 //! Residual sums: the stream in float32, the branch in any type.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
-use super::node::{cast, node2, node3};
+use super::cast::cast;
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use crate::autograd::{Value, node2, node3};
+use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
 
 /// `x + y`, equal shapes; the result is float32.

@@ -1,9 +1,10 @@
 //! The selective scan: step sizes as products, the recurrence by one kernel a pass.
 
-use super::launch::{Arg, Value, Work, launch, sum_parts, tag};
-use super::node::{cast, node1, node3};
+use super::cast::cast;
+use super::launch::{Arg, Work, launch, sum_parts, tag};
 use super::tables::table;
 use crate::Orders;
+use crate::autograd::{Value, node1, node3};
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Steps between two stored states, and the most states a channel (kernels/scan.cu).
@@ -71,7 +72,7 @@ fn places_on(orders: &Orders, device: &Device) -> Result<Tensor> {
     table("scan places", &orders.sizes(), device, make)
 }
 
-/// u (…, D), projected (…, K·(R+2N)), parameters (K·D, R+N+2): W_Δ | log −A | skip | bias; as `layers::SelectiveScan`.
+/// u (…, D), projected (…, K·(R+2N)), parameters (K·D, R+N+2): W_Δ | log −A | skip | bias; as [`crate::SelectiveScan`].
 /// Computed in float32.
 pub fn selective_scan(
     u: &Tensor,

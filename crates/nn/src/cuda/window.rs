@@ -1,16 +1,19 @@
 //! Windows of a channels-last map.
 
-use super::launch::{Arg, Value, Work, computed_in, launch, packs, row_blocks, sum_parts, tag};
-use super::node::{node1, node2};
+use super::cast::cast;
+use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use crate::autograd::{Value, node1, node2};
+use crate::precision::computed_in;
+use crate::window::Geometry;
 use candle_core::{Result, Tensor, bail};
 
 /// A map (B, H, W, C) under (ny, nx) windows of (wh, ww) positions, which may reach over its lower and right border, or leave a
 /// rest of it uncovered.
 #[derive(Debug, Clone, Copy)]
-pub struct Grid {
-    pub map: (usize, usize),
-    pub windows: (usize, usize),
-    pub window: (usize, usize),
+struct Grid {
+    map: (usize, usize),
+    windows: (usize, usize),
+    window: (usize, usize),
 }
 
 impl Grid {
@@ -95,7 +98,7 @@ impl Grid {
 }
 
 /// map (B, H, W, C) → windows (B·ny·nx, wh·ww, C), the last fastest; padding has the value `bias` (C), of the map's type.
-pub fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
+fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
     let (map, bias) = (map.contiguous()?, bias.contiguous()?);
     let y = grid.cut(&map, Some(&bias))?;
     node2("cut_windows", [&map, &bias], y, move |[_, bias], _, dy| {
@@ -109,10 +112,25 @@ pub fn cut_windows(map: &Tensor, bias: &Tensor, grid: Grid) -> Result<Tensor> {
 }
 
 /// windows (B·ny·nx, wh·ww, C) → map (B, H, W, C); what lies beyond the map is dropped.
-pub fn join_windows(windows: &Tensor, grid: Grid) -> Result<Tensor> {
+fn join_windows(windows: &Tensor, grid: Grid) -> Result<Tensor> {
     let windows = windows.contiguous()?;
     let y = grid.join(&windows)?;
     node1("join_windows", &windows, y, move |_, _, dy| {
         Ok([Some(grid.cut(dy, None)?.tensor())])
     })
+}
+
+/// Attention over `qkv` (B, H, W, 3·C) inside windows, padding being `bias` (3·C); as [`crate::window_attention`].
+pub(crate) fn window_attention(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
+    let bias = cast(bias, qkv.dtype())?;
+    let grid = |map, window| Grid {
+        map,
+        windows: (g.ny, g.nx),
+        window,
+    };
+    g.attend(
+        qkv,
+        |x| cut_windows(x, &bias, grid((g.h, g.w), (g.wh, g.ww))),
+        |y| join_windows(y, grid((g.oh, g.ow), (g.qh, g.qw))),
+    )
 }

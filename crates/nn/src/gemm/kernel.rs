@@ -1,61 +1,64 @@
 //! The innermost loop of a matrix product: a few rows by a few vectors of columns, held in registers.
 //!
-//! Every element is summed over the depth one after the other with fused multiply-adds, so AVX2 and AVX-512 give the same
-//! bits; only processors without FMA differ.
+//! Every element is summed over the depth one after the other, in f32 with fused multiply-adds, so that all tiles give the same
+//! bits.
 
 use crate::cpu::Real;
+use crate::isa::{self, Isa};
 
 /// Rows and columns of the register tile with AVX2 and AVX-512.
-pub const TILE_V3: (usize, usize) = (6, 16);
-pub const TILE_V4: (usize, usize) = (12, 32);
+pub(crate) const TILE_V3: (usize, usize) = (6, 16);
+pub(crate) const TILE_V4: (usize, usize) = (12, 32);
 
 /// The left operand of a register tile: row `i` at depth `l` is at `ptr + i·rs + l·ks`.
 #[derive(Clone, Copy)]
-pub struct Strided<T> {
-    pub ptr: *const T,
-    pub rs: usize,
-    pub ks: usize,
+pub(crate) struct Strided<T> {
+    pub(crate) ptr: *const T,
+    pub(crate) rs: usize,
+    pub(crate) ks: usize,
 }
 
-/// 4 with AVX-512 F, 3 with AVX2 and FMA, else 0.
+/// What the tiles are chosen by: 4 with AVX-512, 3 with AVX2 and FMA, else 0.
 #[inline]
-pub fn level() -> u8 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let found = crate::cpu::vector_level();
-        if found >= 3 && is_x86_feature_detected!("fma") {
-            return found;
-        }
+pub(crate) fn level() -> u8 {
+    match isa::current() {
+        Isa::Avx512 => 4,
+        Isa::Avx2 => 3,
+        Isa::Generic => 0,
     }
-    0
 }
 
 /// Where the sums of a register tile go: `out (MR×NR) = product`, plus `add` where given; both may be the same place.
 #[derive(Clone, Copy)]
-pub struct Sums<T> {
-    pub add: Option<*const T>,
-    pub out: *mut T,
+pub(crate) struct Sums<T> {
+    pub(crate) add: Option<*const T>,
+    pub(crate) out: *mut T,
     /// This tile's part (see [`ahead`]) of the right panel that is multiplied next: it is asked for in passing, so that the
     /// next panel is in cache when its turn comes. Need not be inside the buffer.
-    pub next: *const T,
+    pub(crate) next: *const T,
 }
 
 /// Elements that a tile of depth `k` asks for ahead: a line every 16 (AVX2) or 4 (AVX-512) depth steps, which makes a
 /// whole panel over the tiles of 96 rows.
-pub fn ahead<T>(k: usize, level: u8) -> usize {
+pub(crate) fn ahead<T>(k: usize, level: u8) -> usize {
     let every = if level == 4 { UNROLL } else { 4 * UNROLL };
     k / every * (LINE / size_of::<T>())
 }
 
 /// Bytes of a cache line.
-pub const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
-/// Multiplication and addition apart, for every type and processor. Not inlined: it would be in every product's code.
+/// Any tile, for every type and processor. Not inlined: it would be in every product's code.
 ///
 /// # Safety
 /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, `sums` must have room for the tile.
 #[inline(never)]
-pub unsafe fn portable<T: Real, const MR: usize, const NR: usize>(k: usize, a: Strided<T>, b: *const T, sums: Sums<T>) {
+pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(
+    k: usize,
+    a: Strided<T>,
+    b: *const T,
+    sums: Sums<T>,
+) {
     let mut acc = [[T::default(); NR]; MR];
     // SAFETY: passed on to the caller.
     unsafe {
@@ -63,7 +66,7 @@ pub unsafe fn portable<T: Real, const MR: usize, const NR: usize>(k: usize, a: S
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = *a.ptr.add(i * a.rs + l * a.ks);
                 for (j, c) in row.iter_mut().enumerate() {
-                    *c += x * *b.add(l * NR + j);
+                    *c = x.mul_add_(*b.add(l * NR + j), *c);
                 }
             }
         }
@@ -179,7 +182,7 @@ f32_tile!(
 /// # Safety
 /// As [`portable`], and the processor must have the features of `LEVEL` (see [`level`]).
 #[inline(always)]
-pub unsafe fn micro_f32<const MR: usize, const NR: usize, const LEVEL: u8>(
+pub(crate) unsafe fn micro_f32<const MR: usize, const NR: usize, const LEVEL: u8>(
     k: usize,
     a: Strided<f32>,
     b: *const f32,
@@ -259,7 +262,7 @@ unsafe fn turn_avx2<const W: usize>(rows: &[*const f32; W], n: usize, out: *mut 
 
 /// `out (n × W)` = the transpose of `W` rows of at least `n` elements.
 #[inline(always)]
-pub fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mut [T]) {
+pub(crate) fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mut [T]) {
     assert!(out.len() >= n * W && rows.iter().all(|r| r.len() >= n));
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
@@ -277,7 +280,7 @@ pub fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mut [T]) 
 
 /// Asks for a cache line that is read soon.
 #[inline(always)]
-pub fn prefetch<T>(p: *const T) {
+pub(crate) fn prefetch<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe {

@@ -2,19 +2,19 @@
 //! are in cache.
 //!
 //! The `gemm` crate multiplies as fast, but takes stored operands and writes bare products: norm, bias, activation and
-//! residual then each cost a pass over memory, a fifth of a step. Work is cut by shapes only: the order of every sum is the
-//! same with any number of threads and with any vector width.
+//! residual then each cost a pass over memory, a fifth of a step; and it orders small sums by the vectors of the processor. Here
+//! work is cut by shapes only: the order of every sum is the same with any number of threads and with any vector width.
 
-pub(super) mod kernel;
+mod epilogue;
+pub(crate) mod kernel;
 mod pack;
-mod store;
 #[cfg(test)]
 mod tests;
 
-pub use pack::{Activated, InPlace, Left, Normed, Operand, Plain, Rows, Scaled, of, transposed};
-pub use store::{ActGrad, Affine, NormGrad, Residual, Store, Transposed};
+pub(crate) use epilogue::{ActGrad, Affine, Epilogue, NormGrad, Residual, Transposed};
+pub(crate) use pack::{Activated, InPlace, Left, Normed, Operand, Plain, Rows, Scaled, of, transposed};
 
-use super::cpu::{Ptr, Real, add_assign};
+use super::cpu::{Real, Shared, add_assign};
 use kernel::{TILE_V3, TILE_V4, level};
 use rayon::prelude::*;
 use std::alloc::Layout;
@@ -44,8 +44,9 @@ impl Blocks {
         }
     }
 
+    /// At least one, so that a product without a depth has results too.
     fn count(self) -> usize {
-        self.depth.div_ceil(self.size)
+        self.depth.div_ceil(self.size).max(1)
     }
 
     fn range(self, i: usize) -> Range<usize> {
@@ -53,8 +54,8 @@ impl Blocks {
     }
 }
 
-/// Memory at a cache line's start, not initialised.
-pub struct Buffer<T> {
+/// Memory at a cache line's start, of types for which any bits are a value.
+struct Buffer<T> {
     ptr: *mut T,
     len: usize,
 }
@@ -90,6 +91,18 @@ impl<T: Real> Buffer<T> {
         }
         Self { ptr: ptr.cast(), len }
     }
+
+    fn shared(&mut self) -> Shared<'_, T> {
+        // SAFETY: the memory is the buffer's own, which is borrowed.
+        unsafe { Shared::raw(self.ptr, self.len) }
+    }
+
+    /// # Safety
+    /// All elements must have been written.
+    unsafe fn written(&self) -> &[T] {
+        // SAFETY: the memory is the buffer's own, and the caller has initialised it.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
 }
 
 impl<T> Drop for Buffer<T> {
@@ -105,7 +118,7 @@ thread_local! {
 }
 
 /// Runs `f` on `len` elements of this thread's working memory, which hold anything.
-pub fn with_scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+pub(crate) fn with_scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
     let words = (len * size_of::<T>()).div_ceil(size_of::<f64>());
     let kept = SCRATCH.with_borrow_mut(Vec::pop);
     let buffer = match kept {
@@ -119,14 +132,11 @@ pub fn with_scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R 
 }
 
 /// A right operand (K×N) in the kernel's order: depth blocks, in each panels of NR columns.
-pub struct PackedRight<'a, T> {
-    ptr: *const T,
+pub(crate) struct PackedRight<'a, T> {
+    data: &'a [T],
     blocks: Blocks,
     n: usize,
-    life: std::marker::PhantomData<&'a T>,
 }
-// SAFETY: it is only read.
-unsafe impl<T: Sync> Sync for PackedRight<'_, T> {}
 
 /// Columns of a register tile on this processor.
 fn tile_columns() -> usize {
@@ -134,7 +144,7 @@ fn tile_columns() -> usize {
 }
 
 /// Elements of a packed right operand (K×N).
-pub fn packed_len(n: usize, k: usize) -> usize {
+pub(crate) fn packed_len(n: usize, k: usize) -> usize {
     n.next_multiple_of(tile_columns()) * k
 }
 
@@ -149,7 +159,11 @@ macro_rules! on_this_processor {
             3 => return unsafe { v3::$f::<$($g),*>($($a),*) },
             _ => {}
         }
-        body::$f::<$($g,)* 6, 16, 0>($($a),*)
+        // SAFETY: what the caller of an unsafe function promises; some are safe.
+        #[allow(unused_unsafe)]
+        unsafe {
+            body::$f::<$($g,)* 6, 16, 0>($($a),*)
+        }
     }};
 }
 
@@ -169,8 +183,9 @@ macro_rules! compiled_for {
             }
 
             #[target_feature(enable = $features)]
-            pub unsafe fn rows<T: Real, L: Left<T>, S: Store<T>>(job: Job<'_, T, L, S>, work: Work<'_, T>) {
-                body::rows::<T, L, S, $mr, $nr, $level>(job, work)
+            pub unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
+                // SAFETY: passed on to the caller.
+                unsafe { body::rows::<T, L, E, $mr, $nr, $level>(job, work) }
             }
         }
     };
@@ -180,21 +195,21 @@ compiled_for!(v3, "avx2", 6, 16, 3);
 compiled_for!(v4, "avx512f,avx512vl,avx512dq,avx512bw", 12, 32, 4);
 
 /// Some rows of a product.
-struct Job<'a, T, L, S> {
+struct Job<'a, T, L, E> {
     rows: Range<usize>,
     left: &'a L,
     right: &'a PackedRight<'a, T>,
-    store: &'a S,
+    epilogue: &'a E,
 }
 
-/// The memory of a task: packed left rows, partial sums, and what the store collects.
+/// The memory of a task: packed left rows, partial sums, and what the epilogue collects.
 struct Work<'a, T> {
     packed: &'a mut [T],
     partial: &'a mut [T],
     sums: &'a mut [T],
 }
 
-impl<T: Real, L: Left<T>, S: Store<T>> Job<'_, T, L, S> {
+impl<T: Real, L: Left<T>, E: Epilogue<T>> Job<'_, T, L, E> {
     /// Elements of `packed` and of `partial`, enough for any register tile.
     fn room(&self) -> (usize, usize) {
         let (blocks, rows) = (self.right.blocks, self.rows.len());
@@ -233,16 +248,20 @@ mod body {
 
     /// One register tile: depth block `i`, column panel `j`, row panel `p` at `a`; `next` are block and column panel that come
     /// after; `kept` holds its partial sums.
+    ///
+    /// # Safety
+    /// `a` must have MR rows of this depth block, `kept` a tile where there are several; the processor must have the features of
+    /// `LEVEL`; and as [`product_rows`].
     #[inline(always)]
-    fn tile<T: Real, L: Left<T>, S: Store<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
-        job: &Job<'_, T, L, S>,
+    unsafe fn tile<T: Real, L: Left<T>, E: Epilogue<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
+        job: &Job<'_, T, L, E>,
         (i, j, p): (usize, usize, usize),
         next: (usize, usize),
         a: Strided<T>,
         kept: &mut [T],
         sums: &mut [T],
     ) {
-        let PackedRight { ptr, blocks, n, .. } = *job.right;
+        let PackedRight { data, blocks, n } = *job.right;
         let k = blocks.range(i);
         let start = |i: usize, j: usize| {
             let k = blocks.range(i);
@@ -254,11 +273,14 @@ mod body {
         let to = Sums {
             add: (i > 0).then_some(kept.cast_const()),
             out: if last { acc.as_mut_ptr().cast() } else { kept },
-            next: ptr.wrapping_add(start(next.0, next.1) + p * ahead::<T>(k.len(), LEVEL)),
+            next: data
+                .as_ptr()
+                .wrapping_add(start(next.0, next.1) + p * ahead::<T>(k.len(), LEVEL)),
         };
+        let right = &data[start(i, j)..][..k.len() * NR];
         // SAFETY: the left block has this panel, the packed right operand this column panel; `kept` is a tile where there
-        // are several depth blocks.
-        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, ptr.add(start(i, j)), to) };
+        // are several depth blocks; the level is the processor's.
+        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, right.as_ptr(), to) };
         if !last {
             return;
         }
@@ -266,18 +288,24 @@ mod body {
         let acc = unsafe { acc.assume_init_ref() };
         let cols = (n - j * NR).min(NR);
         for (r, row) in (job.rows.start + p * MR..job.rows.end).zip(acc) {
-            if cols == NR {
-                job.store.put(r, j * NR, row, sums);
-            } else {
-                job.store.put(r, j * NR, &row[..cols], sums);
+            // SAFETY: the rows are this thread's alone.
+            unsafe {
+                if cols == NR {
+                    job.epilogue.put(r, j * NR, row, sums);
+                } else {
+                    job.epilogue.put(r, j * NR, &row[..cols], sums);
+                }
             }
         }
     }
 
     /// Some rows of a product, on this thread.
+    ///
+    /// # Safety
+    /// As [`product_rows`], and the processor must have the features of `LEVEL`.
     #[inline(always)]
-    pub fn rows<T: Real, L: Left<T>, S: Store<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
-        job: Job<'_, T, L, S>,
+    pub unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
+        job: Job<'_, T, L, E>,
         work: Work<'_, T>,
     ) {
         let blocks = job.right.blocks;
@@ -305,7 +333,8 @@ mod body {
                     for p in 0..panels {
                         let kept = if several { p * MR * NR..(p + 1) * MR * NR } else { 0..0 };
                         let kept = &mut work.partial[kept];
-                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums);
+                        // SAFETY: the block has this panel, and the rows are this thread's.
+                        unsafe { tile::<T, L, E, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums) };
                     }
                 }
             }
@@ -319,12 +348,14 @@ mod body {
                     for p in 0..panels {
                         let t = j * panels + p;
                         let kept = &mut work.partial[t * MR * NR..(t + 1) * MR * NR];
-                        tile::<T, L, S, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums);
+                        // SAFETY: the block has this panel, and the rows are this thread's.
+                        unsafe { tile::<T, L, E, MR, NR, LEVEL>(&job, (i, j, p), next, panel(l, p), kept, work.sums) };
                     }
                 }
             }
         }
-        job.store.done(job.rows, work.sums);
+        // SAFETY: the rows are this thread's alone, and all of their columns were handed over.
+        unsafe { job.epilogue.done(job.rows, work.sums) };
     }
 }
 
@@ -332,34 +363,40 @@ fn pack_panels<T: Real, R: Rows<T>>(right: &Operand<R>, job: (Range<usize>, Rang
     on_this_processor!(pack_panels::<T, R>(right, job, out))
 }
 
-fn run<T: Real, L: Left<T>, S: Store<T>>(job: Job<'_, T, L, S>, work: Work<'_, T>) {
-    on_this_processor!(rows::<T, L, S>(job, work))
+/// # Safety
+/// As [`product_rows`].
+unsafe fn run<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
+    on_this_processor!(rows::<T, L, E>(job, work))
 }
 
 /// Rows `rows` of `left · right`, on this thread.
-pub fn product_rows<T: Real, L: Left<T>, S: Store<T>>(
+///
+/// # Safety
+/// No other thread may be handing over the same rows to the epilogue.
+pub(crate) unsafe fn product_rows<T: Real, L: Left<T>, E: Epilogue<T>>(
     rows: Range<usize>,
     left: &L,
     right: &PackedRight<'_, T>,
-    store: &S,
+    epilogue: &E,
     sums: &mut [T],
 ) {
     let job = Job {
         rows,
         left,
         right,
-        store,
+        epilogue,
     };
     let (a, b) = job.room();
     with_scratch::<T, _>(a + b, |scratch| {
         let (packed, partial) = scratch.split_at_mut(a);
         let work = Work { packed, partial, sums };
-        run(job, work);
+        // SAFETY: passed on to the caller.
+        unsafe { run(job, work) };
     });
 }
 
 /// Packs a right operand (K×N) into `out`, which has [`packed_len`] elements, on this thread.
-pub fn pack_right<'a, T: Real, R: Rows<T>>(
+pub(crate) fn pack_right<'a, T: Real, R: Rows<T>>(
     right: &Operand<R>,
     n: usize,
     k: usize,
@@ -376,32 +413,46 @@ pub fn pack_right<'a, T: Real, R: Rows<T>>(
             pack_panels(right, (first * nr..(last * nr).min(n), depth.clone()), part);
         }
     }
-    PackedRight {
-        ptr: out.as_ptr(),
-        blocks,
-        n,
-        life: std::marker::PhantomData,
-    }
+    PackedRight { data: out, blocks, n }
 }
 
-/// `left (M×K) · right (K×N)` into `store`, in parallel; returns the sums that the store collects.
-pub fn product<T: Real, L: Left<T>, R: Rows<T>, S: Store<T>>(
+/// `out (M×N) = alpha · left (M×K) · right (K×N)`, row-major, on this thread.
+pub(crate) fn product_here<T: Real>(
+    (m, n, k): (usize, usize, usize),
+    alpha: T,
+    left: &Operand<Plain<'_, T>>,
+    right: &Operand<Plain<'_, T>>,
+    out: &mut [T],
+) {
+    with_scratch::<T, _>(packed_len(n, k), |packed| {
+        let right = pack_right(right, n, k, packed);
+        let epilogue = Affine {
+            alpha,
+            ..Affine::plain(Shared::new(out), n)
+        };
+        // SAFETY: nobody else has this epilogue.
+        unsafe { product_rows(0..m, left, &right, &epilogue, &mut []) };
+    });
+}
+
+/// `left (M×K) · right (K×N)` through the epilogue, in parallel; returns the sums that the epilogue collects.
+pub(crate) fn product<T: Real, L: Left<T>, R: Rows<T>, E: Epilogue<T>>(
     (m, n, k): (usize, usize, usize),
     left: &L,
     right: &Operand<R>,
-    store: &S,
+    epilogue: &E,
 ) -> Vec<T> {
     let blocks = Blocks::new(k);
     let nr = tile_columns();
     let columns = n.div_ceil(nr);
-    let packed = Buffer::<T>::uninit(columns * nr * k);
-    let p = Ptr(packed.ptr);
+    let mut packed = Buffer::<T>::uninit(columns * nr * k);
+    let p = packed.shared();
     let groups = columns.div_ceil(GROUP);
     (0..blocks.count() * groups).into_par_iter().for_each(|job| {
         let (depth, group) = (blocks.range(job / groups), job % groups);
         let first = group * GROUP;
         let last = (first + GROUP).min(columns);
-        // SAFETY: jobs have disjoint parts, which cover the buffer.
+        // SAFETY: jobs have disjoint parts, which `pack_panels` writes.
         let out = unsafe {
             p.slice(
                 depth.start * columns * nr + first * nr * depth.len(),
@@ -411,24 +462,30 @@ pub fn product<T: Real, L: Left<T>, R: Rows<T>, S: Store<T>>(
         pack_panels(right, (first * nr..(last * nr).min(n), depth), out);
     });
     let right = PackedRight {
-        ptr: packed.ptr,
+        // SAFETY: the jobs' parts cover the buffer.
+        data: unsafe { packed.written() },
         blocks,
         n,
-        life: std::marker::PhantomData,
     };
     // Rows of a task: a multiple of both tiles' heights.
     let size = if m >= 1024 { 96 } else { 48 };
     let tasks = m.div_ceil(size);
-    let len = store.sums();
+    let len = epilogue.sums();
     let mut sums = vec![T::default(); tasks * len];
-    let q = Ptr(sums.as_mut_ptr());
-    (0..tasks).into_par_iter().with_max_len(1).for_each(|t| {
-        // SAFETY: each task has its own sums.
-        let mine = unsafe { q.slice(t * len, len) };
-        product_rows(t * size..((t + 1) * size).min(m), left, &right, store, mine);
-    });
+    let run = |t: usize, mine: &mut [T]| {
+        // SAFETY: each task has its own rows.
+        unsafe { product_rows(t * size..((t + 1) * size).min(m), left, &right, epilogue, mine) };
+    };
     if len == 0 {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|t| run(t, &mut []));
         return sums;
+    }
+    sums.par_chunks_mut(len)
+        .enumerate()
+        .with_max_len(1)
+        .for_each(|(t, mine)| run(t, mine));
+    if tasks == 0 {
+        return vec![T::default(); len];
     }
     let (total, rest) = sums.split_at_mut(len);
     for part in rest.chunks_exact(len) {

@@ -6,11 +6,10 @@
 use super::kernel::{Strided, prefetch, turn};
 use crate::act::Act;
 use crate::cpu::Real;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A row-major matrix, stored or computed on the way.
-pub trait Rows<T>: Sync {
+pub(crate) trait Rows<T>: Sync {
     /// Columns `cols` of a row: as stored, or written to the start of `buf`.
     fn segment<'a>(&'a self, row: usize, cols: Range<usize>, buf: &'a mut [T]) -> &'a [T];
 
@@ -20,54 +19,36 @@ pub trait Rows<T>: Sync {
 
 /// A stored matrix; `ld` elements from row to row.
 #[derive(Clone, Copy)]
-pub struct Plain<'a, T> {
-    ptr: *const T,
+pub(crate) struct Plain<'a, T> {
+    data: &'a [T],
     ld: usize,
-    life: PhantomData<&'a T>,
 }
-// SAFETY: it is only read.
-unsafe impl<T: Sync> Sync for Plain<'_, T> {}
 
 impl<'a, T> Plain<'a, T> {
-    pub fn new(data: &'a [T], ld: usize) -> Self {
-        Self {
-            ptr: data.as_ptr(),
-            ld,
-            life: PhantomData,
-        }
-    }
-
-    /// # Safety
-    /// Every row that is asked for must lie inside the buffer behind `ptr`, and nobody may write to it meanwhile.
-    pub unsafe fn raw(ptr: *const T, ld: usize) -> Self {
-        Self {
-            ptr,
-            ld,
-            life: PhantomData,
-        }
+    pub(crate) fn new(data: &'a [T], ld: usize) -> Self {
+        Self { data, ld }
     }
 }
 
 impl<T: Real> Rows<T> for Plain<'_, T> {
     #[inline(always)]
     fn segment<'a>(&'a self, row: usize, cols: Range<usize>, _: &'a mut [T]) -> &'a [T] {
-        // SAFETY: the matrix covers the rows and columns of the product; `raw` passes this on to its caller.
-        unsafe { std::slice::from_raw_parts(self.ptr.add(row * self.ld + cols.start), cols.len()) }
+        &self.data[row * self.ld + cols.start..][..cols.len()]
     }
 
     #[inline(always)]
     fn source(&self, row: usize, col: usize) -> *const T {
-        self.ptr.wrapping_add(row * self.ld + col)
+        self.data.as_ptr().wrapping_add(row * self.ld + col)
     }
 }
 
 /// Rows after LayerNorm; `stats` holds each row's mean and 1/√(var+ε).
 #[derive(Clone, Copy)]
-pub struct Normed<'a, T> {
-    pub x: &'a [T],
-    pub stats: &'a [(T, T)],
-    pub weight: &'a [T],
-    pub bias: &'a [T],
+pub(crate) struct Normed<'a, T> {
+    pub(crate) x: &'a [T],
+    pub(crate) stats: &'a [(T, T)],
+    pub(crate) weight: &'a [T],
+    pub(crate) bias: &'a [T],
 }
 
 impl<T: Real> Rows<T> for Normed<'_, T> {
@@ -91,10 +72,10 @@ impl<T: Real> Rows<T> for Normed<'_, T> {
 
 /// Rows after the activation of an MLP.
 #[derive(Clone, Copy)]
-pub struct Activated<'a, T> {
-    pub x: &'a [T],
-    pub ld: usize,
-    pub act: Act,
+pub(crate) struct Activated<'a, T> {
+    pub(crate) x: &'a [T],
+    pub(crate) ld: usize,
+    pub(crate) act: Act,
 }
 
 impl<T: Real> Rows<T> for Activated<'_, T> {
@@ -114,10 +95,10 @@ impl<T: Real> Rows<T> for Activated<'_, T> {
 
 /// Rows times one factor each; a missing factor is 1.
 #[derive(Clone, Copy)]
-pub struct Scaled<'a, T> {
-    pub x: &'a [T],
-    pub ld: usize,
-    pub by: Option<&'a [T]>,
+pub(crate) struct Scaled<'a, T> {
+    pub(crate) x: &'a [T],
+    pub(crate) ld: usize,
+    pub(crate) by: Option<&'a [T]>,
 }
 
 impl<T: Real> Rows<T> for Scaled<'_, T> {
@@ -140,13 +121,13 @@ impl<T: Real> Rows<T> for Scaled<'_, T> {
 
 /// One side of a product: a row-major matrix, or its transpose.
 #[derive(Clone, Copy)]
-pub struct Operand<R> {
-    pub rows: R,
-    pub transposed: bool,
+pub(crate) struct Operand<R> {
+    pub(crate) rows: R,
+    pub(crate) transposed: bool,
 }
 
 /// The matrix as it is stored.
-pub fn of<R>(rows: R) -> Operand<R> {
+pub(crate) fn of<R>(rows: R) -> Operand<R> {
     Operand {
         rows,
         transposed: false,
@@ -154,12 +135,12 @@ pub fn of<R>(rows: R) -> Operand<R> {
 }
 
 /// Its transpose.
-pub fn transposed<R>(rows: R) -> Operand<R> {
+pub(crate) fn transposed<R>(rows: R) -> Operand<R> {
     Operand { rows, transposed: true }
 }
 
 /// Elements of the buffer that [`pack`] needs beside its output.
-pub const SEGMENT: usize = 2048;
+pub(crate) const SEGMENT: usize = 2048;
 /// Depth that is transposed in one go: [`SEGMENT`] over the widest panel.
 const TURN: usize = SEGMENT / 32;
 /// How many rows ahead of the copy memory is asked for: with a matrix row on every page the processor does not look ahead.
@@ -168,7 +149,7 @@ const AHEAD: usize = 12;
 /// Copies `lanes` (rows of a left, columns of a right operand) × `depth` in panels of W lanes, depth by depth; lanes that are
 /// missing in the last panel are zero. `along_depth`: the source's rows run along the depth.
 #[inline(always)]
-pub fn pack<T: Real, R: Rows<T>, const W: usize>(
+pub(crate) fn pack<T: Real, R: Rows<T>, const W: usize>(
     source: &R,
     along_depth: bool,
     lanes: Range<usize>,
@@ -177,6 +158,9 @@ pub fn pack<T: Real, R: Rows<T>, const W: usize>(
     out: &mut [T],
 ) {
     let k = depth.len();
+    if k == 0 {
+        return;
+    }
     let panels = lanes.len().div_ceil(W);
     let out = &mut out[..panels * W * k];
     if along_depth {
@@ -216,11 +200,14 @@ pub fn pack<T: Real, R: Rows<T>, const W: usize>(
 }
 
 /// The left side of a product, block by block.
-pub trait Left<T: Real>: Sync {
+///
+/// # Safety
+/// What [`Left::block`] returns must be readable as it says for as long as `self` and `out` are borrowed.
+pub(crate) unsafe trait Left<T: Real>: Sync {
     /// Elements of `out` that a block of `lanes` rows and this depth needs.
     fn room(&self, lanes: usize, depth: usize) -> usize;
 
-    /// The block's first panel, and the distance from panel to panel.
+    /// The block's first panel of MR rows and this depth, and the distance from panel to panel; the last panel has MR rows too.
     fn block<const MR: usize>(
         &self,
         rows: Range<usize>,
@@ -230,7 +217,8 @@ pub trait Left<T: Real>: Sync {
     ) -> (Strided<T>, usize);
 }
 
-impl<T: Real, R: Rows<T>> Left<T> for Operand<R> {
+// SAFETY: the panels lie in `out`, which `pack` fills.
+unsafe impl<T: Real, R: Rows<T>> Left<T> for Operand<R> {
     fn room(&self, lanes: usize, depth: usize) -> usize {
         (lanes + 16) * depth
     }
@@ -254,20 +242,22 @@ impl<T: Real, R: Rows<T>> Left<T> for Operand<R> {
     }
 }
 
-/// A left side that the kernel reads where it is.
-pub struct InPlace<T>(Strided<T>);
-// SAFETY: it is only read.
-unsafe impl<T: Sync> Sync for InPlace<T> {}
+/// A left side that the kernel reads where it is: element (row, depth) at `row · rs + depth · ks`. Behind the rows of a product
+/// there must be more, up to a whole panel, which are read and ignored.
+pub(crate) struct InPlace<'a, T> {
+    data: &'a [T],
+    rs: usize,
+    ks: usize,
+}
 
-impl<T> InPlace<T> {
-    /// # Safety
-    /// The buffer must have 15 readable rows more than the product uses, and nobody may write to it meanwhile.
-    pub unsafe fn new(ptr: *const T, rs: usize, ks: usize) -> Self {
-        Self(Strided { ptr, rs, ks })
+impl<'a, T> InPlace<'a, T> {
+    pub(crate) fn new(data: &'a [T], rs: usize, ks: usize) -> Self {
+        Self { data, rs, ks }
     }
 }
 
-impl<T: Real> Left<T> for InPlace<T> {
+// SAFETY: `block` asserts that the panels lie inside the data.
+unsafe impl<T: Real> Left<T> for InPlace<'_, T> {
     fn room(&self, _: usize, _: usize) -> usize {
         0
     }
@@ -280,9 +270,18 @@ impl<T: Real> Left<T> for InPlace<T> {
         _: &mut [T],
         _: &mut [T],
     ) -> (Strided<T>, usize) {
-        let Strided { ptr, rs, ks } = self.0;
-        // SAFETY: inside the buffer, see `new`.
-        let ptr = unsafe { ptr.add(rows.start * rs + depth.start * ks) };
-        (Strided { ptr, rs, ks }, MR * rs)
+        let last = rows.start + rows.len().next_multiple_of(MR);
+        if !rows.is_empty() && !depth.is_empty() {
+            assert!((last - 1) * self.rs + (depth.end - 1) * self.ks < self.data.len());
+        }
+        let first = Strided {
+            ptr: self
+                .data
+                .as_ptr()
+                .wrapping_add(rows.start * self.rs + depth.start * self.ks),
+            rs: self.rs,
+            ks: self.ks,
+        };
+        (first, MR * self.rs)
     }
 }

@@ -52,13 +52,12 @@ fn products_of_all_orientations_and_border_sizes() {
         let (a, b) = (narrow(&random(m * k, 1)), narrow(&random(k * n, 2)));
         let (wa, wb) = (wide(&a), wide(&b));
         let mut out = vec![0f32; m * n];
-        let p = Ptr(out.as_mut_ptr());
         // A (m×k) · B (k×n), both as stored.
         product(
             (m, n, k),
             &of(Plain::new(&a, k)),
             &of(Plain::new(&b, n)),
-            &Affine::plain(p, n),
+            &Affine::plain(Shared::new(&mut out), n),
         );
         close(
             "nn",
@@ -70,7 +69,7 @@ fn products_of_all_orientations_and_border_sizes() {
             (m, n, k),
             &of(Plain::new(&a, k)),
             &transposed(Plain::new(&b, k)),
-            &Affine::plain(p, n),
+            &Affine::plain(Shared::new(&mut out), n),
         );
         close(
             "nt",
@@ -82,7 +81,10 @@ fn products_of_all_orientations_and_border_sizes() {
             (m, n, k),
             &transposed(Plain::new(&a, m)),
             &of(Plain::new(&b, n)),
-            &Transposed { out: p, ld: m },
+            &Transposed {
+                out: Shared::new(&mut out),
+                ld: m,
+            },
         );
         let want = expected(m, n, k, |i, l| wa[l * m + i], |l, j| wb[l * n + j]);
         let turned: Vec<f64> = (0..m * n).map(|i| want[i % m * n + i / m]).collect();
@@ -97,7 +99,6 @@ fn threads_do_not_change_a_bit() {
     let (a, b) = (narrow(&random(m * k, 1)), narrow(&random(k * n, 2)));
     let run = |threads: usize| {
         let mut out = vec![0f32; m * n];
-        let p = Ptr(out.as_mut_ptr());
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
@@ -107,7 +108,7 @@ fn threads_do_not_change_a_bit() {
                     (m, n, k),
                     &of(Plain::new(&a, k)),
                     &of(Plain::new(&b, n)),
-                    &Affine::plain(p, n),
+                    &Affine::plain(Shared::new(&mut out), n),
                 );
             });
         out
@@ -119,29 +120,24 @@ fn threads_do_not_change_a_bit() {
     let mut packed = vec![0f32; packed_len(n, k)];
     let right = pack_right(&of(Plain::new(&b, n)), n, k, &mut packed);
     for r in 0..m {
-        let store = Affine::plain(Ptr(out.as_mut_ptr()), n);
-        product_rows(r..r + 1, &of(Plain::new(&a, k)), &right, &store, &mut []);
+        let epilogue = Affine::plain(Shared::new(&mut out), n);
+        // SAFETY: nobody else has this epilogue.
+        unsafe { product_rows(r..r + 1, &of(Plain::new(&a, k)), &right, &epilogue, &mut []) };
     }
     assert_eq!(one, out);
 }
 
 /// The register tile against additions in the same order with fused multiply-adds: the same bits on every vector width.
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn the_sum_is_one_chain_of_fused_multiply_adds() {
-    if kernel::level() == 0 {
-        println!("skipped: no FMA");
-        return;
-    }
     let (m, n, k) = (14, 35, 600);
     let (a, b) = (narrow(&random(m * k, 1)), narrow(&random(k * n, 2)));
     let mut out = vec![0f32; m * n];
-    let p = Ptr(out.as_mut_ptr());
     product(
         (m, n, k),
         &of(Plain::new(&a, k)),
         &of(Plain::new(&b, n)),
-        &Affine::plain(p, n),
+        &Affine::plain(Shared::new(&mut out), n),
     );
     for (i, &o) in out.iter().enumerate() {
         // Depth 600 is two blocks of 300.
@@ -151,7 +147,7 @@ fn the_sum_is_one_chain_of_fused_multiply_adds() {
 }
 
 #[test]
-fn operands_and_stores_compute_on_the_way() {
+fn operands_and_epilogues_compute_on_the_way() {
     let (m, n, k) = (20, 18, 9);
     let (x, w) = (random(m * k, 1), random(n * k, 2));
     let (gamma, beta, bias) = (random(k, 3), random(k, 4), random(n, 5));
@@ -164,14 +160,14 @@ fn operands_and_stores_compute_on_the_way() {
         weight: &gamma,
         bias: &beta,
     };
-    let store = Residual {
-        out: Ptr(out.as_mut_ptr()),
+    let epilogue = Residual {
+        out: Shared::new(&mut out),
         ld: n,
         x: &skip,
         bias: &bias,
         gamma: Some(&scale),
     };
-    product((m, n, k), &of(normed), &transposed(Plain::new(&w, k)), &store);
+    product((m, n, k), &of(normed), &transposed(Plain::new(&w, k)), &epilogue);
     let a = |i: usize, l: usize| (x[i * k + l] - stats[i].0) * stats[i].1 * gamma[l] + beta[l];
     for (i, v) in expected(m, n, k, a, |l, j| w[j * k + l]).iter().enumerate() {
         let want = skip[i] + scale[i % n] * (v + bias[i % n]);
@@ -179,8 +175,8 @@ fn operands_and_stores_compute_on_the_way() {
     }
     // The gradient of GELU at 0 is 1/2; column sums of the result.
     let mut h = vec![0f64; m * n];
-    let store = ActGrad {
-        h: Ptr(h.as_mut_ptr()),
+    let epilogue = ActGrad {
+        h: Shared::new(&mut h),
         ld: n,
         act: Act::GeluErf,
     };
@@ -188,7 +184,7 @@ fn operands_and_stores_compute_on_the_way() {
         (m, n, k),
         &of(Plain::new(&x, k)),
         &transposed(Plain::new(&w, k)),
-        &store,
+        &epilogue,
     );
     let want = expected(m, n, k, |i, l| x[i * k + l], |l, j| w[j * k + l]);
     for (got, v) in h.iter().zip(&want) {
@@ -198,4 +194,30 @@ fn operands_and_stores_compute_on_the_way() {
         let s: f64 = (0..m).map(|i| 0.5 * want[i * n + j]).sum();
         assert!((sums[j] - s).abs() < 1e-12);
     }
+}
+
+/// Sums of nothing are zeros, and are written.
+#[test]
+fn a_product_without_depth_is_zero() {
+    let mut out = vec![f32::NAN; 35];
+    let none: [f32; 0] = [];
+    product(
+        (7, 5, 0),
+        &of(Plain::new(&none, 0)),
+        &of(Plain::new(&none, 5)),
+        &Affine::plain(Shared::new(&mut out), 5),
+    );
+    assert_eq!(out, [0.0; 35]);
+    let bias = [1f32, 2.0, 3.0, 4.0, 5.0];
+    let epilogue = Affine {
+        bias: Some(&bias),
+        ..Affine::plain(Shared::new(&mut out), 5)
+    };
+    product(
+        (7, 5, 0),
+        &transposed(Plain::new(&none, 7)),
+        &transposed(Plain::new(&none, 0)),
+        &epilogue,
+    );
+    assert!(out.chunks_exact(5).all(|row| row == bias));
 }

@@ -8,6 +8,7 @@ use super::Orders;
 #[cfg(test)]
 use super::SelectiveScan;
 use crate::cuda;
+use crate::dispatch::uses_kernels;
 #[cfg(test)]
 use candle_core::D;
 use candle_core::{Result, Tensor};
@@ -24,7 +25,7 @@ fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
 
 /// The map's positions in every scanning order: (B, L, D) → (B, K, L, D).
 pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
-    if cuda::wanted(x) {
+    if uses_kernels(x) {
         return cuda::cross_scan(x, orders);
     }
     let views: Vec<Tensor> = orders
@@ -36,7 +37,7 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 
 /// The sum of all directions back in the map's order: (B, K, L, D) → (B, L, D).
 pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
-    if cuda::wanted(y) {
+    if uses_kernels(y) {
         return cuda::cross_merge(y, orders);
     }
     let mut sum: Option<Tensor> = None;

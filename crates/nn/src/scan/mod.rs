@@ -12,6 +12,7 @@ mod run;
 
 use super::cpu::{Real, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -122,7 +123,7 @@ impl SelectiveScan<'_> {
             ],
             1,
         )?;
-        if cuda::wanted(self.u) {
+        if uses_kernels(self.u) {
             return cuda::selective_scan(self.u, self.projected, &parameters, orders, n);
         }
         let op = ScanOp {

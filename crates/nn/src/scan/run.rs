@@ -2,7 +2,8 @@
 
 use super::Orders;
 use super::kernels::{Chunk, Grads, Steps, steps_backward, steps_forward};
-use crate::cpu::{self, Mat, Out, Real, par_rows};
+use crate::cpu::{self, Real, Shared, filled, par_filled};
+use crate::gemm::{Plain, of, product_here, transposed};
 use rayon::prelude::*;
 
 /// Steps between two stored states.
@@ -56,24 +57,24 @@ impl Sizes {
 }
 
 /// The parameters of one direction of one block of channels.
-struct Channels<T> {
+struct Channels<'a, T> {
     /// A, (N, width).
     a: Vec<T>,
     skip: Vec<T>,
     bias: Vec<T>,
-    /// W_Δ (width, R) inside the packed parameters.
-    weight: *const T,
+    /// W_Δ (width, R) inside the packed parameters, whose rows are longer.
+    weight: &'a [T],
 }
 
-impl<T: Real> Channels<T> {
-    fn new(z: &Sizes, parameters: &[T], k: usize, d0: usize, width: usize) -> Self {
+impl<'a, T: Real> Channels<'a, T> {
+    fn new(z: &Sizes, parameters: &'a [T], k: usize, d0: usize, width: usize) -> Self {
         let rows = &parameters[(k * z.d + d0) * z.p()..][..width * z.p()];
         let column = |i: usize| rows.chunks_exact(z.p()).map(move |row| row[i]);
         Self {
             a: (0..z.n).flat_map(|n| column(z.r + n).map(|v| -v.exp_())).collect(),
             skip: column(z.r + z.n).collect(),
             bias: column(z.r + z.n + 1).collect(),
-            weight: rows.as_ptr(),
+            weight: rows,
         }
     }
 }
@@ -97,7 +98,7 @@ impl<T: Real> Gathered<T> {
         &mut self,
         z: &Sizes,
         (u, projected): (&[T], &[T]),
-        channels: &Channels<T>,
+        channels: &Channels<'_, T>,
         b: usize,
         k: usize,
         (d0, width): (usize, usize),
@@ -114,19 +115,14 @@ impl<T: Real> Gathered<T> {
             self.bc.extend_from_slice(bc);
         }
         self.raw.resize(order.len() * width, T::default());
-        // SAFETY: Δ (steps×width) = step (steps×R) · W_Δᵀ (R×width); the weight's rows are `z.p()` apart.
-        unsafe {
-            cpu::gemm(
-                (order.len(), width, z.r),
-                self.raw.as_mut_ptr(),
-                width,
-                Mat::new(self.step.as_ptr(), z.r, 1),
-                Mat::new(channels.weight, 1, z.p()),
-                T::of(1.0),
-                false,
-                false,
-            );
-        }
+        // Δ (steps×width) = step (steps×R) · W_Δᵀ (R×width).
+        product_here(
+            (order.len(), width, z.r),
+            T::of(1.0),
+            &of(Plain::new(&self.step, z.r)),
+            &transposed(Plain::new(channels.weight, z.p())),
+            &mut self.raw,
+        );
     }
 
     fn steps<'a>(&'a self, z: &Sizes, channels: &'a Channels<T>, width: usize) -> Steps<'a, T> {
@@ -145,9 +141,26 @@ impl<T: Real> Gathered<T> {
 
 /// y (B, L, D), and the states at the start of every chunk.
 pub fn forward<T: Real>(z: Sizes, orders: &Orders, u: &[T], projected: &[T], parameters: &[T]) -> (Vec<T>, Vec<T>) {
-    let mut y = Out::<T>::new(z.b * z.l * z.d);
-    let mut states = Out::<T>::new(z.b * z.k * z.chunks() * z.n * z.d);
-    let (py, ps) = (y.ptr(), states.ptr());
+    let mut y = Vec::new();
+    // SAFETY: the first direction writes all of y, and every chunk its states.
+    let states = unsafe {
+        filled(z.b * z.k * z.chunks() * z.n * z.d, |states| {
+            y = filled(z.b * z.l * z.d, |y| {
+                scan(z, orders, (u, projected, parameters), &y, &states)
+            });
+        })
+    };
+    (y, states)
+}
+
+/// Writes y and the states. Each task has its own channels of its image in both.
+fn scan<T: Real>(
+    z: Sizes,
+    orders: &Orders,
+    (u, projected, parameters): (&[T], &[T], &[T]),
+    y: &Shared<'_, T>,
+    states: &Shared<'_, T>,
+) {
     (0..z.b * z.blocks()).into_par_iter().for_each_init(
         || (Gathered::<T>::default(), Vec::new(), Vec::new(), Vec::new()),
         |(gathered, dt, h, out), t| {
@@ -159,22 +172,20 @@ pub fn forward<T: Real>(z: Sizes, orders: &Orders, u: &[T], projected: &[T], par
                 for (c, order) in order.chunks(CHUNK).enumerate() {
                     for (n, h) in h.chunks_exact(width).enumerate() {
                         // SAFETY: each task owns its channels of the states.
-                        unsafe { ps.slice(z.state(b, k, c) + n * z.d + d0, width) }.copy_from_slice(h);
+                        unsafe { states.slice(z.state(b, k, c) + n * z.d + d0, width) }.copy_from_slice(h);
                     }
                     gathered.fill(&z, (u, projected), &channels, b, k, (d0, width), order);
                     out.resize(order.len() * width, T::default());
                     steps_forward(gathered.steps(&z, &channels, width), dt, h, out);
                     for (&p, row) in order.iter().zip(out.chunks_exact(width)) {
                         // SAFETY: each task owns its channels of its image.
-                        let to = unsafe { py.slice((b * z.l + p as usize) * z.d + d0, width) };
+                        let to = unsafe { y.slice((b * z.l + p as usize) * z.d + d0, width) };
                         put(to, row, k == 0);
                     }
                 }
             }
         },
     );
-    // SAFETY: the first direction wrote all of y, and every chunk its states.
-    unsafe { (y.finish(), states.finish()) }
 }
 
 /// The first direction writes, the others add.
@@ -195,11 +206,11 @@ pub fn backward<T: Real>(
     dy: &[T],
 ) -> [Vec<T>; 3] {
     let (row, table) = (z.k * z.q(), z.k * z.d * z.p());
-    let mut du = Out::<T>::new(z.b * z.l * z.d);
+    let mut du = vec![T::default(); z.b * z.l * z.d];
     // Shares of the blocks of channels (B, blocks, L, K·Q) and of the images (B, K·D, P); added below in a fixed order.
-    let mut shares = Out::<T>::new(z.b * z.blocks() * z.l * row);
-    let mut tables = Out::<T>::new(z.b * table);
-    let (pu, pq, pt) = (du.ptr(), shares.ptr(), tables.ptr());
+    let mut shares = vec![T::default(); z.b * z.blocks() * z.l * row];
+    let mut tables = vec![T::default(); z.b * table];
+    let (pu, pq, pt) = (Shared::new(&mut du), Shared::new(&mut shares), Shared::new(&mut tables));
     (0..z.b * z.blocks())
         .into_par_iter()
         .for_each_init(Work::<T>::default, |w, t| {
@@ -232,8 +243,6 @@ pub fn backward<T: Real>(
                 w.table(&z, &channels, width, to);
             }
         });
-    // SAFETY: all channels of all positions, directions and images were written.
-    let (du, shares, tables) = unsafe { (du.finish(), shares.finish(), tables.finish()) };
     let dprojected = sum_parts(&shares, z.b, z.blocks(), z.l * row, row);
     let dparameters = sum_parts(&tables, 1, z.b, table, z.p());
     [du, dprojected, dparameters]
@@ -241,21 +250,15 @@ pub fn backward<T: Real>(
 
 /// (outer, parts, len) → (outer, len): the parts added in order, in pieces of `row` elements.
 fn sum_parts<T: Real>(x: &[T], outer: usize, parts: usize, len: usize, row: usize) -> Vec<T> {
-    let mut y = Out::<T>::new(outer * len);
-    let p = y.ptr();
     let per = len / row;
-    par_rows(outer * per, row * parts, |rows| {
-        for r in rows {
+    par_filled(outer * per, row, |rows, out| {
+        for (r, to) in rows.zip(out.chunks_exact_mut(row)) {
             let (o, i) = (r / per, r % per);
-            // SAFETY: rows are disjoint and cover the buffer.
-            let to = unsafe { p.slice(r * row, row) };
             for part in 0..parts {
                 put(to, &x[(o * parts + part) * len + i * row..][..row], part == 0);
             }
         }
-    });
-    // SAFETY: every row was written above.
-    unsafe { y.finish() }
+    })
 }
 
 /// Buffers of a task of the backward pass.
@@ -267,8 +270,9 @@ struct Work<T> {
     h: Vec<T>,
     dy: Vec<T>,
     dstep: Vec<T>,
-    /// dW_Δ (width, R).
+    /// dW_Δ (width, R), and a chunk's part of it.
     dweight: Vec<T>,
+    part: Vec<T>,
 }
 
 impl<T: Real> Work<T> {
@@ -302,35 +306,31 @@ impl<T: Real> Work<T> {
     }
 
     /// From the gradient of the raw steps to those of the step inputs and of W_Δ.
-    fn project(&mut self, z: &Sizes, channels: &Channels<T>, width: usize, steps: usize) {
+    fn project(&mut self, z: &Sizes, channels: &Channels<'_, T>, width: usize, steps: usize) {
         self.dstep.resize(steps * z.r, T::default());
-        // SAFETY: dstep (steps×R) = dΔ (steps×width) · W_Δ (width×R); dW_Δ (width×R) += dΔᵀ · step (steps×R).
-        unsafe {
-            cpu::gemm(
-                (steps, z.r, width),
-                self.dstep.as_mut_ptr(),
-                z.r,
-                Mat::new(self.grads.raw.as_ptr(), width, 1),
-                Mat::new(channels.weight, z.p(), 1),
-                T::of(1.0),
-                false,
-                false,
-            );
-            cpu::gemm(
-                (width, z.r, steps),
-                self.dweight.as_mut_ptr(),
-                z.r,
-                Mat::new(self.grads.raw.as_ptr(), 1, width),
-                Mat::new(self.gathered.step.as_ptr(), z.r, 1),
-                T::of(1.0),
-                true,
-                false,
-            );
-        }
+        let draw = Plain::new(&self.grads.raw, width);
+        // dstep (steps×R) = dΔ (steps×width) · W_Δ (width×R).
+        product_here(
+            (steps, z.r, width),
+            T::of(1.0),
+            &of(draw),
+            &of(Plain::new(channels.weight, z.p())),
+            &mut self.dstep,
+        );
+        // dW_Δ (width×R) += dΔᵀ · step (steps×R).
+        self.part.resize(width * z.r, T::default());
+        product_here(
+            (width, z.r, steps),
+            T::of(1.0),
+            &transposed(draw),
+            &of(Plain::new(&self.gathered.step, z.r)),
+            &mut self.part,
+        );
+        cpu::add_assign(&mut self.dweight, &self.part);
     }
 
     /// Writes the gradients of one block's parameters (width, P).
-    fn table(&self, z: &Sizes, channels: &Channels<T>, width: usize, to: &mut [T]) {
+    fn table(&self, z: &Sizes, channels: &Channels<'_, T>, width: usize, to: &mut [T]) {
         for (i, row) in to.chunks_exact_mut(z.p()).enumerate() {
             row[..z.r].copy_from_slice(&self.dweight[i * z.r..][..z.r]);
             for n in 0..z.n {

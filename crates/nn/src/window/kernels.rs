@@ -2,7 +2,8 @@
 
 use super::geometry::Geometry;
 use crate::attention::{softmax_row, softmax_row_again, softmax_row_grad};
-use crate::cpu::{self, Mat, Out, Ptr, Real};
+use crate::cpu::{Real, Shared, filled};
+use crate::gemm::{Operand, Plain, of, product_here, transposed};
 use rayon::prelude::*;
 
 /// One head of one window, gathered.
@@ -86,19 +87,8 @@ impl<T: Real> Window<T> {
     /// Scores (nq, m) before the softmax.
     fn scores(&self, g: &Geometry, s: &mut Vec<T>) {
         s.resize(self.nq * self.m, T::default());
-        // SAFETY: the three matrices lie in their buffers.
-        unsafe {
-            cpu::gemm(
-                (self.nq, self.m, g.d),
-                s.as_mut_ptr(),
-                self.m,
-                Mat::new(self.q.as_ptr(), g.d, 1),
-                Mat::new(self.k.as_ptr(), 1, g.d),
-                g.scale(),
-                false,
-                false,
-            );
-        }
+        let (q, k) = (of(Plain::new(&self.q, g.d)), transposed(Plain::new(&self.k, g.d)));
+        product_here((self.nq, self.m, g.d), g.scale(), &q, &k, s);
         if self.pads > 1 {
             let more = T::of(libm::log(self.pads as f64));
             for row in s.chunks_exact_mut(self.m) {
@@ -108,39 +98,26 @@ impl<T: Real> Window<T> {
     }
 }
 
-/// `c (m×n) = alpha · a (m×k) · b (k×n)` of row-major buffers, the left one transposed where `t` is set.
-fn product<T: Real>((m, n, k): (usize, usize, usize), a: &[T], t: bool, b: &[T], alpha: T, c: &mut Vec<T>) {
+/// `c (m×n) = alpha · a (m×k) · b (k×n)`.
+fn product<T: Real>((m, n, k): (usize, usize, usize), a: Operand<Plain<'_, T>>, b: &[T], alpha: T, c: &mut Vec<T>) {
     c.resize(m * n, T::default());
-    debug_assert!(a.len() >= m * k && b.len() >= k * n);
-    if k == 0 {
-        c.fill(T::default());
-        return;
-    }
-    let left = if t {
-        Mat::new(a.as_ptr(), 1, m)
-    } else {
-        Mat::new(a.as_ptr(), k, 1)
-    };
-    // SAFETY: the sizes were checked by the callers' construction of the buffers.
-    unsafe {
-        cpu::gemm(
-            (m, n, k),
-            c.as_mut_ptr(),
-            n,
-            left,
-            Mat::new(b.as_ptr(), n, 1),
-            alpha,
-            false,
-            false,
-        );
-    }
+    product_here((m, n, k), alpha, &a, &of(Plain::new(b, n)), c);
 }
 
 /// Output (B, Ho, Wo, C), and the softmax's row maxima and reciprocal sums (B, heads, Ho·Wo).
 pub fn forward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T]) -> (Vec<T>, Vec<(T, T)>) {
-    let mut out = Out::<T>::new(g.b * g.oh * g.ow * g.width());
-    let mut stats = Out::<(T, T)>::new(g.b * g.oh * g.ow * g.heads);
-    let (po, ps) = (out.ptr(), stats.ptr());
+    let mut out = Vec::new();
+    // SAFETY: the windows cover the output (`Geometry::new`), and every query has its place in both.
+    let stats = unsafe {
+        filled(g.b * g.oh * g.ow * g.heads, |stats| {
+            out = filled(g.b * g.oh * g.ow * g.width(), |out| attend(g, qkv, bias, &out, &stats));
+        })
+    };
+    (out, stats)
+}
+
+/// Writes output and statistics. A query belongs to one window, which is one task's.
+fn attend<T: Real>(g: &Geometry, qkv: &[T], bias: &[T], out: &Shared<'_, T>, stats: &Shared<'_, (T, T)>) {
     (0..g.tasks()).into_par_iter().for_each_init(
         || (Window::<T>::default(), Vec::new(), Vec::new()),
         |(win, s, o), t| {
@@ -154,18 +131,16 @@ pub fn forward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T]) -> (Vec<T>, Vec<(T,
             for (i, row) in s.chunks_exact_mut(win.m).enumerate() {
                 let at = (r.y + i / r.w) * g.ow + r.x + i % r.w;
                 // SAFETY: a query belongs to one window.
-                unsafe { ps.slice((b * g.heads + head) * g.oh * g.ow + at, 1)[0] = softmax_row(row) };
+                unsafe { stats.slice((b * g.heads + head) * g.oh * g.ow + at, 1)[0] = softmax_row(row) };
             }
-            product((win.nq, g.d, win.m), s, false, &win.v, T::of(1.0), o);
+            product((win.nq, g.d, win.m), of(Plain::new(s, win.m)), &win.v, T::of(1.0), o);
             for (i, row) in o.chunks_exact(g.d).enumerate() {
                 let at = g.out(b, r.y + i / r.w, r.x + i % r.w, head);
                 // SAFETY: as above.
-                unsafe { po.slice(at, g.d) }.copy_from_slice(row);
+                unsafe { out.slice(at, g.d) }.copy_from_slice(row);
             }
         },
     );
-    // SAFETY: the windows cover the output (`Geometry::new`).
-    unsafe { (out.finish(), stats.finish()) }
 }
 
 /// Buffers of the backward pass.
@@ -182,64 +157,62 @@ struct Scratch<T> {
 
 /// Gradients of `qkv` and, where there is padding, each task's share of the bias's: q | k | v of its head.
 pub fn backward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T], stats: &[(T, T)], dout: &[T]) -> (Vec<T>, Vec<T>) {
-    let mut grad = Out::<T>::new(qkv.len());
-    let pg = grad.ptr();
     let mut shares = vec![T::default(); if g.padded() { g.tasks() * 3 * g.d } else { 0 }];
-    let pb = Ptr(shares.as_mut_ptr());
-    (0..g.tasks())
-        .into_par_iter()
-        .for_each_init(Scratch::<T>::default, |s, t| {
-            s.win.gather(g, qkv, bias, t);
-            let (b, wy, wx, head) = g.task(t);
-            let (r, win) = (g.queries(wy, wx), &s.win);
-            s.go.clear();
-            for i in 0..win.nq {
-                let at = g.out(b, r.y + i / r.w, r.x + i % r.w, head);
-                s.go.extend_from_slice(&dout[at..at + g.d]);
-            }
-            win.scores(g, &mut s.p);
-            s.dp.resize(win.nq * win.m, T::default());
-            // SAFETY: dP (nq×m) = dO (nq×d) · Vᵀ (d×m), all inside their buffers.
-            unsafe {
-                cpu::gemm(
-                    (win.nq, win.m, g.d),
-                    s.dp.as_mut_ptr(),
-                    win.m,
-                    Mat::new(s.go.as_ptr(), g.d, 1),
-                    Mat::new(win.v.as_ptr(), 1, g.d),
-                    T::of(1.0),
-                    false,
-                    false,
-                );
-            }
-            let rows = s.p.chunks_exact_mut(win.m).zip(s.dp.chunks_exact_mut(win.m));
-            for (i, (p, dp)) in rows.enumerate() {
-                let at = (r.y + i / r.w) * g.ow + r.x + i % r.w;
-                let (max, inv) = stats[(b * g.heads + head) * g.oh * g.ow + at];
-                softmax_row_again(p, max, inv);
-                softmax_row_grad(p, dp);
-            }
-            let (mdn, one) = ((win.m, g.d, win.nq), T::of(1.0));
-            product(mdn, &s.p, true, &s.go, one, &mut s.dv);
-            product(mdn, &s.dp, true, &win.q, g.scale(), &mut s.dk);
-            product((win.nq, g.d, win.m), &s.dp, false, &win.k, g.scale(), &mut s.dq);
-            let share = if g.padded() {
-                // SAFETY: each task has its own piece.
-                unsafe { pb.slice(t * 3 * g.d, 3 * g.d) }
-            } else {
-                &mut []
-            };
-            scatter(g, s, t, pg, share);
-        });
-    // SAFETY: every position of the map belongs to one window, and q, k and v of it were written.
-    (unsafe { grad.finish() }, shares)
+    let pb = Shared::new(&mut shares);
+    let task = |s: &mut Scratch<T>, t: usize, grad: &Shared<'_, T>| {
+        s.win.gather(g, qkv, bias, t);
+        let (b, wy, wx, head) = g.task(t);
+        let (r, win) = (g.queries(wy, wx), &s.win);
+        s.go.clear();
+        for i in 0..win.nq {
+            let at = g.out(b, r.y + i / r.w, r.x + i % r.w, head);
+            s.go.extend_from_slice(&dout[at..at + g.d]);
+        }
+        win.scores(g, &mut s.p);
+        s.dp.resize(win.nq * win.m, T::default());
+        // dP (nq×m) = dO (nq×d) · Vᵀ (d×m).
+        let (left, right) = (of(Plain::new(&s.go, g.d)), transposed(Plain::new(&win.v, g.d)));
+        product_here((win.nq, win.m, g.d), T::of(1.0), &left, &right, &mut s.dp);
+        let rows = s.p.chunks_exact_mut(win.m).zip(s.dp.chunks_exact_mut(win.m));
+        for (i, (p, dp)) in rows.enumerate() {
+            let at = (r.y + i / r.w) * g.ow + r.x + i % r.w;
+            let (max, inv) = stats[(b * g.heads + head) * g.oh * g.ow + at];
+            softmax_row_again(p, max, inv);
+            softmax_row_grad(p, dp);
+        }
+        let (mdn, one) = ((win.m, g.d, win.nq), T::of(1.0));
+        let (p, dp) = (Plain::new(&s.p, win.m), Plain::new(&s.dp, win.m));
+        product(mdn, transposed(p), &s.go, one, &mut s.dv);
+        product(mdn, transposed(dp), &win.q, g.scale(), &mut s.dk);
+        product((win.nq, g.d, win.m), of(dp), &win.k, g.scale(), &mut s.dq);
+        let share = if g.padded() {
+            // SAFETY: each task has its own piece.
+            unsafe { pb.slice(t * 3 * g.d, 3 * g.d) }
+        } else {
+            &mut []
+        };
+        // SAFETY: each task has its own window and head.
+        unsafe { scatter(g, s, t, grad, share) };
+    };
+    // SAFETY: every position of the map belongs to one window, and q, k and v of it are written.
+    let grad = unsafe {
+        filled(qkv.len(), |grad| {
+            (0..g.tasks())
+                .into_par_iter()
+                .for_each_init(Scratch::<T>::default, |s, t| task(s, t, &grad));
+        })
+    };
+    (grad, shares)
 }
 
 /// Writes one task's gradients to their places in the map, and what belongs to padding into `share`.
-fn scatter<T: Real>(g: &Geometry, s: &Scratch<T>, t: usize, grad: Ptr<T>, share: &mut [T]) {
+///
+/// # Safety
+/// Nobody else may use the gradient of the task's head in its window.
+unsafe fn scatter<T: Real>(g: &Geometry, s: &Scratch<T>, t: usize, grad: &Shared<'_, T>, share: &mut [T]) {
     let (b, wy, wx, head) = g.task(t);
     let keys = g.keys(wy, wx);
-    // SAFETY (all below): a position of the map belongs to one window.
+    // SAFETY: a position of the map belongs to one window, and one such slice is used at a time.
     let cell = |part, y, x| unsafe { grad.slice(g.at(part, b, y, x, head), g.d) };
     for i in 0..keys.len() {
         let (y, x) = (keys.y + i / keys.w, keys.x + i % keys.w);

@@ -10,11 +10,12 @@ mod kernels;
 use super::attention::{attention, attention_packed};
 use super::cpu::{self, Real, slice};
 use super::cuda;
+use super::dispatch::uses_kernels;
 use super::linear::with_cpu;
 use super::pool::max_pool;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
-use geometry::Geometry;
+pub(crate) use geometry::Geometry;
 use kernels::{backward, forward};
 use std::sync::OnceLock;
 
@@ -38,8 +39,8 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result
     if bias.dims() != [3 * g.width()] {
         bail!("window attention: qkv {:?}, bias {:?}", qkv.dims(), bias.dims());
     }
-    if cuda::wanted(qkv) {
-        return composed(qkv, &cuda::cast(bias, qkv.dtype())?, g);
+    if uses_kernels(qkv) {
+        return cuda::window_attention(qkv, bias, g);
     }
     let op = WindowAttention {
         windows,
@@ -54,34 +55,40 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result
     qkv.contiguous()?.apply_op2(&bias, op)
 }
 
-/// The same from other layers, and what moves values: on CUDA, and to compare with.
-fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
-    let (c, n) = (g.width(), g.b * g.ny * g.nx);
-    let x = cut(qkv, bias, g)?;
-    if !g.pooled() {
-        return put_together(&attention_packed(&x, g.heads)?, g);
+impl Geometry {
+    /// The same from other layers: windows (B·windows, positions, 3·C) are cut out of the map, (B·windows, queries, C) put back.
+    pub(crate) fn attend(
+        self,
+        qkv: &Tensor,
+        cut: impl FnOnce(&Tensor) -> Result<Tensor>,
+        join: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (c, n) = (self.width(), self.b * self.ny * self.nx);
+        let x = cut(qkv)?;
+        if !self.pooled() {
+            return join(&attention_packed(&x, self.heads)?);
+        }
+        let part = |i: usize| x.narrow(2, i * c, c)?.contiguous();
+        let q = max_pool(&part(0)?.reshape((n, self.wh, self.ww, c))?, (self.py, self.px))?;
+        let heads = |t: Tensor, m: usize| t.reshape((n, m, self.heads, self.d));
+        let y = attention(
+            &heads(q, self.qh * self.qw)?,
+            &heads(part(1)?, self.wh * self.ww)?,
+            &heads(part(2)?, self.wh * self.ww)?,
+        )?;
+        join(&y)
     }
-    let part = |i: usize| x.narrow(2, i * c, c)?.contiguous();
-    let q = max_pool(&part(0)?.reshape((n, g.wh, g.ww, c))?, (g.py, g.px))?;
-    let heads = |t: Tensor, m: usize| t.reshape((n, m, g.heads, g.d));
-    let y = attention(
-        &heads(q, g.qh * g.qw)?,
-        &heads(part(1)?, g.wh * g.ww)?,
-        &heads(part(2)?, g.wh * g.ww)?,
-    )?;
-    put_together(&y, g)
+}
+
+/// From candle's ops around the other layers, to compare with.
+#[cfg(test)]
+fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
+    g.attend(qkv, |x| cut(x, bias, g), |y| put_together(y, g))
 }
 
 /// A map (B, H, W, 3·C) as windows (B·windows, positions, 3·C).
+#[cfg(test)]
 fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
-    if cuda::wanted(qkv) {
-        let grid = cuda::Grid {
-            map: (g.h, g.w),
-            windows: (g.ny, g.nx),
-            window: (g.wh, g.ww),
-        };
-        return cuda::cut_windows(qkv, bias, grid);
-    }
     let (c3, n) = (3 * g.width(), g.b * g.ny * g.nx);
     let (bottom, right) = (g.ny * g.wh - g.h, g.nx * g.ww - g.w);
     let mut x = qkv.clone();
@@ -99,15 +106,8 @@ fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
 }
 
 /// Windows (B·windows, queries, C) as a map (B, OH, OW, C).
+#[cfg(test)]
 fn put_together(y: &Tensor, g: Geometry) -> Result<Tensor> {
-    if cuda::wanted(y) {
-        let grid = cuda::Grid {
-            map: (g.oh, g.ow),
-            windows: (g.ny, g.nx),
-            window: (g.qh, g.qw),
-        };
-        return cuda::join_windows(y, grid);
-    }
     let c = g.width();
     y.reshape((g.b, g.ny, g.nx, g.qh, g.qw, c))?
         .permute((0, 1, 3, 2, 4, 5))?

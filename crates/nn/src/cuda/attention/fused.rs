@@ -2,7 +2,8 @@
 //! gradients written where they lie in their projections.
 
 use super::Sizes;
-use crate::cuda::launch::{Arg, Value, Work, launch, tag};
+use crate::autograd::Value;
+use crate::cuda::launch::{Arg, Work, launch, tag};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Widths of heads that there are kernels for, narrower ones are padded in shared memory. Each is a module of its own, because

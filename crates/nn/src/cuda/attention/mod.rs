@@ -3,7 +3,9 @@
 mod fused;
 mod scores;
 
-use super::node::{cast, compute_type, node1, node3};
+use super::cast::cast;
+use crate::autograd::{node1, node3};
+use crate::precision::compute_type;
 use candle_core::{Result, Tensor, bail};
 
 /// Sizes of a call: images, queries, keys, heads, width of a head.

@@ -2,7 +2,8 @@
 //! packed projections.
 
 use super::Sizes;
-use crate::cuda::launch::{Arg, Value, Work, launch, tag};
+use crate::autograd::Value;
+use crate::cuda::launch::{Arg, Work, launch, tag};
 use candle_core::{Result, Tensor};
 
 impl Sizes {

@@ -2,13 +2,16 @@
 
 use crate::compute::kernels;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use medft::rng::{Purpose, Stream};
 use medft_nn::precision::{Compute, scope};
 use medft_nn::*;
 
+#[path = "../../src/testing.rs"]
+mod testing;
+use testing::Normal;
+
 pub fn random(dims: &[usize], key: u32) -> Tensor {
-    let mut s = Stream::new(11, Purpose::Test, key, 0);
-    let v: Vec<f64> = (0..dims.iter().product()).map(|_| s.normal()).collect();
+    let mut s = Normal::new(11, key);
+    let v: Vec<f64> = (0..dims.iter().product()).map(|_| s.draw()).collect();
     Tensor::from_vec(v, dims, &Device::Cpu).unwrap()
 }
 
@@ -546,135 +549,71 @@ fn crossed_maps() {
 
 #[test]
 fn losses() {
-    use medft::data::{Label, Task};
-    use medft::train::loss::Target;
+    use medft_nn::loss::{bce_with_logits, cross_entropy};
     for (n, classes) in [(1, 2), (7, 5), (64, 14), (300, 3)] {
-        let labels: Vec<Label> = (0..n).map(|i| Label::Class((i * 7 % classes) as u32)).collect();
+        let own: Vec<u32> = (0..n).map(|i| (i * 7 % classes) as u32).collect();
         check("cross entropy", &[&[n, classes]], |x| {
-            let t = Target::new(Task::MultiClass(classes), &labels, x[0].device()).unwrap();
-            t.loss(&(&x[0] * 9.0)?)
+            cross_entropy(&(&x[0] * 9.0)?, &Tensor::from_slice(&own, n, x[0].device())?)
         });
-        let bits = |i: usize| {
-            (0..classes)
-                .map(|j| (i * 3 + j * 5).is_multiple_of(4))
-                .map(u8::from)
-                .collect()
-        };
-        let labels: Vec<Label> = (0..n).map(|i| Label::Labels(bits(i))).collect();
+        let labels: Vec<f64> = (0..n * classes)
+            .map(|i| f64::from(u8::from((i / classes * 3 + i % classes * 5).is_multiple_of(4))))
+            .collect();
         check("binary cross entropy", &[&[n, classes]], |x| {
-            let t = Target::new(Task::MultiLabel(classes), &labels, x[0].device()).unwrap();
-            let Target::Labels(y) = t else { panic!() };
-            Target::Labels(y.to_dtype(x[0].dtype())?).loss(&(&x[0] * 9.0)?)
+            let y = Tensor::from_slice(&labels, (n, classes), x[0].device())?.to_dtype(x[0].dtype())?;
+            bce_with_logits(&(&x[0] * 9.0)?, &y)
         });
     }
 }
 
-/// The same five steps by kernels and by the CPU's loop: float32's rounding apart, and a step that is not finite changes nothing.
-#[test]
-fn optimisers_agree() {
-    use medft::model::params::{Builder, Init};
-    use medft::train::optim::{AdamW, AdamWConfig};
-    let run = |device: &Device| {
-        let b = Builder::seeded(3, device);
-        let shapes: [&[usize]; 4] = [&[3], &[64, 65], &[1], &[4096, 2]];
-        for (i, s) in shapes.iter().enumerate() {
-            b.param(s.to_vec(), &format!("p{i}.weight"), Init::Normal { std: 1.0 })
-                .unwrap();
-        }
-        let config = AdamWConfig {
-            weight_decay: 0.1,
-            layer_decay: 1.0,
-            clip: 1.0,
-        };
-        let params = b.params();
-        let mut optim = AdamW::new(&params, config).unwrap();
-        let mut norms = Vec::new();
-        for step in 0..6 {
-            let mut loss = Tensor::zeros((), DType::F32, device).unwrap();
-            for (i, p) in params.0.iter().enumerate().take(3 + step % 2) {
-                let w = random(p.tensor.dims(), 10 * step as u32 + i as u32)
-                    .to_dtype(DType::F32)
-                    .unwrap()
-                    .to_device(device)
-                    .unwrap();
-                let w = if step == 5 { (w * f64::INFINITY).unwrap() } else { w };
-                let t = (p.tensor.sqr().unwrap() * w).unwrap().sum_all().unwrap();
-                loss = (loss + t).unwrap();
-            }
-            let loss = (loss * 1024.0).unwrap();
-            norms.push(
-                optim
-                    .step_scaled(&backward(&loss).unwrap(), 1e-2, 1024.0)
-                    .unwrap()
-                    .grad_norm,
-            );
-        }
-        let mut out: Vec<f64> = params.0.iter().flat_map(|p| values(&p.tensor)).collect();
-        for s in &optim.slots {
-            let [m, v] = s.moments().unwrap();
-            out.extend(m.iter().chain(v.iter()).map(|&x| f64::from(x)));
-        }
-        let updates: Vec<u64> = optim.slots.iter().map(|s| s.updates).collect();
-        (norms, out, updates)
-    };
-    let (norms, cpu, updates) = run(&Device::Cpu);
-    let Some((k_norms, k_values, k_updates)) = kernels(run) else {
-        return;
-    };
-    assert_eq!(updates, [5, 5, 5, 2]);
-    assert_eq!(updates, k_updates);
-    assert!(!norms[5].is_finite() && !k_norms[5].is_finite());
-    for (a, b) in norms.iter().zip(&k_norms).take(5) {
-        assert!((a / b - 1.0).abs() < 1e-12, "{a} {b}");
-    }
-    for (a, b) in cpu.iter().zip(&k_values) {
-        assert!((a - b).abs() <= 1e-6 * a.abs().max(1e-3), "{a} {b}");
-    }
-}
-
-/// A step of AdamW by hand, at every address that a float can have.
+/// A step of AdamW by hand, of parameters and gradients at every address that a float can have.
 #[test]
 fn optimiser_steps_of_tensors_that_begin_anywhere() {
-    use medft_nn::cuda::optimiser::{Update, adamw, square_sum};
+    use medft_nn::optimiser::{Moments, Update, adamw, square_sum};
     let n = 5001;
     let values32 = |key| random(&[n], key).abs().unwrap().to_dtype(DType::F32).unwrap();
-    let given: Vec<Tensor> = (0..4).map(values32).collect();
+    let given: Vec<Vec<f32>> = (0..4).map(|key| values32(key).to_vec1().unwrap()).collect();
     let (shrink, step, bias2, scale) = (0.99, 1e-2, 0.5, 0.25);
     let want: Vec<[f64; 3]> = (0..n)
         .map(|i| {
-            let at = |k: usize| f64::from(given[k].get(i).unwrap().to_scalar::<f32>().unwrap());
-            let (g, m, v) = (at(1) * scale, at(2), at(3));
+            let [p, g, m, v] = [0, 1, 2, 3].map(|k| f64::from(given[k][i]));
+            let g = g * scale;
             let (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
-            [at(0) * shrink - step * m / (v.sqrt() / bias2 + 1e-8), m, v]
+            [p * shrink - step * m / (v.sqrt() / bias2 + 1e-8), m, v]
         })
         .collect();
-    let squares: f64 = values(&given[1]).iter().map(|g| g * g).sum();
+    let squares: f64 = given[1].iter().map(|&g| f64::from(g) * f64::from(g)).sum();
     for shift in 0..4 {
         kernels(|d| {
-            let place = |t: &Tensor| {
-                let gap = Tensor::zeros(shift, DType::F32, &Device::Cpu).unwrap();
-                let t = Tensor::cat(&[&gap, t], 0).unwrap().to_device(d).unwrap();
+            let place = |t: &[f32]| {
+                let all: Vec<f32> = vec![0.0; shift].into_iter().chain(t.iter().copied()).collect();
+                let t = Tensor::from_vec(all, shift + n, d).unwrap();
                 t.narrow(0, shift, n).unwrap()
             };
-            let t: Vec<Tensor> = given.iter().map(place).collect();
-            let sum = square_sum(&[&t[1]]).unwrap();
-            assert!((sum / squares - 1.0).abs() < 1e-12, "{sum} {squares}");
-            let [parameter, gradient, m, v] = [&t[0], &t[1], &t[2], &t[3]];
+            let (parameter, gradient) = (place(&given[0]), place(&given[1]));
+            let mut moments = Moments::zeros(&parameter).unwrap();
+            moments.set(given[2].clone(), given[3].clone()).unwrap();
+            let sum = square_sum(&[&gradient]).unwrap();
+            assert!((sum / squares - 1.0).abs() < SQUARES, "{sum} {squares}");
             let update = Update {
-                parameter,
-                gradient,
-                m,
-                v,
+                parameter: &parameter,
+                gradient: &gradient,
+                moments: &mut moments,
                 shrink: shrink as f32,
                 step: step as f32,
                 bias2: bias2 as f32,
             };
-            adamw(&[update], scale as f32).unwrap();
-            for (k, j) in [(0, 0), (2, 1), (3, 2)] {
-                for (a, w) in values(&t[k]).iter().zip(&want) {
+            adamw(vec![update], scale as f32).unwrap();
+            let [m, v] = moments.to_host().unwrap();
+            let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            for (j, got) in [values(&parameter), wide(&m), wide(&v)].iter().enumerate() {
+                for (a, w) in got.iter().zip(&want) {
                     assert!((a - w[j]).abs() <= 1e-6 * w[j].abs().max(1e-3), "{a} {}", w[j]);
                 }
             }
         });
     }
 }
+
+/// How far a sum of squares in float64 may be off: each of at most 2¹³ additions to a partial sum, each product and each of the
+/// sums of blocks rounds by 2⁻⁵³ of what is positive throughout, with or without fused multiply-adds.
+const SQUARES: f64 = 1e-12;

@@ -1,20 +1,28 @@
 //! Gradients of a loss, also of parameters that are inside an op.
 //!
-//! candle's backward returns gradients of an op's operands only, so those of the parameters inside a fused op are put aside on
+//! candle's backward returns gradients of an op's operands only, so those of the parameters inside a fused op are stashed on
 //! the thread that runs the backward pass, and [`backward`] joins both.
+
+mod node;
+mod tape;
+mod value;
+
+pub(crate) use node::{node1, node2, node3};
+pub(crate) use tape::{Tape, without_graph};
+pub(crate) use value::Value;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId};
 use std::cell::RefCell;
 
 thread_local! {
-    static ASIDE: RefCell<Vec<(TensorId, Tensor)>> = const { RefCell::new(Vec::new()) };
+    static STASHED: RefCell<Vec<(TensorId, Tensor)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Gradients of a loss, of all parameters.
 pub struct Gradients {
     store: GradStore,
-    aside: Vec<(TensorId, Tensor)>,
+    stashed: Vec<(TensorId, Tensor)>,
 }
 
 impl Gradients {
@@ -24,7 +32,7 @@ impl Gradients {
     /// Where two parts of a gradient do not fit together.
     pub fn get(&self, t: &Tensor) -> Result<Option<Tensor>> {
         let mut sum = self.store.get(t).cloned();
-        for (_, g) in self.aside.iter().filter(|(id, _)| *id == t.id()) {
+        for (_, g) in self.stashed.iter().filter(|(id, _)| *id == t.id()) {
             sum = Some(match sum {
                 Some(s) => (s + g)?,
                 None => g.clone(),
@@ -35,14 +43,17 @@ impl Gradients {
 }
 
 /// Notes the gradient of a parameter that is not an operand of the op whose backward pass runs.
-pub(super) fn put_aside(parameter: TensorId, gradient: Tensor) {
-    ASIDE.with_borrow_mut(|a| a.push((parameter, gradient)));
+pub(crate) fn stash_grad(parameter: TensorId, gradient: Tensor) {
+    STASHED.with_borrow_mut(|a| a.push((parameter, gradient)));
 }
 
 /// The gradients of a scalar.
+///
+/// # Errors
+/// Where an op has no backward pass, or its backward pass fails.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
-    ASIDE.with_borrow_mut(Vec::clear);
+    STASHED.with_borrow_mut(Vec::clear);
     let store = loss.backward()?;
-    let aside = ASIDE.with_borrow_mut(std::mem::take);
-    Ok(Gradients { store, aside })
+    let stashed = STASHED.with_borrow_mut(std::mem::take);
+    Ok(Gradients { store, stashed })
 }

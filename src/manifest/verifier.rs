@@ -15,7 +15,7 @@ use std::time::SystemTime;
 pub(super) enum Verdict {
     Published(Sha),
     /// Not provably the published file; why, for people.
-    AsFirstSeen(Sha, String),
+    TrustOnFirstUse(Sha, String),
     NotRead,
     Wrong {
         expected: String,
@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges files; holds what was known before and writes back what is known after.
-pub(super) struct Judge<'a> {
+pub(super) struct Verifier<'a> {
     places: &'a Places,
     check: Check,
     began: SystemTime,
@@ -34,7 +34,7 @@ pub(super) struct Judge<'a> {
     lock_changed: bool,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Verifier<'a> {
     pub fn new(places: &'a Places, check: Check) -> Result<Self> {
         Ok(Self {
             places,
@@ -51,7 +51,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// [`BadInput`] when the file cannot be read.
-    pub fn judge(&mut self, pin: &WeightsManifest, path: &Path, on: OnProgress) -> Result<Verdict> {
+    pub fn verify(&mut self, pin: &WeightsManifest, path: &Path, on: OnProgress) -> Result<Verdict> {
         let unreadable = |e: std::io::Error| {
             BadInput::new(
                 path.display(),
@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
             "no published sha256 ({reason}){agrees}; {}… is the one first seen and holds from now on (weights.lock)",
             sha.short()
         );
-        Verdict::AsFirstSeen(sha, why)
+        Verdict::TrustOnFirstUse(sha, why)
     }
 
     /// Writes back what was learnt; what could not be written is noted.

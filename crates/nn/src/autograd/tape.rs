@@ -5,18 +5,18 @@
 //! graph ends in an op of ours again, or in the result, it becomes a step too: no gradient is lost, whatever is mixed.
 
 use super::node::seeded;
-use crate::gradients::put_aside;
+use super::stash_grad;
 use candle_core::{Result, Tensor, TensorId, Var, bail};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// The backward pass of an op.
-pub trait Pull: Send + Sync {
+pub trait Vjp: Send + Sync {
     /// From its operands, its result and the gradient of that, the gradients of the operands that want one.
     ///
     /// # Errors
     /// Where a kernel fails.
-    fn pull(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>;
+    fn vjp(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>;
 }
 
 /// What becomes of an op's result.
@@ -34,7 +34,7 @@ enum Step {
     Op {
         args: Vec<Tensor>,
         y: Tensor,
-        pull: Box<dyn Pull>,
+        vjp: Box<dyn Vjp>,
     },
     /// The end of a graph of candle's.
     Graph(Tensor),
@@ -84,14 +84,14 @@ fn of_candle(x: &Tensor) -> bool {
 }
 
 /// Notes an op.
-pub(super) fn push<const N: usize>(args: [&Tensor; N], y: &Tensor, pull: Box<dyn Pull>) {
+pub(super) fn push<const N: usize>(args: [&Tensor; N], y: &Tensor, vjp: Box<dyn Vjp>) {
     STATE.with_borrow_mut(|s| {
         s.steps
             .extend(args.iter().filter(|a| of_candle(a)).map(|a| Step::Graph((*a).clone())));
         s.steps.push(Step::Op {
             args: args.map(Clone::clone).into(),
             y: y.clone(),
-            pull,
+            vjp,
         });
     });
 }
@@ -126,7 +126,7 @@ impl Tape {
         Ok((y, tape))
     }
 
-    /// From the gradient at the result, that at `x`; those of parameters are put aside.
+    /// From the gradient at the result, that at `x`; those of parameters are stashed.
     ///
     /// # Errors
     /// Where a kernel fails.
@@ -142,7 +142,7 @@ impl Tape {
         let mut grads = HashMap::from([(y.id(), dy.detach())]);
         let add = |grads: &mut HashMap<TensorId, Tensor>, id: TensorId, g: Tensor| -> Result<()> {
             if !own.contains(&id) {
-                put_aside(id, g);
+                stash_grad(id, g);
                 return Ok(());
             }
             let sum = match grads.remove(&id) {
@@ -156,9 +156,9 @@ impl Tape {
         drop(y);
         while let Some(step) = steps.pop() {
             match step {
-                Step::Op { args, y, pull } => {
+                Step::Op { args, y, vjp } => {
                     let Some(dy) = grads.remove(&y.id()) else { continue };
-                    for (a, g) in args.iter().zip(pull.pull(&args, &y, &dy)?) {
+                    for (a, g) in args.iter().zip(vjp.vjp(&args, &y, &dy)?) {
                         if let Some(g) = g {
                             add(&mut grads, a.id(), g)?;
                         }

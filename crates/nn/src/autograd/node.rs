@@ -1,11 +1,11 @@
-//! Putting results of kernels into candle's graph, and changing element types on the way.
+//! Putting results that have been computed already into candle's graph, or onto a tape.
 
-use super::launch::{Arg, Value, Work, launch, tag};
-use super::tape::{self, Mode, Pull};
-use crate::precision;
+use super::tape::{self, Mode, Vjp};
+use super::value::Value;
+use crate::precision::converted;
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -136,8 +136,8 @@ impl CustomOp3 for Node<3> {
     }
 }
 
-impl<const N: usize> Pull for Node<N> {
-    fn pull(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+impl<const N: usize> Vjp for Node<N> {
+    fn vjp(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
         if args.len() != N {
             bail!("{}: {} operands, not {N}", self.name, args.len());
         }
@@ -153,7 +153,7 @@ fn node<const N: usize>(
     graph: impl FnOnce(Node<N>) -> Result<Tensor>,
 ) -> Result<Tensor>
 where
-    Node<N>: Pull,
+    Node<N>: Vjp,
 {
     if !args.iter().any(|a| a.track_op()) {
         return Ok(value.tensor());
@@ -210,54 +210,4 @@ pub fn node3(
 pub fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (value, dy) = (Value::new((), y.dtype(), y.device())?, dy.detach());
     y.apply_op1(Node::<1>::new("seed", value, move |_, _, _| Ok([Some(dy.clone())])))
-}
-
-/// The values of `x`, contiguous and of another element type; no graph.
-pub fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
-    let x = x.detach().contiguous()?;
-    if x.dtype() == to {
-        return Ok(x);
-    }
-    Ok(cast_value(&x, to)?.tensor())
-}
-
-/// The values of contiguous `x` in another type.
-fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
-    let half = |t: DType| matches!(t, DType::BF16 | DType::F16);
-    if half(x.dtype()) && half(to) {
-        return cast_value(&cast_value(x, DType::F32)?.tensor(), to);
-    }
-    let n = x.elem_count();
-    let mut y = Value::new(x.shape(), to, x.device())?;
-    let kernel = format!("cast_{}_{}", tag(x.dtype())?, tag(to)?);
-    launch(
-        x.device(),
-        ("elementwise", &kernel),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
-    Ok(y)
-}
-
-/// `x` in another element type; its gradient is cast back.
-pub fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
-    if x.dtype() == to {
-        return Ok(x.clone());
-    }
-    let y = cast_value(&x.detach().contiguous()?, to)?;
-    node1("cast", x, y, |_, _, dy| Ok([Some(dy.clone())]))
-}
-
-/// `x` in float32 (float64 stays): what ops outside the layers are given.
-pub fn to_float(x: &Tensor) -> Result<Tensor> {
-    cast(x, super::launch::computed_in(x.dtype()))
-}
-
-/// The type that an op on `x` computes in: the scope's, float64 for gradient checks.
-pub fn compute_type(x: &Tensor) -> DType {
-    match x.dtype() {
-        DType::F64 => DType::F64,
-        _ => precision::current().dtype(),
-    }
 }

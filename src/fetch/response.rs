@@ -1,7 +1,7 @@
 //! What the answers of servers mean when they are no file: wait, try again, or give up, and what to tell the user.
 
-use super::client::{Answer, tuned};
-use super::error::{FetchError, Why};
+use super::client::{Response, Transient, tuned};
+use super::error::{ErrorKind, FetchError};
 use super::progress::{Event, OnEvent};
 use std::time::{Duration, SystemTime};
 
@@ -11,24 +11,24 @@ const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// Waits before another attempt, as long as the server asks, else a little longer each time.
 ///
 /// # Errors
-/// [`Why::Unreachable`] where enough was tried or the wait is too long.
+/// [`ErrorKind::Unreachable`] where enough was tried or the wait is too long.
 pub(super) fn pause(
     name: &str,
-    why: &str,
-    wait: Option<Duration>,
-    fruitless: u32,
+    Transient { why, wait, remedy }: &Transient,
+    failed_attempts: u32,
     attempts: u32,
     on: OnEvent,
 ) -> Result<(), FetchError> {
-    let wait = wait.unwrap_or_else(|| backoff(fruitless));
-    if fruitless >= attempts || wait > MAX_WAIT {
+    let wait = wait.unwrap_or_else(|| backoff(failed_attempts));
+    if failed_attempts >= attempts || wait > MAX_WAIT {
         let found = if wait > MAX_WAIT {
             format!("{why}; to be tried again in {} min", wait.as_secs().div_ceil(60))
         } else {
-            format!("{why}; tried {fruitless} times in a row")
+            format!("{why}; tried {failed_attempts} times in a row")
         };
-        let remedy = "Run the same command again later; what was downloaded is kept and continued.";
-        return Err(FetchError::new(Why::Unreachable, name, "the file", found, remedy));
+        let later = "Run the same command again later; what was downloaded is kept and continued.";
+        let remedy = remedy.as_deref().unwrap_or(later);
+        return Err(FetchError::new(ErrorKind::Unreachable, name, "the file", found, remedy));
     }
     on(Event::Note(format!(
         "{name}: {why}; trying again in {:.1} s",
@@ -38,28 +38,29 @@ pub(super) fn pause(
     Ok(())
 }
 
-/// Whether an answer is one that passes, and how long its server asks to wait.
-pub(super) fn passing(answer: &Answer) -> Option<(String, Option<Duration>)> {
-    matches!(answer.status, 408 | 425 | 429 | 500 | 502 | 503 | 504).then(|| {
-        let why = format!("{} from {}", status_words(answer.status), answer.from);
-        (why, answer.header("retry-after").and_then(retry_after))
+/// Whether a response is one that passes, and how long its server asks to wait.
+pub(super) fn passing(response: &Response) -> Option<Transient> {
+    matches!(response.status, 408 | 425 | 429 | 500 | 502 | 503 | 504).then(|| Transient {
+        why: format!("{} from {}", status_words(response.status), response.from),
+        wait: response.header("retry-after").and_then(retry_after),
+        remedy: None,
     })
 }
 
-/// What an answer without a file means.
-pub(super) fn refusal(name: &str, answer: &Answer, if_refused: &str, if_gone: &str) -> FetchError {
-    let says = answer
+/// What a response without a file means.
+pub(super) fn refusal(name: &str, response: &Response, if_refused: &str, if_gone: &str) -> FetchError {
+    let says = response
         .header("x-error-message")
-        .map_or_else(String::new, |m| format!(": {m}"));
+        .map_or_else(String::new, |m| format!(": {}", m.trim_end_matches('.')));
     let failed = |why, what: &str, remedy: &str| {
-        let found = format!("{what} ({} from {}){says}", answer.status, answer.from);
+        let found = format!("{what} ({} from {}){says}", response.status, response.from);
         FetchError::new(why, name, "the file", found, remedy)
     };
-    match answer.status {
-        401 | 403 => failed(Why::Refused, "no access", if_refused),
-        404 | 410 => failed(Why::Gone, "nothing", if_gone),
+    match response.status {
+        401 | 403 => failed(ErrorKind::Refused, "no access", if_refused),
+        404 | 410 => failed(ErrorKind::Gone, "nothing", if_gone),
         _ => failed(
-            Why::Unreachable,
+            ErrorKind::Unreachable,
             "an answer that cannot be used",
             "Check the address; get the file by hand from the page of its publisher.",
         ),
@@ -95,8 +96,8 @@ fn retry_after(value: &str) -> Option<Duration> {
 }
 
 /// 1, 2, 4, 8, 16 s and up to a quarter more, so that many machines do not come back at once.
-fn backoff(fruitless: u32) -> Duration {
-    let base = tuned("MEDFT_HTTP_BACKOFF_MS", 1000) << fruitless.saturating_sub(1).min(5);
+fn backoff(failed_attempts: u32) -> Duration {
+    let base = tuned("MEDFT_HTTP_BACKOFF_MS", 1000) << failed_attempts.saturating_sub(1).min(5);
     let nanos = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| u64::from(d.subsec_nanos()));

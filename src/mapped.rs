@@ -1,6 +1,10 @@
-//! Weights files mapped into memory.
+//! Files mapped into memory: the only unsafe code of this crate.
 //!
-//! A tensor is copied once, out of the mapping, and its pages are handed back at once: while a model is loaded, the file is not
+//! A mapping is sound as long as nobody changes or shortens the file meanwhile, which no program can promise for another. medft
+//! maps only files that it does not change: weights, verified against their hash, and its own caches, which are written once,
+//! under a name of their own, and replaced by renaming.
+//!
+//! Weights: a tensor is copied once, out of the mapping, and its pages are handed back at once: while a model is loaded, the file is not
 //! resident beside it.
 
 use memmap2::Mmap;
@@ -10,6 +14,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Maps a file read-only.
+///
+/// # Errors
+/// Those of mapping.
+pub fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the file is one of those that nobody changes, see above.
+    unsafe { Mmap::map(file) }
+}
+
 /// A file mapped read-only; copies share the mapping.
 #[derive(Clone)]
 pub struct MappedFile(Arc<Mmap>);
@@ -18,9 +31,7 @@ impl MappedFile {
     /// # Errors
     /// Those of opening and mapping.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        // SAFETY: the file is opened read-only; weights are verified against their hash before, and medft never writes them.
-        Ok(Self(Arc::new(unsafe { Mmap::map(&file) }?)))
+        Ok(Self(Arc::new(map(&File::open(path)?)?)))
     }
 
     /// Hands back the pages of a part; they are read again when they are asked for.

@@ -1,14 +1,17 @@
-//! What happens to a product on its way to memory: bias, residual, activation gradient, LayerNorm gradient.
+//! What becomes of a product on its way to memory: bias, residual, activation gradient, LayerNorm gradient.
 
 use crate::act::Act;
-use crate::cpu::{Ptr, Real};
+use crate::cpu::{Real, Shared};
 use crate::norm::{layer_norm_params_grad, layer_norm_row_grad_onto};
 use std::ops::Range;
 
 /// The end of a product. Rows are handed over in pieces of up to a register tile's width, each piece once.
-pub trait Store<T>: Sync {
+pub(crate) trait Epilogue<T>: Sync {
     /// Columns `col..` of row `row` of the product. `sums` belongs to the task.
-    fn put(&self, row: usize, col: usize, product: &[T], sums: &mut [T]);
+    ///
+    /// # Safety
+    /// No two threads may hand over the same elements of an epilogue at once.
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], sums: &mut [T]);
 
     /// Length of the sums over all rows that the tasks collect.
     fn sums(&self) -> usize {
@@ -16,20 +19,23 @@ pub trait Store<T>: Sync {
     }
 
     /// All columns of `rows` have been handed over.
-    fn done(&self, _rows: Range<usize>, _sums: &mut [T]) {}
+    ///
+    /// # Safety
+    /// All of them were handed over by this thread, and are by no other.
+    unsafe fn done(&self, _rows: Range<usize>, _sums: &mut [T]) {}
 }
 
 /// `alpha · product + bias`, row-major.
-pub struct Affine<'a, T> {
-    pub out: Ptr<T>,
-    pub ld: usize,
-    pub alpha: T,
-    pub bias: Option<&'a [T]>,
+pub(crate) struct Affine<'a, T> {
+    pub(crate) out: Shared<'a, T>,
+    pub(crate) ld: usize,
+    pub(crate) alpha: T,
+    pub(crate) bias: Option<&'a [T]>,
 }
 
-impl<T: Real> Affine<'_, T> {
+impl<'a, T: Real> Affine<'a, T> {
     /// The product alone.
-    pub fn plain(out: Ptr<T>, ld: usize) -> Self {
+    pub(crate) fn plain(out: Shared<'a, T>, ld: usize) -> Self {
         Self {
             out,
             ld,
@@ -39,10 +45,10 @@ impl<T: Real> Affine<'_, T> {
     }
 }
 
-impl<T: Real> Store<T> for Affine<'_, T> {
+impl<T: Real> Epilogue<T> for Affine<'_, T> {
     #[inline(always)]
-    fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
-        // SAFETY: `out` covers the product, and each piece is written by one task.
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
+        // SAFETY: each piece is handed over by one thread, and is written here.
         let out = unsafe { self.out.slice(row * self.ld + col, product.len()) };
         match self.bias {
             Some(bias) => {
@@ -61,35 +67,35 @@ impl<T: Real> Store<T> for Affine<'_, T> {
 }
 
 /// The transpose of the product: element (r, c) goes to row c, column r.
-pub struct Transposed<T> {
-    pub out: Ptr<T>,
-    pub ld: usize,
+pub(crate) struct Transposed<'a, T> {
+    pub(crate) out: Shared<'a, T>,
+    pub(crate) ld: usize,
 }
 
-impl<T: Real> Store<T> for Transposed<T> {
+impl<T: Real> Epilogue<T> for Transposed<'_, T> {
     #[inline(always)]
-    fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
         for (i, &v) in product.iter().enumerate() {
             // SAFETY: as above, with rows and columns exchanged.
-            unsafe { *self.out.at((col + i) * self.ld + row) = v };
+            unsafe { self.out.slice((col + i) * self.ld + row, 1)[0] = v };
         }
     }
 }
 
 /// `x + gamma ⊙ (product + bias)`: the end of a residual branch.
-pub struct Residual<'a, T> {
-    pub out: Ptr<T>,
-    pub ld: usize,
-    pub x: &'a [T],
-    pub bias: &'a [T],
-    pub gamma: Option<&'a [T]>,
+pub(crate) struct Residual<'a, T> {
+    pub(crate) out: Shared<'a, T>,
+    pub(crate) ld: usize,
+    pub(crate) x: &'a [T],
+    pub(crate) bias: &'a [T],
+    pub(crate) gamma: Option<&'a [T]>,
 }
 
-impl<T: Real> Store<T> for Residual<'_, T> {
+impl<T: Real> Epilogue<T> for Residual<'_, T> {
     #[inline(always)]
-    fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
         let (n, at) = (product.len(), row * self.ld + col);
-        // SAFETY: `out` covers the product, and each piece is written by one task.
+        // SAFETY: each piece is handed over by one thread, and is written here.
         let out = unsafe { self.out.slice(at, n) };
         let (x, bias) = (&self.x[at..at + n], &self.bias[col..col + n]);
         match self.gamma {
@@ -109,16 +115,16 @@ impl<T: Real> Store<T> for Residual<'_, T> {
 }
 
 /// `product ⊙ act'(h)`, written over `h`; sums: its column sums.
-pub struct ActGrad<T> {
-    pub h: Ptr<T>,
-    pub ld: usize,
-    pub act: Act,
+pub(crate) struct ActGrad<'a, T> {
+    pub(crate) h: Shared<'a, T>,
+    pub(crate) ld: usize,
+    pub(crate) act: Act,
 }
 
-impl<T: Real> Store<T> for ActGrad<T> {
+impl<T: Real> Epilogue<T> for ActGrad<'_, T> {
     #[inline(always)]
-    fn put(&self, row: usize, col: usize, product: &[T], sums: &mut [T]) {
-        // SAFETY: `h` covers the product, and each piece is read and written by one task.
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], sums: &mut [T]) {
+        // SAFETY: each piece is handed over by one thread; `h` is initialised.
         let h = unsafe { self.h.slice(row * self.ld + col, product.len()) };
         self.act.grad_in_place(product, h);
         for (s, &v) in sums[col..col + product.len()].iter_mut().zip(h.iter()) {
@@ -133,19 +139,19 @@ impl<T: Real> Store<T> for ActGrad<T> {
 
 /// The product is the gradient at a LayerNorm's output: `out = residual +` the gradient at its input.
 /// Sums: the gradients of the LayerNorm's weight and bias.
-pub struct NormGrad<'a, T> {
-    pub out: Ptr<T>,
-    pub x: &'a [T],
-    pub stats: &'a [(T, T)],
-    pub weight: &'a [T],
+pub(crate) struct NormGrad<'a, T> {
+    pub(crate) out: Shared<'a, T>,
+    pub(crate) x: &'a [T],
+    pub(crate) stats: &'a [(T, T)],
+    pub(crate) weight: &'a [T],
     /// The gradient that reaches `x` past the branch.
-    pub residual: &'a [T],
+    pub(crate) residual: &'a [T],
 }
 
-impl<T: Real> Store<T> for NormGrad<'_, T> {
+impl<T: Real> Epilogue<T> for NormGrad<'_, T> {
     #[inline(always)]
-    fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
-        // SAFETY: `out` covers the product, and each piece is written by one task.
+    unsafe fn put(&self, row: usize, col: usize, product: &[T], _: &mut [T]) {
+        // SAFETY: each piece is handed over by one thread, and is written here.
         unsafe { self.out.slice(row * self.weight.len() + col, product.len()) }.copy_from_slice(product);
     }
 
@@ -153,12 +159,12 @@ impl<T: Real> Store<T> for NormGrad<'_, T> {
         2 * self.weight.len()
     }
 
-    fn done(&self, rows: Range<usize>, sums: &mut [T]) {
+    unsafe fn done(&self, rows: Range<usize>, sums: &mut [T]) {
         let d = self.weight.len();
         let (dw, db) = sums.split_at_mut(d);
         for r in rows {
             let at = r * d..(r + 1) * d;
-            // SAFETY: the row belongs to this task, which has written all of it.
+            // SAFETY: the row is this thread's, which has written all of it.
             let g = unsafe { self.out.slice(r * d, d) };
             let (mean, rstd) = self.stats[r];
             layer_norm_params_grad(&self.x[at.clone()], g, mean, rstd, dw, db);

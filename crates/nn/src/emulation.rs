@@ -1,0 +1,90 @@
+//! Running the CUDA kernels without a GPU: a test hook.
+//!
+//! What a layer launches on a GPU is handed to an [`Executor`] instead, on CPU tensors, for as long as a thread emulates. This
+//! crate's tests pass one that compiles the kernels' own source with a C++ compiler (`tests/emulator`).
+
+use candle_core::Result;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// One argument of a kernel as it is passed: an address with what may be accessed there, or a number in its low bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Memory that is read.
+    Read {
+        /// Its address.
+        at: u64,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Memory that is written, or read and written.
+    Write {
+        /// Its address.
+        at: u64,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A number.
+    Number(u64),
+}
+
+/// A kernel launch: `grid` blocks of `block` threads. Results never depend on `grid`.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The source file's name, without its ending.
+    pub module: &'static str,
+    /// The kernel's name.
+    pub kernel: &'a str,
+    /// Blocks.
+    pub grid: u32,
+    /// Threads of a block.
+    pub block: u32,
+    /// The arguments.
+    pub words: &'a [Word],
+    /// Memory that is reached through tables of addresses: (address, bytes).
+    pub indirect: &'a [(u64, usize)],
+}
+
+/// Runs kernels on CPU memory.
+pub trait Executor {
+    /// Runs one launch to its end.
+    ///
+    /// # Errors
+    /// Where the kernel is unknown or fails.
+    ///
+    /// # Safety
+    /// The memory that `words` and `indirect` name must be readable, and writable where [`Word::Write`] or `indirect` name it,
+    /// and nobody else may access it during the call.
+    unsafe fn run(&self, launch: &Launch<'_>) -> Result<()>;
+}
+
+thread_local! {
+    static EXECUTOR: RefCell<Option<Arc<dyn Executor>>> = const { RefCell::new(None) };
+}
+
+/// Calls `f` with all layers of this thread's CPU tensors run as kernels, by `executor`.
+pub fn emulate<R>(executor: Arc<dyn Executor>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn Executor>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            EXECUTOR.with_borrow_mut(|e| *e = self.0.take());
+        }
+    }
+    let _restore = Restore(EXECUTOR.with_borrow_mut(|e| e.replace(executor)));
+    f()
+}
+
+/// The same from here to the end of the thread.
+pub fn emulate_from_here(executor: Arc<dyn Executor>) {
+    EXECUTOR.with_borrow_mut(|e| *e = Some(executor));
+}
+
+/// The executor of this thread, where it emulates.
+pub(crate) fn executor() -> Option<Arc<dyn Executor>> {
+    EXECUTOR.with_borrow(Clone::clone)
+}
+
+/// Whether this thread emulates.
+pub(crate) fn active() -> bool {
+    EXECUTOR.with_borrow(Option::is_some)
+}

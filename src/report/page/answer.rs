@@ -1,0 +1,213 @@
+//! What the page says first: the answer, data set by data set, under the reading of the published values that fits best.
+//!
+//! [`Answer`] is all that the template knows. It is filled here from comparisons and fits, and from nothing else.
+
+use super::delta;
+use crate::eval::Sample;
+use crate::report::cells::Cells;
+use crate::report::compare::Comparison;
+use crate::report::dossier::Dossier;
+use crate::report::input::{DatasetFacts, ReportInput, regime_title};
+use crate::report::table::PLACES;
+use crate::report::text::{fixed, thousands};
+use crate::report::{Findings, regimes::Fit};
+use crate::study::{Freeze, HeadKind};
+use serde::Serialize;
+
+/// The first section of the page.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// One or two sentences.
+    pub sentences: Vec<String>,
+    /// One a data set; empty without published values.
+    pub sets: Vec<SetAnswer>,
+    /// The best cell of every data set.
+    pub best: Vec<Best>,
+    /// What is missing, in one line.
+    pub missing: Option<String>,
+}
+
+/// A data set's published values against ours, as one.
+#[derive(Debug, Serialize)]
+pub struct SetAnswer {
+    pub title: String,
+    pub metric: String,
+    /// The regime that the published values are read as.
+    pub reading: String,
+    /// Published values beside ours.
+    pub values: usize,
+    /// Mean of ours − published, delta; a dash where there is none.
+    pub difference: String,
+    pub interval: String,
+    /// Verdicts of the single values, those that were given: (word, number).
+    pub verdicts: Vec<(&'static str, usize)>,
+}
+
+/// The highest mean of a data set.
+#[derive(Debug, Serialize)]
+pub struct Best {
+    pub set: String,
+    pub metric: String,
+    pub cell: String,
+    pub score: String,
+    pub key: String,
+}
+
+/// Verdicts in the order in which they are named.
+const ORDER: [&str; 5] = ["Reproduced", "Consistent", "Differs", "Inconclusive", "NotRun"];
+
+/// A verdict in a sentence.
+fn said(word: &str) -> &str {
+    match word {
+        "Reproduced" => "reproduced",
+        "Consistent" => "consistent with ours",
+        "Differs" => "different from ours",
+        "Inconclusive" => "undecided",
+        "NotRun" => "not run",
+        other => other,
+    }
+}
+
+/// The regime that a data set's published values are read as: the one whose values lie nearest, else the one with most results; `None`
+/// without published values.
+pub fn reading(dataset: &str, comparisons: &[Comparison], fits: &[Fit]) -> Option<(Freeze, HeadKind)> {
+    let nearest = fits.iter().find(|f| f.nearest && f.dataset.as_deref() == Some(dataset));
+    if let Some(f) = nearest {
+        return Some(f.regime);
+    }
+    let mut regimes: Vec<_> = comparisons
+        .iter()
+        .filter(|c| c.dataset == dataset)
+        .filter_map(|c| c.regime)
+        .collect();
+    regimes.sort_unstable();
+    regimes.dedup();
+    let results = |r: &(Freeze, HeadKind)| {
+        let own = comparisons
+            .iter()
+            .filter(|c| c.dataset == dataset && c.regime == Some(*r));
+        own.filter(|c| c.mean.is_some()).count()
+    };
+    // The first of those with most results.
+    regimes.into_iter().rev().max_by_key(results)
+}
+
+/// Fills the answer.
+pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (comparisons, fits, _): Findings) -> Answer {
+    let read: Vec<(&DatasetFacts, Vec<&Comparison>)> = input
+        .datasets
+        .iter()
+        .map(|d| {
+            let regime = reading(&d.name, comparisons, fits);
+            let own = comparisons.iter().filter(|c| c.dataset == d.name);
+            (d, own.filter(|c| c.regime == regime || c.regime.is_none()).collect())
+        })
+        .collect();
+    let sets: Vec<SetAnswer> = read
+        .iter()
+        .filter(|(_, c)| !c.is_empty())
+        .map(|(d, c)| set(input, d, c, reading(&d.name, comparisons, fits)))
+        .collect();
+    let done = cells.iter().map(|(_, s)| s.n()).sum::<usize>();
+    let all: Vec<&Comparison> = read.into_iter().flat_map(|(_, c)| c).collect();
+    Answer {
+        sentences: sentences(input, &all, done),
+        sets,
+        best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
+        missing: missing(input, dossiers, done),
+    }
+}
+
+fn counts(all: &[&Comparison]) -> Vec<(&'static str, usize)> {
+    let count = |word: &'static str| (word, all.iter().filter(|c| c.verdict.word() == word).count());
+    ORDER.into_iter().map(count).filter(|c| c.1 > 0).collect()
+}
+
+fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<String> {
+    let runs = format!(
+        "{} of {} planned runs have a result",
+        thousands(done),
+        thousands(input.planned.len())
+    );
+    if input.demo {
+        return vec![
+            format!("Every station works on this machine: {runs}."),
+            "The scores are those of small random models on drawn images; verdicts and claims below are an example of what a study shows.".to_owned(),
+        ];
+    }
+    if all.is_empty() {
+        return vec![
+            format!("{runs}."),
+            "This study has no published value to compare with; the best of each data set:".to_owned(),
+        ];
+    }
+    let parts: Vec<String> = counts(all).iter().map(|(w, n)| format!("{n} {}", said(w))).collect();
+    let unknown = input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none());
+    let reading = match unknown {
+        true => {
+            "each data set read as the regime of ours that lies nearest to it, since the source does not say which it shows"
+        }
+        false => "each in the regime that its source states",
+    };
+    let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
+    let list = match first {
+        [] => last.to_owned(),
+        first => format!("{} and {last}", first.join(", ")),
+    };
+    vec![format!("Of {} published values {list}: {reading}.", all.len())]
+}
+
+fn set(
+    input: &ReportInput,
+    dataset: &DatasetFacts,
+    own: &[&Comparison],
+    regime: Option<(Freeze, HeadKind)>,
+) -> SetAnswer {
+    let differences: Vec<f64> = own.iter().filter_map(|c| c.difference).collect();
+    let sample = Sample::of(&differences).ok();
+    let mean = (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64);
+    let interval = sample.and_then(|s| s.interval(1.0 - 2.0 * input.alpha).ok());
+    SetAnswer {
+        title: dataset.title.clone(),
+        metric: dataset.metric_title.clone(),
+        reading: regime.map_or_else(|| "none".to_owned(), |(f, h)| regime_title(f, h)),
+        values: differences.len(),
+        difference: mean.map_or_else(|| "–".to_owned(), delta),
+        interval: interval.map_or_else(String::new, |i| format!("{} to {}", delta(i.low), delta(i.high))),
+        verdicts: counts(own),
+    }
+}
+
+fn best(input: &ReportInput, dataset: &DatasetFacts, dossiers: &[Dossier]) -> Option<Best> {
+    let own = dossiers
+        .iter()
+        .filter(|c| c.dataset == dataset.name && c.mean.is_some());
+    let c = own.max_by(|a, b| a.mean.unwrap_or(f64::NAN).total_cmp(&b.mean.unwrap_or(f64::NAN)))?;
+    let sd = c.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
+    Some(Best {
+        set: dataset.title.clone(),
+        metric: dataset.metric_title.clone(),
+        cell: format!(
+            "{}, {}",
+            input.backbone_title(c.backbone),
+            regime_title(c.freeze, c.head)
+        ),
+        score: format!("{}{sd}", fixed(c.mean?, PLACES)),
+        key: c.key.clone(),
+    })
+}
+
+fn missing(input: &ReportInput, dossiers: &[Dossier], done: usize) -> Option<String> {
+    let runs = input.planned.len().saturating_sub(done);
+    let cells = dossiers.iter().filter(|d| d.n < d.planned).count();
+    let first = super::gaps(dossiers.iter()).into_iter().next()?;
+    let reason = match first.runs == runs {
+        true => first.reason,
+        false => format!("{} of them: {}", thousands(first.runs), first.reason),
+    };
+    Some(format!(
+        "Missing: {} runs of {} cells ({reason}).",
+        thousands(runs),
+        thousands(cells)
+    ))
+}

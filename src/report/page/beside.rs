@@ -1,0 +1,142 @@
+//! The paper beside ours: a table a data set, a row a backbone, the published value, ours in the regime it is read as, their
+//! difference with its interval and verdict, then the other regimes.
+
+use super::answer::reading;
+use super::delta;
+use crate::report::Findings;
+use crate::report::compare::Comparison;
+use crate::report::dossier::{Dossier, key};
+use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
+use crate::report::table::PLACES;
+use crate::report::text::fixed;
+use crate::study::{Freeze, HeadKind};
+use serde::Serialize;
+
+type Regime = (Freeze, HeadKind);
+
+/// One data set.
+#[derive(Debug, Serialize)]
+pub struct Beside {
+    pub name: String,
+    pub title: String,
+    pub metric: String,
+    /// The regime that the published values are read as.
+    pub reading: String,
+    pub others: Vec<String>,
+    pub margin: Option<f64>,
+    pub rows: Vec<Row>,
+}
+
+/// One backbone.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub title: String,
+    pub params: String,
+    pub published: String,
+    pub ours: Ours,
+    pub others: Vec<Ours>,
+    /// What a reader must know of the backbone's published value.
+    pub note: Option<String>,
+}
+
+/// A cell of ours beside the published value.
+#[derive(Debug, Default, Serialize)]
+pub struct Ours {
+    /// Opens its runs; empty where nothing is planned.
+    pub key: String,
+    pub score: String,
+    pub difference: String,
+    pub interval: String,
+    /// How far from the published value, -3 to 3: within the margin (or a quarter of the largest difference), within twice, four times, farther.
+    pub step: i32,
+    pub word: &'static str,
+    pub why: String,
+}
+
+/// Every data set with a published value of a planned cell.
+pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, fits, _): Findings) -> Vec<Beside> {
+    let table = |d: &DatasetFacts| {
+        let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
+        let regime = reading(&d.name, comparisons, fits)?;
+        let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| *r != regime).collect();
+        others.sort_unstable();
+        others.dedup();
+        let largest = own
+            .iter()
+            .filter_map(|c| c.difference)
+            .fold(0.0, |l: f64, d| l.max(d.abs()));
+        let unit = d.margin.unwrap_or(largest / 4.0);
+        let row = |b: &BackboneFacts| {
+            let mine: Vec<&Comparison> = own.iter().copied().filter(|c| c.backbone == b.name).collect();
+            let first = mine.first()?;
+            let of = |r: Regime| {
+                let c = mine.iter().find(|c| c.regime == Some(r));
+                c.map_or_else(Ours::default, |c| ours(c, r, unit, dossiers))
+            };
+            Some(Row {
+                title: b.title.clone(),
+                params: b.params.map_or_else(|| "–".to_owned(), |p| millions(p as f64 / 1e6)),
+                published: fixed(first.published, PLACES),
+                ours: of(regime),
+                others: others.iter().map(|r| of(*r)).collect(),
+                note: input
+                    .published
+                    .iter()
+                    .find(|p| p.dataset == d.name && p.backbone == b.name)
+                    .and_then(|p| p.note.clone()),
+            })
+        };
+        Some(Beside {
+            name: d.name.clone(),
+            title: d.title.clone(),
+            metric: d.metric_title.clone(),
+            reading: regime_title(regime.0, regime.1),
+            others: others.iter().map(|r| regime_title(r.0, r.1)).collect(),
+            margin: d.margin,
+            rows: input.backbones.iter().filter_map(row).collect(),
+        })
+    };
+    input.datasets.iter().filter_map(table).collect()
+}
+
+fn millions(m: f64) -> String {
+    fixed(m, if m < 1.0 { 3 } else { 1 })
+}
+
+fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, dossiers: &[Dossier]) -> Ours {
+    let key = key(&c.dataset, &c.backbone, freeze, head);
+    let planned = dossiers.iter().any(|d| d.key == key);
+    let sd = c.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
+    Ours {
+        key: if planned { key } else { String::new() },
+        score: c
+            .mean
+            .map_or_else(|| "–".to_owned(), |m| format!("{}{sd}", fixed(m, PLACES))),
+        difference: c.difference.map_or_else(|| "–".to_owned(), delta),
+        interval: c
+            .interval
+            .map_or_else(String::new, |(l, h)| format!("{} to {}", delta(l), delta(h))),
+        step: c.difference.map_or(0, |d| step(d, unit)),
+        word: c.verdict.word(),
+        why: c.verdict.why().to_owned(),
+    }
+}
+
+/// In steps of once, twice and four times `unit`.
+fn step(difference: f64, unit: f64) -> i32 {
+    let size = difference.abs() / unit;
+    let steps = [1.0, 2.0, 4.0].iter().filter(|s| size > **s).count() as i32;
+    if difference < 0.0 { -steps } else { steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::step;
+
+    #[test]
+    fn colours_go_by_the_margin() {
+        let steps = [0.0, 0.009, -0.011, 0.019, 0.021, -0.041, 0.5].map(|d| step(d, 0.01));
+        assert_eq!(steps, [0, 0, -1, 1, 2, -3, 3]);
+        assert_eq!(step(0.0, 0.0), 0, "no difference at all");
+    }
+}
