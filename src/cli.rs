@@ -96,7 +96,7 @@ pub enum Verb {
     #[command(subcommand)]
     Weights(WeightsVerb),
     /// Say for every run of a study whether it is done, can start, or what blocks it
-    Plan(StudyArgs),
+    Plan(PlanArgs),
     /// Run what is missing of a study
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
@@ -126,6 +126,16 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// A study and whose hours are told.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Tell the hours of this device by its name, such as "NVIDIA H100 80GB HBM3", wherever the plan is made
+    #[arg(long, value_name = "NAME")]
+    pub as_device: Option<String>,
 }
 
 /// A study and how its report is made.

@@ -362,10 +362,11 @@ fn what_a_killed_writer_left_is_removed_when_the_run_is_begun_again() {
     let s = one_spec();
     let run_dir = store.begin(&s).unwrap().to_path_buf();
     fs::create_dir_all(store.checkpoint_dir(&s.id)).unwrap();
-    let torn = [
-        run_dir.join(".medft-a1B2c3.tmp"),
-        store.checkpoint_dir(&s.id).join(".medft-d4.tmp"),
-    ];
+    // A process of this computer that has ended.
+    let mut writer = std::process::Command::new("true").spawn().unwrap();
+    writer.wait().unwrap();
+    let name = format!(".medft-{}-{}-x.tmp", medft::host::Process::this().space(), writer.id());
+    let torn = [run_dir.join(&name), store.checkpoint_dir(&s.id).join(&name)];
     for f in &torn {
         fs::write(f, b"half a rec").unwrap();
     }

@@ -1,7 +1,7 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::{code, missing};
-use crate::cli::StudyArgs;
+use crate::cli::PlanArgs;
 use crate::runner::Context;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::plan::{Entry, Plan, State, one_line};
@@ -29,10 +29,13 @@ struct Line<'a> {
 }
 
 /// Prints the plan; exit code 1 where something blocks a run.
-pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
+pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let machine = Machine::this(c);
+    let mut machine = Machine::this(c);
+    if let Some(device) = &a.as_device {
+        machine.device.clone_from(device);
+    }
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times);
     if c.global.json {

@@ -518,6 +518,28 @@ mod tests {
         assert_eq!(shards(dir.path()).len(), 4);
     }
 
+    /// Tasks that start cold at once, here as threads: every image is decoded once between them.
+    #[test]
+    fn cold_tasks_share_the_work() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 24);
+        let prepared: Vec<usize> = std::thread::scope(|s| {
+            let tasks: Vec<_> = (0..4)
+                .map(|_| {
+                    s.spawn(|| {
+                        let cache = open(dir.path(), &data, &Mutex::default()).unwrap();
+                        assert_complete(&cache, &data);
+                        cache.prepared()
+                    })
+                })
+                .collect();
+            tasks.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(prepared.iter().sum::<usize>(), 24, "{prepared:?}");
+        assert!(shards(dir.path()).iter().all(|s| s.0.extension().is_some_and(|e| e == "px")));
+    }
+
     #[test]
     fn torn_and_damaged_shards_are_never_read() {
         let root = tempfile::tempdir().unwrap();

@@ -7,16 +7,13 @@ use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
 use super::plan::{Plan, State};
 use super::{Context, signals};
 use crate::progress::Bar;
-use crate::stop;
+use crate::{lease, stop};
 use crate::study::{Freeze, RunSpec};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-
-/// Between two looks at runs that other processes have, where nothing else is left to do.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What became of the runs that were to be made.
 #[derive(Debug, Default, Clone)]
@@ -141,6 +138,11 @@ fn is_lost(e: &anyhow::Error) -> bool {
     e.is::<DeviceLost>()
 }
 
+/// Between two looks at runs that other processes have, where nothing else is left to do.
+fn look_again() -> Duration {
+    (lease::time_out() / 10).min(Duration::from_secs(5))
+}
+
 /// Whether a batch system has started this process: then a run that another process has is worth waiting for, since nobody
 /// would come back for it.
 fn in_a_job() -> bool {
@@ -213,7 +215,7 @@ impl<'a> Scheduler<'a> {
             if !std::mem::replace(&mut told, true) {
                 self.c.progress.say(&format!("waiting for {}: {why}", task.entry.spec));
             }
-            let until = std::time::Instant::now() + LOOK_AGAIN;
+            let until = std::time::Instant::now() + look_again();
             while std::time::Instant::now() < until && !stop::requested() {
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -336,11 +338,13 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Verb};
+    use crate::cli::{Cli, StudyArgs, Verb};
     use crate::manifest::Catalogue;
     use crate::progress::Progress;
     use crate::runner::inventory;
+    use crate::study::RunId;
     use crate::train::scripted::Scripted;
+    use crate::train::{Job, Outcome, Progress as Step, Trainer};
     use clap::Parser;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -350,10 +354,7 @@ mod tests {
         epoch: Duration::from_millis(1),
     };
 
-    /// Runs a small study on `devices` and returns the records' metrics by file.
-    fn records(data: &Path, devices: usize) -> BTreeMap<String, Vec<u8>> {
-        let place = tempfile::tempdir().unwrap();
-        let results = place.path().join("results");
+    fn context(data: &Path, results: &Path, trainer: &'static dyn Trainer) -> (Context, StudyArgs) {
         let words = [
             "medft".as_ref(),
             "run".as_ref(),
@@ -366,29 +367,40 @@ mod tests {
             results.as_os_str(),
         ];
         let cli = Cli::parse_from(words);
-        let Verb::Run(args) = &cli.verb else { unreachable!() };
+        let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
             catalogue: Catalogue::embedded(),
             progress: Progress::default(),
-            trainer: &TRAINER,
+            trainer,
         };
+        (c, args)
+    }
+
+    fn plan(c: &Context, args: &StudyArgs) -> Plan {
         let (study, runs) = c.study(args).unwrap();
-        inventory::synthesise_missing(&c, &runs).unwrap();
-        let plan = Plan::make(&c, study, runs).unwrap();
+        inventory::synthesise_missing(c, &runs).unwrap();
+        Plan::make(c, study, runs).unwrap()
+    }
+
+    fn metrics(plan: &Plan) -> BTreeMap<String, Vec<u8>> {
+        let file = |id: &RunId| std::fs::read(plan.store.run_dir(id.full()).join("metrics.json")).unwrap();
+        let ids = plan.entries.iter().filter_map(|e| e.id.as_ref());
+        ids.map(|id| (id.short().to_owned(), file(id))).collect()
+    }
+
+    /// Runs a small study on `devices` and returns the records' metrics by file.
+    fn records(data: &Path, devices: usize) -> BTreeMap<String, Vec<u8>> {
+        let place = tempfile::tempdir().unwrap();
+        let (c, args) = context(data, &place.path().join("results"), &TRAINER);
+        let plan = plan(&c, &args);
         let all = groups(&plan);
         let runs: usize = all.iter().map(Vec::len).sum();
         // Frozen heads go together.
         assert!(all.len() < runs && runs >= 16, "{} groups of {runs} runs", all.len());
         let tally = fit_on(&c, &plan, &vec![Device::Cpu; devices], all).unwrap();
         assert_eq!((tally.done, tally.failed.len(), tally.interrupted), (runs, 0, false));
-        let mut out = BTreeMap::new();
-        for e in &plan.entries {
-            let id = e.id.as_ref().unwrap();
-            let dir = plan.store.run_dir(id.full());
-            out.insert(id.short().to_owned(), std::fs::read(dir.join("metrics.json")).unwrap());
-        }
-        out
+        metrics(&plan)
     }
 
     #[test]
@@ -396,5 +408,71 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let one = records(data.path(), 1);
         assert_eq!(one, records(data.path(), 3));
+    }
+
+    /// Two images of one data set vanish after it was verified: its runs fail, both images are named, the other set is done.
+    #[test]
+    fn a_bad_image_stops_its_own_data_set_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        let (c, args) = context(&data, &place.path().join("results"), &TRAINER);
+        let plan = plan(&c, &args);
+        let images = data.join("phantom/APTOS2019/train_images/train_images");
+        let mut names: Vec<_> = std::fs::read_dir(&images).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        std::fs::remove_file(&names[3]).unwrap();
+        std::fs::write(&names[7], b"no image").unwrap();
+        let tally = fit_on(&c, &plan, &[Device::Cpu], groups(&plan)).unwrap();
+        let of = |set: &str| plan.entries.iter().filter(|e| e.spec.dataset == set).count();
+        assert_eq!((tally.done, tally.failed.len()), (of("ddsm"), of("aptos2019")), "{tally:?}");
+        let said = tally.summary();
+        assert_eq!(said.len(), 1, "one reason, told once: {said:?}");
+        for n in [&names[3], &names[7]] {
+            assert!(said[0].contains(n.file_name().unwrap().to_str().unwrap()), "{said:?}");
+        }
+        assert!(!tally.complete());
+        for e in plan.entries.iter().filter(|e| e.spec.dataset == "aptos2019") {
+            let state = plan.store.state(e.id.as_ref().unwrap().full());
+            assert!(matches!(state, crate::results::RunState::Failed(_)), "{state:?}");
+        }
+    }
+
+    /// Fails or panics in some runs, after an epoch.
+    struct Faulty;
+
+    impl Trainer for Faulty {
+        fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Step)) -> Result<Vec<Outcome>> {
+            for job in jobs.iter().filter(|j| j.spec.backbone == "mae-b") {
+                std::fs::create_dir_all(job.checkpoint_dir).unwrap();
+                std::fs::write(job.checkpoint_dir.join("kept"), b"work").unwrap();
+                match job.spec.freeze {
+                    Freeze::Frozen => anyhow::bail!("out of memory"),
+                    Freeze::Unfrozen => panic!("a panic of the test"),
+                }
+            }
+            TRAINER.fit(jobs, progress)
+        }
+    }
+
+    #[test]
+    fn an_error_ends_its_run_and_its_checkpoint_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let (data, results) = (place.path().join("data"), place.path().join("results"));
+        let (c, args) = context(&data, &results, &Faulty);
+        let first = plan(&c, &args);
+        let tally = fit_on(&c, &first, &[Device::Cpu, Device::Cpu], groups(&first)).unwrap();
+        let bad = first.entries.iter().filter(|e| e.spec.backbone == "mae-b").count();
+        assert_eq!((tally.done, tally.failed.len()), (first.entries.len() - bad, bad));
+        assert_eq!(tally.summary().len(), 2, "{:?}", tally.summary());
+        for e in first.entries.iter().filter(|e| e.spec.backbone == "mae-b") {
+            let dir = first.store.checkpoint_dir(e.id.as_ref().unwrap().full());
+            assert!(dir.join("kept").exists(), "{}", e.spec);
+        }
+        // With the fault gone, the same command makes what is missing, in the bytes of an undisturbed study.
+        let (c, args) = context(&data, &results, &TRAINER);
+        let second = plan(&c, &args);
+        let tally = fit_on(&c, &second, &[Device::Cpu], groups(&second)).unwrap();
+        assert_eq!((tally.wanted, tally.done), (bad, bad));
+        assert_eq!(metrics(&second), records(&data, 1));
     }
 }
