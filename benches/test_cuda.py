@@ -25,7 +25,7 @@ PEAKS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "A100": 312.0}
 GB = 1e9
 
 # Test groups of the program `cuda`: (row, filter, likely seconds).
-TESTS = [("gradients and ops", "ops::", 60), ("parity", "parity::", 60), ("determinism, kill and resume", "resume::", 30)]
+TESTS = [("gradients and ops", "ops::", 60), ("parity", "parity::", 60), ("optimiser", "optimiser::", 20), ("determinism, kill and resume", "resume::", 30)]
 
 # (backbone, what, in timm, least of eager, likely seconds).
 SPEED = [

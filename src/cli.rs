@@ -1,6 +1,8 @@
 //! The words a user types. What they do is in `commands`.
 
 use crate::device::DeviceWord;
+use crate::fetch::environment::expand;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
 use std::path::PathBuf;
@@ -16,6 +18,16 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// A folder: `~` and `$VAR`, which a shell leaves alone in quotes and in a file of variables, are expanded.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|p| PathBuf::from(expand(&|k| std::env::var_os(k), p.as_os_str())))
+}
+
+/// A whole number with its bounds: beyond them a typing error starts threads or asks for memory until the machine stops.
+fn bounded(least: u64, most: u64) -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::new().range(least..=most)
+}
+
 /// Options of every verb.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
@@ -25,16 +37,21 @@ pub struct Global {
         global = true,
         env = "MEDFT_DATA_DIR",
         default_value = "data",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = folder()
     )]
     pub data_dir: PathBuf,
+    /// Folder of the lists that `data lock` writes (default: beside the data; where they are read-only, <results-dir>/lists)
+    #[arg(long, global = true, env = "MEDFT_LISTS_DIR", value_name = "DIR", value_parser = folder())]
+    pub lists_dir: Option<PathBuf>,
     /// Folder of the pretrained weights (the Hugging Face cache is searched too)
     #[arg(
         long,
         global = true,
         env = "MEDFT_WEIGHTS_DIR",
         default_value = "weights",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = folder()
     )]
     pub weights_dir: PathBuf,
     /// Folder of run records
@@ -43,7 +60,8 @@ pub struct Global {
         global = true,
         env = "MEDFT_RESULTS_DIR",
         default_value = "results",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = folder()
     )]
     pub results_dir: PathBuf,
     /// Folder of rendered reports
@@ -52,7 +70,8 @@ pub struct Global {
         global = true,
         env = "MEDFT_REPORTS_DIR",
         default_value = "reports",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = folder()
     )]
     pub reports_dir: PathBuf,
     /// Folder of studies; those in the binary serve where a file is missing
@@ -61,7 +80,8 @@ pub struct Global {
         global = true,
         env = "MEDFT_EXPERIMENTS_DIR",
         default_value = "experiments",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = folder()
     )]
     pub experiments_dir: PathBuf,
     /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
@@ -74,10 +94,10 @@ pub struct Global {
     )]
     pub device: DeviceWord,
     /// Threads that decode and augment (default: all cores); never changes a result
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, 1024))]
     pub workers: Option<usize>,
     /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
-    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub checkpoint_every: u64,
     /// Machine-readable output on stdout
     #[arg(long, global = true)]
@@ -110,6 +130,8 @@ pub enum Verb {
     },
     /// verify → run → report → compare
     Reproduce(ReportArgs),
+    /// Pack a study into one archive (an RO-Crate): study, manifests, records, report, licences; or verify such an archive
+    Bundle(BundleArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Say what medft finds on this machine
@@ -144,8 +166,28 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub study: StudyArgs,
     /// Resamples of the test images behind intervals and tests; 0 for none
-    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES)]
+    #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES, value_parser = bounded(0, 1_000_000))]
     pub replicates: usize,
+}
+
+/// What is packed, or which archive is verified.
+#[derive(Debug, Clone, Args)]
+pub struct BundleArgs {
+    /// The study whose records are packed
+    #[arg(required_unless_present = "verify")]
+    pub study: Option<String>,
+    /// The archive (default: <study>.crate.zip)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Leave out the predictions: a smaller archive, whose metrics nobody can compute again
+    #[arg(long)]
+    pub without_predictions: bool,
+    /// Pack the trained weights too, where runs kept them
+    #[arg(long)]
+    pub weights: bool,
+    /// Say what holds of an archive: its hashes, records, metrics and report
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["study", "out", "without_predictions", "weights"])]
+    pub verify: Option<PathBuf>,
 }
 
 /// What is compared.
@@ -175,6 +217,8 @@ pub enum DataVerb {
         /// The generated stand-ins instead of the real sets
         #[arg(long)]
         phantom: bool,
+        #[command(flatten)]
+        images: ImageArgs,
     },
     /// Say what a data set is made of, what its parts share and what is in it twice; writes a page with a figure
     Audit(AuditArgs),
@@ -210,18 +254,34 @@ pub enum DataVerb {
     Lock {
         #[arg(required = true)]
         sets: Vec<String>,
+        /// Take label files that are not the published ones; notes say so from then on
+        #[arg(long)]
+        accept_labels: bool,
+        #[command(flatten)]
+        images: ImageArgs,
     },
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)
         sets: Vec<String>,
         /// Images a set (default: the number whose files are pinned)
-        #[arg(long)]
+        #[arg(long, value_parser = bounded(1, 1_000_000))]
         images: Option<usize>,
         /// Write the lists of the phantoms below this folder (for maintainers)
         #[arg(long, value_name = "DIR")]
         write_lists: Option<PathBuf>,
     },
+}
+
+/// How images are looked at. That every listed one is there and begins as one is looked at in any case.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ImageArgs {
+    /// Decode every listed image
+    #[arg(long)]
+    pub decode: bool,
+    /// Count damage that Pillow reads over as an error (with --decode)
+    #[arg(long, requires = "decode")]
+    pub strict: bool,
 }
 
 /// What to audit, and how deep.
@@ -235,6 +295,9 @@ pub struct AuditArgs {
     /// Read label files only, no image
     #[arg(long)]
     pub labels_only: bool,
+    /// Count damage that Pillow reads over as an error
+    #[arg(long, conflicts_with = "labels_only")]
+    pub strict: bool,
     /// The generated stand-ins instead of the real sets
     #[arg(long)]
     pub phantom: bool,
@@ -285,12 +348,12 @@ pub struct BenchArgs {
     pub what: BenchWhat,
     #[arg(long, default_value = "dinov2-s")]
     pub backbone: String,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = bounded(1, 65_536))]
     pub batch: usize,
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = bounded(1, 1_000_000))]
     pub steps: usize,
     /// Side of the input in pixels
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, default_value_t = 224, value_parser = bounded(1, 4096))]
     pub size: usize,
     /// linear or mha
     #[arg(long, default_value = "linear")]
@@ -302,7 +365,7 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: BenchPrecision,
     /// Channels of decoded images: 1 or 3 (decode, augment)
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = PossibleValuesParser::new(["1", "3"]).map(|n| if n == "1" { 1 } else { 3 }))]
     pub channels: usize,
     /// Images to decode or augment, or files to hash (default: some made for the purpose); with train, images that the loader
     /// augments for every step (default: one batch of noise that stays on the device)

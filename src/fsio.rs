@@ -2,11 +2,13 @@
 //! A reader therefore sees the old content or the new one, never a torn one, and a full disk leaves the old file.
 
 use crate::error::BadInput;
+use crate::guarantee::{self, Guarantee};
 use crate::host::{self, Process};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::NamedTempFile;
@@ -52,6 +54,8 @@ impl Pending {
                     Process::this().pid
                 ))
                 .suffix(TEMP_SUFFIX)
+                // What the user's umask leaves of it, as for any file that a program creates.
+                .permissions(fs::Permissions::from_mode(0o666))
                 .tempfile_in(folder(path))?;
             Ok(tmp)
         };
@@ -78,19 +82,9 @@ impl Pending {
         let Self { path, out } = self;
         let run = || -> io::Result<()> {
             let tmp = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            tmp.as_file().sync_all()?;
-            // What some file systems refuse (CIFS, folders of a virtual machine's host) and no reader needs is done without: the
-            // bits of the mode, and the durability of a name.
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                let _ = fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o644));
-            }
+            guarantee::sync_file(tmp.as_file(), &path)?;
             tmp.persist(&path).map_err(|e| e.error)?;
-            match File::open(folder(&path)).and_then(|f| f.sync_all()) {
-                Err(e) if matters(&e) => Err(e),
-                _ => Ok(()),
-            }
+            guarantee::sync_folder(folder(&path))
         };
         run().map_err(|e| describe(&path, &e))
     }
@@ -104,12 +98,6 @@ impl Write for Pending {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Whether a failed write of a folder's entries means that the disk is broken or full, not that folders cannot be synced there.
-fn matters(e: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(e.kind(), StorageFull | QuotaExceeded) || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn folder(path: &Path) -> &Path {
@@ -140,11 +128,20 @@ pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
     loop {
         let mut open = fs::OpenOptions::new();
         let file = open.read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.try_lock().is_err() {
-            if !std::mem::replace(&mut told, true) {
-                on_wait();
+        match file.try_lock() {
+            Ok(()) => {}
+            // Without locks the file is still written under a name of its own and published whole.
+            Err(TryLockError::Error(e)) if guarantee::is_unsupported(&e) => {
+                Guarantee::Locks.missing(path);
+                return Ok(file);
             }
-            file.lock()?;
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    on_wait();
+                }
+                file.lock()?;
+            }
         }
         let here = file.metadata()?;
         if fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (here.dev(), here.ino())) {

@@ -9,6 +9,8 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod build_info;
+pub mod bundle;
+pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
@@ -18,13 +20,16 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
+mod guarantee;
 pub mod host;
 pub mod lease;
+pub mod machine;
 pub mod manifest;
 // Memory maps: why they are sound stands there.
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod model;
+pub mod nan;
 pub mod print;
 mod progress;
 pub mod registry;

@@ -17,6 +17,7 @@ const EVERY: Duration = Duration::from_secs(30);
 type Sink = Box<dyn Fn(&str) + Send + Sync>;
 
 /// All bars of a process.
+#[derive(Clone)]
 pub struct Progress {
     all: Arc<All>,
 }

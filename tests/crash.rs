@@ -38,7 +38,15 @@ fn child() {
     let epoch = Duration::from_millis(var("EPOCH_MS", 1));
     let trainer = Box::leak(Box::new(Scripted { epoch }));
     let every = var("EVERY", 60).to_string();
-    let words = ["medft", "run", "./study.toml", "--data-dir", "../data", "--checkpoint-every", &every];
+    let words = [
+        "medft",
+        "run",
+        "./study.toml",
+        "--data-dir",
+        "../data",
+        "--checkpoint-every",
+        &every,
+    ];
     assert_eq!(medft::commands::run_with(Cli::parse_from(words), trainer).unwrap(), 0);
 }
 
@@ -156,10 +164,17 @@ fn two_nodes_at_one_study_make_every_run_once() {
         let every = if pair % 2 == 0 { "0" } else { "60" };
         let both = ["n1", "n2"].map(|n| {
             let mut c = on_node(&dir, n);
-            c.env("EVERY", every).env("MEDFT_LEASE_SECONDS", "10").env("EPOCH_MS", "10").spawn().unwrap()
+            c.env("EVERY", every)
+                .env("MEDFT_LEASE_SECONDS", "10")
+                .env("EPOCH_MS", "10")
+                .spawn()
+                .unwrap()
         });
         let ends = both.map(ended);
-        let done: usize = ends.iter().map(|e| e.1.matches("\ndone ").count() + usize::from(e.1.starts_with("done "))).sum();
+        let done: usize = ends
+            .iter()
+            .map(|e| e.1.matches("\ndone ").count() + usize::from(e.1.starts_with("done ")))
+            .sum();
         lost += ends.iter().filter(|e| !e.0).count();
         twice += done.saturating_sub(runs);
         assert!(done >= runs, "pair {pair}: {done} of {runs}: {ends:?}");
@@ -179,7 +194,11 @@ fn a_node_that_was_silent_too_long_writes_nothing_when_it_is_back() {
         let dir = place.path().join(format!("silent{round}"));
         let slow = |node: &str, ms: &str| {
             let mut c = on_node(&dir, node);
-            c.env("MEDFT_LEASE_SECONDS", "3").env("EPOCH_MS", ms).env("EVERY", "0").spawn().unwrap()
+            c.env("MEDFT_LEASE_SECONDS", "3")
+                .env("EPOCH_MS", ms)
+                .env("EVERY", "0")
+                .spawn()
+                .unwrap()
         };
         let first = slow("n1", "300");
         let leases = || {
@@ -197,12 +216,25 @@ fn a_node_that_was_silent_too_long_writes_nothing_when_it_is_back() {
         signal("-STOP");
         let (content, said) = ended(slow("n2", "1"));
         assert!(content, "{said}");
-        assert!(said.contains("waiting for"), "it was waited for until its time was up: {said}");
+        assert!(
+            said.contains("waiting for"),
+            "it was waited for until its time was up: {said}"
+        );
         assert!(results(&dir) == expected, "{said}");
         // Everything but times of reading: what is written again has another one.
         let written = || -> Vec<_> {
             let files = results(&dir).into_keys();
-            files.map(|f| (f.clone(), fs::metadata(dir.join("results/study").join(f)).unwrap().modified().unwrap())).collect()
+            files
+                .map(|f| {
+                    (
+                        f.clone(),
+                        fs::metadata(dir.join("results/study").join(f))
+                            .unwrap()
+                            .modified()
+                            .unwrap(),
+                    )
+                })
+                .collect()
         };
         let before = written();
         signal("-CONT");

@@ -16,6 +16,9 @@ mod compute {
     use candle_core::Device;
     use medft_nn::emulation;
 
+    /// Whether the kernels are compiled with fused multiply-adds, as nvcc compiles them.
+    pub const CONTRACTED: bool = false;
+
     /// Whether bf16 is checked too.
     pub const SIXTEEN_BITS: bool = true;
 

@@ -328,7 +328,7 @@ fn a_set_goes_from_missing_to_locked_to_verified_to_differing() {
     assert_eq!(r.state, SetState::Missing);
     assert!(r.remedy.contains("stanfordaimi") && r.remedy.contains("agreement"));
     assert!(r.require().unwrap_err().found == "none of it");
-    let e = bad(lock_set(Catalogue::embedded(), "chexpert", data, &quiet).unwrap_err());
+    let e = bad(lock_set(Catalogue::embedded(), "chexpert", data, false, &quiet).unwrap_err());
     assert!(e.remedy.contains("stanfordaimi"), "{e}");
 
     write(data, "CheXpert/train.csv", "Path\n");
@@ -342,10 +342,10 @@ fn a_set_goes_from_missing_to_locked_to_verified_to_differing() {
         r.text(9)
     );
 
-    let lock = lock_set(Catalogue::embedded(), "chexpert", data, &quiet).unwrap();
+    let lock = lock_set(Catalogue::embedded(), "chexpert", data, false, &quiet).unwrap();
     assert_eq!(
         (lock.files, lock.list.as_path()),
-        (2, list_path(data, "chexpert").as_path())
+        (2, data.join("chexpert.sha256").as_path())
     );
     let r = verify_real("chexpert", data);
     assert_eq!((r.state, r.root), (SetState::Verified, Some(lock.root)));
@@ -363,13 +363,13 @@ fn a_set_goes_from_missing_to_locked_to_verified_to_differing() {
         "{e}"
     );
 
-    fs::write(list_path(data, "chexpert"), "nonsense\n").unwrap();
+    fs::write(data.join("chexpert.sha256"), "nonsense\n").unwrap();
     let e = bad(verify_set(Catalogue::embedded(), "chexpert", Kind::Real, data, Mode::Full, &quiet).unwrap_err());
     assert!(e.at.ends_with("chexpert.sha256:1"), "{e}");
 }
 
 #[test]
-fn a_locked_set_with_label_files_that_are_not_the_published_ones_differs() {
+fn label_files_that_are_not_the_published_ones_are_refused_alike_by_lock_and_verify() {
     let dir = temp();
     write(dir.path(), "ISIC2019/ISIC_2019_Training_GroundTruth.csv", "image,MEL\n");
     write(
@@ -377,15 +377,42 @@ fn a_locked_set_with_label_files_that_are_not_the_published_ones_differs() {
         "ISIC2019/ISIC_2019_Training_Input/ISIC_2019_Training_Input/x.jpg",
         "image",
     );
-    lock_set(Catalogue::embedded(), "isic2019", dir.path(), &quiet).unwrap();
-    let r = verify_real("isic2019", dir.path());
-    assert_eq!(r.state, SetState::Differs);
-    let e = r.require().unwrap_err();
+    let lock = |accept| lock_set(Catalogue::embedded(), "isic2019", dir.path(), accept, &quiet);
+    // A label file that is not there cannot be accepted.
+    for accept in [false, true] {
+        let e = bad(lock(accept).unwrap_err());
+        assert!(e.found.contains("ISIC_2019_Training_Metadata.csv: missing"), "{e}");
+    }
+    write(dir.path(), "ISIC2019/ISIC_2019_Training_Metadata.csv", "image\n");
+    let e = bad(lock(false).unwrap_err());
     assert!(
         e.found.contains("1291479 bytes") && e.found.contains("found 10 bytes"),
         "{e}"
     );
-    assert!(e.found.contains("ISIC_2019_Training_Metadata.csv: missing"), "{e}");
+    assert!(e.remedy.contains("`medft data lock isic2019 --accept-labels`"), "{e}");
+    assert_eq!(verify_real("isic2019", dir.path()).state, SetState::NotLocked);
+
+    let report = lock(true).unwrap();
+    let r = verify_real("isic2019", dir.path());
+    assert_eq!((r.state, r.root), (SetState::Verified, Some(report.root)));
+    let said = r.text(9);
+    assert!(
+        said.contains("found 10 bytes") || said.contains("10 bytes was accepted when the set was locked"),
+        "{said}"
+    );
+    assert_eq!(r.label_notes().len(), 2);
+
+    // A list of before the rule, without the acceptance: verify says what to run, and that settles it.
+    let list = dir.path().join("isic2019.sha256");
+    let text = fs::read_to_string(&list).unwrap();
+    let bare: String = text
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    fs::write(&list, bare).unwrap();
+    let e = verify_real("isic2019", dir.path()).require().unwrap_err();
+    assert!(e.remedy.contains("`medft data lock isic2019 --accept-labels`"), "{e}");
 }
 
 #[test]
@@ -393,7 +420,7 @@ fn sets_that_share_a_folder_do_not_see_each_other() {
     let dir = temp();
     write(dir.path(), "medmnist/chestmnist.npz", "one");
     write(dir.path(), "medmnist/dermamnist.npz", "two");
-    let a = lock_set(Catalogue::embedded(), "chestmnist", dir.path(), &quiet).unwrap();
+    let a = lock_set(Catalogue::embedded(), "chestmnist", dir.path(), false, &quiet).unwrap();
     assert_eq!(a.files, 1);
     write(dir.path(), "medmnist/dermamnist.npz", "three");
     let r = verify_real("chestmnist", dir.path());
@@ -420,7 +447,7 @@ fn a_users_own_list_goes_before_the_committed_one_but_not_before_the_publishers_
         (vec!["breastmnist.npz".into()], vec!["breastmnist_64.npz".into()])
     );
     assert!(r.remedy.contains("medft data lock breastmnist"));
-    lock_set(Catalogue::embedded(), "breastmnist", dir.path(), &quiet).unwrap();
+    lock_set(Catalogue::embedded(), "breastmnist", dir.path(), false, &quiet).unwrap();
     let r = verify_real("breastmnist", dir.path());
     assert!(r.files.as_ref().unwrap().ok && r.state == SetState::Differs);
     assert!(
@@ -499,7 +526,7 @@ fn real_medmnist_files_are_the_published_ones_but_for_the_reordered_copy() {
     fs::create_dir(dir.path().join("medmnist")).unwrap();
     let copy = from.join("pneumoniamnist_content_reordered.npz");
     fs::copy(copy, dir.path().join("medmnist/pneumoniamnist.npz")).unwrap();
-    lock_set(Catalogue::embedded(), "pneumoniamnist", dir.path(), &quiet).unwrap();
+    lock_set(Catalogue::embedded(), "pneumoniamnist", dir.path(), false, &quiet).unwrap();
     let r = verify_real("pneumoniamnist", dir.path());
     assert_eq!(r.state, SetState::Differs);
     assert!(

@@ -716,7 +716,16 @@ const EYES: &str = r#"(() => {
         if (!own || aside) continue;
         const style = getComputedStyle(e);
         const ink = e.tagName === "text" ? style.fill : style.color;
-        const r = ratio(rgb(ink), paper(e));
+        let ground = paper(e);
+        if (e.tagName === "text") {
+            // In a drawing the ground is the last shape below the middle of the text.
+            const x = box.left + box.width / 2, y = box.top + box.height / 2;
+            for (let s = e.previousElementSibling; s; s = s.previousElementSibling) {
+                const b = s.getBoundingClientRect(), fill = getComputedStyle(s).fill;
+                if (/^(polygon|rect)$/.test(s.tagName) && fill !== "none" && b.left <= x && x <= b.right && b.top <= y && y <= b.bottom) { ground = rgb(fill); break; }
+            }
+        }
+        const r = ratio(rgb(ink), ground);
         if (r < 4.5) say("contrast " + r.toFixed(2) + " of " + e.tagName + " " + e.getAttribute("class") + ": " + e.textContent.trim().slice(0, 30));
     }
     for (const svg of document.querySelectorAll("svg")) {

@@ -239,7 +239,7 @@ fn two_folders_of_the_same_runs_agree_and_of_other_ones_say_what_differs() {
 fn threads_change_no_byte_of_a_report() {
     let p = Place::with_results(|t| t);
     let render = |threads: &str| {
-        fs::remove_dir_all(p.path("results/.cache/bootstrap")).unwrap();
+        fs::remove_dir_all(medft::cache::Bucket::Evidence.dir(&p.path("results"))).unwrap();
         let folder = format!("reports-{threads}");
         let mut c = p.command(&[
             "report",

@@ -5,6 +5,8 @@
 pub mod error;
 #[path = "../../src/fsio.rs"]
 pub mod fsio;
+#[path = "../../src/guarantee.rs"]
+mod guarantee;
 #[path = "../../src/rng.rs"]
 pub mod rng;
 #[path = "../../src/zipfile.rs"]
@@ -24,6 +26,7 @@ pub mod data {
     pub mod duplicates;
     pub mod exif;
     pub mod files;
+    pub mod format;
     pub mod isic2019;
     pub mod jpeg;
     pub mod leaks;

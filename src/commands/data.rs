@@ -14,7 +14,11 @@ pub(super) fn run(c: &Context, v: DataVerb) -> Result<u8> {
             since_lock,
             full: _,
             phantom,
-        } => data_verify::run(c, &sets, if since_lock { Mode::SinceLock } else { Mode::Full }, phantom),
+            images,
+        } => {
+            let mode = if since_lock { Mode::SinceLock } else { Mode::Full };
+            data_verify::run(c, &sets, mode, phantom, images)
+        }
         DataVerb::Audit(a) => data_audit::run(c, &a),
         DataVerb::Card { set, phantom } => data_card::run(c, &set, phantom),
         DataVerb::Fetch {
@@ -23,7 +27,11 @@ pub(super) fn run(c: &Context, v: DataVerb) -> Result<u8> {
             accept_terms,
         } => data_fetch::fetch(c, &sets, copy.as_deref(), accept_terms),
         DataVerb::Import { set, archives, copy } => data_fetch::import(c, &set, &archives, copy.as_deref()),
-        DataVerb::Lock { sets } => data_lock::run(c, &sets),
+        DataVerb::Lock {
+            sets,
+            accept_labels,
+            images,
+        } => data_lock::run(c, &sets, accept_labels, images),
         DataVerb::Synth {
             sets,
             images,

@@ -21,7 +21,7 @@ pub(super) fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         };
         let (study, _) = c.study(&study_args)?;
         let found = write_study(c, &study, &|_| depth)?;
-        return say(c, &found.audits, &found.absent, &found.files[..1]);
+        return say(c, &found.audits, &found.absent, &found.files[..1], a.strict);
     }
     if a.sets.is_empty() {
         let remedy = "Name one or more, or a study with --study.";
@@ -34,10 +34,10 @@ pub(super) fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
         audits.push(found);
         pages.push(page);
     }
-    say(c, &audits, &[], &pages)
+    say(c, &audits, &[], &pages, a.strict)
 }
 
-fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf]) -> Result<u8> {
+fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf], strict: bool) -> Result<u8> {
     if c.global.json {
         print::json(&audits)?;
     } else {
@@ -49,7 +49,8 @@ fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[P
     for (set, why) in absent {
         tell!("{set}: not audited: {why}");
     }
-    let whole = absent.is_empty() && !audits.iter().any(SetAudit::faulty);
+    let damaged = |a: &SetAudit| a.pictures.as_ref().is_some_and(|p| p.damaged > 0);
+    let whole = absent.is_empty() && !audits.iter().any(|a| a.faulty() || strict && damaged(a));
     Ok(if whole { OK } else { INCOMPLETE })
 }
 

@@ -4,7 +4,7 @@ use crate::cli::exit::{INCOMPLETE, OK};
 use crate::data::csv::Table;
 use crate::data::registry;
 use crate::manifest::card::{Columns, card};
-use crate::manifest::{HashList, RelPath, list_path};
+use crate::manifest::{HashList, RelPath};
 use crate::runner::Context;
 use crate::study::Protocol;
 use crate::{print, tell};
@@ -21,10 +21,10 @@ pub(super) fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
         c.global.data_dir.clone()
     };
     let root = dir.join(&m.folder);
-    let own = list_path(&dir, set);
+    let own = c.places(&dir).list(set);
     let list: Option<Cow<HashList>> = if phantom {
         c.catalogue.phantom(set).map(Cow::Borrowed)
-    } else if own.is_file() {
+    } else if let Some(own) = own {
         Some(Cow::Owned(HashList::read(&own)?))
     } else {
         c.catalogue.list(set).map(Cow::Borrowed)

@@ -1,7 +1,6 @@
 //! `medft data list`: what each data set is, where it comes from, and whether it is here.
 
 use crate::cli::exit::OK;
-use crate::manifest::list_path;
 use crate::runner::Context;
 use crate::{outln, print, text};
 use anyhow::Result;
@@ -14,7 +13,7 @@ pub(super) fn run(c: &Context) -> Result<u8> {
         let folder = c.global.data_dir.join(&m.folder);
         let here = match (
             folder.is_dir(),
-            c.catalogue.list(&m.set).is_some() || list_path(&c.global.data_dir, &m.set).is_file(),
+            c.catalogue.list(&m.set).is_some() || c.places(&c.global.data_dir).list(&m.set).is_some(),
         ) {
             (false, _) => "not here",
             (true, true) => "here, locked",

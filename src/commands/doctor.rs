@@ -1,11 +1,38 @@
 //! `medft doctor`: what medft finds on this machine.
 
 use crate::cli::exit::OK;
+use crate::machine;
 use crate::results::crate_versions;
 use crate::runner::Context;
 use crate::{outln, print, text};
 use anyhow::Result;
+use indicatif::HumanBytes;
 use medft_nn::isa::Isa;
+
+/// The processors that may be used: of the machine, and by the container's limit.
+fn processors() -> String {
+    let machine = machine::processors_of_machine().map_or("unknown".to_owned(), |n| n.to_string());
+    let usable = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match machine::limits().processors {
+        Some(limit) => format!("{usable} usable; the machine has {machine}, this container or job may use {limit}"),
+        None => format!("{usable} usable; the machine has {machine}, no container limits them"),
+    }
+}
+
+/// The memory that may be used, likewise.
+fn memory() -> String {
+    let size = |b: Option<u64>| b.map_or("unknown".to_owned(), |b| HumanBytes(b).to_string());
+    let (all, _) = machine::memory_of_machine("/".as_ref());
+    let free = size(machine::free_memory());
+    match machine::limits().memory {
+        Some(limit) => format!(
+            "{free} free; the machine has {}, this container or job may use {}",
+            size(all),
+            size(Some(limit))
+        ),
+        None => format!("{free} free; the machine has {}, no container limits it", size(all)),
+    }
+}
 
 pub(super) fn run(c: &Context) -> Result<u8> {
     let device = match c.global.device.open() {
@@ -33,6 +60,8 @@ pub(super) fn run(c: &Context) -> Result<u8> {
             if cfg!(feature = "cuda") { "yes" } else { "no" }.to_owned(),
         ),
         ("vector instructions", vector.to_owned()),
+        ("processors", processors()),
+        ("memory", memory()),
         ("compute threads", rayon::current_num_threads().to_string()),
         ("loader threads", c.workers().to_string()),
         ("data", here(&c.global.data_dir)),

@@ -1,6 +1,7 @@
 //! One file a verb: read the flags, call what does it, print what came of it. How anything is done is in the modules below.
 
 mod bench;
+mod bundle;
 mod compare;
 mod data;
 mod data_audit;
@@ -21,6 +22,7 @@ mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::cli::{Cli, Verb};
+use crate::data::registry::SETS;
 use crate::manifest::Catalogue;
 use crate::progress::Progress;
 use crate::runner::Context;
@@ -29,6 +31,7 @@ use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use crate::{print, text};
 use anyhow::Result;
+use std::borrow::Cow;
 
 /// Runs a verb and returns the exit code.
 ///
@@ -59,6 +62,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Compare(a) => compare::run(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a),
+        Verb::Bundle(a) => bundle::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),
         Verb::Completions { shell } => completions(shell),
@@ -89,10 +93,20 @@ fn missing(plan: &Plan) -> Option<String> {
     (!rows.is_empty()).then(|| text::table(&["what", "name", "runs", "found", "how to get it"], &rows))
 }
 
-/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names: another mirror, another pin, a test.
+/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names (another mirror, another pin, a test), with those
+/// that registered data sets bring.
 fn catalogue() -> Result<&'static Catalogue> {
-    match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
-        None => Ok(Catalogue::embedded()),
-        Some(dir) => Ok(Box::leak(Box::new(Catalogue::from_dir(dir.as_ref())?))),
-    }
+    let all = match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+        None => Cow::Borrowed(Catalogue::embedded()),
+        Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
+    };
+    let own: Vec<_> = SETS
+        .all()
+        .into_iter()
+        .filter_map(|s| Some((s.name(), s.manifest()?)))
+        .collect();
+    Ok(match all {
+        Cow::Borrowed(built_in) if own.is_empty() => built_in,
+        all => Box::leak(Box::new(all.with(own.into_iter())?)),
+    })
 }

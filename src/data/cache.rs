@@ -16,6 +16,7 @@
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
+use crate::cache::Bucket;
 use crate::error::BadInput;
 use crate::lease::Lease;
 use crate::{fsio, stop};
@@ -33,8 +34,6 @@ use std::time::{Duration, SystemTime};
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
-/// Part of the key; to be raised when the format or the meaning of a record changes.
-const FORMAT: &str = "medft prepared images 2";
 const MAGIC: &[u8; 8] = b"medftpx2";
 const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
 /// Bytes of an image in the index.
@@ -398,7 +397,7 @@ impl Unreadable {
 
 fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
     let mut h = Sha256::new();
-    h.update(FORMAT);
+    h.update(Bucket::Images.name());
     h.update(serde_json::to_vec(preparation).unwrap_or_default());
     for &i in used {
         let sample = &data.samples[i as usize];
@@ -537,7 +536,11 @@ mod tests {
             tasks.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert_eq!(prepared.iter().sum::<usize>(), 24, "{prepared:?}");
-        assert!(shards(dir.path()).iter().all(|s| s.0.extension().is_some_and(|e| e == "px")));
+        assert!(
+            shards(dir.path())
+                .iter()
+                .all(|s| s.0.extension().is_some_and(|e| e == "px"))
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is dropped without blending. `Sane` applies the orientation and scales 16 bits by 1/257. JPEG pixels are libjpeg-turbo's
 //! to the bit ([`super::jpeg`]).
 
+use super::format::{Cure, Format, HEAD};
 use super::pil::{orient, to_channels};
 use super::{ImageArray, exif, jpeg};
 use crate::error::BadInput;
@@ -19,8 +20,8 @@ pub const MAX_PIXELS: usize = 178_956_970;
 /// Why bytes could not be decoded; reads as what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("neither of them")]
-    NotAnImage,
+    #[error("{}", .0.as_found())]
+    NotAnImage(Format),
     #[error("a file that ends early")]
     Truncated,
     #[error("damaged data ({0})")]
@@ -33,6 +34,49 @@ pub enum Fault {
     TooLarge { width: usize, height: usize },
 }
 
+impl Fault {
+    /// What to do about the file.
+    pub fn cure(&self) -> Cure {
+        match self {
+            Self::NotAnImage(format) => format.cure(),
+            Self::Unsupported(_) => Cure::Convert,
+            Self::TooLarge { .. } => Cure::Shrink,
+            Self::Truncated | Self::Corrupt(_) | Self::Png(_) => Cure::GetAgain,
+        }
+    }
+}
+
+/// What a JPEG file has that libjpeg warns about while every pixel is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Bytes that belong to no segment or scan: what follows a damaged code is often read wrongly up to there.
+    pub extra_bytes: bool,
+    /// Scans in an unusual order or with parameters that mean nothing.
+    pub scan_order: bool,
+    /// An Adobe marker with an unknown colour transform.
+    pub adobe_transform: bool,
+    pub jfif_version: bool,
+}
+
+impl Damage {
+    /// In words, for `data audit`.
+    pub fn words(self) -> Vec<&'static str> {
+        [
+            (
+                self.extra_bytes,
+                "JPEG data left over: damaged, and read as Pillow reads it",
+            ),
+            (self.scan_order, "JPEG scans in an unusual order"),
+            (self.adobe_transform, "an unknown colour transform of Adobe's"),
+            (self.jfif_version, "an unknown version of JFIF"),
+        ]
+        .into_iter()
+        .filter(|w| w.0)
+        .map(|w| w.1)
+        .collect()
+    }
+}
+
 /// What a file holds besides the pixels that [`decode`] makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -41,8 +85,9 @@ pub struct Stored {
     pub alpha: bool,
     /// 16 bits a sample.
     pub deep: bool,
-    /// The EXIF orientation, 1 to 8, when the file names one.
+    /// The orientation, 1 to 8, when EXIF or XMP name one.
     pub orientation: Option<u8>,
+    pub damage: Damage,
 }
 
 /// Decodes a JPEG or PNG file to 1 (L) or 3 (RGB) channels.
@@ -62,7 +107,7 @@ pub fn examine(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<(
     let (img, stored) = match bytes {
         [0xFF, 0xD8, ..] => decode_jpeg(bytes)?,
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, loading)?,
-        _ => return Err(Fault::NotAnImage),
+        _ => return Err(Fault::NotAnImage(Format::of(&bytes[..bytes.len().min(HEAD)]))),
     };
     let img = to_channels(img, channels);
     let img = match (loading, stored.orientation) {
@@ -88,16 +133,28 @@ pub fn resolve(path: &Path, twin: PngTwin) -> Cow<'_, Path> {
 /// # Errors
 /// [`BadInput`] naming the file when it is missing or is no whole image.
 pub fn open(path: &Path, channels: usize, loading: ImageLoading, twin: PngTwin) -> Result<ImageArray> {
-    const REMEDY: &str = "Get this file again from its source, then run `medft data verify`.";
     let path = resolve(path, twin);
     let bytes = match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(BadInput::new(path.display(), "a JPEG or PNG image", "no such file", REMEDY).into());
+            return Err(BadInput::new(
+                path.display(),
+                "a JPEG or PNG image",
+                "no such file",
+                Cure::GetAgain.words(),
+            )
+            .into());
         }
         bytes => bytes.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    decode(&bytes, channels, loading)
-        .map_err(|e| BadInput::new(path.display(), "a whole JPEG or PNG image", e.to_string(), REMEDY).into())
+    decode(&bytes, channels, loading).map_err(|e| {
+        BadInput::new(
+            path.display(),
+            "a whole JPEG or PNG image",
+            e.to_string(),
+            e.cure().words(),
+        )
+        .into()
+    })
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
@@ -107,6 +164,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
         alpha: false,
         deep: false,
         orientation: picture.orientation,
+        damage: picture.damage,
     };
     let (channels, data) = match picture.channels {
         4 => (
@@ -142,7 +200,7 @@ fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
 fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Stored), Fault> {
     let fault = |e: png::DecodingError| match e {
         png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Fault::Truncated,
-        e => Fault::Png(e.to_string()),
+        e => Fault::Png(plain(&e.to_string())),
     };
     // Rows, filters and a palette besides the pixels of at most eight bytes.
     let limits = png::Limits {
@@ -200,9 +258,33 @@ fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Stored
         channels,
         alpha: matches!(frame.color_type, png::ColorType::GrayscaleAlpha | png::ColorType::Rgba),
         deep: frame.bit_depth == png::BitDepth::Sixteen,
-        orientation: reader.info().exif_metadata.as_deref().and_then(exif::orientation),
+        orientation: (reader.info().exif_metadata.as_deref())
+            .and_then(exif::orientation)
+            .or_else(|| exif::png_text_orientation(bytes)),
+        damage: Damage::default(),
     };
     Ok((img, stored))
+}
+
+/// The png crate's complaint without Rust's notation: a chunk is called by its name, a checksum a checksum.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("ChunkType { type: ") {
+        let (name, after) = after.split_once(',').unwrap_or((after, ""));
+        out.push_str(before);
+        out.push_str(name.trim_matches(['"', '\'']));
+        rest = after.split_once('}').map_or("", |a| a.1);
+    }
+    out.push_str(rest);
+    if let Some((_, chunk)) = out.split_once("while decoding ")
+        && out.starts_with("CRC error")
+    {
+        return format!("the checksum of its {} chunk is wrong", chunk.trim_matches(['.', ' ']));
+    }
+    // A cause in Rust's notation follows the sentence: `Corrupt deflate stream. InsufficientInput`.
+    let sentence = out.split_once(". ").map_or(out.as_str(), |s| s.0);
+    sentence.trim_end_matches('.').to_owned()
 }
 
 /// One 16-bit sample: Pillow opens 16-bit grey as such and clips it when it converts, and takes the high byte of all others.
@@ -294,8 +376,9 @@ mod tests {
                 );
             }
         }
-        assert_eq!(decode(b"", 3, ImageLoading::Authors), Err(Fault::NotAnImage));
-        assert_eq!(decode(b"<html>", 1, ImageLoading::Sane), Err(Fault::NotAnImage));
+        let fault = |bytes: &[u8]| decode(bytes, 3, ImageLoading::Authors).unwrap_err();
+        assert_eq!(fault(b""), Fault::NotAnImage(Format::Empty));
+        assert_eq!(fault(b"<html>"), Fault::NotAnImage(Format::HtmlPage));
     }
 
     /// Damage gives an error or some pixels, never a panic or a hang.

@@ -72,16 +72,8 @@ impl Options {
 
 /// Bytes of memory that programs can still take; 4 GiB where the system does not say.
 fn free_memory() -> usize {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = info.lines().find_map(|l| {
-        l.strip_prefix("MemAvailable:")?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse::<usize>()
-            .ok()
-    });
-    kib.map_or(4 << 30, |k| k << 10)
+    let free = crate::machine::free_memory().and_then(|b| usize::try_from(b).ok());
+    free.unwrap_or(4 << 30)
 }
 
 /// A data set's images under one transform.

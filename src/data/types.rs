@@ -128,6 +128,11 @@ pub trait Source: Sync + Send {
     /// that can be kept together.
     fn names_groups(&self) -> bool;
 
+    /// The text of its manifest where it does not lie in `data-manifests/`.
+    fn manifest(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the paper reports on the set.
     fn of_paper(&self) -> bool {
         false

@@ -5,6 +5,7 @@
 
 use super::error::{ErrorKind, FetchError};
 use crate::fsio;
+use crate::guarantee;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -180,16 +181,13 @@ impl Part {
     /// Turns the part into the final file: fsync, rename, fsync of the folder.
     pub fn publish(self, dest: &Path) -> Result<(), FetchError> {
         let run = || -> std::io::Result<()> {
-            self.file.sync_all()?;
+            guarantee::sync_file(&self.file, dest)?;
             if let Some(dir) = dest.parent() {
                 fs::create_dir_all(dir)?;
             }
             fs::rename(&self.path, dest)?;
             let _ = fs::remove_file(side(&self.path));
-            match dest.parent() {
-                Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
-                _ => Ok(()),
-            }
+            guarantee::sync_folder(dest.parent().unwrap_or(Path::new("")))
         };
         run().map_err(|e| FetchError::disk(dest, "to publish the download", &e))
     }

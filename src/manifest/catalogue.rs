@@ -18,6 +18,7 @@ pub struct Catalogue {
     pins: BTreeMap<String, WeightsManifest>,
     lists: BTreeMap<String, HashList>,
     phantoms: BTreeMap<String, HashList>,
+    texts: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -55,10 +56,34 @@ impl Catalogue {
         Ok(Self::new(files.iter().map(|(n, t)| (n.as_str(), t.as_str())))?)
     }
 
+    /// This one with further data sets, whose manifests come with them.
+    ///
+    /// # Errors
+    /// [`BadInput`] naming what cannot be used, or a name that is taken.
+    pub fn with<'t>(&self, manifests: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Self, BadInput> {
+        let mut all = self.clone();
+        for (set, text) in manifests {
+            let at = format!("the manifest of {set}");
+            let m = DataManifest::parse(text, &at)?;
+            if m.set != set || all.sets.contains_key(set) {
+                let found = format!("that of `{}`", m.set);
+                return Err(BadInput::new(
+                    at,
+                    format!("a manifest of `{set}`, the only one"),
+                    found,
+                    "Give the data set a name of its own.",
+                ));
+            }
+            all.sets.insert(m.set.clone(), m);
+        }
+        Ok(all)
+    }
+
     /// From paths relative to the folder, with their content.
     fn new<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, BadInput> {
         let mut all = Self::default();
         for (path, text) in files {
+            all.texts.insert(path.to_owned(), text.to_owned());
             let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
             let at = format!("data-manifests/{path}");
             let (stem, kind) = file.rsplit_once('.').unwrap_or((file, ""));
@@ -91,6 +116,11 @@ impl Catalogue {
             }
         }
         Ok(all)
+    }
+
+    /// Path below the folder of manifests and text of each, sorted.
+    pub fn texts(&self) -> &BTreeMap<String, String> {
+        &self.texts
     }
 
     /// Every data set, by name.

@@ -20,6 +20,11 @@ pub enum LabelOutcome {
         found: String,
         strict: bool,
     },
+    /// Other bytes than the published ones, which the user accepted when the set was locked.
+    Accepted {
+        expected: String,
+        found: String,
+    },
     /// Not there; `needed` says whether it is read under every protocol.
     Missing {
         needed: bool,
@@ -69,6 +74,9 @@ impl LabelCheck {
                 found,
                 strict: false,
             } => Some(format!("{path}: note: known is {expected}, found {found}")),
+            LabelOutcome::Accepted { expected, found } => Some(format!(
+                "{path}: note: published is {expected}; {found} was accepted when the set was locked"
+            )),
             LabelOutcome::Missing { needed: true } => Some(format!("{path}: missing")),
             LabelOutcome::Unpublished { why } => Some(format!("{path}: note: no published checksum ({why})")),
             LabelOutcome::Unreadable { why } => Some(format!("{path}: cannot be read ({why})")),

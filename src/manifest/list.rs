@@ -105,6 +105,9 @@ impl Serialize for RelPath {
     }
 }
 
+/// Begins the line of a label file whose bytes are accepted.
+const ACCEPTED: &str = "# label file accepted as it is: ";
+
 /// The files of a set and their hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HashList {
@@ -173,6 +176,27 @@ impl HashList {
     /// Writes the canonical list atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         crate::fsio::write_atomic(path, &self.to_bytes())
+    }
+
+    /// Writes the canonical list, below a line for each label file whose bytes are accepted though they are not the published
+    /// ones. The lines are comments: the root hash is that of the files alone.
+    pub fn write_accepting(&self, path: &Path, labels: &[String]) -> Result<()> {
+        let mut bytes: Vec<u8> = labels
+            .iter()
+            .flat_map(|l| format!("{ACCEPTED}{l}\n").into_bytes())
+            .collect();
+        bytes.extend(self.to_bytes());
+        crate::fsio::write_atomic(path, &bytes)
+    }
+
+    /// The label files that a list on disk accepts.
+    pub fn accepted_labels(path: &Path) -> Result<Vec<String>> {
+        let bytes = crate::fsio::read(path)?;
+        let lines = bytes.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok());
+        Ok(lines
+            .filter_map(|l| l.strip_prefix(ACCEPTED))
+            .map(|l| l.trim_end_matches('\r').to_owned())
+            .collect())
     }
 
     /// Reads a list from a file.

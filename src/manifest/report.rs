@@ -16,6 +16,8 @@ pub struct LockReport {
     pub list: PathBuf,
     pub files: usize,
     pub bytes: u64,
+    /// What medft or a system left in the folder (`._x`, `.DS_Store`, `__MACOSX`) and is no part of the set.
+    pub left_out: usize,
     /// The root hash that enters run ids.
     pub root: Sha,
     pub seconds: f64,

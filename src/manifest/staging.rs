@@ -9,6 +9,7 @@ use crate::error::BadInput;
 use crate::fetch::archive::{Caps, unpack};
 use crate::fetch::{ErrorKind, Event, FetchError, OnEvent};
 use crate::fsio;
+use crate::guarantee;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -193,7 +194,7 @@ impl<'a> Staging<'a> {
                     return Ok(Err(occupied(&to)));
                 }
                 fs::rename(&from, &to)?;
-                File::open(self.data_dir)?.sync_all()?;
+                guarantee::sync_folder(self.data_dir)?;
                 return Ok(Ok(()));
             }
             fs::create_dir_all(&to)?;
@@ -204,7 +205,7 @@ impl<'a> Staging<'a> {
                 }
                 fs::rename(from.join(&name), &dest)?;
             }
-            File::open(&to)?.sync_all()?;
+            guarantee::sync_folder(&to)?;
             Ok(Ok(()))
         };
         run().map_err(|e| disk(&to, "to publish the data set", &e))?
@@ -360,8 +361,9 @@ fn place_file(from: &Path, to: &Path, linked: bool) -> Result<(), FetchError> {
         if linked && fs::hard_link(from, to).is_ok() {
             return Ok(());
         }
-        fs::copy(from, to)?;
-        File::open(to)?.sync_all()
+        // Not `fs::copy`: it copies permissions too, which some shares refuse.
+        io::copy(&mut File::open(from)?, &mut File::create_new(to)?)?;
+        guarantee::sync_file(&File::open(to)?, to)
     };
     run().map_err(|e| disk(to, "to write this file", &e))
 }

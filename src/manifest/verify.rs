@@ -45,9 +45,10 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
     let (start, began) = (Instant::now(), SystemTime::now());
     refuse_inside(target, out)?;
     let found = walk(target.root, target.only)?;
-    if let Some(o) = found.odd.first() {
-        let remedy = "Remove or repair it, then lock the set again.";
-        return Err(BadInput::new(o.path.below(target.root).display(), "a readable file", &o.why, remedy).into());
+    if !found.odd.is_empty() {
+        let bad: Vec<_> = found.odd.iter().map(|o| format!("{} ({})", o.path, o.why)).collect();
+        let remedy = "Make them readable, restore or remove them, then lock the set again.";
+        return Err(many(target.root, "readable files", "unreadable", &bad, remedy).into());
     }
     if found.files.is_empty() {
         let remedy = format!("Put the files of {} into the folder, then lock it again.", target.set);
@@ -56,26 +57,27 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
     let jobs: Vec<_> = found.files.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
     let mut list = HashList::default();
     let mut stats = StatFile::default();
+    let (mut unstable, mut unreadable) = (Vec::new(), Vec::new());
     for (f, sha) in found.files.iter().zip(hash_many(&jobs, on)) {
         let now = std::fs::metadata(&f.file).map(|m| Stat::of(&m));
         let sha = sha.and_then(|s| now.map(|n| (s, n)));
-        let complain = |found: String| {
-            let remedy = "Wait until nothing writes into the folder, then lock the set again.";
-            BadInput::new(
-                f.file.display(),
-                "a readable file that stays the same while it is hashed",
-                found,
-                remedy,
-            )
-        };
         match sha {
             Ok((sha, now)) if now == f.stat => {
                 stats.put(f.path.as_bytes(), f.stat, sha, began);
                 list.entries.insert(f.path.clone(), sha);
             }
-            Ok(_) => return Err(complain("a file that changed".into()).into()),
-            Err(e) => return Err(complain(e.to_string()).into()),
+            Ok(_) => unstable.push(f.path.to_string()),
+            Err(e) => unreadable.push(format!("{} ({e})", f.path)),
         }
+    }
+    if !unreadable.is_empty() {
+        let remedy = "Make them readable or restore them, then lock the set again.";
+        return Err(many(target.root, "readable files", "unreadable", &unreadable, remedy).into());
+    }
+    if !unstable.is_empty() {
+        let remedy = "Wait until nothing writes into the folder, then lock the set again.";
+        let expected = "files that stay the same while they are hashed";
+        return Err(many(target.root, expected, "changed", &unstable, remedy).into());
     }
     list.write(out)?;
     keep(&stats, target);
@@ -85,9 +87,21 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
         list: out.into(),
         files: list.entries.len(),
         bytes: found.files.iter().map(|f| f.stat.size).sum(),
+        left_out: found.litter.len(),
         root: list.root(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// The complaint about files below `root`, with their number and the first twenty names.
+fn many(root: &Path, expected: &str, state: &str, names: &[String], remedy: &str) -> BadInput {
+    let shown = names.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(20) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let found = format!("{} {state}: {shown}{more}", names.len());
+    BadInput::new(root.display(), expected, found, remedy)
 }
 
 fn refuse_inside(target: &Target, out: &Path) -> Result<(), BadInput> {
@@ -210,7 +224,7 @@ struct Seen {
 
 impl Seen {
     fn new(target: &Target, list: &HashList) -> Result<Self, BadInput> {
-        let Walk { files, odd } = walk(target.root, target.only)?;
+        let Walk { files, odd, litter: _ } = walk(target.root, target.only)?;
         let mut files: BTreeMap<_, _> = files.into_iter().map(|f| (f.path.clone(), f)).collect();
         let mut odd: BTreeMap<_, _> = odd.into_iter().map(|o| (o.path, o.why)).collect();
         let mut any_missing = false;

@@ -30,12 +30,15 @@ pub struct Odd {
 pub struct Walk {
     pub files: Vec<Found>,
     pub odd: Vec<Odd>,
+    /// What medft or a system left there and is no part of the set; a folder stands for all that is in it.
+    pub litter: Vec<RelPath>,
 }
 
 impl Walk {
     fn join(mut self, other: Self) -> Self {
         self.files.extend(other.files);
         self.odd.extend(other.odd);
+        self.litter.extend(other.litter);
         self
     }
 
@@ -76,6 +79,7 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
     };
     all.files.sort_by(|a, b| a.path.cmp(&b.path));
     all.odd.sort_by(|a, b| a.path.cmp(&b.path));
+    all.litter.sort();
     Ok(all)
 }
 
@@ -99,10 +103,13 @@ fn folder(dir: &Path, rel: &[u8], trail: &[(u64, u64)]) -> Walk {
         .par_iter()
         .map(|entry| {
             let name = entry.file_name();
-            if is_own(name.as_bytes()) {
-                return Walk::default();
-            }
             let path = RelPath::child(rel, name.as_bytes());
+            if is_own(name.as_bytes()) {
+                return Walk {
+                    litter: vec![path],
+                    ..Walk::default()
+                };
+            }
             let file = entry.path();
             // Follows links, so that data may lie on another disk.
             match fs::metadata(&file) {
@@ -145,7 +152,14 @@ fn is_own(name: &[u8]) -> bool {
     name.starts_with(b".medft")
         || name.starts_with(b"._")
         || name.starts_with(b".nfs")
-        || matches!(name, b".DS_Store" | b"Thumbs.db" | b"desktop.ini")
+        || matches!(
+            name,
+            b".DS_Store" | b"__MACOSX" | b".AppleDouble" | b".Spotlight-V100" | b".Trashes" | b".fseventsd" | b"Icon\r"
+        )
+        || matches!(
+            name,
+            b"Thumbs.db" | b"desktop.ini" | b"@eaDir" | b"lost+found" | b".ipynb_checkpoints"
+        )
         || hidden_temp(name)
 }
 

@@ -1,4 +1,4 @@
-//! `results.json`: the report for machines. Its schema is named in it and described in `results/README.md`.
+//! `results.json`: the report for machines. Its schema is named in it and described in `docs/FORMATS.md`.
 
 use super::cells::Cells;
 use super::claims::Judged;

@@ -2,7 +2,7 @@
 //!
 //! A number counts only when its run folder is whole: `DONE` is there, every file has the hash that `DONE` names, and
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
-//! and figures see the records only through [`frame()`]. The files are described in `results/README.md`.
+//! and figures see the records only through [`frame()`]. The files are described in `docs/FORMATS.md`.
 
 mod evidence;
 mod evidence_cache;

@@ -95,25 +95,6 @@ fn content_hash(schema: &str, content: &Value) -> String {
     fsio::sha256_hex(text.as_bytes())
 }
 
-/// `null` back to NaN, for a number of a record.
-pub(super) fn number<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
-}
-
-/// `null` back to NaN, for named numbers of a record.
-pub(super) fn numbers<'de, D: serde::Deserializer<'de>>(
-    d: D,
-) -> Result<std::collections::BTreeMap<String, f64>, D::Error> {
-    let map = std::collections::BTreeMap::<String, Option<f64>>::deserialize(d)?;
-    Ok(map.into_iter().map(|(k, v)| (k, v.unwrap_or(f64::NAN))).collect())
-}
-
-/// `null` back to NaN, for a list of numbers.
-pub(super) fn number_list<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
-    let list = Vec::<Option<f64>>::deserialize(d)?;
-    Ok(list.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

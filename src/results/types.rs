@@ -3,10 +3,13 @@
 
 use super::predictions::Predictions;
 use super::provenance::Provenance;
-use super::record::{Content, number, number_list, numbers};
+use super::record::Content;
 use crate::study::RunSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// What a trainer says of an epoch and of a failure is stored as it is.
+pub use crate::train::{Epoch, Failure};
 
 /// Which of the two stored sets of weights a number comes from.
 pub use crate::study::protocol::TestWeights as WhichWeights;
@@ -24,24 +27,6 @@ pub struct Spec {
     pub weights: BTreeMap<String, String>,
     /// Revision of the meaning of the protocol's switches.
     pub protocol_revision: u32,
-}
-
-/// One entry of `epochs.json`. Times are in `provenance.json`, so that the same seed gives the same bytes here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Epoch {
-    /// 1 for the first one. An extra validation after the last epoch (Q15) has the next number and no training loss.
-    pub epoch: u32,
-    /// Learning rate of the epoch's last step.
-    pub lr: f64,
-    /// Mean over the epoch's batches; NaN where nothing was trained.
-    #[serde(deserialize_with = "number")]
-    pub train_loss: f64,
-    #[serde(deserialize_with = "number")]
-    pub val_loss: f64,
-    /// Validation metrics, unrounded; NaN where a metric is not defined.
-    #[serde(deserialize_with = "numbers")]
-    pub val: BTreeMap<String, f64>,
 }
 
 /// `epochs.json`.
@@ -88,14 +73,14 @@ pub struct Metrics {
     /// Name of the metric that counts for this data set.
     pub target: String,
     /// Its value on the test set with the headline weights.
-    #[serde(deserialize_with = "number")]
+    #[serde(with = "crate::nan::value")]
     pub value: f64,
     pub headline: WhichWeights,
     /// All test metrics of the best weights, unrounded.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(with = "crate::nan::map")]
     pub best: BTreeMap<String, f64>,
     /// All test metrics of the last weights, unrounded.
-    #[serde(deserialize_with = "numbers")]
+    #[serde(with = "crate::nan::map")]
     pub last: BTreeMap<String, f64>,
     pub selected: Selected,
     /// All test metrics of the weights that a preset's rule selects where the best weights are others.
@@ -109,47 +94,7 @@ pub struct Metrics {
 /// Test metrics by name, unrounded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RuleMetrics(#[serde(deserialize_with = "numbers")] pub BTreeMap<String, f64>);
-
-/// `failed.json`: a run that ended without a result, for instance in a loss that is not a number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Failure {
-    pub epoch: u32,
-    /// The optimiser step that failed; the checkpoint beside this record holds the weights before it.
-    pub step: u64,
-    /// A sentence without its full stop.
-    pub reason: String,
-    /// Learning rate of the step; NaN where it failed outside a step.
-    #[serde(deserialize_with = "number")]
-    pub lr: f64,
-    /// The latest losses, the failing one last; NaN where a loss was no finite number.
-    #[serde(deserialize_with = "number_list")]
-    pub losses: Vec<f64>,
-    /// Ids of the images in the failing batch.
-    pub images: Vec<String>,
-    pub epochs: Vec<Epoch>,
-    /// Whether an error from outside its numbers ended it (an image, memory, the disk): its checkpoint is good, and the run goes
-    /// on from there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub error: bool,
-}
-
-impl Failure {
-    /// By an error from outside the run's numbers.
-    pub fn by_error(reason: String) -> Self {
-        Self {
-            epoch: 0,
-            step: 0,
-            reason,
-            lr: f64::NAN,
-            losses: Vec::new(),
-            images: Vec::new(),
-            epochs: Vec::new(),
-            error: true,
-        }
-    }
-}
+pub struct RuleMetrics(#[serde(with = "crate::nan::map")] pub BTreeMap<String, f64>);
 
 /// Everything that the trainer hands over when a run is finished.
 #[derive(Debug, Clone)]

@@ -1,14 +1,13 @@
 //! A data set from a publisher, or from archives a user brings, to a folder that verifies.
 
 use super::Context;
-use super::inventory::verify;
+use super::inventory::{look_at_images, verify};
+use crate::data::presence::Depth;
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
-use crate::manifest::{
-    Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, list_path, lock_set,
-};
+use crate::manifest::{Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, lock_set};
 use crate::progress::Progress;
 use crate::study::Protocol;
 use crate::tell;
@@ -358,7 +357,7 @@ fn assemble(
             .filter_map(LabelCheck::text)
             .collect();
         if bad.is_empty() {
-            return Ok(());
+            return whole(c, m, &root);
         }
         let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
         let expected = "the published label files";
@@ -369,18 +368,33 @@ fn assemble(
     })
 }
 
+/// Refuses a set whose images are not all there: an archive that is only a part of it.
+fn whole(c: &Context, m: &DataManifest, root: &Path) -> Result<()> {
+    if m.files.is_some() {
+        return Ok(());
+    }
+    let images = look_at_images(c, &m.set, root, &protocol_of(&m.set, root)?, Depth::Heads)?;
+    if images.ok() {
+        return Ok(());
+    }
+    let remedy = format!("Nothing was published. {}", images.remedies.join(" "));
+    let found = format!("{}{}", images.summary(), images.lines(20));
+    let expected = "every image that the label files list";
+    Err(FetchError::new(ErrorKind::WrongBytes, &m.title, expected, found, remedy.trim()).into())
+}
+
 /// Holds the published set against its list, or writes the list where there is none. Returns the root hash.
 fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String> {
     let dir = &c.global.data_dir;
     let folder = dir.join(&m.folder);
-    let own = list_path(dir, &m.set).is_file();
+    let own = c.places(dir).list(&m.set).is_some();
     let committed = c.catalogue.list(&m.set);
     if own || committed.is_some_and(|l| l.entries.keys().all(|p| p.below(&folder).exists())) {
         let r = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
         return Ok(r.require()?.to_string());
     }
     let bar = c.progress.bytes(&m.set);
-    let r = lock_set(c.catalogue, &m.set, dir, &bar.verified())?;
+    let r = lock_set(c.catalogue, &m.set, c.places(dir), false, &bar.verified())?;
     drop(bar);
     notes.push(format!(
         "no list of this set's files is published: its {} files as they came were hashed and hold from now on ({})",
@@ -390,14 +404,18 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
     Ok(r.root.to_string())
 }
 
-/// Reads the label files below `root` as the faithful protocol does, or as the corrected one where another copy of the
-/// set lies there (APTOS 2019 has two).
-fn read_labels_in(c: &Context, set: &str, root: &Path) -> Result<()> {
+/// The faithful protocol, or the corrected one where another copy of the set lies below `root` (APTOS 2019 has two).
+pub fn protocol_of(set: &str, root: &Path) -> Result<Protocol> {
     let source = registry::find(set)?;
     let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
     let (faithful, corrected) = (Protocol::faithful(), Protocol::corrected());
     let other_copy = !all_there(&faithful) && all_there(&corrected);
-    let d = source.load(root, if other_copy { &corrected } else { &faithful })?;
+    Ok(if other_copy { corrected } else { faithful })
+}
+
+/// Reads the label files below `root`.
+pub fn read_labels_in(c: &Context, set: &str, root: &Path) -> Result<()> {
+    let d = registry::find(set)?.load(root, &protocol_of(set, root)?)?;
     c.progress.say(&format!(
         "{set}: {} images; train {}, val {}, test {}",
         d.samples.len(),
@@ -405,15 +423,5 @@ fn read_labels_in(c: &Context, set: &str, root: &Path) -> Result<()> {
         d.val.len(),
         d.test.len()
     ));
-    Ok(())
-}
-
-/// Reads the label files of a real set and forms its splits.
-pub fn read_labels(c: &Context, set: &str) -> Result<()> {
-    let source = registry::find(set)?;
-    let root = c.global.data_dir.join(source.info(&Protocol::faithful()).folder);
-    if root.is_dir() {
-        read_labels_in(c, set, &root)?;
-    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 use super::Context;
 use super::inventory::Inventory;
 use super::plan::{Entry, Plan, State};
+use crate::cache::Bucket;
 use crate::data::registry;
 use crate::device;
 use crate::fsio;
@@ -74,7 +75,7 @@ impl Machine {
 }
 
 fn folder(c: &Context) -> PathBuf {
-    c.global.results_dir.join(".cache").join("bench")
+    Bucket::Rates.dir(&c.global.results_dir)
 }
 
 /// Keeps a benchmark for later plans; the newest of a kind counts.
@@ -83,13 +84,8 @@ fn folder(c: &Context) -> PathBuf {
 /// Where the results folder is not writable.
 pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
     let text = serde_json::to_vec_pretty(m)?;
-    let key = serde_json::to_string(&(&m.what, &m.backbone, m.size, &m.machine))?;
-    let name = format!(
-        "{}-{}-{}.json",
-        m.what,
-        m.backbone,
-        &fsio::sha256_hex(key.as_bytes())[..8]
-    );
+    let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
+    let name = format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]);
     fsio::write_atomic(&folder(c).join(name), &text)
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::inventory::RunInputs;
 use super::plan::Entry;
+use crate::cache::Bucket;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, registry};
@@ -10,14 +11,13 @@ use crate::device;
 use crate::model;
 use crate::progress::Bar;
 use crate::results::{
-    Claim, Epoch, Failure, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Taken, Truth,
-    WhichWeights,
+    Claim, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Taken, Truth, WhichWeights,
 };
 use crate::stop::Stopped;
 use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
-use crate::train::{self, EpochStats, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{self, Failure, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,7 +69,7 @@ impl PreparedDataset {
         let source = registry::find(&spec.dataset)?;
         let root = data_dir.join(source.info(&spec.protocol).folder);
         let data = source.load(&root, &spec.protocol)?;
-        let cache = c.global.results_dir.join(".cache").join("images");
+        let cache = Bucket::Images.dir(&c.global.results_dir);
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
         let options = Options::cached(c.workers(), &cache);
         let images = match spec.protocol.normalisation {
@@ -261,19 +261,8 @@ fn record(
         Outcome::Interrupted => Ok(RunOutcome::Interrupted),
         Outcome::Failed(f) => {
             b.claim.check()?;
-            let reason = f.reason.clone();
-            let failure = Failure {
-                epoch: f.epoch,
-                step: f.step,
-                reason: f.reason,
-                lr: f.lr,
-                losses: f.losses,
-                images: f.images,
-                epochs: f.epochs.into_iter().map(epoch).collect(),
-                error: false,
-            };
-            store.fail(id.full(), &failure)?;
-            Ok(RunOutcome::Failed(reason))
+            store.fail(id.full(), &f)?;
+            Ok(RunOutcome::Failed(f.reason))
         }
         Outcome::Done(f) => {
             provenance.ended = crate::results::utc_now();
@@ -293,16 +282,6 @@ fn record(
                 duration(start.elapsed().as_secs_f64())
             )))
         }
-    }
-}
-
-fn epoch(e: EpochStats) -> Epoch {
-    Epoch {
-        epoch: e.epoch,
-        lr: e.lr,
-        train_loss: e.train_loss,
-        val_loss: e.val_loss,
-        val: e.val,
     }
 }
 
@@ -371,7 +350,7 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             last: f.last.logits.clone(),
             others: rules.iter().map(|(n, t)| ((*n).to_owned(), t.logits.clone())).collect(),
         },
-        epochs: f.epochs.into_iter().map(epoch).collect(),
+        epochs: f.epochs,
         provenance,
     })
 }

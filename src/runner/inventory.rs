@@ -1,19 +1,21 @@
 //! Which verified files a run reads, and the hashes of them that enter its id.
 
 use super::Context;
+use crate::data::presence::{self, Depth};
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::{
-    Check, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set, verify_weights,
+    Check, ImageReport, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set,
+    verify_weights,
 };
 use crate::model::{Pretrained, WeightsFile};
-use crate::study::protocol::MhaBody;
-use crate::study::{HeadKind, Inputs, RunSpec, Scale};
+use crate::study::protocol::{Duplicates, MhaBody};
+use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
 use anyhow::Result;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// What stands for the weights of a tiny model in run ids: it has no file, its values are drawn.
 const SEEDED: &str = "medft tiny model, weights drawn from seed 0 by their names in the backbone";
@@ -23,6 +25,8 @@ pub struct Inventory {
     pub data_dir: PathBuf,
     pub sets: BTreeMap<String, SetReport>,
     pub weights: BTreeMap<String, WeightsReport>,
+    /// Data sets and label files whose images were looked at.
+    looked_at: BTreeSet<(String, Vec<PathBuf>)>,
 }
 
 /// The verified inputs of one run.
@@ -63,26 +67,38 @@ impl Inventory {
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
         };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
-            if let Entry::Vacant(slot) = out.sets.entry(r.dataset.clone()) {
-                slot.insert(verify(c, &r.dataset, kind, &out.data_dir, Mode::SinceLock)?);
-            }
+            out.look_at_set(c, kind, r)?;
             for (_, name) in weight_names(r) {
                 if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
                     let bar = c.progress.bytes(&name);
-                    slot.insert(verify_weights(
-                        c.catalogue,
-                        &name,
-                        &places,
-                        Check::Cached,
-                        &bar.verified(),
-                    )?);
+                    let report = verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?;
+                    slot.insert(report);
                 }
             }
         }
         Ok(out)
+    }
+
+    /// Looks at the data of a run, once, and at the images that its label files list, once for each choice of label files.
+    /// What is wrong with a set is in its report, so that the other sets go on.
+    fn look_at_set(&mut self, c: &Context, kind: Kind, r: &RunSpec) -> Result<()> {
+        let source = registry::find(&r.dataset)?;
+        if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
+            let found = verify(c, &r.dataset, kind, &self.data_dir, Mode::SinceLock);
+            slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &self.data_dir, &e))?);
+        }
+        let labels = (r.dataset.clone(), source.label_files(&r.protocol));
+        if self.looked_at.insert(labels)
+            && let Some(report) = self.sets.get_mut(&r.dataset)
+            && let Err(e) = hold_images(c, report, &r.protocol, Depth::Names)
+        {
+            *report = unusable(c, &r.dataset, kind, &self.data_dir, &e)?;
+        }
+        Ok(())
     }
 
     /// The inputs of a run.
@@ -126,19 +142,56 @@ impl Inventory {
                 .any(|(_, name)| self.weights[name].state == WeightsState::WrongHash)
     }
 
-    /// Notes on weights that are used without a published hash.
+    /// Notes on weights that are used without a published hash, and on label files that are not the published ones.
     pub fn notes(&self) -> Vec<String> {
-        self.weights
-            .values()
-            .filter_map(|w| w.require().ok()?.note.map(|n| format!("{}: {n}", w.backbone)))
-            .collect()
+        let weights = self.weights.values();
+        let weights = weights.filter_map(|w| w.require().ok()?.note.map(|n| format!("{}: {n}", w.backbone)));
+        let labels = self.sets.values().flat_map(|s| {
+            let notes = s.label_notes().into_iter();
+            notes.map(|n| format!("{}: label file {n}", s.set))
+        });
+        weights.chain(labels).collect()
     }
 }
 
+/// The report on a set that could not be looked at.
+fn unusable(c: &Context, set: &str, kind: Kind, data_dir: &Path, e: &anyhow::Error) -> Result<SetReport> {
+    let m = c.catalogue.set(set)?;
+    Ok(SetReport::unusable(set, &m.title, kind, data_dir.join(&m.folder), e))
+}
+
 /// Verifies a set with a bar.
-pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &std::path::Path, mode: Mode) -> Result<SetReport> {
+pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &Path, mode: Mode) -> Result<SetReport> {
     let bar = c.progress.bytes(set);
-    verify_set(c.catalogue, set, kind, data_dir, mode, &bar.verified())
+    verify_set(c.catalogue, set, kind, c.places(data_dir), mode, &bar.verified())
+}
+
+/// Holds the images that the label files list under `p` against the set's folder, where the set is whole otherwise and has its
+/// images in files.
+///
+/// # Errors
+/// Where the label files cannot be read.
+pub fn hold_images(c: &Context, report: &mut SetReport, p: &Protocol, depth: Depth) -> Result<()> {
+    let in_files = c.catalogue.set(&report.set)?.files.is_none();
+    if report.state != SetState::Verified || report.kind != Kind::Real || !in_files {
+        return Ok(());
+    }
+    let images = look_at_images(c, &report.set, &report.folder, p, depth)?;
+    report.hold_images(images);
+    Ok(())
+}
+
+/// Looks at the images that the label files below `root` list under `p`.
+///
+/// # Errors
+/// Where the label files cannot be read.
+pub fn look_at_images(c: &Context, set: &str, root: &Path, p: &Protocol, depth: Depth) -> Result<ImageReport> {
+    // Which images are copies of one another does not matter here, and is found by reading them all.
+    let mut p = p.clone();
+    p.duplicates = Duplicates::Ignored;
+    let d = registry::find(set)?.load(root, &p)?;
+    let bar = c.progress.items(&format!("{set} images"), 0);
+    Ok(presence::of(&d, &p, depth, &bar.counted()))
 }
 
 /// Generates the phantoms that are not here, or not whole.

@@ -22,12 +22,13 @@ pub mod verify_results;
 
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
-use crate::manifest::Catalogue;
+use crate::manifest::{Catalogue, DataPlaces};
 use crate::progress::Progress;
 use crate::study::{Filter, Known, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
+use std::path::Path;
 
 /// What every verb needs.
 pub struct Context {
@@ -40,13 +41,7 @@ pub struct Context {
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
-        let datasets = crate::data::registry::names();
-        let backbones = crate::model::registry::names();
-        let known = Known {
-            datasets: &datasets,
-            backbones: &backbones,
-        };
-        let study = Study::resolve(&a.study, &self.global.experiments_dir, &known)?;
+        let study = self.read_study(&a.study)?;
         let filter = Filter::parse(&a.only, &study)?;
         let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
         // Images are prepared once a data set and features once a backbone: keep what shares them together.
@@ -62,6 +57,19 @@ impl Context {
             )
         });
         Ok((study, runs))
+    }
+
+    /// The study of this name or path.
+    ///
+    /// # Errors
+    /// As [`Study::resolve`].
+    pub fn read_study(&self, name_or_path: &str) -> Result<Study> {
+        let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
+        let known = Known {
+            datasets: &datasets,
+            backbones: &backbones,
+        };
+        Ok(Study::resolve(name_or_path, &self.global.experiments_dir, &known)?)
     }
 
     /// The device to compute on, for commands that use one.
@@ -80,6 +88,12 @@ impl Context {
             .into());
         }
         Ok(all.remove(0))
+    }
+
+    /// Where data sets below `data_dir` and their lists lie.
+    pub fn places(&self, data_dir: &Path) -> DataPlaces {
+        let spare = self.global.results_dir.join("lists");
+        DataPlaces::new(data_dir, self.global.lists_dir.as_deref(), &spare)
     }
 
     /// Threads that decode and augment.

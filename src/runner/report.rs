@@ -3,6 +3,7 @@
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
 use super::{Context, notes};
+use crate::cache::Bucket;
 use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::eval::metric_title;
@@ -37,7 +38,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
         ));
         folder = beside;
     }
-    let cache = c.global.results_dir.join(".cache").join("bootstrap");
+    let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
     let inputs = digest(plan, &input, a.replicates)?;

@@ -7,8 +7,8 @@ use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
 use super::plan::{Plan, State};
 use super::{Context, signals};
 use crate::progress::Bar;
-use crate::{lease, stop};
 use crate::study::{Freeze, RunSpec};
+use crate::{lease, stop};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use std::collections::{BTreeMap, VecDeque};
@@ -424,7 +424,11 @@ mod tests {
         std::fs::write(&names[7], b"no image").unwrap();
         let tally = fit_on(&c, &plan, &[Device::Cpu], groups(&plan)).unwrap();
         let of = |set: &str| plan.entries.iter().filter(|e| e.spec.dataset == set).count();
-        assert_eq!((tally.done, tally.failed.len()), (of("ddsm"), of("aptos2019")), "{tally:?}");
+        assert_eq!(
+            (tally.done, tally.failed.len()),
+            (of("ddsm"), of("aptos2019")),
+            "{tally:?}"
+        );
         let said = tally.summary();
         assert_eq!(said.len(), 1, "one reason, told once: {said:?}");
         for n in [&names[3], &names[7]] {

@@ -155,6 +155,30 @@ impl Study {
         }
     }
 
+    /// The text of the study that [`Study::resolve`] finds.
+    ///
+    /// # Errors
+    /// As [`Study::resolve`].
+    pub fn text(name_or_path: &str, experiments_dir: &Path) -> Result<String, BadInput> {
+        let path = Path::new(name_or_path);
+        let beside = experiments_dir.join(format!("{name_or_path}.toml"));
+        let is_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
+        let built_in = BUILT_IN.iter().find(|b| b.0 == name_or_path);
+        let file = match built_in {
+            _ if is_path => path,
+            Some((_, text)) if !beside.exists() => return Ok((*text).to_owned()),
+            _ => &beside,
+        };
+        fs::read_to_string(file).map_err(|e| {
+            BadInput::new(
+                file.display(),
+                "a study file that can be read",
+                e.to_string(),
+                "Check the file's name.",
+            )
+        })
+    }
+
     /// Reads a study from `text`; `file` is what messages call it.
     pub fn parse(name: &str, file: &str, text: &str, known: &Known) -> Result<Self, BadInput> {
         check_name(name, file)?;

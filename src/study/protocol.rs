@@ -93,8 +93,9 @@ switch!(/// [Q39] The training augmentation. `Paper`: crop, both flips, jitter. 
 switch!(/// [Q40] How an image becomes a square.
     Aspect { Squash, ShortSide });
 switch!(/// Which side a resize begins with; the 8-bit rounding between the passes makes it visible (±1 level). `WidthFirst`: all
-    /// versions of Pillow up to 12, so the authors'. `Pillow13`: the height when it shrinks by more than twice what the width does.
-    ResizeOrder { WidthFirst, Pillow13 });
+    /// versions of Pillow up to 12.1, so the authors'. `Pillow12` (12.2, 12.3): the height of images more than a hundred times as
+    /// high as wide. `Pillow13`: the height when it shrinks by more than twice what the width does.
+    ResizeOrder { WidthFirst, Pillow12, Pillow13 });
 switch!(/// [Q41] What the random 80/10/10 split of ISIC keeps together.
     IsicSplit { ByImage, ByLesion });
 switch!(/// [Q43] Whether a `val_ids.json` beside the data is obeyed.
@@ -213,7 +214,7 @@ switches! {
     aspect: Aspect = Aspect::Squash; Images; Words(Aspect::words); [40];
         "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept.";
     resize_order: ResizeOrder = ResizeOrder::WidthFirst; Images; Words(ResizeOrder::words); [];
-        "Pillow up to version 12 resizes the width first; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
+        "Pillow up to version 12.1 resizes the width first; 12.2 and 12.3 (pillow12) the height of images over a hundred times as high as wide; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
     augment: Augment = Augment::Paper; Fit; Words(Augment::words); [39];
         "The paper's flips and colour jitter also on X-rays and mammograms; the same without them; or none, so that frozen features can be computed once.";
     /// [Q20] Area range of RandomResizedCrop.

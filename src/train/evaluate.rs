@@ -1,8 +1,8 @@
 //! Logits to metrics, and which epoch a rule selects. PROTOCOL section 7.
 
-use super::EpochStats;
+use super::Epoch;
 use crate::data::{Label, Task};
-use crate::eval;
+use crate::eval::{self, Direction};
 use crate::study::Protocol;
 use crate::study::protocol::{MacroClasses, SelectionRounding, SelectionStart};
 use anyhow::Result;
@@ -76,11 +76,26 @@ impl Rule {
     }
 
     /// The number of the epoch this rule selects by a metric.
-    pub fn select(self, epochs: &[EpochStats], metric: &str) -> Option<u32> {
+    pub fn select(self, epochs: &[Epoch], metric: &str) -> Option<u32> {
+        let direction = direction(metric);
         let values: Vec<f64> = epochs
             .iter()
-            .map(|e| e.val.get(metric).copied().unwrap_or(f64::NAN))
+            .map(|e| direction.oriented(e.val.get(metric).copied().unwrap_or(f64::NAN)))
             .collect();
-        eval::select(&values, self.rounding, self.start).map(|i| epochs[i].epoch)
+        eval::select(&values, self.rounding, self.start_of(direction)).map(|i| epochs[i].epoch)
     }
+
+    /// What an epoch must exceed by a metric that was turned so that more is better. Zero is the least of a metric that is better
+    /// the higher it is; where less is better it is the best, and no start.
+    pub fn start_of(self, direction: Direction) -> f64 {
+        match direction {
+            Direction::Higher => self.start,
+            Direction::Lower => f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// Which values of a metric are better.
+pub fn direction(metric: &str) -> Direction {
+    eval::METRICS.get(metric).map_or(Direction::Higher, |m| m.direction)
 }

@@ -5,6 +5,7 @@
 //! make the bytes independent of who computes them.
 
 use super::{FeatureCache, Job, Progress, state};
+use crate::cache::Bucket;
 use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::model::Classifier;
@@ -232,9 +233,8 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
     // What happens after the backbone does not change its features.
     let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
-    let text = serde_json::to_string(&(
-        ("features", 5, env!("CARGO_PKG_VERSION")),
-        (&s.dataset, &s.backbone, s.scale, tokens),
+    Bucket::Features.key(&(
+        (env!("CARGO_PKG_VERSION"), &s.dataset, &s.backbone, s.scale, tokens),
         &p,
         &cache.inputs,
         // Another device, or other vector instructions, may round the rows otherwise.
@@ -244,11 +244,10 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
             format!("{:?}", medft_nn::precision::current()),
         ),
         indices,
-    ))?;
-    Ok(fsio::sha256_hex(text.as_bytes()))
+    ))
 }
 
 /// Where a study keeps features: below its results folder.
 pub fn default_dir(results: &std::path::Path) -> PathBuf {
-    results.join(".cache").join("features")
+    Bucket::Features.dir(results)
 }

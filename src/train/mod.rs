@@ -6,9 +6,12 @@ pub mod fit;
 pub mod loss;
 pub mod loss_scale;
 pub mod optim;
+pub mod outcome;
 pub mod schedule;
 pub mod scripted;
 pub mod state;
+
+pub use outcome::{Epoch, Failure};
 
 use crate::data::Dataset;
 use crate::data::loader::Images;
@@ -46,22 +49,6 @@ pub struct FeatureCache {
     pub inputs: String,
 }
 
-/// What one epoch measured.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct EpochStats {
-    /// 1 for the first; an extra validation (Q15) has the next number.
-    pub epoch: u32,
-    /// Learning rate of the last step.
-    pub lr: f64,
-    /// Mean over batches; NaN where nothing was trained.
-    #[serde(with = "nan")]
-    pub train_loss: f64,
-    #[serde(with = "nan")]
-    pub val_loss: f64,
-    #[serde(with = "nan_map")]
-    pub val: BTreeMap<String, f64>,
-}
-
 /// Test logits (n, outputs), row-major, and their metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tested {
@@ -82,7 +69,7 @@ pub struct Selection {
 /// A finished fit.
 #[derive(Debug, Clone)]
 pub struct Fitted {
-    pub epochs: Vec<EpochStats>,
+    pub epochs: Vec<Epoch>,
     /// By the protocol's own rule of selection.
     pub best: Selection,
     /// By the rules of the two presets.
@@ -129,23 +116,9 @@ impl Timing {
 pub enum Outcome {
     Done(Box<Fitted>),
     /// The loss exploded or stopped being a number.
-    Failed(Box<Failed>),
+    Failed(Box<Failure>),
     /// Stopped on request after a checkpoint.
     Interrupted,
-}
-
-/// Where a run failed, and what was seen there. Its checkpoint holds the weights before the step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failed {
-    pub epoch: u32,
-    pub step: u64,
-    pub reason: String,
-    pub lr: f64,
-    /// The latest losses, the failing one last.
-    pub losses: Vec<f64>,
-    /// Ids of the images in the failing batch.
-    pub images: Vec<String>,
-    pub epochs: Vec<EpochStats>,
 }
 
 /// What a progress bar hears.
@@ -171,50 +144,4 @@ pub trait Trainer: Sync {
     /// # Errors
     /// For inputs that cannot be read or do not fit; nothing computed before is lost.
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>;
-}
-
-/// NaN ↔ null in JSON.
-mod nan {
-    use serde::{Deserialize, Deserializer, Serializer};
-    pub fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
-        if x.is_finite() {
-            s.serialize_f64(*x)
-        } else {
-            s.serialize_none()
-        }
-    }
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-        Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
-    }
-}
-
-/// As `nan`, for a map of metrics.
-mod nan_map {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::collections::BTreeMap;
-    pub fn serialize<S: Serializer>(m: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
-        let m: BTreeMap<&str, Option<f64>> = m
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.is_finite().then_some(*v)))
-            .collect();
-        m.serialize(s)
-    }
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
-        let m = BTreeMap::<String, Option<f64>>::deserialize(d)?;
-        Ok(m.into_iter().map(|(k, v)| (k, v.unwrap_or(f64::NAN))).collect())
-    }
-}
-
-/// As `nan`, for a list.
-mod nan_list {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::collections::VecDeque;
-    pub fn serialize<S: Serializer>(v: &VecDeque<f64>, s: S) -> Result<S::Ok, S::Error> {
-        let v: Vec<Option<f64>> = v.iter().map(|x| x.is_finite().then_some(*x)).collect();
-        v.serialize(s)
-    }
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<VecDeque<f64>, D::Error> {
-        let v = Vec::<Option<f64>>::deserialize(d)?;
-        Ok(v.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect())
-    }
 }

@@ -3,7 +3,7 @@
 use super::evaluate::{Rule, metrics};
 use super::optim::{AdamW, AdamWConfig};
 use super::state::{self, Position};
-use super::{EpochStats, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
+use super::{Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
 use crate::model::params::Params;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
@@ -45,7 +45,7 @@ impl Scripted {
             }
             let epoch = position.epochs_done + 1;
             let value = Stream::new(job.spec.seed, Purpose::Test, epoch, 0).uniform();
-            position.epochs.push(EpochStats {
+            position.epochs.push(Epoch {
                 epoch,
                 lr: p.lr,
                 train_loss: 1.0 / f64::from(epoch),

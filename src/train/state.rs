@@ -6,7 +6,7 @@
 
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, Slot};
-use super::{EpochStats, Timing};
+use super::{Epoch, Timing};
 use crate::fsio;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -31,9 +31,9 @@ pub struct Position {
     /// Seconds of the epoch under way.
     pub epoch_seconds: f64,
     /// The latest losses, evidence where a run fails.
-    #[serde(with = "super::nan_list")]
+    #[serde(with = "crate::nan::list")]
     pub recent: VecDeque<f64>,
-    pub epochs: Vec<EpochStats>,
+    pub epochs: Vec<Epoch>,
     /// For each rule of selection: value and epoch of the best weights; `None` is the initial weights.
     pub best: Vec<Option<(f64, u32)>>,
     pub timing: Timing,

@@ -161,13 +161,17 @@ fn files_pixels_looks_conflicts_and_warnings_are_told_apart() {
             .clone()
     };
     assert_eq!(told("16 bits clipped at 255"), [b(4)]);
-    assert_eq!(told("EXIF asks to turn the image; the protocol does not"), [n(6)]);
+    assert_eq!(told("EXIF or XMP ask to turn the image; the protocol does not"), [n(6)]);
     assert_eq!(told("colour file read as grey"), [n(1), b(2), n(3), n(5), n(6), b(8)]);
     let sane = pictures(&set, &Protocol::corrected());
     let words: Vec<&str> = sane.warnings.iter().map(|w| w.what.as_str()).collect();
     assert_eq!(
         words,
-        ["16 bits scaled to 8", "colour file read as grey", "turned as EXIF asks"]
+        [
+            "16 bits scaled to 8",
+            "colour file read as grey",
+            "turned as EXIF or XMP ask"
+        ]
     );
 }
 

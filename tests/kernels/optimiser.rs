@@ -75,8 +75,11 @@ fn optimisers_agree() {
     assert_eq!(updates, [5, 5, 5, 2]);
     assert_eq!(updates, k_updates);
     assert!(!norms[5].is_finite() && !k_norms[5].is_finite());
-    for (a, b) in norms.iter().zip(&k_norms).take(5) {
-        assert!((a / b - 1.0).abs() < 1e-12, "{a} {b}");
+    // The first gradients are the same; the later ones are those of parameters that agree to 1e-6, since a compiler may contract
+    // an update's multiplications and additions on the device.
+    for (step, (a, b)) in norms.iter().zip(&k_norms).take(5).enumerate() {
+        let bound = if step == 0 { 1e-12 } else { 1e-6 };
+        assert!((a / b - 1.0).abs() < bound, "step {step}: {a} {b}");
     }
     for (a, b) in cpu.iter().zip(&k_values) {
         assert!((a - b).abs() <= 1e-6 * a.abs().max(1e-3), "{a} {b}");

@@ -19,7 +19,9 @@ fn start(p: &Place, study: &str, before: &str, err: Stdio) -> Child {
     let medft = assert_cmd::cargo::cargo_bin!("medft");
     Command::new("sh")
         .arg("-c")
-        .arg(format!("{before} exec \"$0\" run \"$1\" --only {ONE} --checkpoint-every 0"))
+        .arg(format!(
+            "{before} exec \"$0\" run \"$1\" --only {ONE} --checkpoint-every 0"
+        ))
         .arg(medft)
         .arg(study)
         .current_dir(p.path(""))
@@ -41,7 +43,10 @@ fn below(p: &Place, name: &str) -> usize {
 /// Waits until the first checkpoint says that training is under way.
 fn training(p: &Place, child: &mut Child) {
     while below(p, "checkpoint") == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before its first checkpoint");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before its first checkpoint"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -82,7 +87,10 @@ fn a_second_sigterm_loses_no_checkpoint() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("stopped at 0 of 1; go on with `") && said.contains("run ./short.toml"), "{said}");
+    assert!(
+        said.contains("stopped at 0 of 1; go on with `") && said.contains("run ./short.toml"),
+        "{said}"
+    );
     assert!(below(&p, "checkpoint") > 0 && below(&p, "lease") == 0);
     assert!(!p.path("reports").exists(), "nothing else is done after a stop");
     assert_eq!(p.medft(&["run", &s, "--only", ONE]).code, 0);
@@ -105,10 +113,15 @@ fn a_reader_that_leaves_ends_printing_quietly() {
         assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(141), ""), "{args}");
     }
     let mut full = Command::new(assert_cmd::cargo::cargo_bin!("medft"));
-    full.args(["data", "list"]).current_dir(p.path("")).stdout(File::create("/dev/full").unwrap());
+    full.args(["data", "list"])
+        .current_dir(p.path(""))
+        .stdout(File::create("/dev/full").unwrap());
     let out = full.output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.code() == Some(2) && said.contains("standard output") && !said.contains("panicked"), "{said}");
+    assert!(
+        out.status.code() == Some(2) && said.contains("standard output") && !said.contains("panicked"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -135,7 +148,9 @@ fn a_plan_tells_the_words_of_each_runs_group() {
     };
     let all = plan(&["plan", "splits", "--json"]);
     let key = |r: &serde_json::Value| {
-        ["dataset", "split", "backbone", "freeze", "head"].map(|k| r[k].as_str().unwrap().to_owned()).join(" ")
+        ["dataset", "split", "backbone", "freeze", "head"]
+            .map(|k| r[k].as_str().unwrap().to_owned())
+            .join(" ")
             + &r["seed"].to_string()
     };
     let mut keys: Vec<String> = all.iter().map(key).collect();
@@ -147,7 +162,10 @@ fn a_plan_tells_the_words_of_each_runs_group() {
     groups.dedup();
     assert!(groups.len() < all.len());
     for group in [groups[0], groups[groups.len() - 1]] {
-        let mut by_group: Vec<String> = plan(&["plan", "splits", "--json", "--only", group]).iter().map(key).collect();
+        let mut by_group: Vec<String> = plan(&["plan", "splits", "--json", "--only", group])
+            .iter()
+            .map(key)
+            .collect();
         let mut named: Vec<String> = all.iter().filter(|r| r["only"] == group).map(key).collect();
         by_group.sort();
         named.sort();
@@ -172,7 +190,11 @@ fn a_plan_on_a_login_node_knows_the_hours_of_a_named_gpu() {
     let hours = |more: &[&str]| {
         let said = p.medft(&[&["plan", "paper", "--json", "--only", only], more].concat());
         let all = said.json();
-        all.as_array().unwrap().iter().filter(|r| r["hours"].as_f64().is_some_and(|h| h > 0.0)).count()
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(|r| r["hours"].as_f64().is_some_and(|h| h > 0.0))
+            .count()
     };
     assert_eq!(hours(&[]), 0, "a CPU is not that GPU");
     assert_eq!(hours(&["--as-device", "NVIDIA H100 80GB HBM3"]), 8);

@@ -17,9 +17,12 @@ use std::sync::OnceLock;
 
 /// Attention over a packed projection `qkv` (B, N, 3·H·d), laid out as q | k | v, each (H, d); scale 1/√d.
 /// Returns (B, N, H·d).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn attention_packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (_, _, c) = qkv.dims3()?;
-    if !c.is_multiple_of(3 * heads) {
+    if heads == 0 || !c.is_multiple_of(3 * heads) {
         bail!("attention: a width of {c} does not split into q, k, v of {heads} heads");
     }
     if uses_kernels(qkv) {
@@ -32,6 +35,9 @@ pub fn attention_packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
 }
 
 /// Attention of `q` (B, N, H, d) over `k`, `v` (B, M, H, d); scale 1/√d. Returns (B, N, H·d).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (b, _, h, d) = q.dims4()?;
     let m = k.dim(1)?;

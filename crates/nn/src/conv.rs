@@ -10,6 +10,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 /// Non-overlapping patch projection, float32 in any scope. x (B, C, H, W), weight (D, C, p, p), bias (D) → (B, H/p · W/p, D), row-major patches.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn patch_embed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
     let (d, cw, p, p2) = weight.dims4()?;
@@ -30,6 +33,9 @@ pub fn patch_embed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result
 }
 
 /// 2-D convolution to channels-last tokens, float32 in any scope. x (B, C, H, W), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn conv2d_tokens(
     x: &Tensor,
     weight: &Tensor,

@@ -9,6 +9,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 /// 2-D convolution, channels last, float32 in any scope. x (B, H, W, C), weight (D, C, k, k), bias (D) → (B, Ho, Wo, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn conv2d_map(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     let (d, cw, k, k2) = weight.dims4()?;

@@ -13,6 +13,9 @@ use std::sync::OnceLock;
 
 /// Depthwise convolution, stride 1, zero padding that keeps the size. x (B, H, W, C), weight (C, 1, k, k) with k odd,
 /// bias (C); `silu` applies x·sigmoid(x) to the result.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
     let (c, one, k, k2) = weight.dims4()?;
     if x.rank() != 4 || x.dim(3)? != c || one != 1 || k != k2 || k.is_multiple_of(2) {

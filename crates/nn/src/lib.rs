@@ -1,4 +1,4 @@
-//! The differentiable building blocks: what candle lacks, cuts or falsifies. Each op is checked by finite differences.
+#![doc = include_str!("../README.md")]
 
 mod act;
 mod attention;
@@ -21,6 +21,7 @@ mod norm;
 pub mod optimiser;
 mod pool;
 pub mod precision;
+pub mod reference;
 mod residual;
 mod resize;
 mod scan;

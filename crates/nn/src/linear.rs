@@ -12,11 +12,14 @@ use std::sync::OnceLock;
 /// A fully connected layer; weight (out, in), bias (out).
 #[derive(Debug, Clone)]
 pub struct Linear {
+    /// (out, in).
     pub weight: Tensor,
+    /// (out).
     pub bias: Option<Tensor>,
 }
 
 impl Linear {
+    /// A layer of these parameters.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }
@@ -140,7 +143,7 @@ impl CustomOp3 for LinearOp {
                 l3.dims()
             );
         }
-        let rows = l1.shape().elem_count() / inp.max(1);
+        let rows = dims[..dims.len() - 1].iter().product();
         if let Some(d) = dims.last_mut() {
             *d = out;
         }
@@ -198,7 +201,7 @@ fn linear_bwd<T: Real>(
     dy: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
     let (out, inp) = w.dims2()?;
-    let rows = x.elem_count() / inp.max(1);
+    let rows = x.dims()[..x.rank() - 1].iter().product();
     let (dys, dyl) = dy.storage_and_layout();
     let dyv = with_cpu::<T>(&dys, dyl)?;
     let dx = if x.track_op() {

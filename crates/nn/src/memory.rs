@@ -21,14 +21,14 @@ const LARGE: usize = 2 << 20;
 pub struct LargePages;
 
 fn advise(ptr: *mut u8, bytes: usize) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     if bytes >= 2 * LARGE && !ptr.is_null() {
         let skip = ptr.align_offset(LARGE);
         let len = (bytes - skip) / LARGE * LARGE;
         // SAFETY: whole pages inside the buffer; the advice does not change what they hold.
         unsafe { libc::madvise(ptr.add(skip).cast(), len, libc::MADV_HUGEPAGE) };
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), miri))]
     let _ = (ptr, bytes);
 }
 

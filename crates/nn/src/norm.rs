@@ -11,22 +11,32 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 /// LayerNorm over the last axis; weight and bias (D).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
+    /// (D).
     pub weight: Tensor,
+    /// (D).
     pub bias: Tensor,
+    /// Added to the variance, or to the mean square.
     pub eps: f64,
 }
 
 impl LayerNorm {
+    /// A norm of these parameters.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
 
     /// `(…, D)` → `(…, D)`; biased variance, as torch.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_as(x, computed_in(x.dtype()))
     }
@@ -44,21 +54,30 @@ impl LayerNorm {
 /// RMSNorm over the last axis; weight (D).
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
+    /// (D).
     pub weight: Tensor,
+    /// Added to the variance, or to the mean square.
     pub eps: f64,
 }
 
 impl RmsNorm {
+    /// A norm of these parameters.
     pub fn new(weight: Tensor, eps: f64) -> Self {
         Self { weight, eps }
     }
 
     /// `(…, D)` → `(…, D)`.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_as(x, compute_type(x))
     }
 
     /// The same in float32 where [`Self::forward`] would give 16 bits: for what leaves the layers.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn forward_float(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_as(x, computed_in(x.dtype()))
     }
@@ -177,7 +196,7 @@ impl CustomOp3 for LayerNormOp {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let d = l2.shape().dims1()?;
-        if l1.dims().last() != Some(&d) || l3.dims() != [d] {
+        if d == 0 || l1.dims().last() != Some(&d) || l3.dims() != [d] {
             bail!(
                 "layer_norm: x {:?}, weight {:?}, bias {:?}",
                 l1.dims(),
@@ -278,7 +297,7 @@ impl CustomOp2 for RmsNormOp {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let d = l2.shape().dims1()?;
-        if l1.dims().last() != Some(&d) {
+        if d == 0 || l1.dims().last() != Some(&d) {
             bail!("rms_norm: x {:?}, weight {:?}", l1.dims(), l2.dims());
         }
         fn typed<T: Real>(s: [&CpuStorage; 2], l: [&Layout; 2], d: usize, eps: f64) -> Result<CpuStorage> {

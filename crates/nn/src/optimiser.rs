@@ -84,6 +84,7 @@ pub struct Update<'a> {
     pub parameter: &'a Tensor,
     /// Float32, contiguous, of the parameter's size.
     pub gradient: &'a Tensor,
+    /// Changed in place.
     pub moments: &'a mut Moments,
     /// 1 − lr · weight decay.
     pub shrink: f32,

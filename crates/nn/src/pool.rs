@@ -11,6 +11,9 @@ use rayon::prelude::*;
 /// Max pooling with kernel = stride = (py, px). x (B, H, W, C) → (B, H/py, W/px, C), rest of the border dropped.
 ///
 /// Of equal values the first in reading order gets the gradient, as in torch.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     if py == 0 || px == 0 || x.rank() != 4 {
         bail!("max_pool: a stride of {py}×{px} on {:?}", x.dims());
@@ -37,6 +40,9 @@ pub(super) fn composed(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
 }
 
 /// Doubles both sides of a map, each pixel repeated. x (B, H, W, C) → (B, 2H, 2W, C).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     x.reshape((b, h, 1, w, 1, c))?

@@ -3,7 +3,7 @@
 //!
 //! Inside a [`scope`] of 16 bits, the operands of linear layers, convolutions and attention are cast; norms and softmax compute
 //! in float32 and write the 16-bit type; parameters and their gradients, the residual stream, logits and loss stay float32, and
-//! so does what a model calls [`with_f32`]. PROTOCOL 6.4.
+//! so does what a model calls [`with_f32`].
 
 use crate::cuda;
 use crate::dispatch::uses_kernels;
@@ -15,10 +15,13 @@ use std::cell::Cell;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compute {
     #[default]
+    /// float32 throughout.
     Float32,
     /// float32 operands rounded to 10 bits of fraction inside the tensor cores.
     Tf32,
+    /// bfloat16 operands, float32 sums.
     Bfloat16,
+    /// float16 operands, float32 sums.
     Float16,
 }
 

@@ -8,6 +8,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     if uses_kernels(x) {
         return cuda::add_scaled(x, y, gamma);
@@ -17,6 +20,9 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 }
 
 /// `x + y`, equal shapes: a residual branch without LayerScale. Where `y` has 16 bits, the sum is float32.
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if uses_kernels(x) {
         return cuda::add(x, y);
@@ -65,7 +71,7 @@ impl CustomOp3 for AddScaled {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let d = l3.shape().dims1()?;
-        if l1.dims() != l2.dims() || l1.dims().last() != Some(&d) {
+        if d == 0 || l1.dims() != l2.dims() || l1.dims().last() != Some(&d) {
             bail!("add_scaled: {:?}, {:?}, {:?}", l1.dims(), l2.dims(), l3.dims());
         }
         fn typed<T: Real>(s: [&CpuStorage; 3], l: [&Layout; 3], d: usize) -> Result<CpuStorage> {

@@ -86,6 +86,34 @@ fn linear_with_and_without_bias() {
     });
 }
 
+/// A result has all the elements of its shape, whatever has no elements: candle's ops read as many without asking.
+#[test]
+fn empty_operands() {
+    let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+    for (rows, inp, out) in [(5, 0, 3), (0, 4, 3), (5, 4, 0)] {
+        let vars = [[rows, inp], [out, inp]].map(|d| Var::from_tensor(&zeros(&d)).unwrap());
+        let bias = Var::from_tensor(&(zeros(&[out]) + 2.0).unwrap()).unwrap();
+        let y = linear(&vars[0], &vars[1], Some(&bias)).unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), vec![vec![2.0; out]; rows]);
+        let g = backward(&y.sum_all().unwrap()).unwrap();
+        for v in &vars {
+            let g = g.get(v).unwrap().unwrap();
+            assert_eq!(
+                g.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                vec![0.0; v.elem_count()]
+            );
+        }
+    }
+    assert!(attention_packed(&zeros(&[1, 2, 0]), 0).is_err());
+    assert!(
+        LayerNorm::new(zeros(&[0]), zeros(&[0]), 1e-6)
+            .forward(&zeros(&[2, 0]))
+            .is_err()
+    );
+    assert!(RmsNorm::new(zeros(&[0]), 1e-6).forward(&zeros(&[2, 0])).is_err());
+    assert!(add_scaled(&zeros(&[2, 0]), &zeros(&[2, 0]), &zeros(&[0])).is_err());
+}
+
 #[test]
 fn norms() {
     check("layer_norm", &[&[3, 4, 37], &[37], &[37]], |x| {

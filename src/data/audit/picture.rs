@@ -45,6 +45,8 @@ pub struct PictureAudit {
     /// Images that were read.
     pub read: usize,
     pub failed: Vec<Failed>,
+    /// Images with damage that Pillow reads over.
+    pub damaged: usize,
     pub sizes: Sizes,
     pub warnings: Vec<Warning>,
     /// Files with the same bytes; empty where images lie in one archive.
@@ -62,6 +64,7 @@ struct Picture {
     size: (usize, usize),
     looks: Looks,
     warnings: Vec<&'static str>,
+    damaged: bool,
 }
 
 /// Reads the images of all parts and compares each with each; `on` hears (done, of all) from any thread.
@@ -107,6 +110,7 @@ pub fn pictures(d: &Dataset, p: &Protocol, on: &(dyn Fn(usize, usize) + Sync)) -
     Ok(PictureAudit {
         read: found.len(),
         failed,
+        damaged: found.iter().filter(|f| f.1.damaged).count(),
         sizes: sizes(&found),
         warnings: warnings(d, &found),
         same_files: twins::of(d, &indices, &by(&|p| p.file)),
@@ -125,7 +129,9 @@ fn read(d: &Dataset, i: u32, p: &Protocol) -> Result<Picture, String> {
             let (image, stored) =
                 decode::examine(&bytes, d.info.channels, p.image_loading).map_err(|e: Fault| e.to_string())?;
             let warnings = warn(&listed, &path, stored, d.info.channels, p);
-            Ok(picture(&image, Some(Sha256::digest(&bytes).into()), warnings))
+            let mut picture = picture(&image, Some(Sha256::digest(&bytes).into()), warnings);
+            picture.damaged = !stored.damage.words().is_empty();
+            Ok(picture)
         }
     }
 }
@@ -142,6 +148,7 @@ fn picture(image: &ImageArray, file: Option<[u8; 32]>, warnings: Vec<&'static st
         size: (image.width, image.height),
         looks: Looks::of(image),
         warnings,
+        damaged: false,
     }
 }
 
@@ -150,8 +157,11 @@ fn warn(listed: &Path, path: &Path, stored: Stored, channels: usize, p: &Protoco
     let sane = p.image_loading == ImageLoading::Sane;
     let turned = stored.orientation.is_some_and(|o| o != 1);
     let cases = [
-        (turned && !sane, "EXIF asks to turn the image; the protocol does not"),
-        (turned && sane, "turned as EXIF asks"),
+        (
+            turned && !sane,
+            "EXIF or XMP ask to turn the image; the protocol does not",
+        ),
+        (turned && sane, "turned as EXIF or XMP ask"),
         (stored.alpha, "transparency dropped"),
         (stored.deep && !sane && stored.channels == 1, "16 bits clipped at 255"),
         (
@@ -167,7 +177,8 @@ fn warn(listed: &Path, path: &Path, stored: Stored, channels: usize, p: &Protoco
             "a .png beside the listed file read in its place",
         ),
     ];
-    cases.into_iter().filter(|c| c.0).map(|c| c.1).collect()
+    let cases = cases.into_iter().filter(|c| c.0).map(|c| c.1);
+    cases.chain(stored.damage.words()).collect()
 }
 
 fn warnings(d: &Dataset, found: &[(u32, Picture)]) -> Vec<Warning> {

@@ -20,6 +20,8 @@ pub struct Bits<'a> {
     count: u32,
     /// How many of those are not from the file.
     zeros: u32,
+    /// Whether whole bytes before a marker were not used.
+    extra: bool,
 }
 
 impl<'a> Bits<'a> {
@@ -30,6 +32,7 @@ impl<'a> Bits<'a> {
             next: 0,
             count: 0,
             zeros: 0,
+            extra: false,
         }
     }
 
@@ -171,24 +174,33 @@ impl<'a> Bits<'a> {
         }
     }
 
+    /// Whether a whole byte of the file is still there to be read.
+    fn left_over(&self) -> bool {
+        self.count.saturating_sub(self.zeros) >= 8
+    }
+
     /// Throws the rest of the byte away and goes behind restart marker `number` (0 to 7).
     pub fn restart(&mut self, number: usize) -> Result<(), Fault> {
         self.check()?;
         let mut at = super::Reader {
             bytes: self.bytes,
             pos: self.pos,
+            skipped: self.extra || self.left_over(),
         };
         if usize::from(at.marker()?) != 0xD0 + number {
             return Err(Fault::Corrupt("a restart marker is missing"));
         }
-        *self = Self::new(self.bytes, at.pos);
+        *self = Self {
+            extra: at.skipped,
+            ..Self::new(self.bytes, at.pos)
+        };
         Ok(())
     }
 
-    /// Where the marker after the scan is to be looked for.
-    pub fn end(&self) -> Result<usize, Fault> {
+    /// Where the marker after the scan is to be looked for, and whether bytes of the scan were not used.
+    pub fn end(&self) -> Result<(usize, bool), Fault> {
         self.check()?;
-        Ok(self.pos)
+        Ok((self.pos, self.extra || self.left_over()))
     }
 }
 

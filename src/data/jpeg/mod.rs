@@ -8,14 +8,15 @@
 //! Covered is what data sets hold: baseline, extended and progressive Huffman files with 8 bits, 1, 3 or 4 components,
 //! any sampling factors, restart markers. Not covered (an error says so): arithmetic coding, lossless, 12 bits.
 //! Where libjpeg warns about damaged data and goes on with invented pixels, this decoder stops: an image that is not whole
-//! must not be trained on unnoticed.
+//! must not be trained on unnoticed. Where it warns and every pixel is in the file, the picture has a note of the
+//! [`Damage`]; what weighs how much is decided by who asks.
 
 mod bits;
 mod idct;
 mod output;
 mod scan;
 
-use super::decode::Fault;
+use super::decode::{Damage, Fault};
 use bits::Huffman;
 
 /// Decoded pixels, channels last: grey (1), RGB (3), or CMYK (4) with the values as Pillow has them (0 = no ink).
@@ -25,8 +26,9 @@ pub struct Picture {
     pub height: usize,
     pub channels: usize,
     pub data: Vec<u8>,
-    /// The EXIF orientation, 1 to 8, when the file names one.
+    /// The orientation, 1 to 8, when EXIF or XMP name one.
     pub orientation: Option<u8>,
+    pub damage: Damage,
 }
 
 /// Position k of the zigzag order in a row-major block.
@@ -86,12 +88,18 @@ struct Notes {
     jfif: bool,
     /// The transform byte of an Adobe marker.
     adobe: Option<u8>,
-    orientation: Option<u8>,
+    exif: Option<u8>,
+    xmp: Option<u8>,
 }
 
 /// Decodes a JPEG file of at most `max_pixels` pixels.
 pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
-    let mut at = Reader { bytes, pos: 0 };
+    let mut at = Reader {
+        bytes,
+        pos: 0,
+        skipped: false,
+    };
+    let mut damage = Damage::default();
     if at.marker()? != 0xD8 {
         return Err(Fault::Corrupt("no start-of-image marker"));
     }
@@ -111,17 +119,25 @@ pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
             0xDA => {
                 let header = at.segment()?;
                 let frame = frame.as_mut().ok_or(Fault::Corrupt("a scan before the frame"))?;
-                at.pos = scan::read(frame, header, &tables, bytes, at.pos)?;
+                at.pos = scan::read(frame, header, &tables, (bytes, at.pos), &mut damage)?;
             }
-            0xE0 => notes.jfif |= at.segment()?.starts_with(b"JFIF\0"),
+            0xE0 => {
+                let segment = at.loose_segment()?;
+                if segment.starts_with(b"JFIF\0") {
+                    notes.jfif = true;
+                    damage.jfif_version |= segment.len() >= 14 && segment[5] != 1;
+                }
+            }
             0xE1 => {
-                let segment = at.segment()?;
-                if let (None, Some(tiff)) = (notes.orientation, segment.strip_prefix(b"Exif\0\0")) {
-                    notes.orientation = super::exif::orientation(tiff);
+                let segment = at.loose_segment()?;
+                if let Some(tiff) = segment.strip_prefix(b"Exif\0\0") {
+                    notes.exif = notes.exif.or_else(|| super::exif::orientation(tiff));
+                } else if let Some(xmp) = segment.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
+                    notes.xmp = notes.xmp.or_else(|| super::exif::xmp_orientation(xmp));
                 }
             }
             0xEE => {
-                let segment = at.segment()?;
+                let segment = at.loose_segment()?;
                 if segment.len() >= 12 && segment.starts_with(b"Adobe") {
                     notes.adobe = Some(segment[11]);
                 }
@@ -130,18 +146,21 @@ pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
             0x01 | 0xD0..=0xD7 => {}
             0xD8 => return Err(Fault::Corrupt("a second start-of-image marker")),
             _ => {
-                at.segment()?;
+                at.loose_segment()?;
             }
         }
     }
+    damage.extra_bytes |= at.skipped;
     let mut frame = frame.ok_or(Fault::Corrupt("no frame"))?;
     scan::finish(&mut frame)?;
-    output::assemble(&frame, &notes)
+    output::assemble(&frame, &notes, damage)
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     pos: usize,
+    /// Whether bytes were passed over that belong to no segment.
+    skipped: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -153,6 +172,7 @@ impl<'a> Reader<'a> {
             let fill = rest[skip..].iter().take_while(|&&b| b == 0xFF).count();
             let code = *rest.get(skip + fill).ok_or(Fault::Truncated)?;
             self.pos += skip + fill + 1;
+            self.skipped |= skip > 0 || code == 0;
             if code != 0 {
                 return Ok(code);
             }
@@ -168,6 +188,18 @@ impl<'a> Reader<'a> {
             return Err(Fault::Corrupt("a segment shorter than its length"));
         }
         self.bytes.get(from..self.pos).ok_or(Fault::Truncated)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// As [`Reader::segment`], for one that nothing depends on: a length below 2, which some writers give to an empty
+    /// comment, means no content, as libjpeg and Pillow read it.
+    fn loose_segment(&mut self) -> Result<&'a [u8], Fault> {
+        if be16(self.bytes.get(self.pos..).ok_or(Fault::Truncated)?, 0)? < 2 {
+            self.pos += 2;
+            return Ok(&[]);
+        }
+        self.segment()
     }
 }
 

@@ -1,6 +1,6 @@
 //! From component planes to pixels: chroma interpolation and colour conversion as in libjpeg (`jdsample.c`, `jdcolor.c`).
 
-use super::{Component, Fault, Frame, Notes, Picture};
+use super::{Component, Damage, Fault, Frame, Notes, Picture};
 use medft_nn::vectorised;
 
 /// How the stored components are to be read.
@@ -169,8 +169,13 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 /// Makes the picture out of complete planes.
-pub fn assemble(frame: &Frame, notes: &Notes) -> Result<Picture, Fault> {
+pub fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
     let space = space(frame, notes);
+    damage.adobe_transform = match (frame.components.len(), notes.adobe) {
+        (3, Some(t)) => !notes.jfif && t > 1,
+        (4, Some(t)) => t != 0 && t != 2,
+        _ => false,
+    };
     let channels = frame.components.len();
     let mut sources = Vec::with_capacity(channels);
     for c in &frame.components {
@@ -180,6 +185,7 @@ pub fn assemble(frame: &Frame, notes: &Notes) -> Result<Picture, Fault> {
     for (y, out) in data.chunks_exact_mut(frame.width * channels).enumerate() {
         match (space, sources.as_mut_slice()) {
             (Space::YCbCr, [a, b, c]) => convert_row(a.row(y), b.row(y), c.row(y), out),
+            (_, [only]) => out.copy_from_slice(&only.row(y)[..frame.width]),
             (_, sources) => {
                 for (i, source) in sources.iter_mut().enumerate() {
                     for (out, &v) in out.iter_mut().skip(i).step_by(channels).zip(source.row(y)) {
@@ -206,6 +212,7 @@ pub fn assemble(frame: &Frame, notes: &Notes) -> Result<Picture, Fault> {
         height: frame.height,
         channels,
         data,
-        orientation: notes.orientation,
+        orientation: notes.exif.or(notes.xmp),
+        damage,
     })
 }

@@ -1,7 +1,8 @@
 //! Scans: the walk over the blocks of an MCU grid, and the coefficients of one block in sequential and progressive coding.
 
 use super::bits::{Bits, Huffman};
-use super::{Component, Fault, Frame, Tables, ZIGZAG, idct};
+use super::{Component, Damage, Fault, Frame, Tables, ZIGZAG, idct};
+use std::sync::LazyLock;
 
 /// A scan header.
 struct Header {
@@ -23,9 +24,15 @@ struct Memory {
     skip: i32,
 }
 
-/// Decodes the scan that starts at `pos`; returns where it ends.
-pub fn read(frame: &mut Frame, header: &[u8], tables: &Tables, bytes: &[u8], pos: usize) -> Result<usize, Fault> {
-    let header = parse(frame, header)?;
+/// Decodes the scan that starts at a position of the file; returns where it ends.
+pub fn read(
+    frame: &mut Frame,
+    header: &[u8],
+    tables: &Tables,
+    (bytes, pos): (&[u8], usize),
+    damage: &mut Damage,
+) -> Result<usize, Fault> {
+    let header = parse(frame, header, damage)?;
     for &(i, ..) in &header.parts {
         let part = &mut frame.components[i];
         if part.quant.is_none() {
@@ -41,19 +48,20 @@ pub fn read(frame: &mut Frame, header: &[u8], tables: &Tables, bytes: &[u8], pos
     } else {
         sequential(frame, &header, tables, &mut bits)?;
     }
-    bits.end()
+    let (end, extra) = bits.end()?;
+    damage.extra_bytes |= extra;
+    Ok(end)
 }
 
-fn parse(frame: &mut Frame, header: &[u8]) -> Result<Header, Fault> {
+fn parse(frame: &mut Frame, header: &[u8], damage: &mut Damage) -> Result<Header, Fault> {
     const BAD: Fault = Fault::Corrupt("a scan header");
     let (&count, rest) = header.split_first().ok_or(BAD)?;
     let (specs, rest) = rest.split_at_checked(2 * usize::from(count)).ok_or(BAD)?;
     let mut parts: Vec<(usize, usize, usize)> = Vec::new();
     for spec in specs.as_chunks::<2>().0 {
-        let part = frame.components.iter().position(|c| c.id == spec[0]).ok_or(BAD)?;
-        if parts.iter().any(|&(i, ..)| i == part) {
-            return Err(BAD);
-        }
+        // Some writers give all components one id: each time the next of them is meant, as libjpeg takes it.
+        let free = |i: &usize| frame.components[*i].id == spec[0] && parts.iter().all(|&(p, ..)| p != *i);
+        let part = (0..frame.components.len()).find(free).ok_or(BAD)?;
         parts.push((part, usize::from(spec[1] >> 4), usize::from(spec[1] & 15)));
     }
     let blocks: usize = parts
@@ -80,7 +88,11 @@ fn parse(frame: &mut Frame, header: &[u8]) -> Result<Header, Fault> {
         if !band || header.low > 13 {
             return Err(BAD);
         }
+        let ac_first = |&(i, ..): &(usize, usize, usize)| frame.components[i].missing[0].is_none();
+        damage.scan_order |= header.first > 0 && header.parts.iter().any(ac_first);
         note_progress(frame, &header)?;
+    } else {
+        damage.scan_order |= (first, last, approximation) != (0, 63, 0);
     }
     Ok(header)
 }
@@ -154,11 +166,62 @@ fn table(tables: &[Option<Huffman>; 4], slot: usize) -> Result<&Huffman, Fault> 
     table.ok_or(Fault::Corrupt("a Huffman table is missing"))
 }
 
+/// The tables of annex K.3 of the standard, which are meant where a file brings none (frames of Motion JPEG): DC and AC of
+/// slot 0, DC and AC of slot 1.
+static STANDARD: LazyLock<[Option<Huffman>; 4]> = LazyLock::new(|| {
+    let dc: Vec<u8> = (0..12).collect();
+    [
+        Huffman::new(&[0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], &dc),
+        Huffman::new(&[0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7D], &AC_LUMINANCE),
+        Huffman::new(&[0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0], &dc),
+        Huffman::new(&[0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 0x77], &AC_CHROMINANCE),
+    ]
+});
+
+#[rustfmt::skip]
+const AC_LUMINANCE: [u8; 162] = [
+    0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07, 0x22, 0x71,
+    0x14, 0x32, 0x81, 0x91, 0xA1, 0x08, 0x23, 0x42, 0xB1, 0xC1, 0x15, 0x52, 0xD1, 0xF0, 0x24, 0x33, 0x62, 0x72,
+    0x82, 0x09, 0x0A, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x34, 0x35, 0x36, 0x37,
+    0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59,
+    0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x83,
+    0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3,
+    0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3,
+    0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA, 0xE1, 0xE2,
+    0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA,
+];
+
+#[rustfmt::skip]
+const AC_CHROMINANCE: [u8; 162] = [
+    0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71, 0x13, 0x22,
+    0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xA1, 0xB1, 0xC1, 0x09, 0x23, 0x33, 0x52, 0xF0, 0x15, 0x62, 0x72, 0xD1,
+    0x0A, 0x16, 0x24, 0x34, 0xE1, 0x25, 0xF1, 0x17, 0x18, 0x19, 0x1A, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x35, 0x36,
+    0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58,
+    0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A,
+    0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A,
+    0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA,
+    0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA,
+    0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA,
+];
+
+/// A table of a sequential scan: the file's, else the standard one (`ac` 0 for DC, 1 for AC).
+fn sequential_table(tables: &[Option<Huffman>; 4], slot: usize, ac: usize) -> Result<&Huffman, Fault> {
+    match (tables.get(slot), slot) {
+        (Some(None), 0 | 1) => STANDARD[2 * slot + ac]
+            .as_ref()
+            .ok_or(Fault::Corrupt("a Huffman table")),
+        _ => table(tables, slot),
+    }
+}
+
 fn sequential(frame: &mut Frame, header: &Header, tables: &Tables, bits: &mut Bits<'_>) -> Result<(), Fault> {
     let (mcus, grid, alone) = layout(frame, header);
     let mut codes = Vec::new();
     for &(_, dc, ac) in &header.parts {
-        codes.push((table(&tables.dc, dc)?, table(&tables.ac, ac)?));
+        codes.push((
+            sequential_table(&tables.dc, dc, 0)?,
+            sequential_table(&tables.ac, ac, 1)?,
+        ));
     }
     let components = &mut frame.components;
     walk(
@@ -364,6 +427,10 @@ fn refine_band(
                 run -= 1;
             }
             k += 1;
+        }
+        // libjpeg writes the value behind the band.
+        if value != 0 && k > header.last {
+            return Err(Fault::Corrupt("a run past the end of the band"));
         }
         k += 1;
     }

@@ -6,8 +6,9 @@
 //! along whole rows. The cost is proportional to the pixels that are asked for: a window of the result (the centre crop that
 //! always follows in the protocol) leaves the rest uncomputed.
 //!
-//! The order of the passes changes the rounding, hence the pixels, by one level here and there. Up to version 12 Pillow
-//! always began with the width; version 13 (2026) begins with the height where that saves most ([`ResizeOrder`]).
+//! The order of the passes changes the rounding, hence the pixels, by one level here and there. Up to version 12.1
+//! Pillow always began with the width, 12.2 and 12.3 with the height of very high images, and version 13 (2026) begins with the
+//! height where that saves most ([`ResizeOrder`]).
 
 use super::geometry::Window;
 use crate::data::ImageArray;
@@ -35,12 +36,17 @@ pub fn resized_crop(img: &ImageArray, from: Window, width: usize, height: usize,
     scale(img, from, (width, height), order, Window::whole(width, height))
 }
 
-/// Whether Pillow resizes the height first. The rule of version 13 was found by trying 10,887 sizes, without exception:
+/// Whether Pillow resizes the height first. Versions 12.2 and 12.3 do where the height shrinks and is more than a hundred
+/// times the width (`Image.resize`). The rule of version 13 was found by trying 10,887 sizes, without exception:
 /// when the height shrinks, and by more than twice what the width does.
 fn height_first(order: ResizeOrder, from: Window, (width, height): (usize, usize)) -> bool {
     let lost = |before: usize, after: usize| before as i64 - after as i64;
     let (x, y) = (lost(from.width, width), lost(from.height, height));
-    order == ResizeOrder::Pillow13 && y > 0 && y > 2 * x
+    match order {
+        ResizeOrder::WidthFirst => false,
+        ResizeOrder::Pillow12 => y > 0 && from.height > 100 * from.width,
+        ResizeOrder::Pillow13 => y > 0 && y > 2 * x,
+    }
 }
 
 fn scale(

@@ -29,19 +29,21 @@ impl Axis {
         Self::linear(low - pad, high + pad)
     }
 
-    /// As [`Axis::around`] for an axis of this length along which the ticks' labels must not meet.
-    pub fn around_in(values: impl IntoIterator<Item = f64>, room: f64, least: f64, length: f64) -> Self {
+    /// As [`Axis::around`] for an axis of this length along which the ticks' labels neither meet nor stand out by more than `beyond`.
+    pub fn around_in(values: impl IntoIterator<Item = f64>, room: f64, least: f64, length: f64, beyond: f64) -> Self {
         let mut axis = Self::around(values, room, least);
         for most in (2..=7).rev() {
             let (ticks, places) = linear_ticks(axis.low, axis.high, f64::from(most));
-            axis.ticks = ticks.into_iter().map(|v| (v, fixed(v, places))).collect();
-            let places: Vec<(f64, f64)> = axis
-                .ticks
-                .iter()
-                .map(|(v, words)| (axis.share(*v) * length, super::scene::text_width(words, TEXT_SIZE)))
-                .collect();
-            let clear = |w: &[(f64, f64)]| w[1].0 - w[0].0 > (w[0].1 + w[1].1) / 2.0 + 12.0;
-            if places.windows(2).all(clear) {
+            let labels = ticks.into_iter().map(|v| {
+                let words = fixed(v, places);
+                let half = super::scene::text_width(&words, TEXT_SIZE) / 2.0;
+                let at = axis.share(v) * length;
+                (v, words, at - half, at + half)
+            });
+            let labels: Vec<_> = labels.filter(|l| l.2 > -beyond && l.3 < length + beyond).collect();
+            let apart = labels.windows(2).all(|w| w[1].2 - w[0].3 > 12.0);
+            axis.ticks = labels.into_iter().map(|l| (l.0, l.1)).collect();
+            if apart {
                 break;
             }
         }

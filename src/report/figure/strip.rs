@@ -234,7 +234,7 @@ fn panel(frame: &Frame, dataset: &DatasetFacts, rect: Rect, named: bool, shapes:
     let edges = marks.iter().flat_map(|m| [m.value - m.sd, m.value + m.sd]);
     let plot = Plot {
         rect,
-        x: Axis::around_in(edges, 0.06, 0.02, rect.x1 - rect.x0),
+        x: Axis::around_in(edges, 0.06, 0.02, rect.x1 - rect.x0, RIGHT - 6.0),
         y: Axis::rows(frame.backbones.len()),
     };
     plot.draw("", "", shapes);

@@ -39,8 +39,17 @@ pub struct SetAnswer {
     /// Mean of ours − published, delta; a dash where there is none.
     pub difference: String,
     pub interval: String,
-    /// Verdicts of the single values, those that were given: (word, number).
-    pub verdicts: Vec<(&'static str, usize)>,
+    /// Verdicts of the single values, those that were given.
+    pub verdicts: Vec<Count>,
+}
+
+/// How often a verdict was given.
+#[derive(Debug, Serialize)]
+pub struct Count {
+    pub word: &'static str,
+    /// For narrow tables.
+    pub letter: &'static str,
+    pub n: usize,
 }
 
 /// The highest mean of a data set.
@@ -118,9 +127,24 @@ pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (compari
     }
 }
 
-fn counts(all: &[&Comparison]) -> Vec<(&'static str, usize)> {
-    let count = |word: &'static str| (word, all.iter().filter(|c| c.verdict.word() == word).count());
-    ORDER.into_iter().map(count).filter(|c| c.1 > 0).collect()
+fn counts(all: &[&Comparison]) -> Vec<Count> {
+    let count = |word: &'static str| Count {
+        word,
+        letter: letter(word),
+        n: all.iter().filter(|c| c.verdict.word() == word).count(),
+    };
+    ORDER.into_iter().map(count).filter(|c| c.n > 0).collect()
+}
+
+/// A verdict in one letter.
+pub fn letter(word: &str) -> &'static str {
+    match word {
+        "Reproduced" => "R",
+        "Consistent" => "C",
+        "Differs" => "D",
+        "Inconclusive" => "I",
+        _ => "–",
+    }
 }
 
 fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<String> {
@@ -141,7 +165,10 @@ fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<Strin
             "This study has no published value to compare with; the best of each data set:".to_owned(),
         ];
     }
-    let parts: Vec<String> = counts(all).iter().map(|(w, n)| format!("{n} {}", said(w))).collect();
+    let parts: Vec<String> = counts(all)
+        .iter()
+        .map(|c| format!("{} {}", c.n, said(c.word)))
+        .collect();
     let unknown = input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none());
     let reading = match unknown {
         true => {

@@ -1,7 +1,7 @@
 //! The paper beside ours: a table a data set, a row a backbone, the published value, ours in the regime it is read as, their
 //! difference with its interval and verdict, then the other regimes.
 
-use super::answer::reading;
+use super::answer::{letter, reading};
 use super::delta;
 use crate::report::Findings;
 use crate::report::compare::Comparison;
@@ -50,6 +50,8 @@ pub struct Ours {
     /// How far from the published value, -3 to 3: within the margin (or a quarter of the largest difference), within twice, four times, farther.
     pub step: i32,
     pub word: &'static str,
+    /// The verdict for narrow tables.
+    pub letter: &'static str,
     pub why: String,
 }
 
@@ -118,6 +120,7 @@ fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, dossiers: &[Dossier])
             .map_or_else(String::new, |(l, h)| format!("{} to {}", delta(l), delta(h))),
         step: c.difference.map_or(0, |d| step(d, unit)),
         word: c.verdict.word(),
+        letter: letter(c.verdict.word()),
         why: c.verdict.why().to_owned(),
     }
 }

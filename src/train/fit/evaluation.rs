@@ -7,10 +7,10 @@ use crate::eval::round3;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::study::protocol::ValidationSet;
-use crate::train::evaluate::{Rule, metrics};
+use crate::train::evaluate::{Rule, direction, metrics};
 use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
-use crate::train::{EpochStats, Fitted, Progress, Selection, Tested};
+use crate::train::{Epoch, Fitted, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::precision::scope;
@@ -38,11 +38,12 @@ impl Fit<'_> {
         }
         let labels = self.labels(rows.iter().map(|&i| job.data.val[i as usize]));
         let val = metrics(job.data.info.task, p, &logits, &labels)?;
-        let v = val.get(&self.metric).copied().unwrap_or(f64::NAN);
+        let direction = direction(&self.metric);
+        let v = direction.oriented(val.get(&self.metric).copied().unwrap_or(f64::NAN));
         let mut chosen = false;
         for (rule, best) in self.rules.iter().zip(&mut self.position.best) {
             let v = if rule.rounding { round3(v) } else { v };
-            if v > best.map_or(rule.start, |b| b.0) {
+            if v > best.map_or(rule.start_of(direction), |b| b.0) {
                 *best = Some((v, epoch));
                 chosen = true;
             }
@@ -52,7 +53,7 @@ impl Fit<'_> {
             let best = &self.position.best;
             self.kept.retain(|e, _| best.iter().flatten().any(|b| b.1 == *e));
         }
-        self.position.epochs.push(EpochStats {
+        self.position.epochs.push(Epoch {
             epoch,
             lr,
             train_loss,

@@ -174,7 +174,6 @@ impl<'a> Group<'a> {
 
     fn save(&mut self) -> Result<()> {
         self.saved = Instant::now();
-        self.fits.iter().try_for_each(|f| (f.job.may_write)())?;
         self.fits.iter().filter(|f| f.outcome.is_none()).try_for_each(Fit::save)
     }
 }

@@ -10,7 +10,7 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, Position, Weights};
-use super::{Failed, Job, Outcome, Progress, Trainer};
+use super::{Failure, Job, Outcome, Progress, Trainer};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
@@ -181,7 +181,7 @@ impl<'a> Fit<'a> {
             let sample = self.job.data.train[i as usize];
             self.job.data.samples[sample as usize].id.clone()
         };
-        self.outcome = Some(Outcome::Failed(Box::new(Failed {
+        self.outcome = Some(Outcome::Failed(Box::new(Failure {
             epoch,
             step,
             reason,
@@ -189,6 +189,7 @@ impl<'a> Fit<'a> {
             losses: self.position.recent.iter().copied().collect(),
             images: rows.iter().map(image).collect(),
             epochs: self.position.epochs.clone(),
+            error: false,
         })));
         Ok(())
     }
@@ -220,7 +221,9 @@ impl<'a> Fit<'a> {
         self.finish(progress).map(|f| Outcome::Done(Box::new(f)))
     }
 
+    /// Writes a checkpoint, where the run is still this process's.
     fn save(&self) -> Result<()> {
+        (self.job.may_write)()?;
         state::save(
             self.job.checkpoint_dir,
             &self.position,

@@ -10,7 +10,8 @@ use candle_core::{
 use std::sync::{Mutex, PoisonError};
 
 /// The backward pass of a node: from its operands, its result and the contiguous gradient of that, the gradients of the operands.
-pub type Backward<const N: usize> = dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync;
+pub(crate) type Backward<const N: usize> =
+    dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync;
 
 /// An op whose result has been computed already; candle is told of it so that gradients pass through.
 struct Node<const N: usize> {
@@ -172,7 +173,7 @@ where
 }
 
 /// `value` as the result of an op of one operand.
-pub fn node1(
+pub(crate) fn node1(
     name: &'static str,
     a: &Tensor,
     value: Value,
@@ -182,7 +183,7 @@ pub fn node1(
 }
 
 /// `value` as the result of an op of two operands.
-pub fn node2(
+pub(crate) fn node2(
     name: &'static str,
     [a, b]: [&Tensor; 2],
     value: Value,
@@ -192,7 +193,7 @@ pub fn node2(
 }
 
 /// `value` as the result of an op of three operands.
-pub fn node3(
+pub(crate) fn node3(
     name: &'static str,
     [a, b, c]: [&Tensor; 3],
     value: Value,
@@ -207,7 +208,7 @@ pub fn node3(
 }
 
 /// A scalar whose gradient at `y` is `dy`: candle starts at scalars only. Its value is not defined.
-pub fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn seeded(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (value, dy) = (Value::new((), y.dtype(), y.device())?, dy.detach());
     y.apply_op1(Node::<1>::new("seed", value, move |_, _, _| Ok([Some(dy.clone())])))
 }

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// The backward pass of an op.
-pub trait Vjp: Send + Sync {
+pub(crate) trait Vjp: Send + Sync {
     /// From its operands, its result and the gradient of that, the gradients of the operands that want one.
     ///
     /// # Errors
@@ -21,7 +21,7 @@ pub trait Vjp: Send + Sync {
 
 /// What becomes of an op's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// A node of candle's graph.
     Graph,
     /// A value, without a graph.
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// What this thread does with results.
-pub fn mode() -> Mode {
+pub(crate) fn mode() -> Mode {
     STATE.with_borrow(|s| s.mode)
 }
 
@@ -74,7 +74,7 @@ fn within<R>(mode: Mode, f: impl FnOnce() -> R) -> (R, Vec<Step>) {
 }
 
 /// Calls `f` without forming a graph of the kernels' ops.
-pub fn without_graph<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn without_graph<R>(f: impl FnOnce() -> R) -> R {
     within(Mode::Values, f).0
 }
 
@@ -97,7 +97,7 @@ pub(super) fn push<const N: usize>(args: [&Tensor; N], y: &Tensor, vjp: Box<dyn 
 }
 
 /// The ops from one tensor to another.
-pub struct Tape {
+pub(crate) struct Tape {
     x: TensorId,
     y: Tensor,
     steps: Vec<Step>,
@@ -108,7 +108,7 @@ impl Tape {
     ///
     /// # Errors
     /// Those of `f`.
-    pub fn record(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<(Tensor, Self)> {
+    pub(crate) fn record(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<(Tensor, Self)> {
         if mode() == Mode::Tape {
             bail!("a tape inside a tape");
         }
@@ -130,7 +130,7 @@ impl Tape {
     ///
     /// # Errors
     /// Where a kernel fails.
-    pub fn backward(self, dy: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(self, dy: &Tensor) -> Result<Tensor> {
         let Self { x, y, mut steps } = self;
         // Looked up by key only: their order plays no part.
         let mut own: HashSet<TensorId> = HashSet::from([x, y.id()]);

@@ -23,18 +23,25 @@ use std::sync::{Mutex, PoisonError};
 /// The parameters of a block of width D.
 #[derive(Debug, Clone)]
 pub struct TransformerBlock {
+    /// Before the attention branch.
     pub norm1: LayerNorm,
     /// (3·D, D): q | k | v, each (H, d).
     pub qkv: Linear,
+    /// (D, D).
     pub proj: Linear,
     /// LayerScale of the attention branch (D).
     pub ls1: Option<Tensor>,
+    /// Before the MLP branch.
     pub norm2: LayerNorm,
+    /// (hidden, D).
     pub fc1: Linear,
+    /// (D, hidden).
     pub fc2: Linear,
     /// LayerScale of the MLP branch (D).
     pub ls2: Option<Tensor>,
+    /// Heads H; D is a multiple of it.
     pub heads: usize,
+    /// Between the layers of the MLP.
     pub act: Act,
 }
 

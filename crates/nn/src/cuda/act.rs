@@ -5,42 +5,48 @@ use crate::autograd::{Value, node1, node2};
 use candle_core::{Result, Tensor, bail};
 
 /// `act(x)`, any shape; `act` is `gelu`, `quick_gelu` or `silu`.
-pub fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn activation(act: &'static str, x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let y = activated(act, &x)?;
     node1(act, &x, y, move |[x], _, dy| Ok([Some(activation_grad(act, x, dy)?)]))
 }
 
 /// `act(x)` of a contiguous tensor, without a graph.
-pub fn activated(act: &str, x: &Tensor) -> Result<Value> {
+pub(crate) fn activated(act: &str, x: &Tensor) -> Result<Value> {
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
+            Work::Elements(n),
+            &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
+            &[],
+        )
+    }?;
     Ok(y)
 }
 
 /// `dy · act'(x)`.
-pub fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
+            Work::Elements(n),
+            &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
+            &[],
+        )
+    }?;
     Ok(dx.tensor())
 }
 
 /// `silu(x) ⊙ z`, equal shapes and types.
-pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
+pub(crate) fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     if x.dims() != z.dims() || x.dtype() != z.dtype() {
         bail!(
             "silu_mul: {:?} {:?} and {:?} {:?}",
@@ -54,30 +60,36 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let tag = tag(x.dtype())?;
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("silu_mul_{tag}")),
-        Work::Elements(n),
-        &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("silu_mul_{tag}")),
+            Work::Elements(n),
+            &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
+            &[],
+        )
+    }?;
     node2("silu_mul", [&x, &z], y, move |[x, z], _, dy| {
         let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
         let mut dz = Value::new(x.shape(), x.dtype(), x.device())?;
-        launch(
-            x.device(),
-            ("elementwise", &format!("silu_mul_grad_{tag}")),
-            Work::Elements(n),
-            &mut [
-                Arg::In(x),
-                Arg::In(z),
-                Arg::In(dy),
-                Arg::Out(&mut dx),
-                Arg::Out(&mut dz),
-                Arg::U64(n),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("elementwise", &format!("silu_mul_grad_{tag}")),
+                Work::Elements(n),
+                &mut [
+                    Arg::In(x),
+                    Arg::In(z),
+                    Arg::In(dy),
+                    Arg::Out(&mut dx),
+                    Arg::Out(&mut dz),
+                    Arg::U64(n),
+                ],
+                &[],
+            )
+        }?;
         Ok([Some(dx.tensor()), Some(dz.tensor())])
     })
 }

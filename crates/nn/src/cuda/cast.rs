@@ -13,13 +13,16 @@ pub(crate) fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
     let n = x.elem_count();
     let mut y = Value::new(x.shape(), to, x.device())?;
     let kernel = format!("cast_{}_{}", tag(x.dtype())?, tag(to)?);
-    launch(
-        x.device(),
-        ("elementwise", &kernel),
-        Work::Elements(n),
-        &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &kernel),
+            Work::Elements(n),
+            &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
+            &[],
+        )
+    }?;
     Ok(y)
 }
 

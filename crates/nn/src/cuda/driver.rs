@@ -32,10 +32,10 @@ const MODULES: &[(&str, &str)] = modules!(
 );
 
 /// Sets up a device that has just been opened.
-pub fn prepare(device: &CudaDevice) -> Result<()> {
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     // With a stream of its own, cudarc would record and await events at every access to a buffer, to order the work of several
     // streams. SAFETY: all buffers of a device are made, used and freed on its one stream, in order, but those of batches on
-    // their way here, which record and await their own (data::loader); what was allocated before has its events, which are no longer
+    // their way here, which record and await their own (`device::staging`); what was allocated before has its events, which are no longer
     // recorded or awaited.
     unsafe { device.disable_event_tracking() };
     let stream = device.cuda_stream();
@@ -55,7 +55,10 @@ pub fn prepare(device: &CudaDevice) -> Result<()> {
 }
 
 /// Runs a kernel of ours.
-pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
+///
+/// # Safety
+/// The words must fit the kernel's parameters, and their memory be as large as it takes it to be.
+pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
     let Some((_, ptx)) = MODULES.iter().find(|(name, _)| *name == launch.module) else {
         bail!("there is no module {}", launch.module)
     };
@@ -78,7 +81,7 @@ pub fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
         block_dim: (launch.block, 1, 1),
         shared_mem_bytes: 0,
     };
-    // SAFETY: the words fit the kernel's parameters and stay inside their buffers; the emulator's tests hold every launch to that.
+    // SAFETY: passed on to the caller; the emulator's tests hold every launch to it.
     unsafe { builder.launch(config) }.map_err(Error::wrap)?;
     Ok(())
 }
@@ -98,11 +101,11 @@ fn memory(s: &CudaStorage) -> Result<(u64, usize)> {
 }
 
 /// Where a storage lies on its device.
-pub fn address(s: &CudaStorage) -> Result<u64> {
+pub(crate) fn address(s: &CudaStorage) -> Result<u64> {
     Ok(memory(s)?.0)
 }
 
 /// How many elements a storage has.
-pub fn elements(s: &CudaStorage) -> Result<usize> {
+pub(crate) fn elements(s: &CudaStorage) -> Result<usize> {
     Ok(memory(s)?.1)
 }

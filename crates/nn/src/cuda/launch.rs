@@ -6,7 +6,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
 /// An argument of a kernel.
-pub enum Arg<'a> {
+pub(crate) enum Arg<'a> {
     /// Read; contiguous.
     In(&'a Tensor),
     /// Written, or read and written.
@@ -19,7 +19,7 @@ pub enum Arg<'a> {
 
 /// How a kernel's work is spread.
 #[derive(Debug, Clone, Copy)]
-pub enum Work {
+pub(crate) enum Work {
     /// So many items, a thread each.
     Items(usize),
     /// So many elements, `ITEMS` a thread.
@@ -58,7 +58,14 @@ impl Work {
 }
 
 /// Runs a kernel of a module on `device`, after everything that was launched there before.
-pub fn launch(
+///
+/// # Errors
+/// Where an operand is not contiguous, lies elsewhere or is of another type, or the kernel fails.
+///
+/// # Safety
+/// The arguments must be those of the kernel, by number and type, and operands as large as it takes them to be; `indirect` must be
+/// memory that nobody else uses.
+pub(crate) unsafe fn launch(
     device: &Device,
     (module, kernel): (&'static str, &str),
     work: Work,
@@ -94,12 +101,13 @@ pub fn launch(
     };
     match device {
         Device::Cpu => match emulation::executor() {
-            // SAFETY: the words are the memory of operands that are borrowed, and exclusively so where they are written.
+            // SAFETY: passed on to the caller; operands are borrowed, and exclusively so where they are written.
             Some(e) => unsafe { e.run(&launch) },
             None => bail!("{kernel}: a kernel was launched on the CPU"),
         },
         #[cfg(feature = "cuda")]
-        Device::Cuda(d) => super::driver::run(d, &launch),
+        // SAFETY: passed on to the caller.
+        Device::Cuda(d) => unsafe { super::driver::run(d, &launch) },
         _ => bail!("{kernel}: this binary was built without CUDA"),
     }
 }
@@ -149,7 +157,7 @@ fn cpu_address(c: &CpuStorage) -> Result<u64> {
 }
 
 /// The ending of a kernel's name for an element type.
-pub fn tag(t: DType) -> Result<&'static str> {
+pub(crate) fn tag(t: DType) -> Result<&'static str> {
     Ok(match t {
         DType::F32 => "f32",
         DType::F64 => "f64",
@@ -161,7 +169,7 @@ pub fn tag(t: DType) -> Result<&'static str> {
 
 /// Packs (kernels/pack.cuh) that kernels take `d` neighbouring elements by, `widest` being the widest type of an operand; single
 /// elements where `d` is not a multiple.
-pub fn packs(d: usize, widest: DType) -> usize {
+pub(crate) fn packs(d: usize, widest: DType) -> usize {
     let pack = 16 / widest.size_in_bytes();
     if d.is_multiple_of(pack) { d / pack } else { d }
 }
@@ -170,12 +178,12 @@ pub fn packs(d: usize, widest: DType) -> usize {
 ///
 /// 32 rows a block are few enough that narrow and wide rows alike fill a GPU with threads, and so many that the sums of blocks
 /// are little memory beside the rows.
-pub fn row_blocks(rows: usize) -> usize {
+pub(crate) fn row_blocks(rows: usize) -> usize {
     rows.div_ceil(32).clamp(1, 1024)
 }
 
 /// (outer, parts, len) → (outer, len), the parts added in an order that follows from their number.
-pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
+pub(crate) fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
     let device = parts.device();
     let mut sum = Value::new((outer, len), parts.dtype(), device)?;
     let sums = outer * packs(len, parts.dtype());
@@ -185,18 +193,21 @@ pub fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Resu
     } else {
         Work::Items(sums)
     };
-    launch(
-        device,
-        ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
-        work,
-        &mut [
-            Arg::In(parts),
-            Arg::Out(&mut sum),
-            Arg::U64(outer),
-            Arg::U32(count),
-            Arg::U64(len),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("elementwise", &format!("sum_parts_{}", tag(parts.dtype())?)),
+            work,
+            &mut [
+                Arg::In(parts),
+                Arg::Out(&mut sum),
+                Arg::U64(outer),
+                Arg::U32(count),
+                Arg::U64(len),
+            ],
+            &[],
+        )
+    }?;
     Ok(sum)
 }

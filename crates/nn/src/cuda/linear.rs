@@ -72,22 +72,25 @@ pub(crate) fn linear(
 }
 
 /// The sums of the columns of (rows, d), in float32.
-pub fn column_sums(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
     let (rows, d) = x.dims2()?;
     let blocks = row_blocks(rows);
     let mut parts = Value::new((blocks, d), computed_in(x.dtype()), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
-        Work::Items(blocks * packs(d, computed_in(x.dtype()))),
-        &mut [
-            Arg::In(x),
-            Arg::Out(&mut parts),
-            Arg::U64(rows),
-            Arg::U32(d),
-            Arg::U32(blocks),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
+            Work::Items(blocks * packs(d, computed_in(x.dtype()))),
+            &mut [
+                Arg::In(x),
+                Arg::Out(&mut parts),
+                Arg::U64(rows),
+                Arg::U32(d),
+                Arg::U32(blocks),
+            ],
+            &[],
+        )
+    }?;
     Ok(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
 }

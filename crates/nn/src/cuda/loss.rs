@@ -5,7 +5,7 @@ use crate::autograd::{Value, node1};
 use candle_core::{Result, Tensor, bail};
 
 /// Mean cross-entropy of logits (B, C) against classes (B), u32.
-pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
+pub(crate) fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
     let (rows, n) = logits.dims2()?;
     if classes.dims() != [rows] {
         bail!(
@@ -17,25 +17,28 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
     let (x, classes) = (crate::precision::to_float(logits)?.contiguous()?, classes.contiguous()?);
     let mut losses = Value::new(rows, x.dtype(), x.device())?;
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("softmax", &format!("cross_entropy_{}", tag(x.dtype())?)),
-        Work::Rows(rows),
-        &mut [
-            Arg::In(&x),
-            Arg::In(&classes),
-            Arg::Out(&mut losses),
-            Arg::Out(&mut dx),
-            Arg::U64(rows),
-            Arg::U32(n),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("softmax", &format!("cross_entropy_{}", tag(x.dtype())?)),
+            Work::Rows(rows),
+            &mut [
+                Arg::In(&x),
+                Arg::In(&classes),
+                Arg::Out(&mut losses),
+                Arg::Out(&mut dx),
+                Arg::U64(rows),
+                Arg::U32(n),
+            ],
+            &[],
+        )
+    }?;
     mean("cross_entropy", &x, losses, dx)
 }
 
 /// Mean binary cross-entropy with logits (B, L) against 0/1 labels (B, L).
-pub fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+pub(crate) fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if logits.dims() != labels.dims() {
         bail!(
             "binary cross entropy: logits {:?}, labels {:?}",
@@ -48,32 +51,38 @@ pub fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let mut losses = Value::new(n, x.dtype(), x.device())?;
     let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("softmax", &format!("bce_with_logits_{}", tag(x.dtype())?)),
-        Work::Items(n),
-        &mut [
-            Arg::In(&x),
-            Arg::In(&labels),
-            Arg::Out(&mut losses),
-            Arg::Out(&mut dx),
-            Arg::U64(n),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("softmax", &format!("bce_with_logits_{}", tag(x.dtype())?)),
+            Work::Items(n),
+            &mut [
+                Arg::In(&x),
+                Arg::In(&labels),
+                Arg::Out(&mut losses),
+                Arg::Out(&mut dx),
+                Arg::U64(n),
+            ],
+            &[],
+        )
+    }?;
     mean("bce_with_logits", &x, losses, dx)
 }
 
 fn mean(name: &'static str, x: &Tensor, losses: Value, dx: Value) -> Result<Tensor> {
     let losses = losses.tensor();
     let mut value = Value::new((), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("softmax", &format!("mean_{}", tag(x.dtype())?)),
-        Work::Blocks(1),
-        &mut [Arg::In(&losses), Arg::Out(&mut value), Arg::U64(losses.elem_count())],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/softmax.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("softmax", &format!("mean_{}", tag(x.dtype())?)),
+            Work::Blocks(1),
+            &mut [Arg::In(&losses), Arg::Out(&mut value), Arg::U64(losses.elem_count())],
+            &[],
+        )
+    }?;
     let dx = dx.tensor();
     node1(name, x, value, move |_, _, dy| Ok([Some(dx.broadcast_mul(dy)?)]))
 }

@@ -213,7 +213,7 @@ fn data_type(t: DType) -> Result<sys::cudaDataType> {
 type Elements<'a> = (&'a CudaStorage, usize);
 
 /// Runs `product` of A and B, with a bias that lies at an address; D is of type `out`.
-pub fn multiply(
+pub(crate) fn multiply(
     product: &Product,
     (a, a_from): Elements<'_>,
     (b, b_from): Elements<'_>,

@@ -15,26 +15,29 @@ const STRIP: usize = 4;
 fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, flip: bool) -> Result<Value> {
     let ((b, h, w, c), k) = (x.dims4()?, weight.dim(3)?);
     let mut y = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("map", &format!("depthwise_{}", tag(x.dtype())?)),
-        Work::Items(b * h * w.div_ceil(STRIP) * packs(c, computed_in(x.dtype()))),
-        &mut [
-            Arg::In(x),
-            Arg::In(weight),
-            // Without a bias any address will do: it is not read.
-            Arg::In(bias.unwrap_or(weight)),
-            Arg::Out(&mut y),
-            Arg::U64(b),
-            Arg::U32(h),
-            Arg::U32(w),
-            Arg::U32(c),
-            Arg::U32(k),
-            Arg::U32(usize::from(bias.is_some())),
-            Arg::U32(usize::from(flip)),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("map", &format!("depthwise_{}", tag(x.dtype())?)),
+            Work::Items(b * h * w.div_ceil(STRIP) * packs(c, computed_in(x.dtype()))),
+            &mut [
+                Arg::In(x),
+                Arg::In(weight),
+                // Without a bias any address will do: it is not read.
+                Arg::In(bias.unwrap_or(weight)),
+                Arg::Out(&mut y),
+                Arg::U64(b),
+                Arg::U32(h),
+                Arg::U32(w),
+                Arg::U32(c),
+                Arg::U32(k),
+                Arg::U32(usize::from(bias.is_some())),
+                Arg::U32(usize::from(flip)),
+            ],
+            &[],
+        )
+    }?;
     Ok(y)
 }
 
@@ -43,28 +46,31 @@ fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor>
     // Four lines a block: fewer would make many sums of blocks, more would leave few threads.
     let blocks = (b * h).div_ceil(4).clamp(1, 512);
     let mut parts = Value::new((blocks, c, k * k), weight.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("map", &format!("depthwise_dweight_{}", tag(x.dtype())?)),
-        Work::Items(blocks * packs(c, weight.dtype())),
-        &mut [
-            Arg::In(x),
-            Arg::In(dy),
-            Arg::Out(&mut parts),
-            Arg::U64(b),
-            Arg::U32(h),
-            Arg::U32(w),
-            Arg::U32(c),
-            Arg::U32(k),
-            Arg::U32(blocks),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("map", &format!("depthwise_dweight_{}", tag(x.dtype())?)),
+            Work::Items(blocks * packs(c, weight.dtype())),
+            &mut [
+                Arg::In(x),
+                Arg::In(dy),
+                Arg::Out(&mut parts),
+                Arg::U64(b),
+                Arg::U32(h),
+                Arg::U32(w),
+                Arg::U32(c),
+                Arg::U32(k),
+                Arg::U32(blocks),
+            ],
+            &[],
+        )
+    }?;
     Ok(sum_parts(&parts.tensor(), 1, blocks, c * k * k)?.tensor())
 }
 
 /// x (B, H, W, C), weight (C, 1, k, k), bias (C); as [`crate::depthwise_conv2d`]. The result has the type of x.
-pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
+pub(crate) fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
     let y = convolved(x, weight, bias)?;
     if silu { super::activation("silu", &y) } else { Ok(y) }
 }
@@ -116,30 +122,33 @@ impl UnfoldMap {
         (b, h, w, c): (usize, usize, usize, usize),
     ) -> Result<()> {
         let items = to.dims().iter().product::<usize>() / c.max(1) * packs(c, from.dtype());
-        launch(
-            from.device(),
-            ("map", &format!("{kernel}_{}", tag(from.dtype())?)),
-            Work::Items(items),
-            &mut [
-                Arg::In(from),
-                Arg::Out(to),
-                Arg::U64(b),
-                Arg::U32(h),
-                Arg::U32(w),
-                Arg::U32(c),
-                Arg::U32(self.out.0),
-                Arg::U32(self.out.1),
-                Arg::U32(self.k),
-                Arg::U32(self.stride),
-                Arg::U32(self.padding),
-            ],
-            &[],
-        )
+        // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                from.device(),
+                ("map", &format!("{kernel}_{}", tag(from.dtype())?)),
+                Work::Items(items),
+                &mut [
+                    Arg::In(from),
+                    Arg::Out(to),
+                    Arg::U64(b),
+                    Arg::U32(h),
+                    Arg::U32(w),
+                    Arg::U32(c),
+                    Arg::U32(self.out.0),
+                    Arg::U32(self.out.1),
+                    Arg::U32(self.k),
+                    Arg::U32(self.stride),
+                    Arg::U32(self.padding),
+                ],
+                &[],
+            )
+        }
     }
 }
 
 /// x (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
-pub fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
+pub(crate) fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
     let x = cast(x, compute_type(x))?.contiguous()?;
     let (b, h, w, c) = x.dims4()?;
     let mut y = Value::new((b, z.out.0 * z.out.1, z.k * z.k * c), x.dtype(), x.device())?;
@@ -152,7 +161,7 @@ pub fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
 }
 
 /// x (B, H, W, C) → (B, H/py, W/px, C); as [`crate::max_pool`].
-pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
+pub(crate) fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (b, h, w, c) = x.dims4()?;
     let (shape, tag) = ((b, h / py, w / px, c), tag(x.dtype())?);
@@ -171,19 +180,23 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let mut args = vec![Arg::In(&x), Arg::Out(&mut y)];
     args.extend(sizes());
     let name = format!("max_pool_{tag}");
-    launch(x.device(), ("map", &name), Work::Items(items), &mut args, &[])?;
+    // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
+    unsafe { launch(x.device(), ("map", &name), Work::Items(items), &mut args, &[]) }?;
     node1("max_pool", &x, y, move |[x], y, dy| {
         let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
         let mut args = vec![Arg::In(x), Arg::In(y), Arg::In(dy), Arg::Out(&mut dx)];
         args.extend(sizes());
         let work = Work::Items(b * h * w * packs(c, x.dtype()));
-        launch(
-            x.device(),
-            ("map", &format!("max_pool_grad_{tag}")),
-            work,
-            &mut args,
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("map", &format!("max_pool_grad_{tag}")),
+                work,
+                &mut args,
+                &[],
+            )
+        }?;
         Ok([Some(dx.tensor())])
     })
 }

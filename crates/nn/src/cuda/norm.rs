@@ -34,47 +34,53 @@ fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {
 }
 
 /// LayerNorm of x (…, D) with results of type `out`.
-pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
+pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
     let (rows, d) = sizes("layer_norm", x, w)?;
     let (x, w, b) = (operand(x, out)?, w.contiguous()?, b.contiguous()?);
     let mut y = Value::new(x.shape(), out, x.device())?;
     let mut stats = Value::new((rows, 2), w.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("norm", &name("layer_norm", &x, out)?),
-        rows_of(rows, d, &x, out),
-        &mut [
-            Arg::In(&x),
-            Arg::In(&w),
-            Arg::In(&b),
-            Arg::Out(&mut y),
-            Arg::Out(&mut stats),
-            Arg::U64(rows),
-            Arg::U32(d),
-            Arg::F64(eps),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("norm", &name("layer_norm", &x, out)?),
+            rows_of(rows, d, &x, out),
+            &mut [
+                Arg::In(&x),
+                Arg::In(&w),
+                Arg::In(&b),
+                Arg::Out(&mut y),
+                Arg::Out(&mut stats),
+                Arg::U64(rows),
+                Arg::U32(d),
+                Arg::F64(eps),
+            ],
+            &[],
+        )
+    }?;
     let stats = stats.tensor();
     node3("layer_norm", [&x, &w, &b], y, move |[x, w, b], _, dy| {
         let device = x.device();
         let dx = if x.track_op() {
             let mut dx = Value::new(x.shape(), x.dtype(), device)?;
-            launch(
-                device,
-                ("norm", &name("layer_norm_dx", x, out)?),
-                rows_of(rows, d, x, out),
-                &mut [
-                    Arg::In(x),
-                    Arg::In(w),
-                    Arg::In(&stats),
-                    Arg::In(dy),
-                    Arg::Out(&mut dx),
-                    Arg::U64(rows),
-                    Arg::U32(d),
-                ],
-                &[],
-            )?;
+            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+            unsafe {
+                launch(
+                    device,
+                    ("norm", &name("layer_norm_dx", x, out)?),
+                    rows_of(rows, d, x, out),
+                    &mut [
+                        Arg::In(x),
+                        Arg::In(w),
+                        Arg::In(&stats),
+                        Arg::In(dy),
+                        Arg::Out(&mut dx),
+                        Arg::U64(rows),
+                        Arg::U32(d),
+                    ],
+                    &[],
+                )
+            }?;
             Some(dx.tensor())
         } else {
             None
@@ -84,77 +90,11 @@ pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> R
         }
         let blocks = row_blocks(rows);
         let mut parts = Value::new((blocks, 2, d), w.dtype(), device)?;
-        launch(
-            device,
-            ("norm", &name("layer_norm_dparams", x, out)?),
-            Work::Items(blocks * packs(d, w.dtype())),
-            &mut [
-                Arg::In(x),
-                Arg::In(&stats),
-                Arg::In(dy),
-                Arg::Out(&mut parts),
-                Arg::U64(rows),
-                Arg::U32(d),
-                Arg::U32(blocks),
-            ],
-            &[],
-        )?;
-        let both = sum_parts(&parts.tensor(), 1, blocks, 2 * d)?.reshape((2, d))?.tensor();
-        Ok([dx, Some(both.get(0)?), Some(both.get(1)?)])
-    })
-}
-
-/// RMSNorm of x (…, D) with results of type `out`.
-pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
-    let (rows, d) = sizes("rms_norm", x, w)?;
-    let (x, w) = (operand(x, out)?, w.contiguous()?);
-    let mut y = Value::new(x.shape(), out, x.device())?;
-    let mut stats = Value::new(rows, w.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("norm", &name("rms_norm", &x, out)?),
-        rows_of(rows, d, &x, out),
-        &mut [
-            Arg::In(&x),
-            Arg::In(&w),
-            Arg::Out(&mut y),
-            Arg::Out(&mut stats),
-            Arg::U64(rows),
-            Arg::U32(d),
-            Arg::F64(eps),
-        ],
-        &[],
-    )?;
-    let stats = stats.tensor();
-    node2("rms_norm", [&x, &w], y, move |[x, w], _, dy| {
-        let device = x.device();
-        let dx = if x.track_op() {
-            let mut dx = Value::new(x.shape(), x.dtype(), device)?;
+        // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+        unsafe {
             launch(
                 device,
-                ("norm", &name("rms_norm_dx", x, out)?),
-                rows_of(rows, d, x, out),
-                &mut [
-                    Arg::In(x),
-                    Arg::In(w),
-                    Arg::In(&stats),
-                    Arg::In(dy),
-                    Arg::Out(&mut dx),
-                    Arg::U64(rows),
-                    Arg::U32(d),
-                ],
-                &[],
-            )?;
-            Some(dx.tensor())
-        } else {
-            None
-        };
-        let dw = if w.track_op() {
-            let blocks = row_blocks(rows);
-            let mut parts = Value::new((blocks, d), w.dtype(), device)?;
-            launch(
-                device,
-                ("norm", &name("rms_norm_dparams", x, out)?),
+                ("norm", &name("layer_norm_dparams", x, out)?),
                 Work::Items(blocks * packs(d, w.dtype())),
                 &mut [
                     Arg::In(x),
@@ -166,7 +106,85 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> 
                     Arg::U32(blocks),
                 ],
                 &[],
-            )?;
+            )
+        }?;
+        let both = sum_parts(&parts.tensor(), 1, blocks, 2 * d)?.reshape((2, d))?.tensor();
+        Ok([dx, Some(both.get(0)?), Some(both.get(1)?)])
+    })
+}
+
+/// RMSNorm of x (…, D) with results of type `out`.
+pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
+    let (rows, d) = sizes("rms_norm", x, w)?;
+    let (x, w) = (operand(x, out)?, w.contiguous()?);
+    let mut y = Value::new(x.shape(), out, x.device())?;
+    let mut stats = Value::new(rows, w.dtype(), x.device())?;
+    // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("norm", &name("rms_norm", &x, out)?),
+            rows_of(rows, d, &x, out),
+            &mut [
+                Arg::In(&x),
+                Arg::In(&w),
+                Arg::Out(&mut y),
+                Arg::Out(&mut stats),
+                Arg::U64(rows),
+                Arg::U32(d),
+                Arg::F64(eps),
+            ],
+            &[],
+        )
+    }?;
+    let stats = stats.tensor();
+    node2("rms_norm", [&x, &w], y, move |[x, w], _, dy| {
+        let device = x.device();
+        let dx = if x.track_op() {
+            let mut dx = Value::new(x.shape(), x.dtype(), device)?;
+            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+            unsafe {
+                launch(
+                    device,
+                    ("norm", &name("rms_norm_dx", x, out)?),
+                    rows_of(rows, d, x, out),
+                    &mut [
+                        Arg::In(x),
+                        Arg::In(w),
+                        Arg::In(&stats),
+                        Arg::In(dy),
+                        Arg::Out(&mut dx),
+                        Arg::U64(rows),
+                        Arg::U32(d),
+                    ],
+                    &[],
+                )
+            }?;
+            Some(dx.tensor())
+        } else {
+            None
+        };
+        let dw = if w.track_op() {
+            let blocks = row_blocks(rows);
+            let mut parts = Value::new((blocks, d), w.dtype(), device)?;
+            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+            unsafe {
+                launch(
+                    device,
+                    ("norm", &name("rms_norm_dparams", x, out)?),
+                    Work::Items(blocks * packs(d, w.dtype())),
+                    &mut [
+                        Arg::In(x),
+                        Arg::In(&stats),
+                        Arg::In(dy),
+                        Arg::Out(&mut parts),
+                        Arg::U64(rows),
+                        Arg::U32(d),
+                        Arg::U32(blocks),
+                    ],
+                    &[],
+                )
+            }?;
             Some(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
         } else {
             None

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const CHUNK: usize = 4096;
 
 /// What AdamW reads and writes of one parameter; all float32 and contiguous, of equal size.
-pub struct Update<'a> {
+pub(crate) struct Update<'a> {
     pub parameter: &'a Tensor,
     pub gradient: &'a Tensor,
     pub m: &'a Tensor,
@@ -87,7 +87,7 @@ fn pieces(sizes: &[usize]) -> Vec<u32> {
 }
 
 /// The sum of squares of all gradients, in float64, brought to the host.
-pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
+pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     let Some(first) = gradients.first() else {
         return Ok(0.0);
     };
@@ -101,22 +101,28 @@ pub fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "square_sums"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
-        &indirect,
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "square_sums"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
+            &indirect,
+        )
+    }?;
     let sums = sums.tensor();
     let mut total = Value::new((), DType::F64, device)?;
-    launch(
-        device,
-        ("optimiser", "sum_f64"),
-        Work::Blocks(1),
-        &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            device,
+            ("optimiser", "sum_f64"),
+            Work::Blocks(1),
+            &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
+            &[],
+        )
+    }?;
     total.tensor().to_scalar()
 }
 
@@ -130,7 +136,7 @@ fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor)
 }
 
 /// Updates parameters and moments in place; gradients are first multiplied by `scale`.
-pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
+pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     let Some(first) = updates.first() else {
         return Ok(());
     };
@@ -147,11 +153,14 @@ pub fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     }
     let sizes = updates.iter().map(|u| u.parameter.elem_count());
     let (slots, pieces, count) = tables(&slots, sizes, first.parameter)?;
-    launch(
-        first.parameter.device(),
-        ("optimiser", "adamw"),
-        Work::Blocks(count),
-        &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
-        &indirect,
-    )
+    // SAFETY: the arguments are those of kernels/optimiser.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            first.parameter.device(),
+            ("optimiser", "adamw"),
+            Work::Blocks(count),
+            &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
+            &indirect,
+        )
+    }
 }

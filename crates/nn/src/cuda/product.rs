@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bai
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     pub rows: usize,
     pub columns: usize,
     pub leading: usize,
@@ -57,7 +57,7 @@ impl Matrix {
     }
 
     /// Elements from the first of a batch to the end of the last.
-    pub fn extent(&self, batch: usize) -> usize {
+    pub(crate) fn extent(&self, batch: usize) -> usize {
         (batch - 1) * self.step + (self.columns - 1) * self.leading + self.rows
     }
 }
@@ -80,7 +80,7 @@ fn step(dims: &[usize], strides: &[usize]) -> Option<usize> {
 
 /// `batch` products D = A · B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Product {
+pub(crate) struct Product {
     pub a: Matrix,
     pub b: Matrix,
     pub d: Matrix,
@@ -148,12 +148,12 @@ fn tf32(x: f32) -> f32 {
 impl Value {
     /// `x · y`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
     /// where `float`; sums are float32 (float64 of float64) in any case.
-    pub fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
+    pub(crate) fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
         Self::product_and_bias(x, y, None, float)
     }
 
     /// `x · y + bias`, the bias along the last axis, rounded to the result's type once; the bias is first cast to that type.
-    pub fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
+    pub(crate) fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
         let p = Product::new(x.layout(), y.layout())?;
         if x.dtype() != y.dtype() {
             bail!("a product of {:?} and {:?}", x.dtype(), y.dtype());
@@ -181,19 +181,22 @@ impl Value {
         }
         let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
         let mut z = Self::new(sums.shape(), dtype, x.device())?;
-        launch(
-            x.device(),
-            ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
-            Work::Items(sums.elem_count()),
-            &mut [
-                Arg::In(&sums),
-                Arg::In(&bias),
-                Arg::Out(&mut z),
-                Arg::U64(sums.elem_count()),
-                Arg::U32(p.d.rows),
-            ],
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                x.device(),
+                ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
+                Work::Items(sums.elem_count()),
+                &mut [
+                    Arg::In(&sums),
+                    Arg::In(&bias),
+                    Arg::Out(&mut z),
+                    Arg::U64(sums.elem_count()),
+                    Arg::U32(p.d.rows),
+                ],
+                &[],
+            )
+        }?;
         Ok(z)
     }
 

@@ -7,25 +7,28 @@ use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
 
 /// `x + y`, equal shapes; the result is float32.
-pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("add: {:?} and {:?}", x.dims(), y.dims());
     }
     let (x, y) = (cast(x, computed_in(y.dtype()))?.contiguous()?, y.contiguous()?);
     let n = x.elem_count();
     let mut o = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("add_{}", tag(y.dtype())?)),
-        Work::Elements(n),
-        &mut [Arg::In(&x), Arg::In(&y), Arg::Out(&mut o), Arg::U64(n)],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("add_{}", tag(y.dtype())?)),
+            Work::Elements(n),
+            &mut [Arg::In(&x), Arg::In(&y), Arg::Out(&mut o), Arg::U64(n)],
+            &[],
+        )
+    }?;
     node2("add", [&x, &y], o, |_, _, d| Ok([Some(d.clone()), Some(d.clone())]))
 }
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D); the result is float32.
-pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     let d = gamma.elem_count();
     if x.dims() != y.dims() || x.dims().last() != Some(&d) {
         bail!("add_scaled: {:?}, {:?}, {:?}", x.dims(), y.dims(), gamma.dims());
@@ -35,37 +38,43 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
     let n = x.elem_count();
     let tag = tag(y.dtype())?;
     let mut o = Value::new(x.shape(), x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("elementwise", &format!("add_scaled_{tag}")),
-        Work::Elements(n),
-        &mut [
-            Arg::In(&x),
-            Arg::In(&y),
-            Arg::In(&gamma),
-            Arg::Out(&mut o),
-            Arg::U64(n),
-            Arg::U32(d),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("elementwise", &format!("add_scaled_{tag}")),
+            Work::Elements(n),
+            &mut [
+                Arg::In(&x),
+                Arg::In(&y),
+                Arg::In(&gamma),
+                Arg::Out(&mut o),
+                Arg::U64(n),
+                Arg::U32(d),
+            ],
+            &[],
+        )
+    }?;
     node3("add_scaled", [&x, &y, &gamma], o, move |[_, y, gamma], _, d_o| {
         let device = y.device();
         let dy = if y.track_op() {
             let mut dy = Value::new(y.shape(), y.dtype(), device)?;
-            launch(
-                device,
-                ("elementwise", &format!("add_scaled_dy_{tag}")),
-                Work::Elements(n),
-                &mut [
-                    Arg::In(d_o),
-                    Arg::In(gamma),
-                    Arg::Out(&mut dy),
-                    Arg::U64(n),
-                    Arg::U32(d),
-                ],
-                &[],
-            )?;
+            // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+            unsafe {
+                launch(
+                    device,
+                    ("elementwise", &format!("add_scaled_dy_{tag}")),
+                    Work::Elements(n),
+                    &mut [
+                        Arg::In(d_o),
+                        Arg::In(gamma),
+                        Arg::Out(&mut dy),
+                        Arg::U64(n),
+                        Arg::U32(d),
+                    ],
+                    &[],
+                )
+            }?;
             Some(dy.tensor())
         } else {
             None
@@ -73,20 +82,23 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tensor> {
         let dgamma = if gamma.track_op() {
             let (rows, blocks) = (n / d.max(1), row_blocks(n / d.max(1)));
             let mut parts = Value::new((blocks, d), gamma.dtype(), device)?;
-            launch(
-                device,
-                ("elementwise", &format!("add_scaled_dgamma_{tag}")),
-                Work::Items(blocks * packs(d, gamma.dtype())),
-                &mut [
-                    Arg::In(d_o),
-                    Arg::In(y),
-                    Arg::Out(&mut parts),
-                    Arg::U64(rows),
-                    Arg::U32(d),
-                    Arg::U32(blocks),
-                ],
-                &[],
-            )?;
+            // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+            unsafe {
+                launch(
+                    device,
+                    ("elementwise", &format!("add_scaled_dgamma_{tag}")),
+                    Work::Items(blocks * packs(d, gamma.dtype())),
+                    &mut [
+                        Arg::In(d_o),
+                        Arg::In(y),
+                        Arg::Out(&mut parts),
+                        Arg::U64(rows),
+                        Arg::U32(d),
+                        Arg::U32(blocks),
+                    ],
+                    &[],
+                )
+            }?;
             Some(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
         } else {
             None

@@ -74,7 +74,7 @@ fn places_on(orders: &Orders, device: &Device) -> Result<Tensor> {
 
 /// u (…, D), projected (…, K·(R+2N)), parameters (K·D, R+N+2): W_Δ | log −A | skip | bias; as [`crate::SelectiveScan`].
 /// Computed in float32.
-pub fn selective_scan(
+pub(crate) fn selective_scan(
     u: &Tensor,
     projected: &Tensor,
     parameters: &Tensor,
@@ -111,7 +111,8 @@ pub fn selective_scan(
     ];
     args.extend(z.args());
     let work = Work::Items(z.b * z.k * z.d);
-    launch(device, ("scan", &format!("scan_forward_{tag}")), work, &mut args, &[])?;
+    // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
+    unsafe { launch(device, ("scan", &format!("scan_forward_{tag}")), work, &mut args, &[]) }?;
     let y = sum_parts(&y.tensor(), z.b, z.k, z.l * z.d)?.reshape(u.shape())?;
     let states = states.tensor();
     node3(
@@ -155,7 +156,8 @@ fn backward(
     args.extend(z.args());
     let kernel = format!("scan_backward_{}", tag(dtype)?);
     let work = Work::Rows(z.b * z.k * blocks);
-    launch(device, ("scan", &kernel), work, &mut args, &[])?;
+    // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
+    unsafe { launch(device, ("scan", &kernel), work, &mut args, &[]) }?;
     let (du, draw) = (du.tensor(), draw.tensor());
     let du = sum_parts(&du, z.b, z.k, z.l * z.d)?.tensor();
     let dbc = sum_parts(&shares.tensor(), z.b, blocks, z.l * z.k * 2 * z.n)?.tensor();
@@ -178,26 +180,29 @@ fn cross(
     (b, k, l, d): (usize, usize, usize, usize),
 ) -> Result<Value> {
     let mut y = Value::new(shape, x.dtype(), x.device())?;
-    launch(
-        x.device(),
-        ("scan", &format!("{kernel}_{}", tag(x.dtype())?)),
-        Work::Items(shape.iter().product()),
-        &mut [
-            Arg::In(x),
-            Arg::In(indices),
-            Arg::Out(&mut y),
-            Arg::U64(b),
-            Arg::U32(k),
-            Arg::U32(l),
-            Arg::U32(d),
-        ],
-        &[],
-    )?;
+    // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            x.device(),
+            ("scan", &format!("{kernel}_{}", tag(x.dtype())?)),
+            Work::Items(shape.iter().product()),
+            &mut [
+                Arg::In(x),
+                Arg::In(indices),
+                Arg::Out(&mut y),
+                Arg::U64(b),
+                Arg::U32(k),
+                Arg::U32(l),
+                Arg::U32(d),
+            ],
+            &[],
+        )
+    }?;
     Ok(y)
 }
 
 /// (B, L, D) → (B, K, L, D).
-pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
+pub(crate) fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     let x = x.contiguous()?;
     let ((b, l, d), k) = (x.dims3()?, orders.directions());
     let (there, back) = (orders_on(orders, x.device())?, places_on(orders, x.device())?);
@@ -210,7 +215,7 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 }
 
 /// (B, K, L, D) → (B, L, D).
-pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
+pub(crate) fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     let y = y.contiguous()?;
     let (b, k, l, d) = y.dims4()?;
     if k != orders.directions() {

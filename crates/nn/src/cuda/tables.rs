@@ -3,13 +3,18 @@
 use candle_core::{Device, Result, Tensor};
 use std::sync::{Mutex, PoisonError};
 
-/// The most tables that are kept, of all devices together: at most 10 a model and device, of up to 1 MB.
+/// The most tables that are kept of a device: at most 10 a model, of up to 1 MB.
 const MOST: usize = 128;
 
 static TABLES: Mutex<Tables> = Mutex::new(Tables(Vec::new()));
 
 /// The table of this name for these sizes on `device`; `make` is called where it is not there yet.
-pub fn table(name: &'static str, sizes: &[usize], device: &Device, make: impl FnOnce() -> Vec<u32>) -> Result<Tensor> {
+pub(crate) fn table(
+    name: &'static str,
+    sizes: &[usize],
+    device: &Device,
+    make: impl FnOnce() -> Vec<u32>,
+) -> Result<Tensor> {
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     tables.get(name, sizes, device, make)
 }
@@ -42,8 +47,12 @@ impl Tables {
                 sizes: sizes.to_vec(),
                 values: Tensor::from_vec(values, len, device)?,
             };
-            if self.0.len() == MOST {
-                self.0.remove(0);
+            // What one device needs makes room among its own.
+            let own = |t: &Table| t.values.device().same_device(device);
+            if self.0.iter().filter(|t| own(t)).count() == MOST
+                && let Some(oldest) = self.0.iter().position(own)
+            {
+                self.0.remove(oldest);
             }
             self.0.push(new);
         }

@@ -45,13 +45,16 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("cut_windows_{}", tag(map.dtype())?);
-        launch(
-            map.device(),
-            ("window", &name),
-            Work::Items(count * packs(c, map.dtype())),
-            &mut args,
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                map.device(),
+                ("window", &name),
+                Work::Items(count * packs(c, map.dtype())),
+                &mut args,
+                &[],
+            )
+        }?;
         Ok(y)
     }
 
@@ -68,13 +71,16 @@ impl Grid {
         let mut args = vec![Arg::In(windows), Arg::Out(&mut y), Arg::U64(count)];
         args.extend(self.args(c));
         let name = format!("join_windows_{}", tag(windows.dtype())?);
-        launch(
-            windows.device(),
-            ("window", &name),
-            Work::Items(count * packs(c, windows.dtype())),
-            &mut args,
-            &[],
-        )?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                windows.device(),
+                ("window", &name),
+                Work::Items(count * packs(c, windows.dtype())),
+                &mut args,
+                &[],
+            )
+        }?;
         Ok(y)
     }
 
@@ -92,7 +98,8 @@ impl Grid {
         ];
         args.extend(self.args(c));
         let name = format!("padding_sums_{}", tag(windows.dtype())?);
-        launch(device, ("window", &name), Work::Items(blocks * c), &mut args, &[])?;
+        // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
+        unsafe { launch(device, ("window", &name), Work::Items(blocks * c), &mut args, &[]) }?;
         Ok(sum_parts(&parts.tensor(), 1, blocks, c)?.tensor())
     }
 }

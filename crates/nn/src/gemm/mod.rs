@@ -71,7 +71,7 @@ impl<T: Real> Buffer<T> {
     }
 
     /// Room for `len` zeros.
-    pub fn zeroed(len: usize) -> Self {
+    pub(crate) fn zeroed(len: usize) -> Self {
         let layout = Self::layout(len);
         // SAFETY: the layout is not empty.
         let ptr = unsafe { std::alloc::alloc_zeroed(layout) };
@@ -174,7 +174,7 @@ macro_rules! compiled_for {
             use super::*;
 
             #[target_feature(enable = $features)]
-            pub unsafe fn pack_panels<T: Real, R: Rows<T>>(
+            pub(crate) unsafe fn pack_panels<T: Real, R: Rows<T>>(
                 right: &Operand<R>,
                 job: (Range<usize>, Range<usize>),
                 out: &mut [T],
@@ -183,7 +183,7 @@ macro_rules! compiled_for {
             }
 
             #[target_feature(enable = $features)]
-            pub unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
+            pub(crate) unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
                 // SAFETY: passed on to the caller.
                 unsafe { body::rows::<T, L, E, $mr, $nr, $level>(job, work) }
             }
@@ -237,7 +237,7 @@ mod body {
 
     /// Packs some columns at some depth of a right operand.
     #[inline(always)]
-    pub fn pack_panels<T: Real, R: Rows<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
+    pub(crate) fn pack_panels<T: Real, R: Rows<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
         right: &Operand<R>,
         (columns, depth): (Range<usize>, Range<usize>),
         out: &mut [T],
@@ -304,7 +304,14 @@ mod body {
     /// # Safety
     /// As [`product_rows`], and the processor must have the features of `LEVEL`.
     #[inline(always)]
-    pub unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>, const MR: usize, const NR: usize, const LEVEL: u8>(
+    pub(crate) unsafe fn rows<
+        T: Real,
+        L: Left<T>,
+        E: Epilogue<T>,
+        const MR: usize,
+        const NR: usize,
+        const LEVEL: u8,
+    >(
         job: Job<'_, T, L, E>,
         work: Work<'_, T>,
     ) {

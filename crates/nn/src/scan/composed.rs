@@ -24,6 +24,9 @@ fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
 }
 
 /// The map's positions in every scanning order: (B, L, D) → (B, K, L, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     if uses_kernels(x) {
         return cuda::cross_scan(x, orders);
@@ -36,6 +39,9 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
 }
 
 /// The sum of all directions back in the map's order: (B, K, L, D) → (B, L, D).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     if uses_kernels(y) {
         return cuda::cross_merge(y, orders);

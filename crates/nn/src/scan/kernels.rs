@@ -7,7 +7,7 @@ use crate::cpu::{Real, lane_sum, simd_fn};
 
 /// What a chunk reads, in scanning order.
 #[derive(Clone, Copy)]
-pub struct Steps<'a, T> {
+pub(crate) struct Steps<'a, T> {
     /// Channels.
     pub width: usize,
     /// States of a channel.
@@ -28,7 +28,7 @@ pub struct Steps<'a, T> {
 
 /// Values of a chunk that the backward pass recomputes.
 #[derive(Default)]
-pub struct Chunk<T> {
+pub(crate) struct Chunk<T> {
     /// Δ and its derivative by the raw value, (steps, width).
     dt: Vec<T>,
     slope: Vec<T>,
@@ -42,7 +42,7 @@ pub struct Chunk<T> {
 
 /// What the backward pass of a chunk writes, and what it sums over a direction.
 #[derive(Default)]
-pub struct Grads<T> {
+pub(crate) struct Grads<T> {
     /// (steps, width).
     pub u: Vec<T>,
     /// (steps, width).
@@ -59,7 +59,7 @@ pub struct Grads<T> {
 
 impl<T: Real> Grads<T> {
     /// Clears the sums and the carried gradient.
-    pub fn start(&mut self, n: usize, width: usize) {
+    pub(crate) fn start(&mut self, n: usize, width: usize) {
         for (v, len) in [
             (&mut self.h, n * width),
             (&mut self.a, n * width),
@@ -106,7 +106,7 @@ simd_fn! {
 }
 
 /// Runs the steps from the states `h` (N, width), which are left at their end; writes y (steps, width).
-pub fn steps_forward<T: Real>(s: Steps<'_, T>, dt: &mut Vec<T>, h: &mut [T], y: &mut [T]) {
+pub(crate) fn steps_forward<T: Real>(s: Steps<'_, T>, dt: &mut Vec<T>, h: &mut [T], y: &mut [T]) {
     dt.resize(s.width, T::default());
     forward(s.n, s.width, s.raw, s.u, s.bc, s.a, s.skip, s.bias, dt, h, y);
 }
@@ -193,7 +193,7 @@ simd_fn! {
 
 /// Recomputes the steps from the states `h` (N, width), which are left at their end, and runs them backwards with
 /// dy (steps, width).
-pub fn steps_backward<T: Real>(s: Steps<'_, T>, h: &mut [T], dy: &[T], k: &mut Chunk<T>, g: &mut Grads<T>) {
+pub(crate) fn steps_backward<T: Real>(s: Steps<'_, T>, h: &mut [T], dy: &[T], k: &mut Chunk<T>, g: &mut Grads<T>) {
     let (n, w) = (s.n, s.width);
     let steps = s.raw.len() / w;
     for (v, len) in [

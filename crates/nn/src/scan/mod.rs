@@ -90,6 +90,9 @@ impl SelectiveScan<'_> {
     /// Scans in every order and adds the results: the shape of `u`, in the map's order.
     ///
     /// Δ = softplus(W_Δ·step + bias); h ← exp(Δ·A)·h + Δ·B·u; y = C·h + skip·u.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no form for the type on its device.
     pub fn run(&self, orders: &Orders) -> Result<Tensor> {
         let (&[_, ref positions @ .., d], &[.., q]) = (self.u.dims(), self.projected.dims()) else {
             bail!("selective scan: u {:?}", self.u.dims());

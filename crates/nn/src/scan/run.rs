@@ -13,7 +13,7 @@ const BLOCK: usize = 64;
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     pub b: usize,
     pub l: usize,
     pub d: usize,
@@ -140,7 +140,13 @@ impl<T: Real> Gathered<T> {
 }
 
 /// y (B, L, D), and the states at the start of every chunk.
-pub fn forward<T: Real>(z: Sizes, orders: &Orders, u: &[T], projected: &[T], parameters: &[T]) -> (Vec<T>, Vec<T>) {
+pub(crate) fn forward<T: Real>(
+    z: Sizes,
+    orders: &Orders,
+    u: &[T],
+    projected: &[T],
+    parameters: &[T],
+) -> (Vec<T>, Vec<T>) {
     let mut y = Vec::new();
     // SAFETY: the first direction writes all of y, and every chunk its states.
     let states = unsafe {
@@ -198,7 +204,7 @@ fn put<T: Real>(to: &mut [T], from: &[T], first: bool) {
 }
 
 /// Gradients of u (B, L, D), projected (B, L, K·Q) and parameters (K·D, P).
-pub fn backward<T: Real>(
+pub(crate) fn backward<T: Real>(
     z: Sizes,
     orders: &Orders,
     (u, projected, parameters): (&[T], &[T], &[T]),

@@ -6,7 +6,7 @@ use candle_core::{Result, bail};
 
 /// Sizes of one call.
 #[derive(Debug, Clone, Copy)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     pub b: usize,
     /// Map.
     pub h: usize,
@@ -33,7 +33,7 @@ pub struct Geometry {
 
 /// A window's part of the map: top left corner and size.
 #[derive(Clone, Copy)]
-pub struct Rect {
+pub(crate) struct Rect {
     pub y: usize,
     pub x: usize,
     pub h: usize,
@@ -41,13 +41,13 @@ pub struct Rect {
 }
 
 impl Rect {
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.h * self.w
     }
 }
 
 impl Geometry {
-    pub fn new(dims: &[usize], s: Windows) -> Result<Self> {
+    pub(crate) fn new(dims: &[usize], s: Windows) -> Result<Self> {
         let (&[b, h, w, c3], (py, px)) = (dims, s.pool) else {
             bail!("window attention: {dims:?} is not a channels-last map");
         };
@@ -80,30 +80,30 @@ impl Geometry {
     }
 
     /// Width of all heads.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.heads * self.d
     }
 
-    pub fn padded(&self) -> bool {
+    pub(crate) fn padded(&self) -> bool {
         !self.h.is_multiple_of(self.wh) || !self.w.is_multiple_of(self.ww)
     }
 
-    pub fn pooled(&self) -> bool {
+    pub(crate) fn pooled(&self) -> bool {
         (self.py, self.px) != (1, 1)
     }
 
-    pub fn tasks(&self) -> usize {
+    pub(crate) fn tasks(&self) -> usize {
         self.b * self.ny * self.nx * self.heads
     }
 
     /// (image, window row, window column, head) of a task.
-    pub fn task(&self, t: usize) -> (usize, usize, usize, usize) {
+    pub(crate) fn task(&self, t: usize) -> (usize, usize, usize, usize) {
         let (t, head) = (t / self.heads, t % self.heads);
         (t / (self.ny * self.nx), t / self.nx % self.ny, t % self.nx, head)
     }
 
     /// Keys of a window that lie inside the map.
-    pub fn keys(&self, wy: usize, wx: usize) -> Rect {
+    pub(crate) fn keys(&self, wy: usize, wx: usize) -> Rect {
         let (y, x) = (wy * self.wh, wx * self.ww);
         Rect {
             y,
@@ -114,7 +114,7 @@ impl Geometry {
     }
 
     /// Queries of a window that lie inside the output.
-    pub fn queries(&self, wy: usize, wx: usize) -> Rect {
+    pub(crate) fn queries(&self, wy: usize, wx: usize) -> Rect {
         let (y, x) = (wy * self.qh, wx * self.qw);
         Rect {
             y,
@@ -125,16 +125,16 @@ impl Geometry {
     }
 
     /// Index of q (0), k (1) or v (2) of a head at a position of the map.
-    pub fn at(&self, part: usize, b: usize, y: usize, x: usize, head: usize) -> usize {
+    pub(crate) fn at(&self, part: usize, b: usize, y: usize, x: usize, head: usize) -> usize {
         (((b * self.h + y) * self.w + x) * 3 + part) * self.width() + head * self.d
     }
 
     /// Index of a head in the output map.
-    pub fn out(&self, b: usize, y: usize, x: usize, head: usize) -> usize {
+    pub(crate) fn out(&self, b: usize, y: usize, x: usize, head: usize) -> usize {
         ((b * self.oh + y) * self.ow + x) * self.width() + head * self.d
     }
 
-    pub fn scale<T: Real>(&self) -> T {
+    pub(crate) fn scale<T: Real>(&self) -> T {
         T::of(1.0 / (self.d as f64).sqrt())
     }
 }

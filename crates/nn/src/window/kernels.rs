@@ -105,7 +105,7 @@ fn product<T: Real>((m, n, k): (usize, usize, usize), a: Operand<Plain<'_, T>>, 
 }
 
 /// Output (B, Ho, Wo, C), and the softmax's row maxima and reciprocal sums (B, heads, Ho·Wo).
-pub fn forward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T]) -> (Vec<T>, Vec<(T, T)>) {
+pub(crate) fn forward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T]) -> (Vec<T>, Vec<(T, T)>) {
     let mut out = Vec::new();
     // SAFETY: the windows cover the output (`Geometry::new`), and every query has its place in both.
     let stats = unsafe {
@@ -156,7 +156,7 @@ struct Scratch<T> {
 }
 
 /// Gradients of `qkv` and, where there is padding, each task's share of the bias's: q | k | v of its head.
-pub fn backward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T], stats: &[(T, T)], dout: &[T]) -> (Vec<T>, Vec<T>) {
+pub(crate) fn backward<T: Real>(g: &Geometry, qkv: &[T], bias: &[T], stats: &[(T, T)], dout: &[T]) -> (Vec<T>, Vec<T>) {
     let mut shares = vec![T::default(); if g.padded() { g.tasks() * 3 * g.d } else { 0 }];
     let pb = Shared::new(&mut shares);
     let task = |s: &mut Scratch<T>, t: usize, grad: &Shared<'_, T>| {

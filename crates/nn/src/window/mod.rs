@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 /// How a map is cut for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
+    /// Heads h; the width is a multiple of it.
     pub heads: usize,
     /// Side of a square window; 0: the whole map is one.
     pub side: usize,
@@ -34,6 +35,9 @@ pub struct Windows {
 ///
 /// Windows that do not divide the map reach over its lower and right border. What lies there takes part as keys and values
 /// (and in pooled queries) with the projection's `bias` (3·h·d).
+///
+/// # Errors
+/// Where shapes do not fit, or there is no form for the type on its device.
 pub fn window_attention(qkv: &Tensor, bias: &Tensor, windows: Windows) -> Result<Tensor> {
     let g = Geometry::new(qkv.dims(), windows)?;
     if bias.dims() != [3 * g.width()] {

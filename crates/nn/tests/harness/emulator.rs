@@ -1,6 +1,7 @@
 //! Builds the kernels for the CPU and runs launches on guarded copies of their operands.
 
 use super::skip::skip;
+use crate::compute::CONTRACTED;
 use medft_nn::emulation::{Executor, Launch, Word};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,15 @@ pub fn get() -> Option<&'static Arc<Emulator>> {
         skip("no C++ compiler");
     }
     found
+}
+
+/// Without contraction the emulated result is the same with every compiler; with it, it is as nvcc makes it.
+fn contraction() -> &'static [&'static str] {
+    match (CONTRACTED, cfg!(target_arch = "x86_64")) {
+        (false, _) => &["-ffp-contract=off"],
+        (true, true) => &["-ffp-contract=fast", "-mfma"],
+        (true, false) => &["-ffp-contract=fast"],
+    }
 }
 
 fn compiler() -> Option<String> {
@@ -71,17 +81,8 @@ impl Emulator {
         for source in sources() {
             let object = folder.path().join(source.file_name().unwrap()).with_extension("o");
             let child = Command::new(compiler)
-                // Without contraction, so that the emulated result is the same with every compiler.
-                .args([
-                    "-x",
-                    "c++",
-                    "-std=c++17",
-                    "-O1",
-                    "-fPIC",
-                    "-ffp-contract=off",
-                    "-DMEDFT_EMULATOR",
-                    "-c",
-                ])
+                .args(["-x", "c++", "-std=c++17", "-O1", "-fPIC", "-DMEDFT_EMULATOR", "-c"])
+                .args(contraction())
                 .arg("-I")
                 .arg(root.join("tests/emulator"))
                 .arg("-I")

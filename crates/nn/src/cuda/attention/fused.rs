@@ -21,7 +21,7 @@ const TEAM: usize = 128;
 const OWN: usize = 64;
 
 /// Whether an operand's type is computed here.
-pub fn takes(x: &Tensor) -> bool {
+pub(crate) fn takes(x: &Tensor) -> bool {
     matches!(x.dtype(), DType::BF16 | DType::F16)
 }
 
@@ -48,17 +48,20 @@ impl Sizes {
         let mut all: Vec<Arg<'_>> = operands(x).into_iter().chain(args).chain(sizes).collect();
         all.push(Arg::F32(self.scale() as f32));
         let kernel = format!("attention{pass}_{width}_{}", tag(x[0].dtype())?);
-        launch(
-            x[0].device(),
-            (module, &kernel),
-            Work::Teams(blocks, TEAM),
-            &mut all,
-            &[],
-        )
+        // SAFETY: the arguments are those of kernels/attention.cuh, for operands of these sizes.
+        unsafe {
+            launch(
+                x[0].device(),
+                (module, &kernel),
+                Work::Teams(blocks, TEAM),
+                &mut all,
+                &[],
+            )
+        }
     }
 
     /// Output (B, N, H·d), and the binary logarithm of every softmax's sum (B, H, N), of q, k, v or of one packed projection.
-    pub fn fused(self, x: &[&Tensor]) -> Result<(Value, Tensor)> {
+    pub(crate) fn fused(self, x: &[&Tensor]) -> Result<(Value, Tensor)> {
         let device = x[0].device();
         let mut y = Value::new((self.b, self.n, self.h * self.d), x[0].dtype(), device)?;
         let mut lse = Value::new((self.b, self.h, self.n), DType::F32, device)?;
@@ -75,7 +78,7 @@ impl Sizes {
     }
 
     /// Gradients of q, k, v from output, its gradient and logarithms.
-    pub fn fused_grads(self, x: [&Tensor; 3], [y, dy, lse]: [&Tensor; 3]) -> Result<[Value; 3]> {
+    pub(crate) fn fused_grads(self, x: [&Tensor; 3], [y, dy, lse]: [&Tensor; 3]) -> Result<[Value; 3]> {
         let like = |t: &Tensor| Value::new(t.shape(), t.dtype(), t.device());
         let (mut dq, mut dk, mut dv) = (like(x[0])?, like(x[1])?, like(x[2])?);
         let dots = self.fused_dq(&x, [y, dy, lse], &mut dq)?;
@@ -91,7 +94,7 @@ impl Sizes {
     }
 
     /// The gradient of a packed projection: the one kernel writes its first part, the other the rest.
-    pub fn fused_packed_grad(self, qkv: &Tensor, [y, dy, lse]: [&Tensor; 3]) -> Result<Value> {
+    pub(crate) fn fused_packed_grad(self, qkv: &Tensor, [y, dy, lse]: [&Tensor; 3]) -> Result<Value> {
         let mut grad = Value::new(qkv.shape(), qkv.dtype(), qkv.device())?;
         let dots = self.fused_dq(&[qkv], [y, dy, lse], &mut grad)?;
         let args = vec![

@@ -25,7 +25,7 @@ impl Sizes {
 }
 
 /// Attention over a packed projection (B, N, 3·H·d), q | k | v; returns (B, N, H·d).
-pub fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
+pub(crate) fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
     let (b, n, c) = qkv.dims3()?;
     if !c.is_multiple_of(3 * h) {
         bail!("attention: a width of {c} does not split into q, k, v of {h} heads");
@@ -50,7 +50,7 @@ pub fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
 }
 
 /// Attention of q (B, N, H, d) over k, v (B, M, H, d); returns (B, N, H·d).
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (b, n, h, d) = q.dims4()?;
     let m = k.dim(1)?;
     let sizes = Sizes { b, n, m, h, d };

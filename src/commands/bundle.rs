@@ -1,0 +1,83 @@
+//! `medft bundle`: a study as one archive, and what holds of such an archive.
+
+use super::verify_results;
+use crate::bundle::{Contents, unpack, write};
+use crate::cli::BundleArgs;
+use crate::cli::exit::{BROKEN, OK};
+use crate::runner::Context;
+use crate::study::Study;
+use crate::{outln, print, tell};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+
+pub(super) fn run(c: &Context, a: &BundleArgs) -> Result<u8> {
+    match (&a.verify, &a.study) {
+        (Some(file), _) => verify(c, file),
+        (None, Some(study)) => pack(c, a, study),
+        (None, None) => Ok(BROKEN),
+    }
+}
+
+fn pack(c: &Context, a: &BundleArgs, name: &str) -> Result<u8> {
+    let study = c.read_study(name)?;
+    let contents = Contents {
+        study: &study.name,
+        title: &study.title,
+        study_text: Study::text(name, &c.global.experiments_dir)?,
+        results: &c.global.results_dir.join(&study.name),
+        report: &c.global.reports_dir.join(&study.name),
+        manifests: c.catalogue.texts(),
+        predictions: !a.without_predictions,
+        weights: a.weights,
+    };
+    let to = a
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{}.crate.zip", study.name)));
+    let summary = write(&contents, &to)?;
+    if c.global.json {
+        print::json(&summary)?;
+    } else {
+        outln!("{}  {}", summary.sha256, summary.file.display())?;
+        tell!(
+            "{} runs, {} files, {} bytes; `medft bundle --verify {}` says what holds",
+            summary.runs,
+            summary.files,
+            summary.bytes,
+            summary.file.display()
+        );
+    }
+    Ok(OK)
+}
+
+fn verify(c: &Context, file: &Path) -> Result<u8> {
+    let place = tempfile::tempdir().context("cannot make a folder to unpack into")?;
+    let found = unpack(file, place.path())?;
+    if c.global.json {
+        print::json(&found)?;
+    } else {
+        for f in &found.findings {
+            outln!("{f}")?;
+        }
+        outln!("{} files hold, {} do not", found.files, found.findings.len())?;
+    }
+    if found.without_predictions > 0 {
+        tell!(
+            "{} runs are without their predictions: records and metrics were not computed again",
+            found.without_predictions
+        );
+        return Ok(if found.findings.is_empty() { OK } else { BROKEN });
+    }
+    // The records and the report, as `medft verify-results` looks at them.
+    let mut global = c.global.clone();
+    global.results_dir = place.path().join("results");
+    global.reports_dir = place.path().join("reports");
+    global.experiments_dir = place.path().join("experiments");
+    let inside = Context {
+        global,
+        progress: c.progress.clone(),
+        ..*c
+    };
+    let code = verify_results::run(&inside, &found.studies)?;
+    Ok(if found.findings.is_empty() { code } else { BROKEN })
+}
