@@ -94,7 +94,7 @@ pub struct Global {
     )]
     pub device: DeviceWord,
     /// Threads that decode and augment (default: all cores); never changes a result
-    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, 1024))]
+    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, crate::machine::MAX_THREADS))]
     pub workers: Option<usize>,
     /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
     #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]

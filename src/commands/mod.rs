@@ -23,6 +23,7 @@ mod weights_fetch;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
+use crate::machine;
 use crate::manifest::Catalogue;
 use crate::progress::Progress;
 use crate::runner::Context;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {
         global: cli.global,
         catalogue: catalogue()?,

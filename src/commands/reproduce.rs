@@ -10,7 +10,7 @@ use crate::runner::{Context, reproduce};
 use crate::{outln, tell};
 use anyhow::Result;
 
-/// Exit code 0 when every run has a result and no value differs; 1 with a table of what is missing otherwise.
+/// Exit code 0 when every run has a result and the paper does not differ; 1 with a table of what is missing otherwise.
 pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let plan = reproduce::verify(c, &a.study)?;
     say_inputs(&plan);
@@ -32,17 +32,21 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     if out.verdicts != VerdictCounts::default() && !plan.study.report.demo {
         let v = out.verdicts;
         outln!(
-            "{} reproduced, {} differ, {} inconclusive, {} not run",
+            "{} reproduced, {} consistent, {} differ, {} inconclusive, {} not run",
             v.reproduced,
+            v.consistent,
             v.differs,
             v.inconclusive,
             v.not_run
         )?;
+        for s in out.paper.best() {
+            outln!("{}: {} ({})", s.dataset, s.verdict.word(), s.hypothesis.title())?;
+        }
     }
     if let Some(t) = missing(&plan) {
         outln!("\n{t}")?;
     }
-    let complete = out.done == out.planned && (plan.study.report.demo || out.verdicts.differs == 0);
+    let complete = out.done == out.planned && (plan.study.report.demo || !out.paper.differs());
     Ok(code(&plan, complete))
 }
 

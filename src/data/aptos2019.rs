@@ -47,7 +47,7 @@ impl Source for Aptos2019 {
     fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
         let rows = read_grades(&root.join(csv_of(p)))?;
         let mut parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
-        let folder = files::image_folder(root, IMAGES, &format!("{}.png", rows[0].0));
+        let folder = files::image_folder(root, IMAGES, rows.iter().map(|r| format!("{}.png", r.0)));
         let sample = |(id, grade)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.png"))),
             id,

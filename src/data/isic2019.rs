@@ -63,7 +63,7 @@ impl Source for Isic2019 {
             }
         };
         let Parts { train, val, test } = parts.none_empty(root)?;
-        let folder = files::image_folder(root, IMAGES, &format!("{}.jpg", truth[0].0));
+        let folder = files::image_folder(root, IMAGES, truth.iter().map(|t| format!("{}.jpg", t.0)));
         let sample = |((id, class), group): ((String, u32), Option<String>)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.jpg"))),
             id,

@@ -49,6 +49,7 @@ pub struct SetReport {
     pub set: String,
     pub title: String,
     pub kind: Kind,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     pub state: SetState,
     /// The root hash that enters run ids; given for a verified set only.

@@ -7,6 +7,7 @@
 mod archive;
 mod cards;
 pub mod cells;
+mod claim_effect;
 pub mod claims;
 mod claims_page;
 pub mod compare;
@@ -18,7 +19,7 @@ pub mod folders;
 pub mod input;
 mod page;
 mod paper;
-pub mod regimes;
+pub mod paper_level;
 mod rendered;
 mod results_json;
 pub mod sampled;
@@ -32,11 +33,13 @@ mod text;
 
 pub use archive::{Archive, Audit};
 pub use cells::{Cells, Score};
+pub use claim_effect::{CellUse, Effect, EffectSource, Variant};
 pub use claims::{ClaimVerdict, Judged};
 pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 
 use crate::fsio;
@@ -59,8 +62,8 @@ pub struct ReportOutput {
     /// Empty for a study without published values.
     pub comparisons: Vec<Comparison>,
     pub verdicts: VerdictCounts,
-    /// How the published values fit each regime.
-    pub fits: Vec<regimes::Fit>,
+    /// The paper as a whole: every data set under every hypothesis about what the published values are of.
+    pub paper: PaperLevel,
     /// Empty where no claims are written down.
     pub claims: Vec<Judged>,
 }
@@ -90,8 +93,8 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .chain(splits::tables(input, &cells))
         .collect::<Vec<_>>();
-    let comparisons = compare::compare(input, &cells);
-    let fits = regimes::fits(input, &cells);
+    let paper = paper_level::judge(input, &cells);
+    let comparisons = compare::compare(input, &cells, &paper);
     let claims = input
         .claims
         .as_ref()
@@ -124,17 +127,17 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         &templates,
         &cells,
         &tables,
-        (&comparisons, &fits, &claims),
+        (&comparisons, &paper, &claims),
         &mut sink,
     )?;
-    let page = compare_page::page(input, &comparisons, &fits);
+    let page = compare_page::page(input, &comparisons, &paper);
     sink.put("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
     sink.put("compare.csv", &compare_page::to_csv(&comparisons)?)?;
-    sink.put("regimes.csv", &compare_page::fits_csv(&fits)?)?;
+    sink.put("paper.csv", &compare_page::sets_csv(&paper)?)?;
     let page = claims_page::page(input, &claims);
     sink.put("claims.md", templates.render("claims.md.tera", &page)?.as_bytes())?;
     sink.put("claims.csv", &claims_page::to_csv(&claims)?)?;
-    let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
+    let page = summary::page(input, &cells, (&comparisons, &paper, &claims), &pages)?;
     sink.put("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
     sink.close()?;
 
@@ -144,12 +147,12 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         done: cells.iter().map(|(_, s)| s.n()).sum(),
         verdicts: VerdictCounts::of(&comparisons),
         comparisons,
-        fits,
+        paper,
         claims,
     })
 }
 
-type Findings<'a> = (&'a [Comparison], &'a [regimes::Fit], &'a [Judged]);
+type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);
 
 /// Figures, and the files that show or hold everything: page, paper, `results.json`, model cards.
 fn everything(
@@ -157,7 +160,7 @@ fn everything(
     templates: &templates::Templates,
     cells: &Cells,
     tables: &[table::Table],
-    (comparisons, fits, claims): Findings,
+    (comparisons, paper_level, claims): Findings,
     sink: &mut Sink,
 ) -> Result<()> {
     let figures = figure::paint(input, cells, comparisons)?;
@@ -171,14 +174,14 @@ fn everything(
     let dossiers = dossier::all(input, cells, comparisons);
     sink.put(
         "results.json",
-        &results_json::bytes(input, cells, &dossiers, (comparisons, fits, claims))?,
+        &results_json::bytes(input, cells, &dossiers, (comparisons, paper_level, claims))?,
     )?;
     let numbers = paper::numbers(input, &dossiers, comparisons)?;
     sink.put(
         "numbers.tex",
         templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
     )?;
-    let findings = (comparisons, fits, claims);
+    let findings = (comparisons, paper_level, claims);
     let answer = page::answer(input, cells, &dossiers, findings);
     let beside = page::beside(input, &dossiers, findings);
     let views = (&answer, &beside[..]);

@@ -102,7 +102,7 @@ mod tests {
             done: 2,
             comparisons: Vec::new(),
             verdicts: VerdictCounts::default(),
-            fits: Vec::new(),
+            paper: crate::report::PaperLevel::default(),
             claims: Vec::new(),
         }
     }

@@ -15,7 +15,7 @@ mod threads;
 mod types;
 mod verify;
 
-pub use evidence::{Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
+pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};

@@ -26,6 +26,7 @@ pub struct Line {
     pub set: String,
     /// `fetched`, `imported`, `already-here` or `failed`.
     pub state: &'static str,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,

@@ -21,6 +21,7 @@ pub struct Line<'a> {
     pub pin: &'a str,
     pub state: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "crate::fsio::lossy_path_if_any")]
     pub path: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,

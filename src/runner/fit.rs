@@ -344,6 +344,7 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
         },
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
+            groups: Some(test().map(|s| s.group.clone()).collect()),
             truth,
             outputs,
             best: f.best.tested.logits.clone(),

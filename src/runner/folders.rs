@@ -37,7 +37,6 @@ pub fn compare_folders(c: &Context, a: &Path, b: &Path, replicates: usize) -> Re
 struct Side {
     store: Store,
     runs: Vec<RunRecord>,
-    evidence: Evidences,
     broken: bool,
 }
 
@@ -55,7 +54,7 @@ impl Side {
         }
         let store = Store::at(path);
         let mut listing = store.all()?;
-        let (evidence, unusable) = Evidences::of(&store, &listing.done, replicates, None)?;
+        let (_, unusable) = Evidences::of(&store, &listing.done, replicates, None)?;
         for (name, why) in &listing.broken {
             tell!("warning: {}: {why}; it is left out", path.join(name).display());
         }
@@ -67,15 +66,11 @@ impl Side {
             store,
             broken: !listing.broken.is_empty() || !unusable.is_empty(),
             runs: listing.done,
-            evidence,
         })
     }
 
     fn folder(&self) -> Folder<'_> {
-        Folder {
-            runs: &self.runs,
-            evidence: &self.evidence,
-        }
+        Folder { runs: &self.runs }
     }
 }
 

@@ -13,9 +13,9 @@ use crate::report::{
     Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
     ReportInput, ReportOutput, render, seal,
 };
-use crate::results::{Evidences, Listing, frame};
+use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use crate::study::{AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
 use crate::tell;
 use anyhow::Result;
 use std::collections::BTreeSet;
@@ -70,7 +70,7 @@ fn finish(
     cache: Option<&Path>,
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
-    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    input.evidence = evidence(plan, &mut listing, (input.claims.is_some(), replicates), cache)?;
     for r in &mut listing.done {
         r.spec.run.dataset = plan.study.table(&r.spec.run.dataset, &r.spec.run.protocol);
     }
@@ -104,7 +104,12 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+fn evidence(
+    plan: &Plan,
+    listing: &mut Listing,
+    (decides, replicates): (bool, usize),
+    cache: Option<&Path>,
+) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -116,7 +121,13 @@ fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option
         .filter(|r| planned.contains(r.id()))
         .cloned()
         .collect();
-    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
+    // Decisions are made from a fixed number of resamples; what is asked for is what is printed.
+    let drawn = match (decides, replicates) {
+        (false, 0) => 0,
+        _ => replicates.max(DECISION),
+    };
+    let (mut evidence, unusable) = Evidences::of(&plan.store, &runs, drawn, cache)?;
+    evidence.replicates = replicates;
     for u in &unusable {
         tell!("warning: {}; the run is left out", u.why);
     }
@@ -184,10 +195,12 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         .collect::<Result<_>>()?;
     let mut published = Vec::new();
     let mut context = Vec::new();
-    let (mut sources, mut caveats) = (Vec::new(), Vec::new());
+    let (mut sources, mut caveats, mut without_code) = (Vec::new(), Vec::new(), Vec::new());
     for name in &study.report.published {
         let p = Published::load(name, &c.global.experiments_dir)?;
         points(study, &p, &mut published, &mut context);
+        let absent = p.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
+        without_code.extend(absent.map(|(b, _)| b.clone()));
         sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
         caveats.extend(p.caveats);
     }
@@ -220,6 +233,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         context,
         sources,
         caveats,
+        without_code,
         alpha: tolerances.alpha,
         archive: Archive {
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
@@ -258,6 +272,10 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
                 value: v.value,
                 uncertainty: v.uncertainty,
                 shared_offset: v.shared_offset,
+                rounding: v.rounding,
+                runs: v.seeds,
+                sd: v.sd,
+                no_verdict: no_verdict(p, backbone, SplitRule::word(set, protocol)),
                 note: p.backbones.get(backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {
@@ -270,6 +288,16 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
             }),
         }
     }
+}
+
+/// Why a published value of a backbone is context under this split; `None` where it may be reproduced.
+fn no_verdict(p: &Published, backbone: &str, split: &str) -> Option<String> {
+    match p.backbones.get(backbone).map(|n| n.code) {
+        Some(AuthorsCode::Absent) => return Some("the authors' repository has no code for this backbone".to_owned()),
+        Some(AuthorsCode::Broken) => return Some("the authors' code for this backbone does not run".to_owned()),
+        Some(AuthorsCode::Runs) | None => {}
+    }
+    (split != "authors").then(|| format!("the published value is of the authors' split, ours of the {split} one"))
 }
 
 fn planned(study: &Study, e: &Entry) -> PlannedRun {

@@ -44,6 +44,8 @@ pub struct PublishedValue {
     pub uncertainty: f64,
     /// By how much all values of this data set may be off together.
     pub shared_offset: f64,
+    /// Half-width of the source's own rounding, where `uncertainty` does not hold it.
+    pub rounding: f64,
     pub sd: Option<f64>,
     pub seeds: Option<u32>,
     pub raw: f64,
@@ -205,6 +207,7 @@ impl Published {
             "sha256",
             "caveats",
             "shared_offset",
+            "rounding",
             "backbone",
         ])?;
         let stated = top.need("sha256")?;
@@ -221,6 +224,10 @@ impl Published {
                 offsets.insert(entry.key, offset);
             }
         }
+        let rounding = match top.get("rounding") {
+            Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?,
+            None => 0.0,
+        };
         let cite = top.need("cite")?.string()?;
         Ok(Self {
             name: name.into(),
@@ -230,7 +237,7 @@ impl Published {
             method: top.need("method")?.string()?,
             comparable: top.need("comparable")?.flag()?,
             caveats: top.need("caveats")?.list(|i| i.string())?,
-            values: read_rows(csv.0, csv.1, &cite, &offsets)?,
+            values: read_rows(csv.0, csv.1, &cite, (&offsets, rounding))?,
             backbones: read_notes(&top)?,
             cite,
         })
@@ -314,7 +321,7 @@ fn read_rows(
     file: &str,
     text: &str,
     cite: &str,
-    offsets: &BTreeMap<String, f64>,
+    known_to: (&BTreeMap<String, f64>, f64),
 ) -> Result<Vec<PublishedValue>, BadInput> {
     let mut reader = csv::ReaderBuilder::new()
         .comment(Some(b'#'))
@@ -353,17 +360,22 @@ fn read_rows(
                 "the same data set, model, regime, input and metric again",
             ));
         }
-        values.push(read_row(&row, cite, offsets)?);
+        values.push(read_row(&row, cite, known_to)?);
     }
     Ok(values)
 }
 
-fn read_row(row: &Row, cite: &str, offsets: &BTreeMap<String, f64>) -> Result<PublishedValue, BadInput> {
+fn read_row(
+    row: &Row,
+    cite: &str,
+    (offsets, rounding): (&BTreeMap<String, f64>, f64),
+) -> Result<PublishedValue, BadInput> {
     let missing = |column: &str| row.bad(format!("a value in column {column}"), "none");
     let owned = |column: &str| row.text(column).map(str::to_string);
     let dataset = row.need("dataset")?.to_string();
     Ok(PublishedValue {
         shared_offset: offsets.get(&dataset).copied().unwrap_or(0.0),
+        rounding,
         dataset,
         label: row.need("label")?.into(),
         backbone: owned("backbone"),

@@ -58,7 +58,8 @@ impl PickleFile {
                 &at,
                 "the zip format of torch 1.6 and later",
                 "the format before it",
-                "Convert it once in Python: `torch.save(torch.load(old, map_location='cpu'), new)`.",
+                "Take another published file of this backbone (`medft weights list` names them, --pin takes one): a file that you \
+                 convert yourself can never have the published hash.",
             )
             .into());
         }
