@@ -4,7 +4,7 @@
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! [`runner`] says which run goes where and when; `commands` is what each verb reads and prints, and nothing imports it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 // What is printed goes through `print`, which knows what a reader who leaves means.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
@@ -23,14 +23,13 @@ pub mod fsio;
 mod guarantee;
 pub mod host;
 pub mod lease;
+pub mod limits;
 pub mod machine;
 pub mod manifest;
-// Memory maps: why they are sound stands there.
-#[allow(unsafe_code)]
-pub mod mapped;
 pub mod model;
 pub mod nan;
 pub mod print;
+mod privacy;
 mod progress;
 pub mod registry;
 pub mod report;

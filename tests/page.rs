@@ -233,6 +233,7 @@ fn input(results: &Path) -> ReportInput {
             audit: Some(Audit {
                 text: "# Data\n\nAn audit <script>alert(2)</script>.\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n![balance](data.png)\n".into(),
                 pictures: BTreeMap::from([("data.png".into(), "data:image/png;base64,AAAA".into())]),
+                files: BTreeMap::new(),
             }),
             notes: BTreeMap::from([("ddsm".into(), vec!["Licence: none stated.".into()])]),
         },

@@ -3,6 +3,7 @@
 use super::{code, missing};
 use crate::cli::PlanArgs;
 use crate::runner::Context;
+use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::study::RunId;
@@ -58,6 +59,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
         outln!("{}", table(&head, &rows))?;
         outln!("\n{}", plan.summary())?;
         outln!("{}", total(&times, &machine))?;
+        outln!("{}", Disk::of(c, &plan)?.text(c))?;
         if let Some(t) = missing(&plan) {
             outln!("\n{t}")?;
         }

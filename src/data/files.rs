@@ -3,7 +3,9 @@
 //! Label files come from the outside, and a run joins their names to a folder and opens the result; a name may therefore
 //! never lead out of that folder.
 
+use super::folder::Folder;
 use crate::error::BadInput;
+use crate::limits;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -16,9 +18,10 @@ const BRING: &str =
 /// Reads a label file whole, without a byte-order mark.
 ///
 /// # Errors
-/// [`BadInput`] when it is missing, empty, unreadable or not UTF-8 (with the line of the first bad byte).
-pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| missing(path, "a label file", &e))?;
+/// [`BadInput`] when it is missing, empty, unreadable, not the verified one or not UTF-8 (with the line of the first bad byte).
+pub fn read_text(root: &Folder, file: &Path) -> Result<String> {
+    let path = root.join(file);
+    let bytes = root.read(file, "a label file", limits::WHOLE_FILE)?;
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|&&b| b == b'\n').count();
@@ -97,11 +100,11 @@ pub fn image_name(at: impl Display, text: &str) -> Result<&str> {
 ///
 /// The copies of ISIC2019 and APTOS2019 that the authors used unpack into two nested folders of one name (PROTOCOL 1.3,
 /// 1.4), the organisers' own archives into one. A folder is never listed, and mostly the first image tells.
-pub fn image_folder(root: &Path, folder: &str, mut images: impl Iterator<Item = String>) -> PathBuf {
+pub fn image_folder(root: &Folder, folder: &str, mut images: impl Iterator<Item = String>) -> PathBuf {
     let nested = Path::new(folder).join(folder);
     let holds = |dir: &Path, image: &str| {
-        let image = root.join(dir).join(image);
-        image.exists() || image.with_extension("png").exists()
+        let image = dir.join(image);
+        root.has(&image) || root.has(&image.with_extension("png"))
     };
     let plain = Path::new(folder);
     let found = images.find_map(|i| match (holds(&nested, &i), holds(plain, &i)) {
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn one_or_two_folders_are_told_by_the_first_image() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
+        let root = &Folder::unverified(dir.path());
         let two = Path::new("train_images").join("train_images");
         assert_eq!(
             image_folder(root, "train_images", ["a.png".to_owned()].into_iter()),

@@ -31,7 +31,7 @@ mod table_csv;
 mod templates;
 mod text;
 
-pub use archive::{Archive, Audit};
+pub use archive::{AUDIT_SEAL, Archive, Audit, AuditSeal};
 pub use cells::{Cells, Score};
 pub use claim_effect::{CellUse, Effect, EffectSource, Variant};
 pub use claims::{ClaimVerdict, Judged};
@@ -41,10 +41,13 @@ pub use input::{
 };
 pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
+pub use seal::{SEAL, Sealed};
+pub use templates::notes as template_notes;
 
 use crate::fsio;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
@@ -69,6 +72,17 @@ pub struct ReportOutput {
 }
 
 impl ReportOutput {
+    /// The same with files named by their place below `folder`.
+    pub fn below(&self, folder: &Path) -> Self {
+        let mut all = self.clone();
+        for f in &mut all.files {
+            if let Ok(inside) = f.strip_prefix(folder) {
+                *f = inside.to_owned();
+            }
+        }
+        all
+    }
+
     /// Where a file of the report lies, by its name within it; the name itself where there is none.
     pub fn path(&self, name: &str) -> PathBuf {
         let own = self.files.iter().filter(|f| f.ends_with(name));
@@ -100,7 +114,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .as_ref()
         .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
-    let mut sink = Sink::new(input, out);
+    let mut sink = Sink::new(input, templates.replaced.clone(), out);
     let mut pages = Vec::new();
     for t in &tables {
         let page = templates.render("table.md.tera", t)?;
@@ -216,15 +230,20 @@ struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(input: &ReportInput, out: &'a Path) -> Self {
+    fn new(input: &ReportInput, templates: BTreeMap<String, String>, out: &'a Path) -> Self {
         Self {
             out,
             files: Vec::new(),
-            rendered: Rendered::new(input),
+            rendered: Rendered::new(input, templates),
         }
     }
 
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let safe = match name.ends_with(".csv") {
+            true => Some(text::for_spreadsheets(bytes)?),
+            false => None,
+        };
+        let bytes = safe.as_deref().unwrap_or(bytes);
         self.rendered.add(name, bytes);
         self.write(name, bytes)
     }
@@ -238,7 +257,7 @@ impl<'a> Sink<'a> {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
         // Hundreds of small files are mostly the same as before, and a write waits for the disk.
-        if !std::fs::read(&path).is_ok_and(|old| old == bytes) {
+        if !fsio::read(&path).is_ok_and(|old| old == bytes) {
             fsio::write_atomic(&path, bytes)?;
         }
         self.files.push(path);

@@ -26,4 +26,4 @@ pub use types::{
     Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
     WhichWeights,
 };
-pub use verify::{Audit, Finding};
+pub use verify::{Audit, Expected, Finding};

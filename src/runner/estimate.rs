@@ -165,7 +165,12 @@ struct Work {
 impl<'a> Estimator<'a> {
     /// # Errors
     /// Where a stored benchmark cannot be read.
-    fn new(c: &'a Context, inventory: &'a Inventory, listing: &'a Listing, machine: &Machine) -> Result<Self> {
+    pub(super) fn new(
+        c: &'a Context,
+        inventory: &'a Inventory,
+        listing: &'a Listing,
+        machine: &Machine,
+    ) -> Result<Self> {
         Ok(Self {
             inventory,
             c,
@@ -245,7 +250,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
-    fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
+    pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
         let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
         if let Some(known) = self.sizes.get(&key) {
             return *known;

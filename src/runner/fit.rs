@@ -1,9 +1,8 @@
 //! Fits runs that go together and writes what became of each.
 
 use super::Context;
-use super::inventory::RunInputs;
+use super::inventory::{Inventory, RunInputs};
 use super::plan::Entry;
-use crate::cache::Bucket;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, Label, registry};
@@ -17,11 +16,11 @@ use crate::stop::Stopped;
 use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
-use crate::train::{self, Failure, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A run that is to be fitted.
@@ -65,13 +64,11 @@ pub(super) struct PreparedDataset {
 
 impl PreparedDataset {
     /// Reads labels and prepares images for the runs whose images have this key.
-    pub(super) fn load(c: &Context, data_dir: &Path, spec: &RunSpec, key: String) -> Result<Self> {
+    pub(super) fn load(c: &Context, inventory: &Inventory, spec: &RunSpec, key: String) -> Result<Self> {
         let source = registry::find(&spec.dataset)?;
-        let root = data_dir.join(source.info(&spec.protocol).folder);
-        let data = source.load(&root, &spec.protocol)?;
-        let cache = Bucket::Images.dir(&c.global.results_dir);
+        let data = source.load_from(&inventory.folder(spec)?, &spec.protocol)?;
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
-        let options = Options::cached(c.workers(), &cache);
+        let options = Options::cached(c.workers(), c.cache());
         let images = match spec.protocol.normalisation {
             Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &bar.counted())?,
             Normalisation::Backbone => {
@@ -215,7 +212,7 @@ fn train(
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
             may_write: check,
             feature_cache: Some(FeatureCache {
-                dir: train::features::default_dir(&c.global.results_dir),
+                cache: c.cache(),
                 inputs: feature_inputs(b.task.inputs),
             }),
         })

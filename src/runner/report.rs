@@ -9,6 +9,7 @@ use crate::data::registry;
 use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
+use crate::privacy::without_places;
 use crate::report::{
     Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
     ReportInput, ReportOutput, render, seal,
@@ -41,10 +42,11 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
-    let inputs = digest(plan, &input, a.replicates)?;
+    let inputs = digest(c, plan, &input, a.replicates)?;
     if let Some(output) = seal::still_holds(&folder, &inputs) {
         return Ok(output);
     }
+    fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
     let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
     if whole {
@@ -91,9 +93,9 @@ fn listing(plan: &Plan) -> Result<Listing> {
 }
 
 /// The hash of everything a report is made from, this binary included.
-fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
     let mut text = format!("{input:?}\n{replicates} resamples\n");
-    text.push_str(&maker()?);
+    text.push_str(&maker(c)?);
     for p in &input.planned {
         if let PlannedState::Done(id) = &p.state {
             text.push_str(&plan.store.mark(id)?);
@@ -204,6 +206,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
         caveats.extend(p.caveats);
     }
+    let templates = templates(c)?;
+    caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
     let defaults = match study.protocol.preset {
@@ -246,7 +250,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
-        templates: templates(),
+        templates,
     })
 }
 
@@ -303,7 +307,7 @@ fn no_verdict(p: &Published, backbone: &str, split: &str) -> Option<String> {
 fn planned(study: &Study, e: &Entry) -> PlannedRun {
     let one_line = |s: &str| {
         let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
-        first.trim_end_matches('.').to_owned()
+        without_places(first.trim_end_matches('.'))
     };
     PlannedRun {
         dataset: study.table(&e.spec.dataset, &e.spec.protocol),

@@ -8,7 +8,7 @@ use super::plan::{Plan, State};
 use super::{Context, signals};
 use crate::progress::Bar;
 use crate::study::{Freeze, RunSpec};
-use crate::{lease, stop};
+use crate::{fsio, lease, stop};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use std::collections::{BTreeMap, VecDeque};
@@ -89,6 +89,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
             plan.store.tidy(id.full())?;
         }
     }
+    // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
+    fsio::sweep_below(&c.global.results_dir.join(".cache"));
+    let _ = fsio::sweep(&plan.inventory.data_dir);
     let groups = groups(plan);
     if groups.is_empty() {
         return Ok(Tally::default());
@@ -294,7 +297,7 @@ impl<'a> Scheduler<'a> {
         if let Some(why) = lock(&self.unusable).get(&key) {
             return Err(anyhow!(why.clone()));
         }
-        let load = PreparedDataset::load(self.c, &self.plan.inventory.data_dir, spec, key.clone());
+        let load = PreparedDataset::load(self.c, &self.plan.inventory, spec, key.clone());
         let p = Arc::new(load.inspect_err(|e| {
             if !e.is::<stop::Stopped>() {
                 lock(&self.unusable).insert(key, format!("{e:#}"));
