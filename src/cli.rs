@@ -162,11 +162,14 @@ pub struct StudyArgs {
     pub only: Vec<String>,
 }
 
-/// A study, and the hours that part of it may take.
+/// A study, whose hours are told, and the hours that part of it may take.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     pub study: StudyArgs,
+    /// Tell the hours of this device by its name, such as "NVIDIA H100 80GB HBM3", wherever the plan is made
+    #[arg(long, value_name = "NAME")]
+    pub as_device: Option<String>,
     /// Write a study of the cells and seeds that decide the most claims, then values, in this time: 48h, 90m, 2d
     #[arg(long, value_name = "TIME")]
     pub budget: Option<String>,

@@ -315,6 +315,7 @@ fn a_failed_run_is_a_gap_with_its_reason_until_it_is_begun_again() {
                 losses: vec![0.7, f64::NAN],
                 images: vec!["a.png".into()],
                 epochs: Vec::new(),
+                error: false,
             },
         )
         .unwrap();
@@ -375,10 +376,11 @@ fn what_a_killed_writer_left_is_removed_when_the_run_is_begun_again() {
     let s = one_spec();
     let run_dir = store.begin(&s).unwrap().to_path_buf();
     fs::create_dir_all(store.checkpoint_dir(&s.id)).unwrap();
-    let torn = [
-        run_dir.join(".medft-a1B2c3.tmp"),
-        store.checkpoint_dir(&s.id).join(".medft-d4.tmp"),
-    ];
+    // A process of this computer that has ended.
+    let mut writer = std::process::Command::new("true").spawn().unwrap();
+    writer.wait().unwrap();
+    let name = format!(".medft-{}-{}-x.tmp", medft::host::Process::this().space(), writer.id());
+    let torn = [run_dir.join(&name), store.checkpoint_dir(&s.id).join(&name)];
     for f in &torn {
         fs::write(f, b"half a rec").unwrap();
     }
@@ -393,7 +395,7 @@ fn a_run_is_made_by_one_process_at_a_time() {
     let s = one_spec();
     let held = store.begin(&s).unwrap();
     let e = store.begin(&s).unwrap_err();
-    assert!(matches!(e.downcast_ref::<Taken>(), Some(Taken::Busy(_))), "{e}");
+    assert!(matches!(e.downcast_ref::<Taken>(), Some(Taken::Busy(..))), "{e}");
     drop(held);
     store.begin(&s).unwrap();
 }

@@ -3,9 +3,9 @@
 pub mod acquire;
 pub mod audit;
 pub mod bench;
-mod bench_files;
+pub mod bench_files;
 pub mod budget;
-mod disk;
+pub mod disk;
 pub mod estimate;
 pub mod fetch_weights;
 pub mod fit;
@@ -19,6 +19,7 @@ pub mod report;
 pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
+mod signals;
 mod study_audit;
 mod usage;
 pub mod verify_results;
@@ -27,6 +28,7 @@ use crate::cache::Cache;
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::{Catalogue, DataPlaces};
+use crate::progress::Progress;
 use crate::study::{Filter, Known, Published, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
@@ -37,6 +39,7 @@ use std::path::Path;
 pub struct Context {
     pub global: Global,
     pub catalogue: &'static Catalogue,
+    pub progress: Progress,
     pub trainer: &'static dyn Trainer,
 }
 

@@ -22,7 +22,6 @@ use anyhow::Result;
 use candle_core::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One run to fit.
@@ -37,6 +36,8 @@ pub struct Job<'a> {
     pub checkpoint_dir: &'a Path,
     /// Time between checkpoints; a stop always writes one.
     pub checkpoint_every: Duration,
+    /// Asked before a checkpoint is written: whether this process still has the run.
+    pub may_write: &'a (dyn Fn() -> Result<()> + Sync),
     /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
     pub feature_cache: Option<FeatureCache>,
 }
@@ -164,16 +165,4 @@ pub trait Trainer: Sync {
     /// # Errors
     /// For inputs that cannot be read or do not fit; nothing computed before is lost.
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>;
-}
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Asks running fits to stop after the current step, with a checkpoint.
-pub fn request_stop() {
-    STOP.store(true, Ordering::SeqCst);
-}
-
-/// Whether a stop was asked for.
-pub fn stop_requested() -> bool {
-    STOP.load(Ordering::SeqCst)
 }

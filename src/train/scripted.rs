@@ -40,7 +40,7 @@ impl Scripted {
         };
         while position.epochs_done < p.epochs {
             std::thread::sleep(self.epoch);
-            if super::stop_requested() {
+            if crate::stop::requested() {
                 return Ok(Outcome::Interrupted);
             }
             let epoch = position.epochs_done + 1;
@@ -54,6 +54,7 @@ impl Scripted {
             });
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
+            (job.may_write)()?;
             state::save(job.checkpoint_dir, &position, &optim, &Vec::new(), &BTreeMap::new())?;
             progress(Progress::Step {
                 epoch,

@@ -197,6 +197,7 @@ impl<'a> Fit<'a> {
             losses: self.position.recent.iter().copied().collect(),
             images: rows.iter().map(image).collect(),
             epochs: self.position.epochs.clone(),
+            error: false,
         })));
         Ok(())
     }
@@ -228,7 +229,9 @@ impl<'a> Fit<'a> {
         self.finish(progress)
     }
 
+    /// Writes a checkpoint, where the run is still this process's.
     fn save(&self) -> Result<()> {
+        (self.job.may_write)()?;
         state::save(
             self.job.checkpoint_dir,
             &self.position,
