@@ -147,8 +147,9 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
 fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
     let Some(margin) = n.margin else { return Vec::new() };
     type Level = fn(&SetNoise, usize, f64, f64) -> Option<Outlook>;
+    type Pick = fn(&Outlook) -> f64;
     let levels: [(&str, Level); 2] = [("value", SetNoise::value), ("data set", SetNoise::all_values)];
-    let verdicts: [(&str, f64, fn(&Outlook) -> f64); 3] = [
+    let verdicts: [(&str, f64, Pick); 3] = [
         ("Reproduced", 0.0, |o| o.reproduced),
         ("Consistent or Reproduced", 0.0, |o| o.reproduced + o.consistent),
         ("Differs", 2.0 * margin, |o| o.differs),
