@@ -1,14 +1,27 @@
-//! What is kept below `<results>/.cache` to save work: one bucket a kind, with a version of its own.
+//! What is computed once and may be thrown away at any time: prepared images, frozen features, resampled metrics, benchmarks.
 //!
-//! A bucket's version stands in the name of its folder and in every key: it is raised when the format or the meaning of what lies
-//! there changes, and older entries are then never read. Whatever a cache holds can be computed again.
+//! One folder beside the results, one folder in it for each [`Bucket`], and in that one entry (a folder or a file) for each
+//! key. A key is a hash over everything that its entry was made from, so an entry is never out of date; the bucket's version
+//! is raised when the form or the meaning of its entries changes. What is read from an entry is held against hashes stored
+//! when it was made, and an entry that does not fit is made again. Whoever can write the folder can forge both.
+//!
+//! With a limit (`--cache-bytes`) the entries used least recently go before another is made; without one they go where
+//! the disk would be full. An entry that this process uses stays. Removing any entry, or the whole folder, costs time and
+//! nothing else.
 
 use crate::canonical::canonical_json;
 use crate::fsio;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// The folder of all caches, below that of the results.
+const FOLDER: &str = ".cache";
 
 /// A kind of cached things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +57,7 @@ impl Bucket {
 
     /// Its folder below a folder of results.
     pub fn dir(self, results: &Path) -> PathBuf {
-        results.join(".cache").join(self.name())
+        results.join(FOLDER).join(self.name())
     }
 
     /// The key of what depends on `parts`: 64 hex digits.
@@ -57,10 +70,242 @@ impl Bucket {
     }
 }
 
+/// Bytes of the disk that are left to others where no limit is set.
+const SPARE: u64 = 1 << 30;
+
+/// The caches below one results folder.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+    /// Bytes of all entries that can go.
+    limit: Option<u64>,
+}
+
+/// Entries that this process has made or opened.
+static IN_USE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+impl Cache {
+    /// The caches of a results folder; nothing is touched.
+    pub fn below(results: &Path, limit: Option<u64>) -> Self {
+        Self {
+            root: results.join(FOLDER),
+            limit,
+        }
+    }
+
+    /// The folder of a bucket.
+    pub fn bucket(&self, bucket: Bucket) -> PathBuf {
+        self.root.join(bucket.name())
+    }
+
+    /// Where the entry of that key lies, or would.
+    pub fn entry(&self, bucket: Bucket, key: &str) -> PathBuf {
+        self.bucket(bucket).join(key)
+    }
+
+    /// Says that an entry is used: it stays while this process lives, and counts as used now.
+    pub fn hold(&self, entry: &Path) {
+        let mut held = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(entry.to_owned());
+        // Of a folder that may not be written to the order of use is not kept, and nothing depends on it.
+        if let Ok(f) = fs::File::open(entry) {
+            let _ = f.set_modified(SystemTime::now());
+        }
+    }
+
+    /// Makes room for `bytes` more in `entry`: removes others, least recently used first, until the limit (or, without one,
+    /// the free space of the disk) holds them. Where nothing more can go the entry is made all the same: a run that needs it
+    /// cannot do without.
+    pub fn make_room(&self, entry: &Path, bytes: u64) {
+        let mut all = self.entries();
+        all.retain(|e| e.path != entry);
+        all.sort_by_key(|e| e.used);
+        let mut total: u64 = all.iter().map(|e| e.bytes).sum();
+        for e in all {
+            let full = match self.limit {
+                Some(limit) => total.saturating_add(bytes) > limit,
+                None => fsio::free_space(&self.root).is_some_and(|free| free < bytes.saturating_add(SPARE)),
+            };
+            if !full {
+                return;
+            }
+            if e.remove().is_ok() {
+                total -= e.bytes;
+            }
+        }
+    }
+
+    /// Bytes of the entries that can go, those in use included.
+    pub fn bytes(&self) -> u64 {
+        self.entries().iter().map(|e| e.bytes).sum()
+    }
+
+    /// The limit, where one is set.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Entries that can go, of this version's buckets and of those that earlier versions left.
+    fn entries(&self) -> Vec<Entry> {
+        // These are small, and what was measured cannot be computed again.
+        let kept = [Bucket::Evidence, Bucket::Rates].map(Bucket::name);
+        let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        below(&self.root)
+            .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))
+            .flat_map(|bucket| below(&bucket).collect::<Vec<_>>())
+            .filter_map(Entry::of)
+            .collect()
+    }
+}
+
+/// An entry as it lies on disk.
+struct Entry {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+impl Entry {
+    fn of(path: PathBuf) -> Option<Self> {
+        let used = fs::symlink_metadata(&path).ok()?.modified().ok()?;
+        Some(Self {
+            bytes: size(&path),
+            used,
+            path,
+        })
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        if IN_USE
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&self.path)
+        {
+            return Err(std::io::ErrorKind::ResourceBusy.into());
+        }
+        match self.path.is_dir() {
+            true => fs::remove_dir_all(&self.path),
+            false => fs::remove_file(&self.path),
+        }
+    }
+}
+
+/// Bytes of the files at or below `path`; links count as nothing.
+fn size(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => {
+            let below = fs::read_dir(path).into_iter().flatten().flatten();
+            below.map(|e| size(&e.path())).sum()
+        }
+        Ok(m) if m.is_file() => m.len(),
+        _ => 0,
+    }
+}
+
+/// Reads a size as people write it: `500M`, `20G`, `1.5T`, or plain bytes; powers of 1000, with `i` of 1024 (`20GiB`).
+///
+/// # Errors
+/// Says what may be written.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is no size: write 500M, 20G, 1.5T, 20GiB or a number of bytes");
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let unit = unit.trim().trim_end_matches(['B', 'b']);
+    let (letter, base) = match unit.strip_suffix('i') {
+        Some(letter) if !letter.is_empty() => (letter, 1024f64),
+        _ => (unit, 1000f64),
+    };
+    let power = match letter.to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err(bad()),
+    };
+    let bytes = number * base.powi(power);
+    match bytes.is_finite() && bytes < 1e18 {
+        true => Ok(bytes as u64),
+        false => Err(bad()),
+    }
+}
+
+/// A number of bytes as people read it.
+pub fn show_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, f64); 4] = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)];
+    let n = bytes as f64;
+    match UNITS.iter().find(|u| n >= u.1) {
+        Some((unit, size)) if n / size < 10.0 => format!("{:.1} {unit}", n / size),
+        Some((unit, size)) => format!("{:.0} {unit}", n / size),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("7", 7),
+            ("500M", 500_000_000),
+            ("1.5T", 1_500_000_000_000),
+            ("20GiB", 20 << 30),
+            ("2 gb", 2_000_000_000),
+            ("3kB", 3000),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1X", "1e400", "99999999T", "i"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+        assert_eq!(show_bytes(495_000_000_000), "495 GB");
+        assert_eq!(
+            (show_bytes(12), show_bytes(1_200_000)),
+            ("12 bytes".into(), "1.2 MB".into())
+        );
+    }
+
+    /// Three entries of 100 bytes under a limit of 350: for a fourth of 100 the one used longest ago goes, unless it is in use.
+    #[test]
+    fn the_least_recently_used_go_first_and_those_in_use_stay() {
+        let results = tempfile::tempdir().unwrap();
+        let cache = Cache::below(results.path(), Some(350));
+        let make = |name: &str, age: u64| {
+            let entry = cache.entry(Bucket::Features, name);
+            fs::create_dir_all(&entry).unwrap();
+            fs::write(entry.join("rows"), [0; 100]).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(age);
+            fs::File::open(&entry).unwrap().set_modified(then).unwrap();
+            entry
+        };
+        let (old, older, oldest) = (make("a", 10), make("b", 20), make("c", 30));
+        let small = cache.entry(Bucket::Rates, "bench.json");
+        fs::create_dir_all(small.parent().unwrap()).unwrap();
+        fs::write(&small, [0; 1000]).unwrap();
+        let new = cache.entry(Bucket::Features, "new");
+        cache.make_room(&new, 50);
+        assert!(oldest.exists(), "350 bytes fit");
+        cache.hold(&oldest);
+        cache.make_room(&new, 100);
+        assert!(oldest.exists() && !older.exists() && old.exists());
+        cache.make_room(&new, 1 << 40);
+        assert!(oldest.exists() && !old.exists(), "what is in use stays");
+        assert!(small.exists(), "what was measured is not thrown away");
+        // What earlier versions left goes as well.
+        let left = results.path().join(".cache/features/0000.f32");
+        fs::create_dir_all(left.parent().unwrap()).unwrap();
+        fs::write(&left, [0; 400]).unwrap();
+        assert_eq!(cache.bytes(), 500);
+        cache.make_room(&new, 100);
+        assert!(!left.exists());
+    }
 
     #[test]
     fn no_two_buckets_share_a_folder_or_a_key() {

@@ -93,8 +93,15 @@ pub struct Global {
         value_name = "DEVICE"
     )]
     pub device: DeviceWord,
+    /// Most bytes that caches may keep on disk, such as 200G; those used least recently go first (default: what the disk holds).
+    /// Never changes a result
+    #[arg(long, global = true, env = "MEDFT_CACHE_BYTES", value_name = "SIZE", value_parser = crate::cache::parse_bytes)]
+    pub cache_bytes: Option<u64>,
+    /// Folder of templates that replace the built-in ones of the same name; the report names them
+    #[arg(long, global = true, value_name = "DIR", value_parser = folder())]
+    pub templates: Option<PathBuf>,
     /// Threads that decode and augment (default: all cores); never changes a result
-    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, 1024))]
+    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, crate::machine::MAX_THREADS))]
     pub workers: Option<usize>,
     /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
     #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]

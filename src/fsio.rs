@@ -1,14 +1,21 @@
 //! The one way medft writes files: temp file in the same folder, write, fsync, rename, fsync the folder.
 //! A reader therefore sees the old content or the new one, never a torn one, and a full disk leaves the old file.
 
+mod hashed;
+
+pub use hashed::{HashedFile, HashedReader};
+
 use crate::error::BadInput;
 use crate::guarantee::{self, Guarantee};
+use crate::limits;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
 const TEMP_PREFIX: &str = ".medft-";
@@ -43,6 +50,7 @@ impl Pending {
     pub fn create(path: &Path) -> Result<Self> {
         let open = || -> io::Result<NamedTempFile> {
             fs::create_dir_all(folder(path))?;
+            sweep_once(folder(path));
             let tmp = tempfile::Builder::new()
                 .prefix(TEMP_PREFIX)
                 .suffix(TEMP_SUFFIX)
@@ -182,14 +190,135 @@ pub fn sweep(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads a whole file; the error names it.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+/// Bytes that this user can still write to the disk of `path`, or of the nearest folder above it that is there; `None` where the
+/// system does not say.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let there = path.ancestors().map(|p| match p.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => p,
+    });
+    let disk = there.into_iter().find_map(|p| rustix::fs::statvfs(p).ok())?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
-/// Reads a whole UTF-8 file; the error names it.
+/// Folders whose temp files of the dead were removed by this process.
+static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Removes what killed writers left in `dir`, the first time that this process writes there: wherever medft can leave a temp
+/// file it can also find it. What cannot be removed does no harm, and whoever can write says why not.
+fn sweep_once(dir: &Path) {
+    let fresh = SWEPT
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(dir.to_owned());
+    if fresh {
+        let _ = sweep(dir);
+    }
+}
+
+/// As [`sweep`], for `dir` and every folder below it; links are not followed, and what cannot be listed is left alone.
+pub fn sweep_below(dir: &Path) {
+    let _ = sweep(dir);
+    for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if e.file_type().is_ok_and(|t| t.is_dir()) {
+            sweep_below(&e.path());
+        }
+    }
+}
+
+/// Every file below a folder, sorted; links are not followed, and what cannot be listed is left out.
+pub fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for e in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match e.file_type() {
+            Ok(t) if t.is_dir() => out.extend(below(&e.path())),
+            _ => out.push(e.path()),
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Opens a regular file to read it. A pipe would wait for a writer for ever and a device may never end: both are refused
+/// by their type before a byte is read, and before they are opened.
+///
+/// # Errors
+/// Those of opening; [`io::ErrorKind::InvalidInput`] for anything that is no regular file.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let regular = |t: fs::FileType| {
+        let kinds = [
+            (t.is_dir(), "folder"),
+            (t.is_fifo(), "pipe"),
+            (t.is_socket(), "socket"),
+            (!t.is_file(), "device"),
+        ];
+        match kinds.iter().find(|k| k.0) {
+            None => Ok(()),
+            Some((_, kind)) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a {kind}, not a file"),
+            )),
+        }
+    };
+    regular(fs::metadata(path)?.file_type())?;
+    // It may have become another thing meanwhile: opening never waits, and what was opened is looked at again.
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// Reads a regular file of at most `most` bytes whole.
+///
+/// # Errors
+/// As [`open_file`]; [`io::ErrorKind::FileTooLarge`] where there is more, of which nothing is kept.
+pub fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_file(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    if size <= most {
+        bytes.reserve_exact(usize::try_from(size).map_or(0, |n| n + 1));
+        // A file that grows while it is read ends here as well.
+        file.take(most + 1).read_to_end(&mut bytes)?;
+    }
+    if size.max(bytes.len() as u64) > most {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("more than {most} bytes, the most that is read of such a file"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole file of at most [`limits::WHOLE_FILE`]; the error names it.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    read_at_most(path, limits::WHOLE_FILE).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads a whole UTF-8 file of at most [`limits::WHOLE_FILE`]; the error names it.
 pub fn read_to_string(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    String::from_utf8(read(path)?).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Serialises a path for reports; what of it is not UTF-8 is shown as �.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn lossy_path<S: serde::Serializer>(path: &Path, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&path.display())
+}
+
+/// As [`lossy_path`].
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn lossy_path_if_any<S: serde::Serializer>(path: &Option<PathBuf>, s: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(p) => s.collect_str(&p.display()),
+        None => s.serialize_none(),
+    }
 }
 
 /// SHA-256 of `bytes` in lower-case hex.
@@ -199,7 +328,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` hears how many were read (for progress).
 pub fn sha256_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String> {
-    let mut f = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut f = open_file(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut h = Sha256::new();
     let mut buf = vec![0u8; 1 << 20];
     loop {
@@ -226,6 +355,55 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn temps(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().flatten().count()
+    }
+
+    #[test]
+    fn the_umask_decides_who_may_read_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+        write_atomic(&ours, b"x").unwrap();
+        File::create(&theirs).unwrap();
+        let mode = |p: &Path| p.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&ours), mode(&theirs));
+    }
+
+    /// The first write of a process into a folder removes what the dead left there; what a living writer has stays.
+    #[test]
+    fn writing_into_a_folder_sweeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".medft-dead.tmp"), b"half").unwrap();
+        let living = Pending::create(&dir.path().join("a")).unwrap();
+        assert_eq!(temps(dir.path()), 1);
+        sweep_below(dir.path());
+        assert_eq!(temps(dir.path()), 1, "that of the living stays");
+        living.publish().unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_not_more_is_read_than_asked_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        for (path, kind) in [(&*pipe, "pipe"), (&*link, "device"), (dir.path(), "folder")] {
+            let e = open_file(path).err().unwrap();
+            assert_eq!(e.to_string(), format!("a {kind}, not a file"));
+            assert!(read(path).is_err() && sha256_file(path, |_| {}).is_err());
+        }
+        let big = dir.path().join("big");
+        File::create(&big).unwrap().set_len(1 << 40).unwrap();
+        let e = read_at_most(&big, 1000).err().unwrap();
+        assert!(e.to_string().starts_with("more than 1000 bytes"), "{e}");
+        fs::write(&big, [7; 1000]).unwrap();
+        assert_eq!(read_at_most(&big, 1000).unwrap(), [7; 1000]);
+        assert!(read_at_most(&big, 999).is_err());
+    }
 
     #[test]
     fn sha256_of_abc_is_the_one_in_fips_180() {

@@ -93,7 +93,10 @@ pub fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 /// Turns "not supported" into a word to the user.
-fn forgive(done: io::Result<()>, guarantee: Guarantee, path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Every other error of `done`.
+pub fn forgive(done: io::Result<()>, guarantee: Guarantee, path: &Path) -> io::Result<()> {
     match done {
         Err(e) if is_unsupported(&e) => {
             guarantee.missing(path);

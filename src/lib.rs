@@ -4,7 +4,7 @@
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! `commands` tells the story of each verb; nothing imports it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod build_info;
 pub mod bundle;
@@ -19,13 +19,12 @@ pub mod eval;
 pub mod fetch;
 pub mod fsio;
 mod guarantee;
+pub mod limits;
 pub mod machine;
 pub mod manifest;
-// Memory maps: why they are sound stands there.
-#[allow(unsafe_code)]
-pub mod mapped;
 pub mod model;
 pub mod nan;
+mod privacy;
 mod progress;
 pub mod registry;
 pub mod report;

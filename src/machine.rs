@@ -4,11 +4,28 @@
 //! affinity and the processor limit of cgroups. Memory it does not know: the kernel tells the machine's, and a process that
 //! believes it is killed.
 
+use crate::error::BadInput;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The most threads that a user may ask for.
 pub const MAX_THREADS: u64 = 1024;
+
+/// Refuses a number of threads that no machine has: the pools would start them all.
+///
+/// # Errors
+/// [`BadInput`] with the range.
+pub fn check_threads(value: Option<&str>) -> Result<(), BadInput> {
+    match value.map(str::trim).filter(|v| v.bytes().all(|b| b.is_ascii_digit())) {
+        Some(n) if !n.is_empty() && !n.parse().is_ok_and(|n: u64| n <= MAX_THREADS) => Err(BadInput::new(
+            "RAYON_NUM_THREADS",
+            format!("a number of threads from 1 to {MAX_THREADS}"),
+            n,
+            "Correct the variable, or unset it to use every processor.",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Limits of the cgroups that this process is in; `None` where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -8,7 +8,7 @@ mod synthetic;
 
 use medft::report::{
     self, Archive, Audit, BackboneFacts, Cells, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote,
-    PublishedPoint, ReportInput, compare, figure,
+    PublishedPoint, ReportInput, compare, figure, paper_level,
 };
 use medft::results::{
     Epoch, Evidences, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Truth, WhichWeights, frame,
@@ -105,6 +105,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
         },
         divergence: None,
         predictions: Predictions {
+            groups: None,
             ids: (0..IMAGES).map(|i| format!("{i}.png")).collect(),
             truth,
             outputs,
@@ -174,6 +175,10 @@ fn input(results: &Path) -> ReportInput {
                 value: 0.86 + rng.uniform_in(-0.02, 0.02),
                 uncertainty: 0.0001,
                 shared_offset: 0.0,
+                rounding: 0.0005,
+                runs: None,
+                sd: None,
+                no_verdict: None,
                 note: None,
             });
         }
@@ -229,9 +234,11 @@ fn input(results: &Path) -> ReportInput {
             audit: Some(Audit {
                 text: "# Data\n\nAn audit <script>alert(2)</script>.\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n![balance](data.png)\n".into(),
                 pictures: BTreeMap::from([("data.png".into(), "data:image/png;base64,AAAA".into())]),
+                files: BTreeMap::new(),
             }),
             notes: BTreeMap::from([("ddsm".into(), vec!["Licence: none stated.".into()])]),
         },
+        without_code: Vec::new(),
         claims: None,
         only: Vec::new(),
         templates: None,
@@ -457,16 +464,22 @@ fn published_values_stand_beside_ours() {
     }
     // The first sentence counts what the tables show.
     let answer = between(&html, "<p class=\"answer\">", "</p>");
-    assert!(answer.starts_with("Of 20 published values "), "{answer}");
+    assert!(
+        answer.starts_with("Of 20 published values, held against ours, "),
+        "{answer}"
+    );
     for (word, said) in [
         ("Reproduced", "reproduced"),
-        ("Differs", "different from ours"),
+        ("Differs", "different"),
         ("Inconclusive", "undecided"),
         ("NotRun", "not run"),
     ] {
         let expected = counts.get(word).copied().unwrap_or(0);
         assert_eq!(
-            answer.contains(&format!("{expected} {said}")),
+            answer.contains(&format!(
+                "{expected} {} {said}",
+                if expected == 1 { "is" } else { "are" }
+            )),
             expected > 0,
             "{word} in {answer}"
         );
@@ -954,7 +967,12 @@ fn every_figure_that_belongs_is_there() {
 fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
     let input = &made().input;
     let cells = Cells::aggregate(input).unwrap();
-    let painted = figure::paint(input, &cells, &compare::compare(input, &cells)).unwrap();
+    let painted = figure::paint(
+        input,
+        &cells,
+        &compare::compare(input, &cells, &paper_level::judge(input, &cells)),
+    )
+    .unwrap();
     for f in &painted {
         let (width, height) = (f64::from(f.size.0), f64::from(f.size.1));
         for (i, (text, b)) in f.texts.iter().enumerate() {
@@ -1046,7 +1064,7 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn results_json_names_its_schema_and_holds_whole_runs() {
     let json = results();
-    assert_eq!(json["schema"], "medft.report/1");
+    assert_eq!(json["schema"], "medft.report/2");
     assert_eq!(
         (json["planned"].as_u64(), json["done"].as_u64()),
         (Some(160), Some(112))

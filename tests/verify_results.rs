@@ -2,8 +2,13 @@
 
 mod place;
 
-use medft::results::{Metrics, read_record, write_record};
+use medft::fsio::{below, sha256_hex};
+use medft::results::{Content, Epochs, FOLDER_DIGITS, Metrics, Provenance, Spec, read_record, write_record};
+use medft::rng::{Purpose, Stream};
+use medft::study::{Inputs, RunId};
 use place::{Place, Said};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -149,7 +154,7 @@ fn an_edited_number_anywhere_is_found_and_named() {
         &["as the records give"],
     );
     p.finds(
-        &report.join("figures/parameters.png"),
+        &report.join("figures/scores.png"),
         flip(0),
         &["an edited one that hashes to"],
     );
@@ -263,6 +268,350 @@ fn threads_change_no_byte_of_a_report() {
     }
 }
 
+/// One bit of every file below results/ and reports/ is turned, again and again at other places: each file is named.
+#[test]
+fn one_bit_of_any_file_is_found_and_the_right_file_named() {
+    const ROUNDS: u32 = 6;
+    let p = Place::with_results(|t| t);
+    let mut draw = Stream::new(5, Purpose::Test, 0, 0);
+    let (mut flips, mut files) = (0, BTreeSet::new());
+    for round in 0..ROUNDS {
+        let records: Vec<PathBuf> = runs(&p).iter().flat_map(|r| below(r)).collect();
+        let rendered = below(&p.path("reports/short"));
+        // Every file of the report at once; of the records one file a run, since others are then read to say what is wrong.
+        let mut groups: Vec<Vec<&PathBuf>> = rendered
+            .chunks(1 + rendered.len() / 3)
+            .map(|c| c.iter().collect())
+            .collect();
+        groups.extend((0..6).map(|k| {
+            runs(&p)
+                .iter()
+                .filter_map(|r| records.iter().filter(|f| f.starts_with(r)).nth(k))
+                .collect()
+        }));
+        for group in groups {
+            let whole: Vec<Vec<u8>> = group.iter().map(|f| fs::read(f).unwrap()).collect();
+            for (file, bytes) in group.iter().zip(&whole) {
+                let mut bytes = bytes.clone();
+                // The ends are places of their own: a last line, a header.
+                let at = match round {
+                    0 => bytes.len() - 1,
+                    1 => 0,
+                    _ => draw.below(bytes.len() as u32) as usize,
+                };
+                bytes[at] ^= 1 << draw.below(8);
+                fs::write(file, bytes).unwrap();
+                flips += 1;
+            }
+            let (code, said) = p.verify();
+            assert_eq!(code, 2, "{said}");
+            for (file, bytes) in group.iter().zip(&whole) {
+                let name = file.strip_prefix(p.path("")).unwrap().display().to_string();
+                assert!(
+                    said.lines()
+                        .any(|l| l.contains(&format!("{name}:")) || l.contains(&format!("{name}/"))),
+                    "{name} is not named in:\n{said}"
+                );
+                // No file is blamed that was not touched.
+                for line in said.lines().filter(|l| l.contains(": expected ")) {
+                    assert!(
+                        group
+                            .iter()
+                            .any(|f| line.contains(f.strip_prefix(p.path("")).unwrap().to_str().unwrap())),
+                        "{line}"
+                    );
+                }
+                fs::write(file, bytes).unwrap();
+                files.insert(name);
+            }
+        }
+    }
+    println!("{flips} bits of {} files, all found and named", files.len());
+    assert_eq!(p.verify().0, 0, "everything was put back");
+    for file in [
+        ".seal.json",
+        "data.md",
+        ".data-audit.json",
+        "report.json",
+        "index.html",
+        "DONE",
+        "provenance.json",
+    ] {
+        assert!(files.iter().any(|f| f.ends_with(file)), "{file}");
+    }
+}
+
+fn runs(p: &Place) -> Vec<PathBuf> {
+    let mut runs: Vec<PathBuf> = fs::read_dir(p.path("results/short"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| !p.file_name().unwrap().to_str().unwrap().starts_with('.'))
+        .collect();
+    runs.sort();
+    runs
+}
+
+/// The leaves of a JSON value with the way to them.
+fn leaves(v: &Value, at: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    let mut step = |key: String, v: &Value| {
+        at.push(key);
+        leaves(v, at, out);
+        at.pop();
+    };
+    match v {
+        Value::Object(m) if !m.is_empty() => m.iter().for_each(|(k, v)| step(k.clone(), v)),
+        Value::Array(a) if !a.is_empty() => a.iter().enumerate().for_each(|(i, v)| step(i.to_string(), v)),
+        _ => out.push(at.clone()),
+    }
+}
+
+fn pointer(at: &[String]) -> String {
+    at.iter()
+        .map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1")))
+        .collect()
+}
+
+/// Other values that the field could have.
+fn others(v: &Value) -> Vec<Value> {
+    match v {
+        Value::Bool(b) => vec![(!b).into()],
+        Value::Number(n) if n.is_u64() => vec![(n.as_u64().unwrap() + 1).into(), 0.into()],
+        Value::Number(n) => vec![
+            (n.as_f64().unwrap() * 1.5 + 0.01).into(),
+            (n.as_f64().unwrap() / 2.0).into(),
+        ],
+        Value::String(s) if s.len() == 64 => vec![sha256_hex(s.as_bytes()).into(), "a".repeat(64).into()],
+        Value::String(s) => vec![format!("{s}x").into()],
+        Value::Null => vec![1.into(), 0.5.into()],
+        Value::Array(_) | Value::Object(_) => Vec::new(),
+    }
+}
+
+/// Writes a record with other content, and every hash of it corrected; `false` where no record can say this.
+fn forge<T: Content>(run: &Path, file: &str, content: Value) -> bool {
+    let Ok(content) = serde_json::from_value::<T>(content) else {
+        return false;
+    };
+    let path = run.join(file);
+    let (_, old) = read_record::<T>(&path).unwrap();
+    let new = write_record(&path, &content).unwrap();
+    let done = fs::read_to_string(run.join("DONE")).unwrap();
+    fs::write(run.join("DONE"), done.replace(&old, &new)).unwrap();
+    old != new
+}
+
+fn content(run: &Path, file: &str) -> Value {
+    let envelope: Value = serde_json::from_slice(&fs::read(run.join(file)).unwrap()).unwrap();
+    envelope["content"].clone()
+}
+
+/// Fields that nothing contradicts when they are changed with all hashes, as they stand in SECURITY.md.
+const UNCONTRADICTED: &[&str] = &[
+    "epochs.json: train_loss",
+    "epochs.json: val_loss",
+    "epochs.json: val",
+    "metrics.json: weights_sha256",
+    "provenance.json: medft, commit, dirty, crates",
+    "provenance.json: device, cpu, threads",
+    "provenance.json: command",
+    "provenance.json: started, ended, phases, epoch_seconds, resumed_after",
+    "spec.json: run.seed",
+];
+
+/// The line of [`UNCONTRADICTED`] that a field belongs to.
+fn uncontradicted(file: &str, field: &str) -> Option<&'static str> {
+    let fits = |line: &&&str| {
+        let (f, names) = line.split_once(": ").unwrap();
+        f == file
+            && names
+                .split(", ")
+                .any(|n| field == n || field.starts_with(&format!("{n}.")))
+    };
+    UNCONTRADICTED.iter().find(fits).copied()
+}
+
+/// Every field of every record is forged in every way, with all hashes (and the run id, and its folder's name) corrected. What is
+/// not found is what SECURITY.md says.
+#[test]
+fn a_forged_field_is_found_unless_nothing_contradicts_it() {
+    let p = Place::with_results(|t| t);
+    // A forger renders the report from the forged records.
+    fs::remove_dir_all(p.path("reports")).unwrap();
+    let security = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).unwrap();
+    let (mut tried, mut passed) = (0, BTreeMap::<String, u32>::new());
+    let run = p.run();
+    let save = || {
+        below(&run)
+            .into_iter()
+            .map(|f| (f.clone(), fs::read(f).unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let whole = save();
+    let mut check = |what: &str, file: &str, field: &str| {
+        let (code, said) = p.verify();
+        tried += 1;
+        if code == 0 {
+            let line = uncontradicted(file, field).unwrap_or_else(|| panic!("{what} passes:\n{said}"));
+            *passed.entry(line.to_owned()).or_default() += 1;
+        }
+        for (f, bytes) in &whole {
+            fs::write(f, bytes).unwrap();
+        }
+    };
+    type Forge = fn(&Path, &str, Value) -> bool;
+    let files: [(&str, Forge); 4] = [
+        ("metrics.json", forge::<Metrics>),
+        ("epochs.json", forge::<Epochs>),
+        ("provenance.json", forge::<Provenance>),
+        ("spec.json", forge::<Spec>),
+    ];
+    for (file, forge) in files {
+        let old = content(&run, file);
+        let mut all = Vec::new();
+        leaves(&old, &mut Vec::new(), &mut all);
+        for at in all {
+            // The place in a list does not matter.
+            let field = at
+                .iter()
+                .filter(|k| k.parse::<u32>().is_err())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(".");
+            for other in others(old.pointer(&pointer(&at)).unwrap()) {
+                let mut new = old.clone();
+                *new.pointer_mut(&pointer(&at)).unwrap() = other.clone();
+                if forge(&run, file, new) {
+                    check(&format!("{file}: {} = {other}", at.join(".")), file, &field);
+                }
+            }
+        }
+    }
+    // Several fields at once, so that they agree with each other.
+    let metrics = content(&run, "metrics.json");
+    let mut with = |what: &str, change: &dyn Fn(&mut Value)| {
+        let mut m = metrics.clone();
+        change(&mut m);
+        assert!(forge::<Metrics>(&run, "metrics.json", m), "{what}");
+        check(what, "metrics.json", what);
+    };
+    with("headline last with its value", &|m| {
+        let target = m["target"].as_str().unwrap().to_owned();
+        m["headline"] = if m["headline"] == "last" {
+            "best".into()
+        } else {
+            "last".into()
+        };
+        m["value"] = m[m["headline"].as_str().unwrap()][&target].clone();
+    });
+    with("another target with its value", &|m| {
+        m["target"] = "accuracy".into();
+        m["value"] = m[m["headline"].as_str().unwrap()]["accuracy"].clone();
+    });
+    with("a model of another size", &|m| {
+        for k in ["backbone_params", "total_params"] {
+            m["model"][k] = (m["model"][k].as_u64().unwrap() + 7).into();
+        }
+    });
+    // The spec with its id, as if another run had been made.
+    let spec = content(&run, "spec.json");
+    let mut all = Vec::new();
+    leaves(&spec, &mut Vec::new(), &mut all);
+    for at in all {
+        let field = at.join(".");
+        for other in others(spec.pointer(&pointer(&at)).unwrap())
+            .into_iter()
+            .chain(words(&field))
+        {
+            let mut new = spec.clone();
+            *new.pointer_mut(&pointer(&at)).unwrap() = other.clone();
+            let Ok(mut s) = serde_json::from_value::<Spec>(new) else {
+                continue;
+            };
+            let pairs: Vec<(&str, &str)> = s.weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let Ok(inputs) = Inputs::new(&s.data_sha256, &pairs) else {
+                continue;
+            };
+            let id = RunId::new(&s.run, &inputs).full().to_owned();
+            if id == s.id || field == "id" {
+                continue;
+            }
+            s.id = id;
+            let mut proof = content(&run, "provenance.json");
+            proof["seed"] = s.run.seed.into();
+            proof["data_sha256"] = s.data_sha256.clone().into();
+            proof["weights"] = serde_json::to_value(&s.weights).unwrap();
+            forge::<Provenance>(&run, "provenance.json", proof);
+            let id = s.id.clone();
+            forge::<Spec>(&run, "spec.json", serde_json::to_value(&s).unwrap());
+            let moved = run.with_file_name(&id[..FOLDER_DIGITS]);
+            fs::rename(&run, &moved).unwrap();
+            let (code, said) = p.verify();
+            fs::rename(&moved, &run).unwrap();
+            for (f, bytes) in &whole {
+                fs::write(f, bytes).unwrap();
+            }
+            tried += 1;
+            if code == 0 {
+                // A whole run that claims to be another one: that is what a signature would be for.
+                let _ = said;
+                *passed.entry("spec.json: the run as a whole".to_owned()).or_default() += 1;
+            }
+        }
+    }
+    println!("{tried} forgeries; those that pass: {passed:#?}");
+    assert!(tried >= 126, "{tried}");
+    for line in passed.keys() {
+        assert!(security.contains(line), "SECURITY.md does not say `{line}`");
+    }
+}
+
+/// Words that a field of the spec may have.
+fn words(field: &str) -> Vec<Value> {
+    let words: &[&str] = match field {
+        "run.backbone" => &["mae-b", "vmamba-s"],
+        "run.dataset" => &["ddsm", "breastmnist"],
+        "run.head" => &["mha"],
+        "run.freeze" => &["unfrozen"],
+        "run.scale" => &["full"],
+        "run.protocol.test_weights" => &["last", "best"],
+        "run.protocol.mha_body" => &["one-block"],
+        "run.protocol.warmup" => &["per-dataset"],
+        _ => &[],
+    };
+    words.iter().map(|w| (*w).into()).collect()
+}
+
+/// One run's numbers under the name of another.
+#[test]
+fn a_run_copied_into_another_ones_folder_is_found() {
+    let p = Place::with_results(|t| t);
+    fs::remove_dir_all(p.path("reports")).unwrap();
+    let all = runs(&p);
+    let done = fs::read_to_string(all[1].join("DONE")).unwrap();
+    let mut new = String::new();
+    for line in done.lines() {
+        let (hash, file) = line.split_once("  ").unwrap();
+        let hash = if ["epochs.json", "metrics.json", "predictions.parquet"].contains(&file) {
+            fs::copy(all[0].join(file), all[1].join(file)).unwrap();
+            sha256_hex(&fs::read(all[1].join(file)).unwrap())
+        } else {
+            hash.to_owned()
+        };
+        new.push_str(&format!("{hash}  {file}\n"));
+    }
+    fs::write(all[1].join("DONE"), new).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 2, "{said}");
+    for words in [
+        "predictions of its own",
+        "epochs of its own",
+        "trained weights of its own",
+        "another run",
+    ] {
+        assert!(said.contains(words), "no `{words}` in:\n{said}");
+    }
+}
+
 /// A report of a part never stands where the whole was: it has a folder of its own that says what it is, and is verified there.
 #[test]
 fn a_smaller_report_never_replaces_a_larger_one() {
@@ -283,7 +632,7 @@ fn a_smaller_report_never_replaces_a_larger_one() {
         );
         for file in ["README.md", "index.html"] {
             let text = fs::read_to_string(p.path(&format!("reports/short/{folder}/{file}"))).unwrap();
-            let body = text.split_once("<body>").map_or(text.as_str(), |t| t.1);
+            let body = text.split_once("<body").map_or(text.as_str(), |t| t.1);
             let first = body.find("Part of the study, only seed=").expect(file);
             assert!(first < body.find("A short study").unwrap(), "{file} says it first");
         }

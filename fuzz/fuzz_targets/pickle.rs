@@ -26,7 +26,7 @@ fn open(archive: &[u8]) {
     const MOST: usize = 1 << 24;
     let at = folder().join("checkpoint.pth");
     std::fs::write(&at, archive).unwrap();
-    let Ok(f) = PickleFile::open(&at) else { return };
+    let Ok(f) = PickleFile::open(&at, None) else { return };
     let names: Vec<String> = f.names().map(str::to_owned).collect();
     let mut read = 0;
     for name in &names {

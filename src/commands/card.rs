@@ -34,7 +34,7 @@ pub fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
     for path in source.label_files(&p) {
         if path.extension().is_some_and(|e| e == "csv") && root.join(&path).is_file() {
             tables.push(Columns {
-                names: Table::open(&root.join(&path))?.header().to_vec(),
+                names: Table::open(&root.clone().into(), path.as_ref())?.header().to_vec(),
                 path: path.display().to_string(),
             });
         }

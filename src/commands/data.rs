@@ -66,7 +66,7 @@ fn list(c: &Context) -> Result<u8> {
         let licence = m.licence.images.clone().unwrap_or_else(|| "unknown".to_owned());
         rows.push(vec![m.set.clone(), m.title.clone(), here.to_owned(), licence.clone()]);
         json.push(serde_json::json!({
-            "set": m.set, "title": m.title, "folder": folder, "state": here, "licence": licence,
+            "set": m.set, "title": m.title, "folder": folder.display().to_string(), "state": here, "licence": licence,
             "get": m.how_to_get(), "manifest": m,
         }));
     }

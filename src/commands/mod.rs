@@ -11,6 +11,7 @@ use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
 use crate::error::BadInput;
+use crate::machine;
 use crate::manifest::Catalogue;
 use crate::runner::{Context, bench, budget, fit, plan, power, report, reproduce, verify_results};
 use crate::train::Trainer;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {
         global: cli.global,
         catalogue: catalogue()?,

@@ -7,6 +7,7 @@
 use super::csv::Table;
 use super::duplicates;
 use super::files::{self, Unique};
+use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::study::protocol::{AptosCsv, Duplicates, Warmup};
@@ -44,10 +45,10 @@ impl Source for Aptos2019 {
         }
     }
 
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
-        let rows = read_grades(&root.join(csv_of(p)))?;
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
+        let rows = read_grades(root, csv_of(p))?;
         let mut parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
-        let folder = files::image_folder(root, IMAGES, &format!("{}.png", rows[0].0));
+        let folder = files::image_folder(root, IMAGES, rows.iter().map(|r| format!("{}.png", r.0)));
         let sample = |(id, grade)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.png"))),
             id,
@@ -62,7 +63,7 @@ impl Source for Aptos2019 {
         let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples,
             train,
             val,
@@ -107,8 +108,8 @@ fn csv_of(p: &Protocol) -> &'static str {
 }
 
 /// (id_code, diagnosis) by row.
-fn read_grades(path: &Path) -> Result<Vec<(String, u32)>> {
-    let table = Table::open(path)?;
+fn read_grades(root: &Folder, csv: &str) -> Result<Vec<(String, u32)>> {
+    let table = Table::open(root, csv.as_ref())?;
     let (id, diagnosis) = (table.column("id_code")?, table.column("diagnosis")?);
     let mut rows = Vec::new();
     let mut unique = Unique::default();

@@ -1,49 +1,46 @@
 //! Prepared images on disk, so that a large data set is decoded once and not in every run.
 //!
-//! **What identifies a cache**: the format below, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
+//! **What identifies a cache**: the bucket's version, the [`Preparation`] (decoding switches, sizes, aspect, order of passes) and
 //! the list of images; their hash names the folder. The location of the data set is left out, so it may be moved.
-//! **What identifies a record**: the SHA-256 of the image file's bytes. On opening, the size and modification time of the file that
-//! would be read (a PNG twin that appeared or vanished included) are compared; where they differ, the file is hashed, and only
-//! an image whose bytes changed is prepared again.
+//! **What identifies a record**: the SHA-256 of the image file's bytes, as the verified list says it (a PNG twin's where one is
+//! read). Neither size nor time of a file is asked: a file that was replaced and listed anew is prepared anew, whatever it
+//! looks like. Without a list the files are hashed on opening.
 //!
 //! The records lie in shards of about [`SHARD_BYTES`], each written atomically, so that a killed or failed build (a full disk)
 //! loses at most one shard and goes on from there. A shard ends with an index and a footer that hashes it; every record has a
-//! digest that is compared when it is first read. A torn shard is written again, a damaged record is prepared from its source;
-//! neither is ever handed out. Shards are memory-mapped; medft replaces them and never shortens one in place.
+//! digest that is compared each time it is read. A torn shard is written again, a damaged record is prepared from its source;
+//! neither is ever handed out. Shards are read, not mapped: what a map shows may change after it was compared.
 //!
-//! Shard: records | index (stamp, digest, source hash for each) | footer (magic, key, shard number, count, record bytes, SHA-256 of index
+//! Shard: records | index (digest, source hash for each) | footer (magic, key, shard number, count, record bytes, SHA-256 of index
 //! and footer so far). Numbers are little-endian.
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
-use crate::cache::Bucket;
+use crate::cache::{Bucket, Cache};
 use crate::fsio;
+use crate::limits;
 use anyhow::{Context, Result};
-use memmap2::Mmap;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
-const MAGIC: &[u8; 8] = b"medftpx2";
+const MAGIC: &[u8; 8] = b"medftpx3";
 const FOOTER: usize = 8 + 32 + 4 + 4 + 8 + 32;
 /// Bytes of an image in the index.
 const ENTRY: usize = 64;
 
 type Key = [u8; 32];
-/// Truncated SHA-256: against accidents, not against an adversary with write access.
-type Short = [u8; 16];
 
 /// Where a record came from and what it holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Entry {
-    stamp: Short,
-    digest: Short,
+    /// SHA-256 of the record.
+    digest: [u8; 32],
     /// SHA-256 of the image file, or of an array's values.
     source: [u8; 32],
 }
@@ -57,12 +54,10 @@ pub struct DiskCache {
     prepared: usize,
 }
 
-/// One open file of records.
+/// One file of records.
 struct Shard {
-    map: Mmap,
+    path: PathBuf,
     entries: Vec<Entry>,
-    /// Records whose digest has been compared.
-    verified: Vec<AtomicBool>,
 }
 
 /// What a build works on.
@@ -71,30 +66,31 @@ struct Source<'a> {
     used: &'a [u32],
     preparation: &'a Preparation,
     key: Key,
+    cache: &'a Cache,
     folder: PathBuf,
     per_shard: usize,
     prepared: AtomicUsize,
 }
 
 impl DiskCache {
-    /// Opens the cache of the images `used` (indices into the samples) below `dir`, after building what is missing, torn or out
-    /// of date on the current rayon pool. `progress` hears (images ready, images in all).
+    /// Opens the cache of the images `used` (indices into the samples), after building what is missing, torn or made from
+    /// other bytes on the current rayon pool. `progress` hears (images ready, images in all).
     ///
     /// # Errors
-    /// [`crate::error::BadInput`] naming the image that cannot be decoded, or the shard that cannot be written (disk full,
-    /// folder not writable); shards that are complete are kept.
+    /// [`crate::error::BadInput`] naming the image that cannot be decoded or is not the verified one, or the shard that cannot
+    /// be written (disk full, folder not writable); shards that are complete are kept.
     pub fn open(
-        dir: &Path,
+        cache: &Cache,
         data: &Dataset,
         used: &[u32],
         preparation: &Preparation,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
-        Self::open_sharded(dir, data, used, preparation, SHARD_BYTES, progress)
+        Self::open_sharded(cache, data, used, preparation, SHARD_BYTES, progress)
     }
 
     fn open_sharded(
-        dir: &Path,
+        cache: &Cache,
         data: &Dataset,
         used: &[u32],
         preparation: &Preparation,
@@ -102,31 +98,34 @@ impl DiskCache {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
         let key = key(data, used, preparation);
+        let name = format!("{}-{}", data.info.name, fsio::hex(&key[..8]));
         let source = Source {
             data,
             used,
             preparation,
             key,
-            folder: dir.join(data.info.name).join(fsio::hex(&key[..8])),
+            cache,
+            folder: cache.entry(Bucket::Images, &name),
             per_shard: (shard_bytes / preparation.bytes()).max(1),
             prepared: AtomicUsize::new(0),
         };
-        let stamps: Vec<Short> = used.par_iter().map(|&i| source.stamp(i)).collect();
-        fsio::sweep(&source.folder)?;
+        cache.hold(&source.folder);
+        let hashes: Vec<Key> = used.par_iter().map(|&i| source.hash(i)).collect::<Result<_>>()?;
         let done = AtomicUsize::new(0);
         let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, used.len());
         let mut shards = Vec::new();
-        for (number, stamps) in stamps.chunks(source.per_shard).enumerate() {
-            let old = source.open_shard(number, stamps.len());
-            let fresh = |s: &Shard| s.entries.iter().zip(stamps).all(|(e, stamp)| e.stamp == *stamp);
+        for (number, hashes) in hashes.chunks(source.per_shard).enumerate() {
+            let old = source.open_shard(number, hashes.len());
+            let fresh = |s: &Shard| s.entries.iter().zip(hashes).all(|(e, hash)| e.source == *hash);
             shards.push(match old {
                 Some(shard) if fresh(&shard) => {
-                    ready(stamps.len());
+                    ready(hashes.len());
                     shard
                 }
-                old => source.build(number, stamps, old.as_ref(), &ready)?,
+                old => source.build(number, hashes, old.as_ref(), &ready)?,
             });
         }
+        cache.hold(&source.folder);
         Ok(Self {
             preparation: preparation.clone(),
             shards,
@@ -140,7 +139,7 @@ impl DiskCache {
         self.prepared
     }
 
-    /// The record at `position` of the `used` list; `None` when it is damaged and must be prepared from its source.
+    /// The record at `position` of the `used` list; `None` when it is damaged or gone and must be prepared from its source.
     pub fn get(&self, position: usize) -> Option<ImageArray> {
         let side = self.preparation.side();
         let data = self.shards[position / self.per_shard].read(position % self.per_shard, self.preparation.bytes())?;
@@ -154,49 +153,25 @@ impl DiskCache {
 }
 
 impl Shard {
+    /// A record, if it is the one that was written.
     fn read(&self, slot: usize, bytes: usize) -> Option<Vec<u8>> {
-        let data = self.map.get(slot * bytes..(slot + 1) * bytes)?;
-        if !self.verified[slot].load(Ordering::Relaxed) {
-            if short(data) != self.entries[slot].digest {
-                return None;
-            }
-            self.verified[slot].store(true, Ordering::Relaxed);
-        }
-        Some(data.to_vec())
+        let mut data = vec![0; bytes];
+        // Opened for each record: a large set has more shards than a process may keep open.
+        let file = fsio::open_file(&self.path).ok()?;
+        file.read_exact_at(&mut data, (slot * bytes) as u64).ok()?;
+        (Sha256::digest(&data)[..] == self.entries[slot].digest).then_some(data)
     }
 }
 
 impl Source<'_> {
-    /// What would have to change for the record to be out of date.
-    fn stamp(&self, index: u32) -> Short {
+    /// The hash of what the record is made from.
+    fn hash(&self, index: u32) -> Result<Key> {
         match &self.data.samples[index as usize].pixels {
-            Pixels::Array(img) => short(&img.data),
+            Pixels::Array(img) => Ok(Sha256::digest(&img.data).into()),
             Pixels::File(file) => {
-                let listed = self.data.root.join(file);
-                let read = self.preparation.resolve(&self.data.root, file);
-                let mut h = Sha256::new();
-                h.update([u8::from(read != listed)]);
-                // A file that cannot be looked at gets a stamp no record has; preparing it will say why.
-                if let Ok(meta) = fs::metadata(&read) {
-                    let time = meta
-                        .modified()
-                        .ok()
-                        .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
-                    h.update(meta.len().to_le_bytes());
-                    h.update(time.unwrap_or_default().as_nanos().to_le_bytes());
-                }
-                truncate(&h.finalize())
-            }
-        }
-    }
-
-    /// The hash of what the record is made from; of nothing where the file cannot be read, which preparing it will explain.
-    fn hash(&self, index: u32) -> [u8; 32] {
-        match &self.data.samples[index as usize].pixels {
-            Pixels::Array(img) => Sha256::digest(&img.data).into(),
-            Pixels::File(file) => {
-                let bytes = fs::read(self.preparation.resolve(&self.data.root, file)).unwrap_or_default();
-                Sha256::digest(&bytes).into()
+                let root = &self.data.root;
+                let read = self.preparation.resolve(root, file);
+                Ok(root.hash(&read, "a JPEG or PNG image", limits::IMAGE_FILE)?.0)
             }
         }
     }
@@ -205,37 +180,30 @@ impl Source<'_> {
         self.folder.join(format!("{number:04}.px"))
     }
 
-    /// The shard, if its footer and index are whole and meant for this place; its records may be out of date.
+    /// The shard, if its footer and index are whole and meant for this place; its records may be of other bytes.
     fn open_shard(&self, number: usize, count: usize) -> Option<Shard> {
-        let file = File::open(self.path(number)).ok()?;
-        let map = crate::mapped::map(&file).ok()?;
+        let path = self.path(number);
+        let file = fsio::open_file(&path).ok()?;
         let records = count * self.preparation.bytes();
-        if map.len() != records + count * ENTRY + FOOTER {
+        if file.metadata().ok()?.len() != (records + count * ENTRY + FOOTER) as u64 {
             return None;
         }
-        let (body, hash) = map[records..].split_at(count * ENTRY + FOOTER - 32);
+        let mut tail = vec![0; count * ENTRY + FOOTER];
+        file.read_exact_at(&mut tail, records as u64).ok()?;
+        let (body, hash) = tail.split_at(count * ENTRY + FOOTER - 32);
         let (index, footer) = body.split_at(count * ENTRY);
         if footer != self.footer(number, count) || hash != Sha256::digest(body).as_slice() {
             return None;
         }
-        let entries: Vec<Entry> = index
-            .as_chunks::<ENTRY>()
-            .0
-            .iter()
-            .map(|e| {
-                let mut source = [0; 32];
-                source.copy_from_slice(&e[32..]);
-                Entry {
-                    stamp: truncate(e),
-                    digest: truncate(&e[16..]),
-                    source,
-                }
-            })
-            .collect();
+        let entry = |e: &[u8; ENTRY]| {
+            let (mut digest, mut source) = ([0; 32], [0; 32]);
+            digest.copy_from_slice(&e[..32]);
+            source.copy_from_slice(&e[32..]);
+            Entry { digest, source }
+        };
         Some(Shard {
-            map,
-            verified: entries.iter().map(|_| AtomicBool::new(false)).collect(),
-            entries,
+            path,
+            entries: index.as_chunks::<ENTRY>().0.iter().map(entry).collect(),
         })
     }
 
@@ -253,41 +221,37 @@ impl Source<'_> {
     fn build(
         &self,
         number: usize,
-        stamps: &[Short],
+        hashes: &[Key],
         old: Option<&Shard>,
         ready: &(dyn Fn(usize) + Sync),
     ) -> Result<Shard> {
         let first = number * self.per_shard;
-        let record = |slot: usize| -> Result<(Vec<u8>, [u8; 32])> {
-            let index = self.used[first + slot];
-            let known = old.map(|o| o.entries[slot]);
-            let source = match known.filter(|e| e.stamp == stamps[slot]) {
-                Some(same) => same.source,
-                None => self.hash(index),
-            };
-            if let Some(old) = old.filter(|_| known.is_some_and(|e| e.source == source))
-                && let Some(data) = old.read(slot, self.preparation.bytes())
+        let bytes = self.preparation.bytes();
+        let record = |slot: usize| -> Result<Vec<u8>> {
+            if let Some(old) = old.filter(|o| o.entries[slot].source == hashes[slot])
+                && let Some(data) = old.read(slot, bytes)
             {
-                return Ok((data, source));
+                return Ok(data);
             }
             self.prepared.fetch_add(1, Ordering::Relaxed);
-            let sample = &self.data.samples[index as usize];
-            Ok((self.preparation.open(&self.data.root, sample)?.data, source))
+            let sample = &self.data.samples[self.used[first + slot] as usize];
+            Ok(self.preparation.open(&self.data.root, sample)?.data)
         };
+        self.cache
+            .make_room(&self.folder, (self.used.len() * (bytes + ENTRY)) as u64);
         let mut failure = None;
         let written = fsio::write_atomic_with(&self.path(number), |w| {
-            let mut tail = Vec::with_capacity(stamps.len() * ENTRY + FOOTER);
+            let mut tail = Vec::with_capacity(hashes.len() * ENTRY + FOOTER);
             // A few images at a time: enough to keep all threads busy, few enough to hold.
-            let slots: Vec<usize> = (0..stamps.len()).collect();
+            let slots: Vec<usize> = (0..hashes.len()).collect();
             for slots in slots.chunks(64) {
-                let records: Vec<Result<(Vec<u8>, [u8; 32])>> = slots.par_iter().map(|&slot| record(slot)).collect();
+                let records: Vec<Result<Vec<u8>>> = slots.par_iter().map(|&slot| record(slot)).collect();
                 for (&slot, data) in slots.iter().zip(records) {
                     match data {
-                        Ok((data, source)) => {
+                        Ok(data) => {
                             w.write_all(&data)?;
-                            tail.extend(stamps[slot]);
-                            tail.extend(short(&data));
-                            tail.extend(source);
+                            tail.extend(Sha256::digest(&data));
+                            tail.extend(hashes[slot]);
                         }
                         Err(e) => {
                             failure = Some(e);
@@ -297,7 +261,7 @@ impl Source<'_> {
                 }
                 ready(slots.len());
             }
-            tail.extend(self.footer(number, stamps.len()));
+            tail.extend(self.footer(number, hashes.len()));
             let hash = Sha256::digest(&tail);
             w.write_all(&tail)?;
             w.write_all(&hash)
@@ -307,7 +271,7 @@ impl Source<'_> {
             None => written?,
         }
         let path = self.path(number);
-        self.open_shard(number, stamps.len())
+        self.open_shard(number, hashes.len())
             .with_context(|| format!("{} changed while it was being written", path.display()))
     }
 }
@@ -327,33 +291,34 @@ fn key(data: &Dataset, used: &[u32], preparation: &Preparation) -> Key {
     h.finalize().into()
 }
 
-fn truncate(bytes: &[u8]) -> Short {
-    let mut s = [0; 16];
-    s.copy_from_slice(&bytes[..16]);
-    s
-}
-
-fn short(bytes: &[u8]) -> Short {
-    truncate(&Sha256::digest(bytes))
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Folder;
     use crate::data::loader::tests::{files, set};
     use crate::error::BadInput;
+    use crate::manifest::{HashList, RelPath, Sha};
     use crate::study::Protocol;
-    use std::sync::Mutex;
-    use std::time::Duration;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
 
     /// A cache of 3 images a shard over the test set in `root`.
     fn open(dir: &Path, data: &Dataset, heard: &Mutex<Vec<usize>>) -> Result<DiskCache> {
         let preparation = preparation(data);
         let used: Vec<u32> = (0..data.samples.len() as u32).collect();
         let bytes = preparation.bytes() * 3;
-        DiskCache::open_sharded(dir, data, &used, &preparation, bytes, &|done, _| {
-            heard.lock().unwrap().push(done);
-        })
+        DiskCache::open_sharded(
+            &Cache::below(dir, None),
+            data,
+            &used,
+            &preparation,
+            bytes,
+            &|done, _| {
+                heard.lock().unwrap().push(done);
+            },
+        )
     }
 
     fn preparation(data: &Dataset) -> Preparation {
@@ -430,8 +395,63 @@ mod tests {
         // Another transform is another cache.
         let p = Protocol::corrected();
         let used = [0, 1];
-        DiskCache::open(dir.path(), &data, &used, &Preparation::new(&p, 3).unwrap(), &|_, _| {}).unwrap();
+        DiskCache::open(
+            &Cache::below(dir.path(), None),
+            &data,
+            &used,
+            &Preparation::new(&p, 3).unwrap(),
+            &|_, _| {},
+        )
+        .unwrap();
         assert_eq!(shards(dir.path()).len(), 4);
+    }
+
+    /// Images replaced with size and time kept, and listed anew: rsync -a, cp -p, archives with fixed times. The new list is
+    /// another data set, and gets other pixels.
+    #[test]
+    fn a_file_is_known_by_the_hash_in_the_list_and_not_by_size_and_time() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = files(root.path(), 8);
+        let list = || {
+            let one = |i: u32| {
+                let name = format!("{i}.png");
+                let bytes = fs::read(root.path().join(&name)).unwrap();
+                (RelPath::new(name.as_bytes()).unwrap(), Sha::of(&bytes))
+            };
+            let entries = (0..8).map(one).collect();
+            Folder::verified(root.path(), Arc::new(HashList { entries }))
+        };
+        data.root = list();
+        let heard = Mutex::default();
+        let before = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(before.prepared(), 8);
+        // The smallest image under the name of the largest, made as long, with its time.
+        let length = |i: &usize| root.path().join(format!("{i}.png")).metadata().unwrap().len();
+        let (small, large) = ((0..8).min_by_key(length).unwrap(), (0..8).max_by_key(length).unwrap());
+        let path = root.path().join(format!("{large}.png"));
+        let (old, time) = (fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
+        let mut new = fs::read(root.path().join(format!("{small}.png"))).unwrap();
+        assert!(new.len() < old.len());
+        new.resize(old.len(), 0);
+        fs::write(&path, &new).unwrap();
+        let kept = fs::File::options().write(true).open(&path).unwrap();
+        kept.set_modified(time).unwrap();
+        // By the old list nothing is read of it: the record is that of the listed bytes.
+        let same = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(same.prepared(), 0);
+        assert_eq!(same.get(large).unwrap(), before.get(large).unwrap());
+        let e = preparation(&data)
+            .open(&data.root, &data.samples[large])
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains(&format!("{large}.png: expected the verified file")), "{e}");
+        // By a new list it is another image.
+        data.root = list();
+        let after = open(dir.path(), &data, &heard).unwrap();
+        assert_eq!(after.prepared(), 1);
+        assert_eq!(after.get(large).unwrap(), after.get(small).unwrap());
+        assert_complete(&after, &data);
     }
 
     #[test]
@@ -456,8 +476,14 @@ mod tests {
         let cache = open(dir.path(), &data, &heard).unwrap();
         assert_eq!(rewritten(&damaged, &shards(dir.path())), [0, 1]);
         let bad: Vec<usize> = (0..8).filter(|&i| cache.get(i).is_none()).collect();
-        assert_eq!(bad, [7], "the damaged record is refused, for good");
-        assert_eq!(cache.get(7), None);
+        assert_eq!(bad, [7], "the damaged record is refused");
+        // Damaged, cut short or removed after it was opened: refused as well, and no signal.
+        let open = fs::File::options().write(true).open(&built[0].0).unwrap();
+        open.write_all_at(&[0xff; 9], 40).unwrap();
+        assert_eq!((cache.get(0), cache.get(1).is_some()), (None, true));
+        open.set_len(10).unwrap();
+        fs::remove_file(&built[1].0).unwrap();
+        assert!((0..6).all(|i| cache.get(i).is_none()));
     }
 
     #[test]

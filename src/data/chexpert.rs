@@ -5,6 +5,7 @@
 
 use super::csv::{Row, Table};
 use super::files;
+use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
@@ -57,9 +58,9 @@ impl Source for CheXpert {
 
     /// With the official valid.csv as test, its images follow those of train.csv; train and val stay as they are and the images
     /// of the test part that train.csv would give are left unused. The "No Finding" rule holds for both files.
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let path = root.join("train.csv");
-        let (mut samples, lines) = read(&path, p.chexpert_no_finding)?;
+        let (mut samples, lines) = read(root, "train.csv", p.chexpert_no_finding)?;
         let sorted = sort_by_path(&path, &samples, &lines)?;
         let mut parts = match p.chexpert_split {
             ChexpertSplit::LabelSlices => {
@@ -69,7 +70,7 @@ impl Source for CheXpert {
         };
         if p.chexpert_test == ChexpertTest::OfficialValid {
             let path = root.join("valid.csv");
-            let (valid, lines) = read(&path, p.chexpert_no_finding)?;
+            let (valid, lines) = read(root, "valid.csv", p.chexpert_no_finding)?;
             sort_by_path(&path, &valid, &lines)?;
             let from = samples.len() as u32;
             samples.extend(valid);
@@ -78,7 +79,7 @@ impl Source for CheXpert {
         let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples,
             train,
             val,
@@ -122,8 +123,9 @@ impl Source for CheXpert {
 const FIX: &str = "Restore the file as CheXpert-v1.0-small distributes it.";
 
 /// Samples in file order with their lines.
-fn read(path: &Path, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u64>)> {
-    let table = Table::open(path)?;
+fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u64>)> {
+    let path = root.join(csv);
+    let table = Table::open(root, csv.as_ref())?;
     let image = table.column("Path")?;
     let first = table.header().len().saturating_sub(LABELS.len());
     if table.header()[first..] != LABELS {

@@ -4,6 +4,7 @@
 //! (pandas) fills or shifts such rows, and either way the labels would be wrong.
 
 use super::files;
+use super::folder::Folder;
 use crate::error::BadInput;
 use ::csv::{Reader, ReaderBuilder, StringRecord};
 use anyhow::Result;
@@ -27,15 +28,16 @@ pub struct Row<'a> {
 }
 
 impl Table {
-    /// Reads `path` and its header.
+    /// Reads `file` of a data set's folder, and its header.
     ///
     /// # Errors
-    /// [`BadInput`] when the file is missing, empty, not UTF-8 or names a column twice.
-    pub fn open(path: &Path) -> Result<Self> {
-        let text = files::read_text(path)?;
+    /// [`BadInput`] when the file is missing, empty, not UTF-8, not the verified one, or names a column twice.
+    pub fn open(root: &Folder, file: &Path) -> Result<Self> {
+        let text = files::read_text(root, file)?;
+        let path = root.join(file);
         let header: Vec<String> = match reader(&text).headers() {
             Ok(h) => h.iter().map(str::to_owned).collect(),
-            Err(e) => return Err(malformed(path, &e)),
+            Err(e) => return Err(malformed(&path, &e)),
         };
         for (i, name) in header.iter().enumerate() {
             if header[..i].contains(name) {
@@ -48,11 +50,7 @@ impl Table {
                 .into());
             }
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            text,
-            header,
-        })
+        Ok(Self { path, text, header })
     }
 
     /// Column names in file order.
@@ -185,7 +183,7 @@ mod tests {
         let path = dir.path().join("x.csv");
         std::fs::write(&path, bytes)?;
         let mut got = Vec::new();
-        Table::open(&path)?.rows(|r| {
+        Table::open(&dir.path().into(), "x.csv".as_ref())?.rows(|r| {
             got.push((r.line(), r.fields.iter().map(str::to_owned).collect()));
             Ok(())
         })?;
@@ -234,7 +232,7 @@ mod tests {
                 "{e}"
             );
         }
-        let e = Table::open(Path::new("no/such/folder/x.csv"))
+        let e = Table::open(&"no/such/folder".into(), "x.csv".as_ref())
             .err()
             .unwrap()
             .to_string();

@@ -4,6 +4,7 @@
 //! there is no random one; they may be mended so that no case stands in two (`ddsm_split`). Layout: `ddsm_raw_image_lists/{train,val,test}.txt` and the images in `ddsm_raw/`.
 
 use super::files::{self, Unique};
+use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
@@ -46,12 +47,12 @@ impl Source for Ddsm {
         }
     }
 
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let mut samples = Vec::new();
         let mut unique = Unique::default();
         let mut part = |name: &str| -> Result<Vec<u32>> {
             let from = samples.len() as u32;
-            read_list(&root.join(LISTS).join(name), p.ddsm_task, &mut unique, &mut samples)?;
+            read_list(root, name, p.ddsm_task, &mut unique, &mut samples)?;
             Ok((from..samples.len() as u32).collect())
         };
         let (train, val, test) = (part("train.txt")?, part("val.txt")?, part("test.txt")?);
@@ -63,7 +64,7 @@ impl Source for Ddsm {
         let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples,
             train,
             val,
@@ -110,8 +111,10 @@ impl Source for Ddsm {
 }
 
 /// Reads one list: a name per line, without spaces; blank lines are skipped, as the authors' reader does.
-fn read_list(path: &Path, task: DdsmTask, unique: &mut Unique, samples: &mut Vec<Sample>) -> Result<()> {
-    let text = files::read_text(path)?;
+fn read_list(root: &Folder, list: &str, task: DdsmTask, unique: &mut Unique, samples: &mut Vec<Sample>) -> Result<()> {
+    let list = Path::new(LISTS).join(list);
+    let path = root.join(&list);
+    let text = files::read_text(root, &list)?;
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         let at = format!("{}:{}", path.display(), i + 1);
         if line.contains(char::is_whitespace) {

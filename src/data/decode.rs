@@ -5,17 +5,19 @@
 //! is dropped without blending. `Sane` applies the orientation and scales 16 bits by 1/257. JPEG pixels are libjpeg-turbo's
 //! to the bit ([`super::jpeg`]).
 
+use super::folder::Folder;
 use super::format::{Cure, Format, HEAD};
 use super::pil::{orient, to_channels};
 use super::{ImageArray, exif, jpeg};
 use crate::error::BadInput;
+use crate::limits;
 use crate::study::protocol::{ImageLoading, PngTwin};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::borrow::Cow;
 use std::path::Path;
 
-/// The most pixels an image may have: Pillow's own limit (twice its `MAX_IMAGE_PIXELS`) against decompression bombs.
-pub const MAX_PIXELS: usize = 178_956_970;
+/// The most pixels an image may have.
+const MAX_PIXELS: usize = limits::IMAGE_PIXELS;
 
 /// Why bytes could not be decoded; reads as what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,36 +119,33 @@ pub fn examine(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<(
     Ok((img, stored))
 }
 
-/// The file that is read for a listed one: the listed file, or [Q44] a `.png` beside it.
-pub fn resolve(path: &Path, twin: PngTwin) -> Cow<'_, Path> {
+/// The file that is read for one that the labels name: that file, or [Q44] a `.png` beside it.
+pub fn resolve<'a>(root: &Folder, file: &'a Path, twin: PngTwin) -> Cow<'a, Path> {
     if twin == PngTwin::Prefer {
-        let png = path.with_extension("png");
-        if png != path && png.is_file() {
+        let png = file.with_extension("png");
+        if png != file && root.has(&png) {
             return Cow::Owned(png);
         }
     }
-    Cow::Borrowed(path)
+    Cow::Borrowed(file)
 }
 
-/// Reads and decodes the file at `path` (or its twin, see [`resolve`]).
+/// The bytes of an image of a data set (or of its twin, see [`resolve`]): the verified ones, where it was verified.
 ///
 /// # Errors
-/// [`BadInput`] naming the file when it is missing or is no whole image.
-pub fn open(path: &Path, channels: usize, loading: ImageLoading, twin: PngTwin) -> Result<ImageArray> {
-    let path = resolve(path, twin);
-    let bytes = match std::fs::read(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(BadInput::new(
-                path.display(),
-                "a JPEG or PNG image",
-                "no such file",
-                Cure::GetAgain.words(),
-            )
-            .into());
-        }
-        bytes => bytes.with_context(|| format!("cannot read {}", path.display()))?,
-    };
+/// [`BadInput`] naming the file when it is missing, not the verified one, no regular file or larger than an image may be.
+pub fn read(root: &Folder, file: &Path, twin: PngTwin) -> Result<Vec<u8>> {
+    root.read(&resolve(root, file, twin), "a JPEG or PNG image", limits::IMAGE_FILE)
+}
+
+/// Reads and decodes an image of a data set.
+///
+/// # Errors
+/// As [`read`]; [`BadInput`] where it is no whole image.
+pub fn open(root: &Folder, file: &Path, channels: usize, loading: ImageLoading, twin: PngTwin) -> Result<ImageArray> {
+    let bytes = read(root, file, twin)?;
     decode(&bytes, channels, loading).map_err(|e| {
+        let path = root.join(resolve(root, file, twin));
         BadInput::new(
             path.display(),
             "a whole JPEG or PNG image",
@@ -207,6 +206,9 @@ fn decode_png(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray, Stored
         bytes: MAX_PIXELS * 8 + (1 << 20),
     };
     let mut decoder = png::Decoder::new_with_limits(std::io::Cursor::new(bytes), limits);
+    // Colour profiles and texts may unpack to anything, and no pixel depends on them.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
     decoder.set_transformations(png::Transformations::EXPAND);
     let header = decoder.read_header_info().map_err(fault)?;
     let (width, height) = (header.width as usize, header.height as usize);
@@ -433,7 +435,16 @@ mod tests {
     fn the_error_names_the_file_and_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("case0001.jpg");
-        let open = || open(&path, 1, ImageLoading::Authors, PngTwin::Prefer);
+        let root = Folder::unverified(dir.path());
+        let open = || {
+            open(
+                &root,
+                "case0001.jpg".as_ref(),
+                1,
+                ImageLoading::Authors,
+                PngTwin::Prefer,
+            )
+        };
         let text = |e: anyhow::Error| e.downcast::<BadInput>().unwrap().to_string();
         let missing = text(open().unwrap_err());
         assert!(
@@ -451,7 +462,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listed = dir.path().join("a.b.jpg");
         std::fs::copy(folder().join("420.jpg"), &listed).unwrap();
-        let width = |twin| open(&listed, 3, ImageLoading::Authors, twin).unwrap().width;
+        let root = Folder::unverified(dir.path());
+        let width = |twin| {
+            let file = Path::new("a.b.jpg");
+            open(&root, file, 3, ImageLoading::Authors, twin).unwrap().width
+        };
         assert_eq!((width(PngTwin::Prefer), width(PngTwin::Off)), (83, 83));
         std::fs::copy(folder().join("rgb8.png"), dir.path().join("a.b.png")).unwrap();
         assert_eq!((width(PngTwin::Prefer), width(PngTwin::Off)), (29, 83));

@@ -1,30 +1,33 @@
 //! Images that a data set has twice, as groups that a split can keep together.
 //!
 //! For data sets that publish no patients, lesions or cases. Twice means: the same bytes of the file, or the same pixels
-//! where a set comes as arrays. Files of the same bytes have the same size, so only those whose size occurs twice are read.
+//! where a set comes as arrays. Of a verified set the list says it and no file is looked at; else files of the same bytes have
+//! the same size, and only those whose size occurs twice are read.
 //! An image that is not there is in no group; a run never sees one, since it reads verified sets only.
 
+use super::folder::Folder;
 use super::types::{Pixels, Sample};
 use crate::fsio;
+use crate::limits;
 use crate::study::protocol::{Duplicates, Protocol};
 use crate::study::spec::SplitRule;
 use anyhow::Result;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Gives every image that is there twice the group of its first copy, unless it has a group of its own.
 ///
 /// # Errors
 /// [`crate::error::BadInput`] naming an image file that is there and cannot be read.
-pub fn group(root: &Path, samples: &mut [Sample]) -> Result<()> {
+pub fn group(root: &Folder, samples: &mut [Sample]) -> Result<()> {
     let sizes: Vec<u64> = samples.par_iter().map(|s| size(root, s)).collect();
     let mut count: BTreeMap<u64, usize> = BTreeMap::new();
     sizes.iter().for_each(|&n| *count.entry(n).or_default() += 1);
-    let hashed = |(s, n): (&Sample, &u64)| match *n > 0 && count[n] > 1 {
-        true => content(root, s).map(Some),
-        false => Ok(None),
+    let hashed = |(s, n): (&Sample, &u64)| match &s.pixels {
+        Pixels::File(file) if root.is_verified() => Ok(root.listed(file).map(|sha| sha.to_string())),
+        _ if *n > 0 && count[n] > 1 => content(root, s).map(Some),
+        _ => Ok(None),
     };
     let hashes: Vec<Option<String>> = samples.par_iter().zip(&sizes).map(hashed).collect::<Result<_>>()?;
     let mut copies: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -43,17 +46,18 @@ pub fn group(root: &Path, samples: &mut [Sample]) -> Result<()> {
 }
 
 /// Bytes of an image; 0 where it is not there.
-fn size(root: &Path, s: &Sample) -> u64 {
+fn size(root: &Folder, s: &Sample) -> u64 {
     match &s.pixels {
+        Pixels::File(_) if root.is_verified() => 0,
         Pixels::File(file) => std::fs::metadata(root.join(file)).map_or(0, |m| m.len()),
         Pixels::Array(img) => img.data.len() as u64,
     }
 }
 
 /// What two copies have in common.
-fn content(root: &Path, s: &Sample) -> Result<String> {
+fn content(root: &Folder, s: &Sample) -> Result<String> {
     match &s.pixels {
-        Pixels::File(file) => fsio::sha256_file(&root.join(file), |_| {}),
+        Pixels::File(file) => Ok(root.hash(file, "an image", limits::IMAGE_FILE)?.to_string()),
         Pixels::Array(img) => {
             let mut h = Sha256::new();
             for n in [img.width, img.height, img.channels] {
@@ -111,7 +115,7 @@ mod tests {
             write("f", b"two"),
         ];
         all[7].group = Some("its own".into());
-        group(dir.path(), &mut all).unwrap();
+        group(&dir.path().into(), &mut all).unwrap();
         let (one, two) = (Some("copies of a"), Some("copies of b"));
         assert_eq!(groups(&all), [one, two, one, None, None, None, one, Some("its own")]);
     }
@@ -133,7 +137,7 @@ mod tests {
             array("2", 2, &[1, 2, 3, 5]),
             array("3", 2, &[1, 2, 3, 4]),
         ];
-        group(Path::new("."), &mut all).unwrap();
+        group(&".".into(), &mut all).unwrap();
         let twice = Some("copies of 0");
         assert_eq!(groups(&all), [twice, None, None, twice]);
     }

@@ -3,7 +3,9 @@
 //! Label files come from the outside, and a run joins their names to a folder and opens the result; a name may therefore
 //! never lead out of that folder.
 
+use super::folder::Folder;
 use crate::error::BadInput;
+use crate::limits;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -16,9 +18,10 @@ const BRING: &str =
 /// Reads a label file whole, without a byte-order mark.
 ///
 /// # Errors
-/// [`BadInput`] when it is missing, empty, unreadable or not UTF-8 (with the line of the first bad byte).
-pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| missing(path, "a label file", &e))?;
+/// [`BadInput`] when it is missing, empty, unreadable, not the verified one or not UTF-8 (with the line of the first bad byte).
+pub fn read_text(root: &Folder, file: &Path) -> Result<String> {
+    let path = root.join(file);
+    let bytes = root.read(file, "a label file", limits::WHOLE_FILE)?;
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|&&b| b == b'\n').count();
@@ -92,21 +95,25 @@ pub fn image_name(at: impl Display, text: &str) -> Result<&str> {
     Ok(text)
 }
 
-/// `<folder>/<folder>` or `<folder>`, whichever holds `first` (or its `.png` twin); two folders where neither does.
+/// `<folder>/<folder>` or `<folder>`, whichever holds the first of `images` (or of their `.png` twins) that is in either; where
+/// none is, the one that is there.
 ///
 /// The copies of ISIC2019 and APTOS2019 that the authors used unpack into two nested folders of one name (PROTOCOL 1.3,
-/// 1.4), the organisers' own archives into one. Only the first image is looked for: a folder is never listed.
-pub fn image_folder(root: &Path, folder: &str, first: &str) -> PathBuf {
+/// 1.4), the organisers' own archives into one. A folder is never listed, and mostly the first image tells.
+pub fn image_folder(root: &Folder, folder: &str, mut images: impl Iterator<Item = String>) -> PathBuf {
     let nested = Path::new(folder).join(folder);
-    let holds = |dir: &Path| {
-        let image = root.join(dir).join(first);
-        image.exists() || image.with_extension("png").exists()
+    let holds = |dir: &Path, image: &str| {
+        let image = dir.join(image);
+        root.has(&image) || root.has(&image.with_extension("png"))
     };
-    if !holds(&nested) && holds(Path::new(folder)) {
-        PathBuf::from(folder)
-    } else {
-        nested
-    }
+    let plain = Path::new(folder);
+    let found = images.find_map(|i| match (holds(&nested, &i), holds(plain, &i)) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    });
+    let nested_is_meant = found.unwrap_or_else(|| root.join(&nested).is_dir() || !root.join(plain).is_dir());
+    if nested_is_meant { nested } else { plain.to_path_buf() }
 }
 
 /// Remembers where each id was first seen.
@@ -169,16 +176,31 @@ mod tests {
     #[test]
     fn one_or_two_folders_are_told_by_the_first_image() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
+        let root = &Folder::unverified(dir.path());
         let two = Path::new("train_images").join("train_images");
-        assert_eq!(image_folder(root, "train_images", "a.png"), two);
+        assert_eq!(
+            image_folder(root, "train_images", ["a.png".to_owned()].into_iter()),
+            two
+        );
         std::fs::create_dir_all(root.join("train_images")).unwrap();
         std::fs::write(root.join("train_images/a.png"), b"").unwrap();
-        assert_eq!(image_folder(root, "train_images", "a.png"), Path::new("train_images"));
-        assert_eq!(image_folder(root, "train_images", "a.jpg"), Path::new("train_images"));
+        assert_eq!(
+            image_folder(root, "train_images", ["a.png".to_owned()].into_iter()),
+            Path::new("train_images")
+        );
+        assert_eq!(
+            image_folder(root, "train_images", ["a.jpg".to_owned()].into_iter()),
+            Path::new("train_images")
+        );
         std::fs::create_dir_all(root.join(&two)).unwrap();
-        assert_eq!(image_folder(root, "train_images", "a.png"), Path::new("train_images"));
+        assert_eq!(
+            image_folder(root, "train_images", ["a.png".to_owned()].into_iter()),
+            Path::new("train_images")
+        );
         std::fs::write(root.join(&two).join("a.png"), b"").unwrap();
-        assert_eq!(image_folder(root, "train_images", "a.png"), two);
+        assert_eq!(
+            image_folder(root, "train_images", ["a.png".to_owned()].into_iter()),
+            two
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 use super::csv::Table;
 use super::files::{self, Unique};
+use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
@@ -51,9 +52,9 @@ impl Source for Isic2019 {
     }
 
     /// A sample's group is its lesion under either split, so that the overlap of the random one can be counted.
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
-        let truth = read_truth(&root.join(TRUTH))?;
-        let lesions = read_lesions(&root.join(METADATA), &truth)?;
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
+        let truth = read_truth(root)?;
+        let lesions = read_lesions(root, &truth)?;
         let parts = match p.isic_split {
             IsicSplit::ByImage => split::random_or_file(root, truth.len() as u32, HELD, p.val_ids_file)?,
             IsicSplit::ByLesion => {
@@ -63,7 +64,7 @@ impl Source for Isic2019 {
             }
         };
         let Parts { train, val, test } = parts.none_empty(root)?;
-        let folder = files::image_folder(root, IMAGES, &format!("{}.jpg", truth[0].0));
+        let folder = files::image_folder(root, IMAGES, truth.iter().map(|t| format!("{}.jpg", t.0)));
         let sample = |((id, class), group): ((String, u32), Option<String>)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.jpg"))),
             id,
@@ -72,7 +73,7 @@ impl Source for Isic2019 {
         };
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples: truth.into_iter().zip(lesions).map(sample).collect(),
             train,
             val,
@@ -116,8 +117,8 @@ impl Source for Isic2019 {
 
 /// (image, class) by row. The authors find classes by scanning the whole table for non-zeros, so that one row with none or
 /// two would shift all labels behind it; here such a row is an error.
-fn read_truth(path: &Path) -> Result<Vec<(String, u32)>> {
-    let table = Table::open(path)?;
+fn read_truth(root: &Folder) -> Result<Vec<(String, u32)>> {
+    let table = Table::open(root, TRUTH.as_ref())?;
     let image = table.column("image")?;
     let columns = CLASSES.iter().map(|c| table.column(c)).collect::<Result<Vec<_>>>()?;
     let unknown = table.column("UNK")?;
@@ -152,8 +153,8 @@ fn read_truth(path: &Path) -> Result<Vec<(String, u32)>> {
 const FIX: &str = "Restore the file as the ISIC challenge distributes it.";
 
 /// The lesion of every image of `truth`; `None` where the metadata leave it empty (2,084 images of the real file).
-fn read_lesions(path: &Path, truth: &[(String, u32)]) -> Result<Vec<Option<String>>> {
-    let table = Table::open(path)?;
+fn read_lesions(root: &Folder, truth: &[(String, u32)]) -> Result<Vec<Option<String>>> {
+    let table = Table::open(root, METADATA.as_ref())?;
     let (image, lesion) = (table.column("image")?, table.column("lesion_id")?);
     let index: HashMap<&str, usize> = truth.iter().enumerate().map(|(i, t)| (t.0.as_str(), i)).collect();
     let mut lesions: Vec<Option<Option<String>>> = vec![None; truth.len()];
@@ -169,7 +170,7 @@ fn read_lesions(path: &Path, truth: &[(String, u32)]) -> Result<Vec<Option<Strin
     let known = |(lesion, (name, _)): (Option<Option<String>>, &(String, u32))| {
         lesion.ok_or_else(|| {
             BadInput::new(
-                path.display(),
+                root.join(METADATA).display(),
                 format!("a row for every image of {TRUTH}"),
                 format!("none for {name:?}"),
                 "Bring both files from the same place.",

@@ -16,6 +16,7 @@ pub use onto::{BatchesOnto, Loaded};
 use super::cache::DiskCache;
 use super::transform::Transform;
 use super::{Dataset, ImageArray, Pixels};
+use crate::cache::Cache;
 use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::study::Protocol;
@@ -24,7 +25,6 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -37,13 +37,16 @@ pub enum Mode {
     Train { seed: u64, epoch: u32 },
 }
 
+/// Prepared bytes from which a disk cache is worth it.
+pub const WORTH_CACHING: usize = 64 << 20;
+
 /// How images are kept between epochs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Threads that decode and augment, at least 1.
     pub workers: usize,
     /// Where prepared images of file-based data sets may be kept between runs.
-    pub cache: Option<PathBuf>,
+    pub cache: Option<Cache>,
     /// Sets of fewer prepared bytes are not worth a cache: they are decoded in a second or two.
     pub worth_caching: usize,
     /// Bytes of memory that prepared images may take.
@@ -56,15 +59,15 @@ impl Options {
         Self {
             workers: workers.max(1),
             cache: None,
-            worth_caching: 64 << 20,
+            worth_caching: WORTH_CACHING,
             memory: free_memory() / 4,
         }
     }
 
-    /// With a disk cache below `dir`.
-    pub fn cached(workers: usize, dir: &Path) -> Self {
+    /// With a disk cache.
+    pub fn cached(workers: usize, cache: Cache) -> Self {
         Self {
-            cache: Some(dir.to_path_buf()),
+            cache: Some(cache),
             ..Self::new(workers)
         }
     }
@@ -149,8 +152,8 @@ impl Images {
             .any(|&i| matches!(data.samples[i as usize].pixels, Pixels::File(_)));
         let bytes = used.len().saturating_mul(preparation.bytes());
         let store = match &options.cache {
-            Some(dir) if files && bytes >= options.worth_caching => {
-                let cache = pool.install(|| DiskCache::open(dir, data, &used, preparation, progress))?;
+            Some(cache) if files && bytes >= options.worth_caching => {
+                let cache = pool.install(|| DiskCache::open(cache, data, &used, preparation, progress))?;
                 let mut positions = vec![None; data.samples.len()];
                 for (at, &i) in (0..).zip(&used) {
                     positions[i as usize] = Some(at);
@@ -285,7 +288,13 @@ impl Inner {
         };
         match workers.min(indices.len()) {
             0 | 1 => work(),
-            n => std::thread::scope(|s| (0..n).for_each(|_| drop(s.spawn(work)))),
+            n => std::thread::scope(|s| {
+                let start = |_: &usize| std::thread::Builder::new().spawn_scoped(s, work).is_ok();
+                // As many as the system allows; without any this thread does it.
+                if (0..n).filter(start).count() == 0 {
+                    work();
+                }
+            }),
         }
         match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some((_, e)) => Err(e),

@@ -8,6 +8,7 @@
 //! Layout: `medmnist/<name>.npz` (28 × 28), or `<name>_64.npz`, `_128`, `_224` in its place. Exactly one of them may lie
 //! there: the size changes the numbers, and no switch would tell which one was read. Pixels are held in memory.
 
+use super::folder::Folder;
 use super::npz::Npz;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
@@ -115,10 +116,10 @@ impl MedMnist {
     }
 
     /// The one file that is there.
-    fn find(&self, root: &Path) -> Result<PathBuf> {
-        let there: Vec<String> = self.variants().into_iter().filter(|f| root.join(f).exists()).collect();
+    fn find(&self, root: &Folder) -> Result<PathBuf> {
+        let there: Vec<String> = self.variants().into_iter().filter(|f| root.has(f.as_ref())).collect();
         match there.as_slice() {
-            [one] => Ok(root.join(one)),
+            [one] => Ok(PathBuf::from(one)),
             [] => Err(BadInput::new(
                 root.join(&self.variants()[0]).display(),
                 "this file, or its _64, _128 or _224 variant",
@@ -232,8 +233,8 @@ impl Source for MedMnist {
         }
     }
 
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
-        let mut npz = Npz::open(&self.find(root)?)?;
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
+        let mut npz = Npz::open(root, &self.find(root)?)?;
         let mut samples = Vec::new();
         let mut part = |name: &str| self.part(&mut npz, name, &mut samples);
         let (train, val, test) = (part("train")?, part("val")?, part("test")?);
@@ -245,7 +246,7 @@ impl Source for MedMnist {
         let Parts { train, val, test } = parts.none_empty(root)?;
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples,
             train,
             val,

@@ -1,20 +1,20 @@
 //! NumPy's npz: a zip of npy arrays, read strictly.
 //!
 //! Only what image sets hold: C-ordered images of unsigned bytes, C-ordered labels of integers or booleans, npy header
-//! versions 1 to 3. A header may promise anything, so nothing is allocated on its word: images are read one at a time, and
-//! the member's size in the zip must be the very size the header implies.
+//! versions 1 to 3. A header may promise anything, so nothing is allocated on its word: images are read one at a time, the
+//! member's size in the zip must be the very size the header implies, and no small file may unpack to a huge array
+//! ([`crate::limits`]).
 
-use super::files;
+use super::folder::Folder;
 use super::types::ImageArray;
 use crate::error::BadInput;
+use crate::fsio::HashedReader;
+use crate::limits;
 use anyhow::Result;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
-/// Largest array in bytes; the largest MedMNIST member (chestmnist_224's training images) has 3.9 GB.
-const MAX_BYTES: u64 = 8 << 30;
 /// Largest npy header; NumPy's own limit on what it trusts is 10,000.
 const MAX_HEADER: usize = 10_000;
 /// Largest side of an image.
@@ -25,7 +25,7 @@ const SAVE: &str = "Save it with numpy.savez_compressed as MedMNIST does.";
 /// An open npz file.
 pub struct Npz {
     path: PathBuf,
-    zip: ZipArchive<BufReader<File>>,
+    zip: ZipArchive<HashedReader>,
 }
 
 /// Element type of an array; integers carry their width in bytes.
@@ -43,16 +43,15 @@ struct Header {
 }
 
 impl Npz {
+    /// Opens `file` of a data set's folder.
+    ///
     /// # Errors
-    /// [`BadInput`] when the file is missing or not a zip.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| files::missing(path, "an npz file", &e))?;
-        let zip = crate::zipfile::open(BufReader::new(file))
+    /// [`BadInput`] when the file is missing, not the verified one or not a zip.
+    pub fn open(root: &Folder, file: &Path) -> Result<Self> {
+        let path = root.join(file);
+        let zip = crate::zipfile::open(root.open(file, "an npz file")?.reader())
             .map_err(|e| BadInput::new(path.display(), "an npz (zip) file", e.to_string(), BROKEN))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            zip,
-        })
+        Ok(Self { path, zip })
     }
 
     /// `file:member.npy`, for complaints.
@@ -129,19 +128,25 @@ impl Npz {
             }
             Err(e) => return Err(BadInput::new(at, "a readable member", e.to_string(), BROKEN).into()),
         };
-        let size = entry.size();
+        let (size, stored) = (entry.size(), entry.compressed_size());
         let mut data = BufReader::with_capacity(1 << 16, &mut entry);
         let (header, used) = read_header(&at, &mut data)?;
         let elements = header
             .shape
             .iter()
             .try_fold(header.size() as u64, |a, &d| a.checked_mul(d as u64));
-        let promised = elements.and_then(|b| b.checked_add(used)).filter(|&b| b <= MAX_BYTES);
+        let most = limits::ARRAY_BYTES.min(stored.saturating_mul(limits::ARRAY_RATIO).max(limits::ARRAY_SMALL));
+        let promised = elements.and_then(|b| b.checked_add(used)).filter(|&b| b <= most);
+        let rows = header.shape.first().copied().unwrap_or_default();
+        if rows > limits::ARRAY_ROWS {
+            let expected = format!("at most {} images or labels", limits::ARRAY_ROWS);
+            return Err(BadInput::new(at, expected, rows.to_string(), BROKEN).into());
+        }
         if promised != Some(size) {
             let shape = format!("{:?}", header.shape);
             let expected = match promised {
                 Some(b) => format!("{b} bytes for an array of shape {shape}"),
-                None => format!("at most {MAX_BYTES} bytes"),
+                None => format!("at most {most} bytes of an array that has {stored} in the file"),
             };
             return Err(BadInput::new(at, expected, format!("{size} bytes, shape {shape}"), BROKEN).into());
         }

@@ -6,12 +6,13 @@
 use super::decode::{self, Fault};
 use super::format::{Cure, Format, HEAD};
 use super::types::{Dataset, Pixels};
+use crate::fsio;
+use crate::limits;
 use crate::manifest::{AbsentImage, ImageFault, ImageReport, walk};
 use crate::study::Protocol;
 use crate::study::protocol::ImageLoading;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +52,11 @@ pub fn of(d: &Dataset, p: &Protocol, depth: Depth, on: &(dyn Fn(usize, usize) + 
     let found: Vec<Found> = listed
         .par_iter()
         .map(|f| {
-            let found = look(&decode::resolve(&d.root.join(f), p.png_twin), d.info.channels, depth);
+            let found = look(
+                &d.root.join(decode::resolve(&d.root, f, p.png_twin)),
+                d.info.channels,
+                depth,
+            );
             on(done.fetch_add(1, Ordering::Relaxed) + 1, listed.len());
             found
         })
@@ -116,7 +121,7 @@ fn look(path: &Path, channels: usize, depth: Depth) -> Found {
         return of_format(Format::Empty);
     }
     if depth == Depth::Decode {
-        return match std::fs::read(path) {
+        return match fsio::read_at_most(path, limits::IMAGE_FILE) {
             Err(e) => unreadable(&e),
             Ok(bytes) => match decode::examine(&bytes, channels, ImageLoading::Authors) {
                 Ok((_, stored)) => Found::Decoded(stored.damage.words()),
@@ -126,7 +131,7 @@ fn look(path: &Path, channels: usize, depth: Depth) -> Found {
     }
     if depth == Depth::Heads {
         let mut head = Vec::new();
-        if let Err(e) = File::open(path).and_then(|f| f.take(HEAD as u64).read_to_end(&mut head)) {
+        if let Err(e) = fsio::open_file(path).and_then(|f| f.take(HEAD as u64).read_to_end(&mut head)) {
             return unreadable(&e);
         }
         let format = Format::of(&head);

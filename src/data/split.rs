@@ -5,6 +5,7 @@
 //! (`random.Random(42).shuffle`), rebuilt on the Mersenne Twister; nothing else in medft uses that generator.
 
 use super::files;
+use super::folder::Folder;
 use crate::error::BadInput;
 use crate::study::protocol::ValIdsFile;
 use anyhow::Result;
@@ -93,12 +94,12 @@ fn halves(train: Vec<u32>, mut held: Vec<u32>) -> Parts {
 /// # Errors
 /// [`BadInput`] for a file that is not what it should be: other JSON, or numbers that are not every row once. (The authors
 /// do not look at the numbers; a wrong one would put an image into two parts or none.)
-pub fn random_or_file(root: &Path, n: u32, held: f64, obey: ValIdsFile) -> Result<Parts> {
-    let path = root.join(VAL_IDS);
-    if obey == ValIdsFile::Ignore || !path.exists() {
+pub fn random_or_file(root: &Folder, n: u32, held: f64, obey: ValIdsFile) -> Result<Parts> {
+    if obey == ValIdsFile::Ignore || !root.has(VAL_IDS.as_ref()) {
         return Ok(random(n, held));
     }
-    let (train, val) = parse_val_ids(&path, n)?;
+    let path = root.join(VAL_IDS);
+    let (train, val) = parse_val_ids(root, n)?;
     let v = held_out(n, held);
     if val.len() != v || train.len() != n as usize - v {
         return Ok(random(n, held));
@@ -123,10 +124,11 @@ pub fn random_or_file(root: &Path, n: u32, held: f64, obey: ValIdsFile) -> Resul
 
 /// (train, val+test) of a `val_ids.json`: an object with both lists, or a bare list of val+test whose rest is train in
 /// ascending order (the order of a Python set of small integers).
-fn parse_val_ids(path: &Path, n: u32) -> Result<(Vec<u64>, Vec<u64>)> {
+fn parse_val_ids(root: &Folder, n: u32) -> Result<(Vec<u64>, Vec<u64>)> {
     use serde_json::Value;
     const SHAPE: &str = "an object with the integer lists train_split and val_split, or one list";
-    let text = files::read_text(path)?;
+    let path = root.join(VAL_IDS);
+    let text = files::read_text(root, VAL_IDS.as_ref())?;
     let json: Value = serde_json::from_str(&text)
         .map_err(|e| bad_ids(format!("{}:{}", path.display(), e.line()), SHAPE, e.to_string()))?;
     let list = |v: Option<&Value>| -> Result<Vec<u64>> {

@@ -6,13 +6,14 @@
 //! [`View`] drawn from the image's own random stream.
 
 use super::pil::{self, Window};
-use super::{ImageArray, Pixels, Sample, decode};
+use super::{Folder, ImageArray, Pixels, Sample, decode};
 use crate::error::BadInput;
 use crate::rng::Stream;
 use crate::study::Protocol;
 use crate::study::protocol::{Aspect, Augment, ImageLoading, PngTwin, ResizeOrder};
 use anyhow::Result;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The deterministic part: file → `side × side × channels` 8-bit pixels. Serialised, it is part of a cache's identity.
@@ -72,9 +73,9 @@ impl Preparation {
         self.crop * self.crop * self.channels
     }
 
-    /// The file that is read for `file` (relative to `root`), with the twin rule [Q44].
-    pub fn resolve(&self, root: &Path, file: &Path) -> std::path::PathBuf {
-        decode::resolve(&root.join(file), self.png_twin).into_owned()
+    /// The file that is read for `file` of a data set, with the twin rule [Q44].
+    pub fn resolve<'a>(&self, root: &Folder, file: &'a Path) -> Cow<'a, Path> {
+        decode::resolve(root, file, self.png_twin)
     }
 
     /// Resize and centre crop. Panics on an image without pixels.
@@ -97,15 +98,14 @@ impl Preparation {
         Ok(self.apply(&decode::decode(bytes, self.channels, self.image_loading)?))
     }
 
-    /// Loads and prepares one sample of a data set below `root`.
+    /// Loads and prepares one sample of the data set in `root`.
     ///
     /// # Errors
     /// [`BadInput`] naming the file (or the sample, for pixels that came in an array).
-    pub fn open(&self, root: &Path, sample: &Sample) -> Result<ImageArray> {
+    pub fn open(&self, root: &Folder, sample: &Sample) -> Result<ImageArray> {
         match &sample.pixels {
             Pixels::File(file) => {
-                let file = root.join(file);
-                let img = decode::open(&file, self.channels, self.image_loading, self.png_twin)?;
+                let img = decode::open(root, file, self.channels, self.image_loading, self.png_twin)?;
                 Ok(self.apply(&img))
             }
             Pixels::Array(img) => {

@@ -1,5 +1,6 @@
 //! What a data set is to the rest of medft.
 
+use super::folder::Folder;
 use crate::registry::Named;
 use crate::study::protocol::{Protocol, Warmup};
 use crate::study::spec::SplitRule;
@@ -91,7 +92,7 @@ pub struct Sample {
 pub struct Dataset {
     pub info: DatasetInfo,
     /// The data set's own folder.
-    pub root: PathBuf,
+    pub root: Folder,
     pub samples: Vec<Sample>,
     pub train: Vec<u32>,
     pub val: Vec<u32>,
@@ -106,20 +107,36 @@ pub trait Source: Sync + Send {
     /// The facts, under a protocol (DDSM's task changes its classes, for instance).
     fn info(&self, p: &Protocol) -> DatasetInfo;
 
-    /// Reads label files below `root` (the data set's own folder) and forms the splits; opens no image.
+    /// Reads label files of `root` (the data set's own folder) and forms the splits; opens no image.
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
-    fn load(&self, root: &Path, p: &Protocol) -> anyhow::Result<Dataset>;
+    fn load_from(&self, root: &Folder, p: &crate::study::Protocol) -> anyhow::Result<Dataset>;
 
-    /// As [`Source::load`], with the part of the training images that the protocol asks for.
+    /// As [`Source::load_from`], of a folder that nobody vouches for.
     ///
     /// # Errors
-    /// As [`Source::load`].
-    fn read(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
-        let mut data = self.load(root, p)?;
+    /// As [`Source::load_from`].
+    fn load(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
+        self.load_from(&Folder::unverified(root), p)
+    }
+
+    /// As [`Source::load_from`], with the part of the training images that the protocol asks for.
+    ///
+    /// # Errors
+    /// As [`Source::load_from`].
+    fn read_from(&self, root: &Folder, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
+        let mut data = self.load_from(root, p)?;
         super::fraction::keep(&mut data, p.train_fraction);
         Ok(data)
+    }
+
+    /// As [`Source::read_from`], of a folder that nobody vouches for.
+    ///
+    /// # Errors
+    /// As [`Source::load_from`].
+    fn read(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
+        self.read_from(&Folder::unverified(root), p)
     }
 
     /// Files (relative to the folder) that `load` reads besides images.

@@ -1,5 +1,8 @@
 //! Variance and paired test of areas under ROC curves on one set of images (DeLong, DeLong and Clarke-Pearson 1988), by
-//! mid-ranks in O(n log n) (Sun and Xu 2014).
+//! mid-ranks in O(n log n) (Sun and Xu 2014), and for images that come in groups (patients, lesions, cases) by Obuchowski (1997).
+//! Where every image is a group of its own the two are the same number.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::auc::{ascending, ties};
 use super::confusion::mean;
@@ -33,6 +36,8 @@ pub struct Components {
     pub auc: f64,
     pub of_positives: Vec<f64>,
     pub of_negatives: Vec<f64>,
+    /// Group of every positive and of every negative image.
+    pub groups: (Vec<u32>, Vec<u32>),
 }
 
 impl Components {
@@ -40,6 +45,15 @@ impl Components {
     ///
     /// Errors unless there are at least two images of either class: the variance needs both.
     pub fn new(scores: &[f64], truth: &[bool]) -> Result<Self> {
+        let each: Vec<u32> = (0u32..).take(truth.len()).collect();
+        Self::grouped(scores, truth, &each)
+    }
+
+    /// Of one score column whose images come in groups.
+    ///
+    /// # Errors
+    /// As [`Components::new`], and unless images of either class are of at least two groups.
+    pub fn grouped(scores: &[f64], truth: &[bool], groups: &[u32]) -> Result<Self> {
         let positives = truth.iter().filter(|&&t| t).count();
         for (what, found) in [
             ("positive images", positives),
@@ -51,12 +65,25 @@ impl Components {
         }
         finite("scores", scores)?;
         length("scores", truth.len(), scores.len())?;
-        Ok(components(
-            scores,
-            truth,
-            positives as f64,
-            (truth.len() - positives) as f64,
-        ))
+        length("groups", truth.len(), groups.len())?;
+        let of = |wanted: bool| -> Vec<u32> {
+            let all = groups.iter().zip(truth);
+            all.filter(|(_, t)| **t == wanted).map(|(g, _)| *g).collect()
+        };
+        let groups = (of(true), of(false));
+        for (what, list) in [
+            ("groups with positive images", &groups.0),
+            ("groups with negative images", &groups.1),
+        ] {
+            let found = BTreeSet::from_iter(list).len();
+            if found < 2 {
+                return Err(EvalError::TooFew { what, needed: 2, found });
+            }
+        }
+        Ok(Self {
+            groups,
+            ..components(scores, truth, positives as f64, (truth.len() - positives) as f64)
+        })
     }
 
     /// Of the mean of several areas over the same images (the seeds of a cell): a mean of areas is linear in the components.
@@ -74,6 +101,7 @@ impl Components {
             auc: mean(all.iter().map(|c| c.auc)),
             of_positives: over(|c| &c.of_positives, first.of_positives.len()),
             of_negatives: over(|c| &c.of_negatives, first.of_negatives.len()),
+            groups: first.groups.clone(),
         })
     }
 }
@@ -116,12 +144,60 @@ fn components(scores: &[f64], truth: &[bool], m: f64, n: f64) -> Components {
         auc: twice_won as f64 / (2.0 * m * n),
         of_positives: pick(true),
         of_negatives: pick(false),
+        groups: (Vec::new(), Vec::new()),
     }
 }
 
-fn covariance(a: &[f64], b: &[f64], mean_a: f64, mean_b: f64) -> f64 {
-    let sum: f64 = a.iter().zip(b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum();
-    sum / (a.len() as f64 - 1.0)
+/// What each group adds to an area: the sums of its components less their share of the area.
+struct Sums {
+    of_positives: Vec<f64>,
+    of_negatives: Vec<f64>,
+}
+
+/// Groups numbered from 0 without gaps, and which of them hold positive and negative images.
+struct Clusters {
+    number: BTreeMap<u32, usize>,
+    with_positives: f64,
+    with_negatives: f64,
+}
+
+impl Clusters {
+    fn of(groups: &(Vec<u32>, Vec<u32>)) -> Self {
+        let count = |list: &[u32]| BTreeSet::from_iter(list).len() as f64;
+        let all: BTreeSet<u32> = groups.0.iter().chain(&groups.1).copied().collect();
+        Self {
+            number: all.into_iter().zip(0..).collect(),
+            with_positives: count(&groups.0),
+            with_negatives: count(&groups.1),
+        }
+    }
+
+    fn sums(&self, c: &Components) -> Sums {
+        let add = |values: &[f64], groups: &[u32]| {
+            let mut sums = vec![0.0; self.number.len()];
+            for (v, g) in values.iter().zip(groups) {
+                if let Some(&i) = self.number.get(g) {
+                    sums[i] += v - c.auc;
+                }
+            }
+            sums
+        };
+        Sums {
+            of_positives: add(&c.of_positives, &c.groups.0),
+            of_negatives: add(&c.of_negatives, &c.groups.1),
+        }
+    }
+
+    /// Obuchowski's covariance of two areas with `m` positives and `n` negatives.
+    fn covariance(&self, a: &Sums, b: &Sums, m: f64, n: f64) -> f64 {
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(p, q)| p * q).sum::<f64>();
+        let small = |groups: f64| groups / (groups - 1.0);
+        small(self.with_positives) * dot(&a.of_positives, &b.of_positives) / (m * m)
+            + small(self.with_negatives) * dot(&a.of_negatives, &b.of_negatives) / (n * n)
+            + small(self.number.len() as f64)
+                * (dot(&a.of_positives, &b.of_negatives) + dot(&a.of_negatives, &b.of_positives))
+                / (m * n)
+    }
 }
 
 impl Delong {
@@ -135,13 +211,11 @@ impl Delong {
             length("positive images", m, c.of_positives.len())?;
             length("negative images", n, c.of_negatives.len())?;
         }
-        let covariance = models
-            .iter()
-            .flat_map(|a| models.iter().map(move |b| (a, b)))
-            .map(|(a, b)| {
-                covariance(&a.of_positives, &b.of_positives, a.auc, b.auc) / m as f64
-                    + covariance(&a.of_negatives, &b.of_negatives, a.auc, b.auc) / n as f64
-            })
+        let clusters = Clusters::of(&first.groups);
+        let sums: Vec<Sums> = models.iter().map(|c| clusters.sums(c)).collect();
+        let pairs = sums.iter().flat_map(|a| sums.iter().map(move |b| (a, b)));
+        let covariance = pairs
+            .map(|(a, b)| clusters.covariance(a, b, m as f64, n as f64))
             .collect();
         Ok(Self {
             auc: models.iter().map(|c| c.auc).collect(),

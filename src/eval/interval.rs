@@ -1,7 +1,7 @@
 //! Intervals, what bootstrap replicates say, and when a difference is small enough to call two numbers equal.
 
 use super::confusion::mean;
-use super::error::{EvalError, Result, argument, length};
+use super::error::{EvalError, Result, argument};
 
 /// A two-sided interval; `level` is its coverage, for example 0.95.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,14 +20,6 @@ pub struct Percentile {
     /// Replicates left out because the metric was not defined on them (a class was not drawn). Many of these mean that
     /// the test set is too small for this metric.
     pub undefined: usize,
-}
-
-/// A difference of two metrics over the same resampled images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PairedBootstrap {
-    pub difference: Percentile,
-    /// Two-sided: 2 · (1 + the rarer of d ≤ 0 and d ≥ 0) / (1 + replicates), at most 1.
-    pub p: f64,
 }
 
 /// The answer of an equivalence test.
@@ -85,21 +77,6 @@ pub fn percentile(replicates: &[f64], coverage: f64) -> Result<Percentile> {
     })
 }
 
-/// Interval and p value of `a − b`, replicate by replicate over the same resampled images.
-pub fn paired_bootstrap(a: &[f64], b: &[f64], coverage: f64) -> Result<PairedBootstrap> {
-    length("replicates", a.len(), b.len())?;
-    let d: Vec<f64> = a.iter().zip(b).map(|(x, y)| x - y).collect();
-    let difference = percentile(&d, coverage)?;
-    let not_above = d.iter().filter(|&&x| x <= 0.0).count();
-    let not_below = d.iter().filter(|&&x| x >= 0.0).count();
-    let defined = (d.len() - difference.undefined) as f64;
-    let p = 2.0 * (1.0 + not_above.min(not_below) as f64) / (1.0 + defined);
-    Ok(PairedBootstrap {
-        difference,
-        p: p.min(1.0),
-    })
-}
-
 /// Holds an interval against `reference ± margin`, where the reference itself is only known to ± `reading`.
 ///
 /// The answer holds for every value the reference may have: `Equivalent` needs the interval inside
@@ -127,15 +104,6 @@ mod tests {
         assert_eq!((p.interval.low, p.interval.high, p.undefined), (1.5, 2.5, 2));
         assert_eq!(p.standard_error, 1.0);
         assert!(percentile(&[f64::NAN], 0.95).is_err() && percentile(&[1.0], 1.0).is_err());
-    }
-
-    #[test]
-    fn paired_p_by_hand() {
-        let a = [0.9, 0.8, 0.7, 0.9];
-        let r = paired_bootstrap(&a, &[0.5, 0.9, 0.5, 0.5], 0.95).unwrap();
-        assert_eq!(r.p, 2.0 * 2.0 / 5.0);
-        assert_eq!(paired_bootstrap(&a, &a, 0.95).unwrap().p, 1.0);
-        assert_eq!(paired_bootstrap(&a, &[0.5; 4], 0.95).unwrap().p, 2.0 / 5.0);
     }
 
     #[test]

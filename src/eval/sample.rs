@@ -72,61 +72,6 @@ pub fn tost(values: &[f64], published: f64, reading: f64, margin: f64, alpha: f6
     two_one_sided(sample, sample.standard_error(), sample.n as f64 - 1.0, &bounds)
 }
 
-/// What the bootstrap of the test set adds to the spread over seeds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ImageSpread {
-    /// Standard error of the mean over seeds when the test images are drawn anew.
-    pub standard_error: f64,
-    /// Replicates it was measured on.
-    pub replicates: usize,
-}
-
-/// As [`tost`], for the mean over seeds *and* over test sets of this size: the variance of the mean over seeds is that
-/// between seeds on the given images plus that of the bootstrap of the images (law of total variance), with Satterthwaite's
-/// degrees of freedom from n − 1 seeds and B − 1 replicates. A single seed is allowed: then only the images vary.
-pub fn tost_over_images(
-    values: &[f64],
-    images: ImageSpread,
-    published: f64,
-    reading: f64,
-    margin: f64,
-    alpha: f64,
-) -> Result<Tost> {
-    let sample = Sample::of(values)?;
-    let bounds = Bounds::new(published, reading, margin, alpha)?;
-    let (standard_error, df) = total_spread(&sample, images)?;
-    two_one_sided(sample, standard_error, df, &bounds)
-}
-
-/// Standard error and degrees of freedom of a mean over seeds and test sets; see [`tost_over_images`].
-fn total_spread(sample: &Sample, images: ImageSpread) -> Result<(f64, f64)> {
-    let ImageSpread {
-        standard_error: se,
-        replicates,
-    } = images;
-    argument(
-        "standard error over images",
-        "a finite number, not negative",
-        se,
-        se.is_finite() && se >= 0.0,
-    )?;
-    at_least_two("bootstrap replicates", replicates)?;
-    let of_images = se * se;
-    let of_seeds = if sample.n > 1 {
-        sample.sd * sample.sd / sample.n as f64
-    } else {
-        0.0
-    };
-    let total = of_seeds + of_images;
-    let (f_seeds, f_images) = ((sample.n as f64 - 1.0).max(1.0), replicates as f64 - 1.0);
-    let df = if total > 0.0 {
-        total * total / (of_seeds * of_seeds / f_seeds + of_images * of_images / f_images)
-    } else {
-        f_seeds
-    };
-    Ok((total.sqrt(), df))
-}
-
 /// What an equivalence test holds a mean against.
 struct Bounds {
     published: f64,

@@ -1,9 +1,11 @@
-//! Tails and quantiles of Student's t and the normal distribution.
+//! Tails and quantiles of Student's t, Fisher's F and the normal distribution.
 //!
 //! Written out here because statrs 0.19 is not good enough in the tails (its t quantile misses the first digit for p =
 //! 1e-10 and one degree of freedom) nor near the middle (P(T > 1e-6) is ½ for 22,348), and because it uses the system's
 //! exponential.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use super::error::{Result, argument};
@@ -22,7 +24,22 @@ pub fn t_upper_tail(t: f64, df: f64) -> Result<f64> {
 /// The t below which Student's t falls with probability `p`.
 pub fn t_quantile(p: f64, df: f64) -> Result<f64> {
     freedom(df)?;
-    quantile(p, |t| upper_tail(t, df))
+    // A report asks for a handful of quantiles a thousand times, and halving down to the last bit is slow.
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<(u64, u64), f64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    let key = (p.to_bits(), df.to_bits());
+    if let Some(t) = KNOWN.with_borrow(|k| k.get(&key).copied()) {
+        return Ok(t);
+    }
+    let t = quantile(p, |t| upper_tail(t, df))?;
+    KNOWN.with_borrow_mut(|k| {
+        if k.len() > 4096 {
+            k.clear();
+        }
+        k.insert(key, t);
+    });
+    Ok(t)
 }
 
 /// The z below which a standard normal number falls with probability `p`.
@@ -33,6 +50,56 @@ pub fn normal_quantile(p: f64) -> Result<f64> {
 /// P(|Z| > |z|) of a standard normal number.
 pub fn normal_two_sided(z: f64) -> f64 {
     libm::erfc(z.abs() * FRAC_1_SQRT_2)
+}
+
+/// P(X > x) of Fisher's F with `d1` and `d2` degrees of freedom, which need not be whole.
+pub fn f_upper_tail(x: f64, d1: f64, d2: f64) -> Result<f64> {
+    argument("F", "a number", x, !x.is_nan())?;
+    freedom(d1)?;
+    freedom(d2)?;
+    Ok(if x <= 0.0 { 1.0 } else { f_tails(x, d1, d2).1 })
+}
+
+/// The x below which Fisher's F falls with probability `p`.
+pub fn f_quantile(p: f64, d1: f64, d2: f64) -> Result<f64> {
+    freedom(d1)?;
+    freedom(d2)?;
+    argument("probability", "a number between 0 and 1", p, p > 0.0 && p < 1.0)?;
+    let (mut low, mut high) = (0.0, 1.0);
+    while f_tails(high, d1, d2).0 < p {
+        (low, high) = (high, high * 2.0);
+    }
+    loop {
+        let middle = low + (high - low) / 2.0;
+        if middle <= low || middle >= high {
+            return Ok(middle);
+        }
+        if f_tails(middle, d1, d2).0 < p {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+}
+
+/// (P(X ≤ x), P(X > x)) for x > 0: the smaller one from its own continued fraction, so that neither loses digits.
+fn f_tails(x: f64, d1: f64, d2: f64) -> (f64, f64) {
+    let (a, b) = (d1 / 2.0, d2 / 2.0);
+    if x == f64::INFINITY {
+        return (1.0, 0.0);
+    }
+    let odds = d1 * x / d2;
+    let (y, z) = (1.0 / (1.0 + 1.0 / odds), 1.0 / (1.0 + odds));
+    // y^a z^b / B(a, b)
+    let front =
+        libm::exp(a * libm::log(y) + b * libm::log(z) + libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b));
+    if y < (a + 1.0) / (a + b + 2.0) {
+        let below = front / a * fraction(a, b, y);
+        (below, 1.0 - below)
+    } else {
+        let above = front / b * fraction(b, a, z);
+        (1.0 - above, above)
+    }
 }
 
 fn freedom(df: f64) -> Result<()> {

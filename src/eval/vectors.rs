@@ -269,26 +269,6 @@ fn delong_equals_its_definition() {
 type Prepare = Box<dyn Fn(&str) -> Box<dyn Statistic>>;
 
 #[test]
-fn seeds_and_images_together_equal_scipy() {
-    let v = vectors("combined.json");
-    let mut w = Worst::relative(1e-9);
-    for (i, c) in list(&v["tost"]).iter().enumerate() {
-        let images = ImageSpread {
-            standard_error: num(&c["standard_error"]),
-            replicates: num(&c["replicates"]) as usize,
-        };
-        let (published, reading, margin) = (num(&c["published"]), num(&c["reading"]), num(&c["margin"]));
-        let t = tost_over_images(&nums(&c["values"]), images, published, reading, margin, 0.05).unwrap();
-        w.check(format!("{i} df"), t.df, num(&c["df"]));
-        w.check(format!("{i} p lower"), t.p_lower, num(&c["p_lower"]));
-        w.check(format!("{i} p upper"), t.p_upper, num(&c["p_upper"]));
-        w.check(format!("{i} low"), t.interval.low, num(&c["ci90"][0]));
-        w.check(format!("{i} high"), t.interval.high, num(&c["ci90"][1]));
-    }
-    w.report("TOST over seeds and images");
-}
-
-#[test]
 fn delong_of_means_over_seeds_equals_its_definition() {
     let v = vectors("combined.json");
     let mut w = Worst::absolute(1e-12);
@@ -440,4 +420,98 @@ fn the_chexpert_bootstrap_is_quick() {
         measured - prepared
     );
     assert!(measured.as_secs() < 60, "{measured:?}");
+}
+
+#[test]
+fn f_tails_and_quantiles_equal_scipy() {
+    let v = vectors("verdicts.json");
+    let mut w = Worst::relative(1e-9);
+    for r in list(&v["f_upper_tail"]).iter().map(nums) {
+        w.check(format!("F tail {r:?}"), f_upper_tail(r[2], r[0], r[1]).unwrap(), r[3]);
+    }
+    for r in list(&v["f_quantile"]).iter().map(nums) {
+        w.check(format!("F quantile {r:?}"), f_quantile(r[2], r[0], r[1]).unwrap(), r[3]);
+    }
+    w.report("F (relative)");
+}
+
+#[test]
+fn reproductions_equal_scipy() {
+    let v = vectors("verdicts.json");
+    let mut w = Worst::absolute(1e-9);
+    for c in list(&v["reproduction"]) {
+        let published = PublishedRun {
+            value: num(&c["published"]),
+            reading: num(&c["reading"]),
+            runs: num(&c["runs"]) as u32,
+            sd: c["sd0"].as_f64(),
+        };
+        let r = reproduction(&nums(&c["values"]), &published, num(&c["margin"]), 0.05).unwrap();
+        w.check("se", r.standard_error, num(&c["se"]));
+        w.check("df", r.df, num(&c["df"]));
+        interval(&mut w, "interval", &r.interval, &c["interval"]);
+        interval(&mut w, "ours", &r.interval_ours, &c["interval_ours"]);
+        interval(&mut w, "prediction", &r.prediction, &c["prediction"]);
+        w.check("p_same", r.p_same, num(&c["p_same"]));
+        w.check("p_differs", r.p_differs, num(&c["p_differs"]));
+    }
+    for c in list(&v["together"]) {
+        let points: Vec<Point> = list(&c["points"])
+            .iter()
+            .map(nums)
+            .map(|p| Point {
+                difference: p[0],
+                variance: p[1],
+                df: p[2],
+                reading: p[3],
+            })
+            .collect();
+        let t = together(&points, num(&c["margin"]), 0.05).unwrap();
+        interval(&mut w, "mean", &t.interval, &c["interval"]);
+        interval(&mut w, "ratio", &t.ratio_interval, &c["ratio_interval"]);
+        for (name, got) in [
+            ("rmse", t.rmse),
+            ("noise", t.noise),
+            ("p_same", t.p_same),
+            ("p_differs", t.p_differs),
+        ] {
+            w.check(name, got, num(&c[name]));
+        }
+    }
+    w.report("reproductions");
+}
+
+#[test]
+fn permutations_of_kendall_equal_scipy() {
+    let v = vectors("verdicts.json");
+    let mut w = Worst::absolute(1e-12);
+    for c in list(&v["kendall"]) {
+        let o = kendall_permutation(&nums(&c["a"]), &nums(&c["b"])).unwrap();
+        assert!(o.exact);
+        w.check("tau", o.tau, num(&c["tau"]));
+        w.check("greater", o.p_greater, num(&c["greater"]));
+        w.check("less", o.p_less, num(&c["less"]));
+    }
+    w.report("permutations of Kendall's tau");
+}
+
+#[test]
+fn obuchowski_equals_its_definition() {
+    let v = vectors("verdicts.json");
+    let mut w = Worst::absolute(1e-12);
+    for c in list(&v["obuchowski"]) {
+        let (truth, groups) = (bools(&c["truth"]), ints(&c["groups"]));
+        let all: Vec<Components> = list(&c["scores"])
+            .iter()
+            .map(|s| Components::grouped(&nums(s), &truth, &groups).unwrap())
+            .collect();
+        let d = Delong::of(&all.iter().collect::<Vec<_>>()).unwrap();
+        for (got, want) in d.auc.iter().zip(nums(&c["auc"])) {
+            w.check("area", *got, want);
+        }
+        for (got, want) in d.covariance.iter().zip(flat(&c["covariance"])) {
+            w.check("covariance", *got, want);
+        }
+    }
+    w.report("Obuchowski");
 }

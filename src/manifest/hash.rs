@@ -97,7 +97,7 @@ pub struct Hashes {
 
 /// Hashes one file; `on_bytes` hears how many more were read.
 pub fn hash_file(path: &Path, want_md5: bool, mut on_bytes: impl FnMut(u64)) -> io::Result<Hashes> {
-    let file = File::open(path)?;
+    let file = crate::fsio::open_file(path)?;
     let size = file.metadata()?.len();
     let mut sha = Sha256::new();
     let mut md5 = want_md5.then(Md5::new);
@@ -141,7 +141,7 @@ fn feed_ahead(mut file: File, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
         for _ in 0..8 {
             let _ = free_out.send(vec![0; PIECE]);
         }
-        scope.spawn(move || {
+        let ahead = std::thread::Builder::new().spawn_scoped(scope, move || {
             for mut buffer in free_in {
                 buffer.resize(PIECE, 0);
                 let piece = match fill(&mut file, &mut buffer) {
@@ -158,6 +158,7 @@ fn feed_ahead(mut file: File, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
                 }
             }
         });
+        ahead?;
         for piece in full_in {
             let piece = piece?;
             sink(&piece);

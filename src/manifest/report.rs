@@ -12,7 +12,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Serialize)]
 pub struct LockReport {
     pub set: String,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub list: PathBuf,
     pub files: usize,
     pub bytes: u64,
@@ -55,6 +57,7 @@ pub struct Unreadable {
 #[derive(Debug, Clone, Serialize)]
 pub struct VerifyReport {
     pub set: String,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     /// The list that was held against the folder.
     pub list: String,

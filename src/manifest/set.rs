@@ -20,6 +20,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Whether the real data is meant or its generated stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,11 +50,15 @@ pub struct SetReport {
     pub set: String,
     pub title: String,
     pub kind: Kind,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     pub state: SetState,
     /// The root hash that enters run ids; given for a verified set only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Sha>,
+    /// The list behind the root hash: what every byte that is used later is held against; given for a verified set only.
+    #[serde(skip)]
+    pub list: Option<Arc<HashList>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<VerifyReport>,
     pub labels: Vec<LabelCheck>,
@@ -149,6 +154,7 @@ pub fn verify_set(
         folder: root.clone(),
         state: SetState::Missing,
         root: None,
+        list: None,
         files: None,
         labels: Vec::new(),
         images: None,
@@ -189,6 +195,7 @@ pub fn verify_set(
     if files.ok && report.labels.iter().all(LabelCheck::ok) {
         report.state = SetState::Verified;
         report.root = Some(files.root);
+        report.list = Some(Arc::new(list.into_owned()));
         report.remedy = String::new();
     } else {
         report.state = SetState::Differs;
@@ -377,6 +384,7 @@ impl SetReport {
             folder,
             state: SetState::Differs,
             root: None,
+            list: None,
             files: None,
             labels: Vec::new(),
             images: None,

@@ -10,6 +10,7 @@ use crate::fetch::archive::{Caps, unpack};
 use crate::fetch::{ErrorKind, Event, FetchError, OnEvent};
 use crate::fsio;
 use crate::guarantee;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -131,12 +132,13 @@ impl<'a> Staging<'a> {
         fs::create_dir_all(&into).map_err(|e| io(&e))?;
         let there = names(&into).map_err(|e| io(&e))?;
         for name in names(&top).map_err(|e| io(&e))? {
-            if there.iter().any(|t| t.to_lowercase() == name.to_lowercase()) {
+            let lower = |n: &OsString| n.to_string_lossy().to_lowercase();
+            if there.iter().any(|t| lower(t) == lower(&name)) {
                 return Err(FetchError::new(
                     ErrorKind::Archive,
                     path.display(),
                     "files that no other archive of the set brings",
-                    format!("`{name}` again"),
+                    format!("`{}` again", name.display()),
                     "Bring each archive of the set once.",
                 ));
             }
@@ -321,6 +323,10 @@ fn find_beside(dir: &Path, beside: &str) -> io::Result<Result<PathBuf, String>> 
         for d in &level {
             for entry in fs::read_dir(d)? {
                 let entry = entry?;
+                // macOS packs a shadow of every folder.
+                if entry.file_name() == "__MACOSX" {
+                    continue;
+                }
                 if entry.file_name() == beside {
                     found.push(d.clone());
                 }
@@ -335,14 +341,14 @@ fn find_beside(dir: &Path, beside: &str) -> io::Result<Result<PathBuf, String>> 
             n => return Ok(Err(format!("it {n} times"))),
         }
     }
-    let some: Vec<String> = names(dir)?.into_iter().take(5).collect();
+    let some: Vec<String> = names(dir)?.iter().take(5).map(|n| n.display().to_string()).collect();
     Ok(Err(format!("none; it holds {}", some.join(", "))))
 }
 
-fn names(dir: &Path) -> io::Result<Vec<String>> {
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut out = Vec::new();
     for entry in fs::read_dir(dir)? {
-        out.push(entry?.file_name().to_string_lossy().into_owned());
+        out.push(entry?.file_name());
     }
     out.sort();
     Ok(out)

@@ -84,6 +84,7 @@ pub enum WeightsState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     pub pin: String,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub path: PathBuf,
     pub expected: String,
     pub found: String,
@@ -99,6 +100,7 @@ pub struct WeightsReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<WeightsManifest>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "crate::fsio::lossy_path_if_any")]
     pub path: Option<PathBuf>,
     /// The file's hash, where it was hashed; enters run ids.
     #[serde(skip_serializing_if = "Option::is_none")]

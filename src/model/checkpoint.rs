@@ -1,7 +1,7 @@
 //! Reading published checkpoints strictly: each tensor of the file is used once, deliberately unused, or an error.
 //!
 //! A name map is data: a list of [`Rule`]s from the names in a file to the canonical names (those of the original
-//! implementation). Tensors are read when they are asked for, so a large file is mapped, not copied twice.
+//! implementation). Tensors are read when they are asked for, so a large file is never whole in memory.
 
 use super::pickle::PickleFile;
 use super::safetensors::SafetensorsFile;
@@ -113,15 +113,19 @@ impl Checkpoint {
         Self::new(at.to_owned(), Store::Memory(tensors), rules)
     }
 
-    /// A file in any format medft reads, chosen by its extension.
+    /// A file in any format medft reads, chosen by its extension, which must hash to `sha256` where that is given: whatever
+    /// is taken from it are bytes that did.
     ///
     /// # Errors
-    /// As [`Checkpoint::open_safetensors`] and [`PickleFile::open`]; [`BadInput`] for another extension.
-    pub fn open(path: &Path, rules: &[Rule]) -> Result<Self> {
+    /// As [`SafetensorsFile::open`] and [`PickleFile::open`]; [`BadInput`] for another extension.
+    pub fn open(path: &Path, sha256: Option<&str>, rules: &[Rule]) -> Result<Self> {
         match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => Self::open_safetensors(path, rules),
+            Some("safetensors") => {
+                let file = SafetensorsFile::open(path, sha256)?;
+                Self::new(path.display().to_string(), Store::Safetensors(file), rules)
+            }
             Some("pth" | "pt" | "bin") => {
-                let file = PickleFile::open(path)?;
+                let file = PickleFile::open(path, sha256)?;
                 Self::new(path.display().to_string(), Store::Pickle(file), rules)
             }
             e => Err(BadInput::new(
@@ -132,15 +136,6 @@ impl Checkpoint {
             )
             .into()),
         }
-    }
-
-    /// A `.safetensors` file, memory-mapped.
-    ///
-    /// # Errors
-    /// [`BadInput`] where the file cannot be read as safetensors; else as [`Checkpoint::from_tensors`].
-    pub fn open_safetensors(path: &Path, rules: &[Rule]) -> Result<Self> {
-        let file = SafetensorsFile::open(path)?;
-        Self::new(path.display().to_string(), Store::Safetensors(file), rules)
     }
 
     fn new(at: String, store: Store, rules: &[Rule]) -> Result<Self> {

@@ -221,7 +221,10 @@ fn body(spec: &RunSpec, pretrained: &Pretrained, fresh: &Builder) -> Result<(Bod
                 .deit
                 .as_ref()
                 .context("the multi-head attention head needs DeiT-B's weights (deit-b)")?;
-            (DEIT_BASE, fresh.with_checkpoint(Checkpoint::open(&f.path, DEIT)?))
+            (
+                DEIT_BASE,
+                fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?),
+            )
         }
     })
 }

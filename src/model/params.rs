@@ -105,7 +105,8 @@ impl Builder {
         Self::new(Source::Checkpoint(RefCell::new(checkpoint)), device)
     }
 
-    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory.
+    /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory. Nothing
+    /// of it trains.
     pub fn shapes() -> Self {
         Self::new(Source::Shapes, &Device::Cpu).trainable(false)
     }

@@ -3,7 +3,7 @@
 //! Such an archive holds `<name>/data.pkl`, a pickle that describes tensors, and `<name>/data/<key>`, their bytes. The pickle
 //! runs in a machine of our own (`vm`) that only builds descriptions. Every description is held against the archive before
 //! a value is read: a storage must have an entry of exactly its size, stored without compression (as torch does; with that, a
-//! few bytes cannot unpack to many), and no two entries may share bytes. Values are copied once, from the mapped file.
+//! few bytes cannot unpack to many), and no two entries may share bytes. Values are read when they are asked for.
 
 mod archive;
 mod call;
@@ -38,8 +38,6 @@ impl PickleFile {
                 return Err(BadInput::new(&self.at, format!("floating-point numbers in {name}"), found, REMEDY).into());
             }
         };
-        let copy = Tensor::from_raw_buffer(&self.elements(name)?, dtype, shape, device)?;
-        self.forget(name);
-        Ok(copy)
+        Ok(Tensor::from_raw_buffer(&self.elements(name)?, dtype, shape, device)?)
     }
 }

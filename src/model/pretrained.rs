@@ -8,6 +8,8 @@ pub struct WeightsFile {
     pub path: PathBuf,
     /// A layout word of the backbone's registry entry (`hub`, `hf`, …).
     pub layout: String,
+    /// What the file must hash to; `None` for a file that nobody verified.
+    pub sha256: Option<String>,
 }
 
 /// Where the pretrained parts of a model come from; `None` where they are seeded (tiny models).

@@ -80,5 +80,5 @@ pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
         )
         .into());
     };
-    Checkpoint::open(&file.path, rules)
+    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
 }

@@ -1,38 +1,43 @@
-//! The safetensors format, on a mapped file.
+//! The safetensors format, read tensor by tensor: while a model is loaded, the file is not in memory beside it.
 
 use crate::error::BadInput;
-use crate::mapped::MappedFile;
+use crate::fsio::HashedFile;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+/// Largest header; the format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
 const REMEDY: &str = "Fetch the file again and verify it with `medft weights verify`.";
 
 /// A `.safetensors` file: names, shapes, and values on demand.
 pub struct SafetensorsFile {
     at: String,
-    map: MappedFile,
+    file: HashedFile,
     tensors: BTreeMap<String, Stored>,
 }
 
 struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Range<usize>,
+    bytes: Range<u64>,
 }
 
 impl SafetensorsFile {
+    /// Opens a file that must hash to `sha256`, where that is given.
+    ///
     /// # Errors
-    /// [`BadInput`] where the file cannot be read, or its header does not describe exactly the bytes that follow.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`BadInput`] where the file cannot be read, is not the verified one, or its header does not describe exactly the bytes
+    /// that follow.
+    pub fn open(path: &Path, sha256: Option<&str>) -> Result<Self> {
         let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
-        let map = MappedFile::open(path).map_err(|e| bad(e.to_string()))?;
-        let (header, metadata) = SafeTensors::read_metadata(map.as_ref()).map_err(|e| bad(e.to_string()))?;
-        // After the length of the header (8 bytes) and the header.
-        let data = header + 8;
+        let file = HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?;
+        let metadata = metadata(&file).map_err(bad)?;
+        let data = file.len() - metadata.data_len() as u64;
         let tensors = metadata
             .tensors()
             .into_iter()
@@ -41,14 +46,14 @@ impl SafetensorsFile {
                 let stored = Stored {
                     dtype: t.dtype,
                     shape: t.shape.clone(),
-                    bytes: data + start..data + end,
+                    bytes: data + start as u64..data + end as u64,
                 };
                 (name, stored)
             })
             .collect();
         Ok(Self {
             at: path.display().to_string(),
-            map,
+            file,
             tensors,
         })
     }
@@ -66,7 +71,7 @@ impl SafetensorsFile {
     /// Copies a tensor out, in its own floating-point type.
     ///
     /// # Errors
-    /// [`BadInput`] where it holds no floating-point numbers.
+    /// [`BadInput`] where it holds no floating-point numbers, or the file was changed since it was opened.
     pub fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
         let t = self.tensors.get(name).context("no such tensor")?;
         let dtype = match t.dtype {
@@ -79,9 +84,32 @@ impl SafetensorsFile {
                 return Err(BadInput::new(&self.at, expected, format!("elements of type {d:?}"), REMEDY).into());
             }
         };
-        let copy = Tensor::from_raw_buffer(&self.map.as_ref()[t.bytes.clone()], dtype, &t.shape, device)?;
-        self.map.forget(t.bytes.clone());
-        Ok(copy)
+        let bytes = self.file.read(t.bytes.clone()).map_err(|e| {
+            let expected = format!("the values of {name} as they were when the file was opened");
+            BadInput::new(&self.at, expected, e.to_string(), REMEDY)
+        })?;
+        Ok(Tensor::from_raw_buffer(&bytes, dtype, &t.shape, device)?)
+    }
+}
+
+/// The header: eight bytes that say its length, and JSON.
+fn metadata(file: &HashedFile) -> Result<Metadata, String> {
+    let read = |part| file.read(part).map_err(|e| e.to_string());
+    let mut length = [0; 8];
+    length.copy_from_slice(&read(0..8)?);
+    let length = u64::from_le_bytes(length);
+    let data = length
+        .checked_add(8)
+        .filter(|d| *d <= file.len() && length <= MAX_HEADER);
+    let data = data.ok_or_else(|| format!("a header of {length} bytes in a file of {}", file.len()))?;
+    let metadata: Metadata = serde_json::from_slice(&read(8..data)?).map_err(|e| e.to_string())?;
+    match data + metadata.data_len() as u64 == file.len() {
+        true => Ok(metadata),
+        false => Err(format!(
+            "{} bytes of data where the header describes {}",
+            file.len() - data,
+            metadata.data_len()
+        )),
     }
 }
 
@@ -106,11 +134,10 @@ mod tests {
     fn tensors_are_copied_out_of_the_file() {
         let data = [&1.5f32.to_le_bytes()[..], &(-2f32).to_le_bytes(), &7i64.to_le_bytes()].concat();
         let f = written(&file(HEADER, &data));
-        let s = SafetensorsFile::open(f.path()).unwrap();
+        let s = SafetensorsFile::open(f.path(), None).unwrap();
         assert_eq!(s.names().collect::<Vec<_>>(), ["a", "n"]);
         assert_eq!(s.shape("a"), Some(&[2][..]));
         for _ in 0..2 {
-            // Again after its pages were handed back.
             assert_eq!(
                 s.load("a", &Device::Cpu).unwrap().to_vec1::<f32>().unwrap(),
                 [1.5, -2.0]
@@ -123,11 +150,32 @@ mod tests {
         );
     }
 
+    /// Weights that are exchanged after they were verified, before they are opened or between two tensors.
+    #[test]
+    fn a_file_that_is_not_the_verified_one_is_refused() {
+        let bytes = file(HEADER, &[0; 16]);
+        let f = written(&bytes);
+        let sha = crate::fsio::sha256_hex(&bytes);
+        let s = SafetensorsFile::open(f.path(), Some(&sha)).unwrap();
+        s.load("a", &Device::Cpu).unwrap();
+        std::fs::write(f.path(), file(HEADER, &[1; 16])).unwrap();
+        for e in [
+            s.load("a", &Device::Cpu).err(),
+            SafetensorsFile::open(f.path(), Some(&sha))
+                .and_then(|s| s.load("a", &Device::Cpu))
+                .err(),
+            SafetensorsFile::open(f.path(), Some(&"0".repeat(64))).err(),
+        ] {
+            let e = e.unwrap();
+            assert!(e.downcast_ref::<BadInput>().is_some(), "{e:#}");
+        }
+    }
+
     #[test]
     fn every_truncation_and_a_longer_file_are_refused() {
         let whole = file(HEADER, &[0; 16]);
         let refused = |bytes: &[u8]| {
-            let e = SafetensorsFile::open(written(bytes).path()).err().unwrap();
+            let e = SafetensorsFile::open(written(bytes).path(), None).err().unwrap();
             assert!(e.downcast_ref::<BadInput>().is_some(), "{e:?}");
         };
         for n in 0..whole.len() {

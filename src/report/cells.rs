@@ -26,6 +26,9 @@ pub struct Score {
     pub seeds: Vec<u64>,
     /// Run ids of `values`.
     pub runs: Vec<String>,
+    /// The same runs' metric under the weights of the selected epoch, and under the last; empty unless all are known.
+    pub best: Vec<f64>,
+    pub last: Vec<f64>,
     /// What the test images say of the mean over seeds; `None` unless the predictions of all its runs were resampled.
     pub sampled: Option<Sampled>,
     /// Hours over all runs with a record, by what computed them.
@@ -36,8 +39,8 @@ pub struct Score {
 }
 
 impl Score {
-    /// Values that come from no run of their own.
-    pub(super) fn derived(planned: usize, values: Vec<f64>, seeds: Vec<u64>) -> Self {
+    /// Values that come from no run of their own, or from runs that a simulation draws.
+    pub fn derived(planned: usize, values: Vec<f64>, seeds: Vec<u64>) -> Self {
         Self {
             planned,
             values,
@@ -164,6 +167,8 @@ impl Cells {
             match record.value {
                 None => score.miss("the test metric is not a number", p.seed),
                 Some(v) => {
+                    score.best.extend(record.best);
+                    score.last.extend(record.last);
                     score.values.push(v);
                     score.seeds.push(p.seed);
                     score.runs.push(id.clone());
@@ -179,9 +184,19 @@ impl Cells {
             }
         }
         for score in cells.values_mut() {
-            score.sampled = Sampled::of(&input.evidence, &score.runs);
+            for list in [&mut score.best, &mut score.last] {
+                if list.len() != score.values.len() {
+                    list.clear();
+                }
+            }
+            score.sampled = Sampled::of(&input.evidence, &score.runs, &score.values);
         }
         Ok(Self { cells })
+    }
+
+    /// From cells as they are.
+    pub fn of(cells: BTreeMap<Key, Score>) -> Self {
+        Self { cells }
     }
 
     /// One cell; `None` where the study does not plan it.
@@ -217,6 +232,8 @@ impl Cells {
 struct Found {
     /// `None` where it is not finite.
     value: Option<f64>,
+    best: Option<f64>,
+    last: Option<f64>,
     device: String,
     hours: f64,
 }
@@ -237,7 +254,7 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
         vec![Column::new("row".into(), rows), Column::new("id".into(), ids)],
     )?;
     let wanted = [
-        "id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value", "device", "hours",
+        "id", "dataset", "backbone", "freeze", "head", "seed", "metric", "value", "best", "last", "device", "hours",
     ]
     .map(col);
     let joined = plan
@@ -259,7 +276,8 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
     let (metrics, devices) = (text("metric")?, text("device")?);
     let seeds: Vec<Option<u64>> = joined.column("seed")?.u64()?.iter().collect();
     let values: Vec<Option<f64>> = joined.column("value")?.f64()?.iter().collect();
-    let hours: Vec<Option<f64>> = joined.column("hours")?.f64()?.iter().collect();
+    let float = |name: &str| -> Result<Vec<Option<f64>>> { Ok(joined.column(name)?.f64()?.iter().collect()) };
+    let (best, last, hours) = (float("best")?, float("last")?, float("hours")?);
 
     let mut found = Vec::with_capacity(values.len());
     for (i, p) in input.planned.iter().enumerate() {
@@ -282,6 +300,8 @@ fn lookup(input: &ReportInput) -> Result<Vec<Option<Found>>> {
         );
         found.push(Some(Found {
             value: values[i].filter(|v| v.is_finite()),
+            best: best[i],
+            last: last[i],
             device: devices[i].clone().unwrap_or_else(|| "unknown".to_owned()),
             hours: hours[i].unwrap_or(0.0),
         }));

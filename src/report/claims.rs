@@ -1,25 +1,34 @@
 //! The paper's claims, decided from the cells.
 //!
-//! Every claim is a combination of weighted sums of cell means. It is computed once from the means themselves (the effect) and
-//! once from every resample (its interval and p value): replicate r of a cell is its metric on the r-th resampled test set,
-//! averaged over its seeds drawn anew with replacement. Data sets have resamples of their own, and so have the seeds of every
-//! cell. A draw of n seeds spreads by too little, by the factor (n − 1)/n, which is put right.
+//! Every claim is made of weighted sums of cell means. A sum is uncertain because other seeds would give other means, and
+//! other patients another test set: the variance of the seeds is taken in closed form, that of the test set from replicates of
+//! whole groups (patients, lesions, cases) drawn anew, paired within a data set. Half-widths are joined so that no source narrows an
+//! interval ([`crate::eval::Estimate`]). A trend over families is tested by permuting them, a slope by its residuals.
+//!
+//! *Supported* needs an effect larger than the smallest one that matters, *Refuted* one below 0 or shown to be smaller than that on either
+//! side; all else is *Undetermined*, with what is missing. The number of resamples behind a decision is fixed ([`DECISION`]):
+//! `--replicates` is a matter of what is printed.
 
 use super::cells::{Cells, Key, Score};
-use super::input::ReportInput;
+use super::claim_effect::{CellUse, Effect, Variant, statistic};
+use super::compare::incomplete;
+use super::input::{PublishedPoint, ReportInput};
 use super::sampled::COVERAGE;
-use crate::eval::{holm, kendall_tau_b, normal_two_sided, paired_bootstrap, percentile};
-use crate::rng::{Purpose, Stream};
+use crate::eval::{Estimate, EvalError, Source, holm, kendall_permutation};
+use crate::results::DECISION;
 use crate::study::{Claim, ClaimTest, Claims, Freeze, HeadKind, Regimes};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "why")]
 pub enum ClaimVerdict {
+    /// The effect is larger than the smallest one that matters.
     Supported,
-    Refuted,
+    /// The effect is below 0, or smaller than matters; which of the two.
+    Refuted(String),
+    /// What is missing.
     Undetermined(String),
 }
 
@@ -28,7 +37,7 @@ impl ClaimVerdict {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Supported => "Supported",
-            Self::Refuted => "Refuted",
+            Self::Refuted(_) => "Refuted",
             Self::Undetermined(_) => "Undetermined",
         }
     }
@@ -36,19 +45,10 @@ impl ClaimVerdict {
     /// Its reason, where it has one.
     pub fn why(&self) -> &str {
         match self {
-            Self::Undetermined(why) => why,
-            Self::Supported | Self::Refuted => "",
+            Self::Refuted(why) | Self::Undetermined(why) => why,
+            Self::Supported => "",
         }
     }
-}
-
-/// A number with its interval of level [`COVERAGE`] and its two-sided p value against 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Effect {
-    pub value: f64,
-    pub low: f64,
-    pub high: f64,
-    pub p: f64,
 }
 
 /// A claim with what the cells say of it.
@@ -59,32 +59,80 @@ pub struct Judged {
     pub effect: Option<Effect>,
     /// What the effect is made of, by name: backbones, data sets or families.
     pub parts: Vec<(String, Effect)>,
-    /// Of the decision, corrected over all claims (Holm).
+    /// Of the decision: two-sided, corrected over all claims (Holm).
     pub p: Option<f64>,
     pub verdict: ClaimVerdict,
+    /// The cells that it speaks of.
+    pub cells: Vec<CellUse>,
+    /// The same claim on other numbers: the published values alone, without backbones that the authors have no code for, on ranks.
+    pub variants: Vec<Variant>,
+    /// Where these disagree with the main answer, in words.
+    pub disagreement: Option<String>,
 }
 
 /// Decides every claim. The order is that of the file.
 pub fn judge(claims: &Claims, input: &ReportInput, cells: &Cells) -> Vec<Judged> {
-    let grid = Grid { input, cells };
-    let outcomes: Vec<Outcome> = claims.claims.iter().map(|c| grid.outcome(&c.test)).collect();
+    let none = BTreeSet::new();
+    let without: BTreeSet<&str> = input.without_code.iter().map(String::as_str).collect();
+    let grid = |skip| Grid { input, cells, skip };
+    let main = decided(claims, &grid(&none));
+    let fewer = (!without.is_empty()).then(|| decided(claims, &grid(&without)));
+    let ranks = ranks(cells);
+    let mut out = Vec::with_capacity(main.len());
+    for (i, (claim, (outcome, p, verdict))) in claims.claims.iter().zip(main).enumerate() {
+        let mut variants = vec![grid(&none).on_published(claim)];
+        if let Some(fewer) = &fewer {
+            let (o, _, v) = &fewer[i];
+            let title = format!("without {}", families(input, &without));
+            variants.push(Variant::decided(&title, o.effect.as_ref(), v, claim.smallest));
+        }
+        variants.push(grid(&none).on_ranks(claim, &ranks));
+        let effect = outcome.effect.as_ref();
+        out.push(Judged {
+            disagreement: Variant::disagreement(effect.map(|e| e.value), claim.smallest, &variants),
+            p: outcome.decision.as_ref().map(|_| p),
+            verdict,
+            effect: outcome.effect,
+            parts: outcome.parts,
+            cells: outcome.cells,
+            variants,
+            claim: claim.clone(),
+        });
+    }
+    out
+}
+
+/// The families of these backbones as printed.
+fn families(input: &ReportInput, of: &BTreeSet<&str>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for b in input.backbones.iter().filter(|b| of.contains(b.name.as_str())) {
+        if !names.contains(&b.family.as_str()) {
+            names.push(&b.family);
+        }
+    }
+    names.join(" and ")
+}
+
+/// Outcome, corrected p and verdict of every claim.
+fn decided(claims: &Claims, grid: &Grid) -> Vec<(Outcome, f64, ClaimVerdict)> {
+    let outcomes: Vec<Outcome> = claims.claims.iter().map(|c| grid.outcome(c)).collect();
     // A claim without a p value stays in the family: what is missing today may not make tomorrow's correction milder.
-    let p: Vec<f64> = outcomes.iter().map(|o| o.decision.map_or(1.0, |d| d.p)).collect();
+    let p: Vec<f64> = outcomes
+        .iter()
+        .map(|o| o.decision.as_ref().map_or(1.0, Decision::p))
+        .collect();
     let corrected = holm(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
     let judged = claims.claims.iter().zip(outcomes).zip(corrected);
     judged
-        .map(|((claim, o), p)| Judged {
-            verdict: match (&o.missing, o.decision) {
+        .map(|((claim, o), p)| {
+            let verdict = match (&o.missing, &o.decision) {
                 (Some(why), _) => ClaimVerdict::Undetermined(why.clone()),
-                (None, Some(d)) if p < claims.alpha && d.supports => ClaimVerdict::Supported,
-                (None, Some(d)) if p < claims.alpha && !d.supports => ClaimVerdict::Refuted,
-                (None, Some(_)) => ClaimVerdict::Undetermined("the test sets and seeds cannot tell".to_owned()),
+                (None, Some(d)) if p < claims.alpha && d.support <= d.refute => ClaimVerdict::Supported,
+                (None, Some(d)) if p < claims.alpha => ClaimVerdict::Refuted(d.how.clone()),
+                (None, Some(_)) => ClaimVerdict::Undetermined(o.open(claim)),
                 (None, None) => ClaimVerdict::Undetermined("the effect is not defined on these cells".to_owned()),
-            },
-            p: o.decision.map(|_| p),
-            claim: claim.clone(),
-            effect: o.effect,
-            parts: o.parts,
+            };
+            (o, p, verdict)
         })
         .collect()
 }
@@ -92,13 +140,33 @@ pub fn judge(claims: &Claims, input: &ReportInput, cells: &Cells) -> Vec<Judged>
 /// A weighted sum of cells.
 type Sum = Vec<(Key, f64)>;
 
-/// The observed value, then one value a replicate.
-type Series = Vec<f64>;
-
-#[derive(Clone, Copy)]
+/// One-sided p values of either answer.
 struct Decision {
-    p: f64,
-    supports: bool,
+    support: f64,
+    refute: f64,
+    /// What a refutation says.
+    how: String,
+}
+
+impl Decision {
+    /// Two-sided: either answer may be false.
+    fn p(&self) -> f64 {
+        (2.0 * self.support.min(self.refute)).min(1.0)
+    }
+}
+
+const BELOW: &str = "the effect is the other way round";
+const SMALL: &str = "any effect is smaller than matters";
+
+/// Larger than `smallest`; below 0, or within ± `smallest`.
+fn three_ways(e: &Estimate, smallest: f64) -> Option<Decision> {
+    let below = e.p_below(0.0).ok()?;
+    let small = e.p_above(-smallest).ok()?.max(e.p_below(smallest).ok()?);
+    Some(Decision {
+        support: e.p_above(smallest).ok()?,
+        refute: below.min(small),
+        how: if below <= small { BELOW } else { SMALL }.to_owned(),
+    })
 }
 
 #[derive(Default)]
@@ -107,78 +175,156 @@ struct Outcome {
     effect: Option<Effect>,
     parts: Vec<(String, Effect)>,
     decision: Option<Decision>,
+    cells: Vec<CellUse>,
+}
+
+impl Outcome {
+    /// Why neither answer can be given.
+    fn open(&self, claim: &Claim) -> String {
+        let Some(e) = &self.effect else {
+            return "the test sets and seeds cannot tell".to_owned();
+        };
+        let total: f64 = e.sources.iter().map(|s| s.half_width * s.half_width).sum();
+        let shares: Vec<String> = e
+            .sources
+            .iter()
+            .filter(|s| total > 0.0 && s.half_width > 0.0)
+            .map(|s| {
+                let share = 100.0 * s.half_width * s.half_width / total;
+                format!("{} {} %", s.name, super::text::fixed(share, 0))
+            })
+            .collect();
+        let smallest = claim.smallest;
+        let from = if shares.is_empty() {
+            String::new()
+        } else {
+            format!("; the interval's width is of {}", shares.join(", "))
+        };
+        format!("whether the effect is larger than {smallest} cannot be told{from}")
+    }
 }
 
 struct Grid<'a> {
     input: &'a ReportInput,
     cells: &'a Cells,
+    /// Backbones left out.
+    skip: &'a BTreeSet<&'a str>,
 }
 
 impl Grid<'_> {
-    fn outcome(&self, test: &ClaimTest) -> Outcome {
-        let parts = self.parts(test);
-        let measured = parts.and_then(|p| self.measure(p));
-        let parts = match measured {
+    fn outcome(&self, claim: &Claim) -> Outcome {
+        let missing = |why: String| Outcome {
+            missing: Some(why),
+            ..Outcome::default()
+        };
+        let parts = match self.parts(&claim.test) {
             Ok(parts) => parts,
-            Err(missing) => {
-                return Outcome {
-                    missing: Some(missing),
-                    ..Outcome::default()
-                };
+            Err(why) => return missing(why),
+        };
+        let used = match self.used(&parts) {
+            Ok(used) => used,
+            Err((why, cells)) => {
+                return Outcome { cells, ..missing(why) };
             }
         };
-        let series: Vec<&Series> = parts.iter().map(|p| &p.1).collect();
-        let effects: Vec<(String, Effect)> = parts
-            .iter()
-            .filter_map(|(name, s)| Some((name.clone(), linear(s)?)))
-            .collect();
-        if effects.len() < parts.len() {
+        let estimates: Option<Vec<Estimate>> = parts.iter().map(|p| used.estimate(&p.1)).collect();
+        let Some(estimates) = estimates else {
             return Outcome::default();
-        }
-        let over = |f: &dyn Fn(&[f64]) -> f64| -> Series {
-            (0..series[0].len())
-                .map(|r| f(&series.iter().map(|s| s[r]).collect::<Vec<f64>>()))
-                .collect()
         };
-        let (effect, decision) = match test {
-            ClaimTest::Group { .. } | ClaimTest::Contrast { .. } => {
-                let e = effects[0].1;
-                (Some(e), Some(sign(e)))
-            }
-            ClaimTest::Top { families } => {
-                let ours: Vec<bool> = parts.iter().map(|p| families.contains(&p.0)).collect();
-                let e = counted(&over(&|v| worst_above_best(v, &ours)));
-                (e, e.map(sign))
-            }
-            ClaimTest::Trend { dates } => {
-                let x: Vec<f64> = dates.iter().map(|d| d.1).collect();
-                let e = counted(&over(&|v| kendall_tau_b(&x, v).unwrap_or(f64::NAN)));
-                (e, e.map(sign))
-            }
-            ClaimTest::SizeSlope { images, .. } => {
-                let x: Vec<f64> = images.iter().map(|i| libm::log10(i.1)).collect();
-                let e = linear(&over(&|v| slope(&x, v)));
-                (e, e.map(sign))
-            }
-            ClaimTest::ContrastEveryBackbone { .. } => {
-                let lowest = effects
-                    .iter()
-                    .map(|e| e.1)
-                    .reduce(|a, b| if b.value < a.value { b } else { a });
-                (lowest, Some(every(&effects)))
-            }
-            ClaimTest::SizeTurns { .. } => {
-                let spread =
-                    |v: &[f64]| v.iter().copied().fold(f64::MIN, f64::max) - v.iter().copied().fold(f64::MAX, f64::min);
-                (counted(&over(&spread)), Some(turns(&effects)))
-            }
-        };
+        let decided = self.decide(claim, &parts, &estimates, &used);
+        let effects = parts.iter().zip(&estimates);
+        let effects: Vec<(String, Effect)> = effects
+            .filter_map(|(p, e)| Some((p.0.clone(), Effect::of(e)?)))
+            .collect();
+        let (effect, decision) = decided.map_or((None, None), |(e, d)| (Some(e), Some(d)));
         Outcome {
             missing: None,
             effect,
             parts: if effects.len() > 1 { effects } else { Vec::new() },
-            decision: decision.filter(|_| effect.is_some()),
+            decision,
+            cells: used.list,
         }
+    }
+
+    /// The effect of a test with the p values of both answers.
+    fn decide(
+        &self,
+        claim: &Claim,
+        parts: &[(String, Sum)],
+        estimates: &[Estimate],
+        used: &Used,
+    ) -> Option<(Effect, Decision)> {
+        let smallest = claim.smallest;
+        let values: Vec<f64> = estimates.iter().map(|e| e.value).collect();
+        let value = statistic(&claim.test, &names(parts), &values)?;
+        match &claim.test {
+            ClaimTest::Group { .. } | ClaimTest::Contrast { .. } => {
+                let e = &estimates[0];
+                Some((Effect::of(e)?, three_ways(e, smallest)?))
+            }
+            ClaimTest::ContrastEveryBackbone { .. } => {
+                let d = every(estimates, smallest)?;
+                Some((Effect::lowest(value, estimates)?, d))
+            }
+            ClaimTest::Top { families } => {
+                // The lowest of the named above the highest of the others: every pair of them.
+                let mut pairs = Vec::new();
+                for (_, ours) in parts.iter().filter(|p| families.contains(&p.0)) {
+                    for (_, other) in parts.iter().filter(|p| !families.contains(&p.0)) {
+                        pairs.push(used.estimate(&minus(ours.clone(), other.clone()))?);
+                    }
+                }
+                let d = every(&pairs, smallest)?;
+                Some((Effect::lowest(value, &pairs)?, d))
+            }
+            ClaimTest::SizeTurns { .. } => Some((Effect::turned(value, estimates)?, turns(estimates, smallest)?)),
+            ClaimTest::SizeSlope { .. } => {
+                let (x, y) = Self::slope_points(&claim.test, parts, &values);
+                let fit = line(&x, &y)?;
+                let mut sources = vec![Source {
+                    standard_error: fit.1,
+                    df: Some(x.len() as f64 - 2.0),
+                }];
+                // The residuals hold seeds and images already; joining both as well is never too narrow.
+                let mean = x.iter().sum::<f64>() / x.len() as f64;
+                let xx: f64 = x.iter().map(|v| (v - mean) * (v - mean)).sum();
+                let weighted = parts.iter().zip(&x);
+                let sum: Sum = weighted
+                    .flat_map(|(p, x)| p.1.iter().map(move |(k, w)| (k.clone(), w * (x - mean) / xx)))
+                    .collect();
+                sources.extend(used.estimate(&sum)?.sources);
+                let e = Estimate { value: fit.0, sources };
+                let mut effect = Effect::of(&e)?;
+                for (s, name) in effect.sources.iter_mut().zip(["residuals", "seeds", "test images"]) {
+                    name.clone_into(&mut s.name);
+                }
+                Some((effect, three_ways(&e, smallest)?))
+            }
+            ClaimTest::Trend { .. } => {
+                let (x, y) = Self::slope_points(&claim.test, parts, &values);
+                let order = kendall_permutation(&x, &y).ok()?;
+                let effect = Effect::tau(order.tau, order.p(), x.len());
+                let small = effect.low > -smallest && effect.high < smallest;
+                Some((
+                    effect,
+                    Decision {
+                        support: if order.tau >= smallest { order.p_greater } else { 1.0 },
+                        refute: match (order.tau < 0.0, small) {
+                            (true, _) => order.p_less,
+                            // The interval's level is the two-sided one.
+                            (false, true) => (1.0 - COVERAGE) / 2.0,
+                            _ => 1.0,
+                        },
+                        how: if order.tau < 0.0 { BELOW } else { SMALL }.to_owned(),
+                    },
+                ))
+            }
+        }
+    }
+
+    /// Abscissa and ordinate of a trend or a slope.
+    fn slope_points(test: &ClaimTest, parts: &[(String, Sum)], values: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        (super::claim_effect::abscissa(test, &names(parts)), values.to_vec())
     }
 
     /// The named sums that a test is made of, or why it cannot be asked of this study.
@@ -193,30 +339,35 @@ impl Grid<'_> {
                 let (ours, others): (Vec<_>, Vec<_>) = self.backbones().partition(|b| families.contains(&b.1));
                 let names = |list: Vec<(&str, String)>| list.into_iter().map(|b| b.0.to_owned()).collect::<Vec<_>>();
                 let (ours, others) = (names(ours), names(others));
-                self.some(&ours, families)?;
-                self.some(&others, &["other".to_owned()])?;
-                let sum = minus(self.mean(&datasets, &ours, all), self.mean(&datasets, &others, all));
+                some(&ours, families)?;
+                some(&others, &["other".to_owned()])?;
+                let sum = minus(mean(&datasets, &ours, all), mean(&datasets, &others, all));
                 Ok(vec![("difference".to_owned(), sum)])
             }
             ClaimTest::Top { families } => {
                 let mut names: Vec<String> = families.clone();
-                names.extend(self.backbones().map(|b| b.1).filter(|f| !families.contains(f)));
-                let mut seen = Vec::new();
-                names.retain(|n| {
-                    !seen.contains(n) && {
-                        seen.push(n.clone());
-                        true
+                for (_, family) in self.backbones() {
+                    if !names.contains(&family) {
+                        names.push(family);
                     }
-                });
+                }
+                if names.len() == families.len() {
+                    return Err("this study has no backbone of another family".to_owned());
+                }
                 names.into_iter().map(|f| self.family(f, &datasets)).collect()
             }
-            ClaimTest::Trend { dates } => dates.iter().map(|d| self.family(d.0.clone(), &datasets)).collect(),
+            // A family that is left out has no place in the order.
+            ClaimTest::Trend { dates } => dates
+                .iter()
+                .filter(|d| self.skip.is_empty() || self.backbones().any(|b| b.1 == d.0))
+                .map(|d| self.family(d.0.clone(), &datasets))
+                .collect(),
             ClaimTest::Contrast { plus, minus: m, less } => {
                 let backbones: Vec<String> = self.backbones().map(|b| b.0.to_owned()).collect();
-                let mean = |r: Regimes| self.mean(&datasets, &backbones, r);
-                let mut sum = minus(mean(*plus), mean(*m));
+                let block = |r: Regimes| mean(&datasets, &backbones, r);
+                let mut sum = minus(block(*plus), block(*m));
                 if let Some((p, m)) = less {
-                    sum = minus(sum, minus(mean(*p), mean(*m)));
+                    sum = minus(sum, minus(block(*p), block(*m)));
                 }
                 Ok(vec![("difference".to_owned(), sum)])
             }
@@ -224,7 +375,7 @@ impl Grid<'_> {
                 .backbones()
                 .map(|b| {
                     let one = [b.0.to_owned()];
-                    let sum = minus(self.mean(&datasets, &one, *plus), self.mean(&datasets, &one, *m));
+                    let sum = minus(mean(&datasets, &one, *plus), mean(&datasets, &one, *m));
                     (self.input.backbone_title(b.0).to_owned(), sum)
                 })
                 .collect()),
@@ -233,16 +384,10 @@ impl Grid<'_> {
         }
     }
 
-    /// Every backbone with its family.
+    /// Every backbone that counts, with its family.
     fn backbones(&self) -> impl Iterator<Item = (&str, String)> {
-        self.input.backbones.iter().map(|b| (b.name.as_str(), b.family.clone()))
-    }
-
-    fn some(&self, found: &[String], wanted: &[String]) -> Result<(), String> {
-        if found.is_empty() {
-            return Err(format!("this study has no backbone of {}", wanted.join(", ")));
-        }
-        Ok(())
+        let all = self.input.backbones.iter().map(|b| (b.name.as_str(), b.family.clone()));
+        all.filter(|b| !self.skip.contains(b.0))
     }
 
     fn family(&self, family: String, datasets: &[&str]) -> Result<(String, Sum), String> {
@@ -251,12 +396,12 @@ impl Grid<'_> {
             .filter(|b| b.1 == family)
             .map(|b| b.0.to_owned())
             .collect();
-        self.some(&of, std::slice::from_ref(&family))?;
+        some(&of, std::slice::from_ref(&family))?;
         let all = Regimes {
             freeze: None,
             head: None,
         };
-        Ok((family, self.mean(datasets, &of, all)))
+        Ok((family, mean(datasets, &of, all)))
     }
 
     /// Larger minus smaller, averaged over the pairs and all regimes, on one data set.
@@ -271,233 +416,362 @@ impl Grid<'_> {
             .ok_or_else(|| format!("this study has no data set {dataset}"))?
             .title
             .clone();
-        let side =
-            |pick: fn(&(String, String)) -> &String| -> Vec<String> { pairs.iter().map(|p| pick(p).clone()).collect() };
-        let sum = minus(
-            self.mean(&[dataset], &side(|p| &p.1), all),
-            self.mean(&[dataset], &side(|p| &p.0), all),
-        );
-        Ok((title, sum))
+        let kept = || {
+            pairs
+                .iter()
+                .filter(|p| !self.skip.contains(p.0.as_str()) && !self.skip.contains(p.1.as_str()))
+        };
+        let (small, large): (Vec<String>, Vec<String>) = kept().cloned().unzip();
+        if small.is_empty() {
+            return Err("no pair of sizes is left".to_owned());
+        }
+        Ok((
+            title,
+            minus(mean(&[dataset], &large, all), mean(&[dataset], &small, all)),
+        ))
     }
 
-    /// The plain mean of the cells of a block.
-    fn mean(&self, datasets: &[&str], backbones: &[String], regimes: Regimes) -> Sum {
-        let mut keys = Vec::new();
-        for d in datasets {
-            for b in backbones {
-                for freeze in Freeze::ALL.iter().copied() {
-                    for head in HeadKind::ALL.iter().copied().filter(|h| regimes.holds(freeze, *h)) {
-                        keys.push(((*d).to_owned(), b.clone(), freeze, head));
-                    }
-                }
-            }
-        }
-        let weight = 1.0 / keys.len() as f64;
-        keys.into_iter().map(|k| (k, weight)).collect()
-    }
-
-    /// Every sum on every replicate, or why it has no value.
-    fn measure(&self, parts: Vec<(String, Sum)>) -> Result<Vec<(String, Series)>, String> {
-        let mut needed = BTreeMap::<Key, Option<Series>>::new();
-        for (key, _) in parts.iter().flat_map(|p| &p.1) {
-            needed.entry(key.clone()).or_default();
-        }
-        let (mut without_result, mut without_images) = (0, 0);
-        for (key, series) in &mut needed {
-            match self.cells.get(&key.0, &key.1, key.2, key.3).filter(|s| s.n() > 0) {
+    /// The cells of these sums, or why they cannot be used.
+    fn used(&self, parts: &[(String, Sum)]) -> Result<Used<'_>, (String, Vec<CellUse>)> {
+        let keys: BTreeSet<&Key> = parts.iter().flat_map(|p| &p.1).map(|(k, _)| k).collect();
+        let of = keys.len();
+        let (mut scores, mut list) = (BTreeMap::new(), Vec::new());
+        let (mut without_result, mut broken, mut without_images) = (0, Vec::new(), 0);
+        for key in keys {
+            let score = self.cells.get(&key.0, &key.1, key.2, key.3);
+            list.push(CellUse::of(key, score));
+            match score.filter(|s| s.n() > 0) {
                 None => without_result += 1,
                 Some(s) => {
-                    *series = self.series(s);
-                    without_images += usize::from(series.is_none());
+                    broken.extend(incomplete(s).map(|why| (key, why)));
+                    without_images += usize::from(s.sampled.is_none());
+                    scores.insert(key.clone(), s);
                 }
             }
         }
-        let of = needed.len();
         if without_result > 0 {
-            return Err(format!(
-                "{without_result} of the {of} cells that it speaks of have no result"
-            ));
+            let why = format!("{without_result} of the {of} cells that it speaks of have no result");
+            return Err((why, list));
+        }
+        if let Some((key, why)) = broken.first() {
+            let at = format!("{}, {}, {}", key.0, key.1, super::input::regime_title(key.2, key.3));
+            let why = format!(
+                "{} of the {of} cells that it speaks of lack a second seed or a planned one ({at}: {why})",
+                broken.len()
+            );
+            return Err((why, list));
         }
         if without_images > 0 {
-            return Err(format!(
-                "the test images of {without_images} of {of} cells were not resampled"
-            ));
+            let why = format!("the test images of {without_images} of {of} cells were not resampled");
+            return Err((why, list));
         }
-        let length = needed.values().flatten().map(Vec::len).min().unwrap_or(0);
-        let sum = |s: &Sum, r: usize| -> f64 {
-            let terms = s.iter().filter_map(|(k, w)| Some(needed.get(k)?.as_ref()?.get(r)? * w));
-            terms.sum()
-        };
-        Ok(parts
-            .into_iter()
-            .map(|(name, s)| (name, (0..length).map(|r| sum(&s, r)).collect()))
-            .collect())
+        Ok(Used { scores, list })
     }
 
-    /// A cell's mean, then its replicates over images and seeds; `None` without evidence.
-    fn series(&self, score: &Score) -> Option<Series> {
-        let sampled = score.sampled.as_ref()?;
-        let runs: Vec<&[f64]> = score
-            .runs
-            .iter()
-            .map(|id| Some(self.input.evidence.get(id)?.replicates.as_slice()))
-            .collect::<Option<_>>()?;
-        let n = runs.len();
-        let seed = score
-            .runs
-            .first()?
-            .get(..16)
-            .and_then(|h| u64::from_str_radix(h, 16).ok())?;
-        let widen = if n > 1 {
-            (n as f64 / (n as f64 - 1.0)).sqrt()
-        } else {
-            0.0
+    /// The claim on the published values alone, without any run.
+    fn on_published(&self, claim: &Claim) -> Variant {
+        let title = "the published values alone";
+        let contrast = matches!(
+            claim.test,
+            ClaimTest::Contrast { .. } | ClaimTest::ContrastEveryBackbone { .. }
+        );
+        let point = |d: &str, b: &str| -> Vec<&PublishedPoint> {
+            let all = self.input.published.iter();
+            all.filter(|p| p.dataset == d && p.backbone == b).collect()
         };
-        let mut out = vec![score.mean()?];
-        for (r, &mean) in (0u32..).zip(&sampled.replicates) {
-            let mut stream = Stream::new(seed, Purpose::Bootstrap, 1, r);
-            let drawn: f64 = (0..n).map(|_| runs[stream.below(n as u32) as usize][r as usize]).sum();
-            out.push(mean + widen * (drawn / n as f64 - mean));
+        let published = |d: &str, b: &str| !point(d, b).is_empty();
+        if self.input.published.is_empty() {
+            return Variant::unasked(title, "nothing is published");
         }
-        Some(out)
+        if contrast
+            && self
+                .input
+                .published
+                .iter()
+                .any(|p| p.freeze.is_none() || p.head.is_none())
+        {
+            return Variant::unasked(title, "they do not say which regime they are of");
+        }
+        // The backbones that are published on every data set of the study that has published values.
+        let datasets: Vec<_> = self
+            .input
+            .datasets
+            .iter()
+            .filter(|d| self.input.published.iter().any(|p| p.dataset == d.name))
+            .collect();
+        let skip: BTreeSet<&str> = self
+            .input
+            .backbones
+            .iter()
+            .filter(|b| !datasets.iter().all(|d| published(&d.name, &b.name)))
+            .map(|b| b.name.as_str())
+            .collect();
+        let input = ReportInput {
+            datasets: datasets.into_iter().cloned().collect(),
+            ..self.input.clone()
+        };
+        let grid = Grid {
+            input: &input,
+            cells: self.cells,
+            skip: &skip,
+        };
+        let value = |k: &Key| -> Option<f64> {
+            let all = point(&k.0, &k.1);
+            let fits = all
+                .iter()
+                .filter(|p| p.freeze.is_none_or(|f| f == k.2) && p.head.is_none_or(|h| h == k.3));
+            let values: Vec<f64> = fits.map(|p| p.value).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        grid.on_values(title, claim, claim.smallest, &value)
     }
+
+    /// The claim on ranks: within every data set each cell's place among all cells, from 0 to 1.
+    fn on_ranks(&self, claim: &Claim, ranks: &BTreeMap<Key, f64>) -> Variant {
+        self.on_values("on ranks within each data set", claim, 0.0, &|k| ranks.get(k).copied())
+    }
+
+    fn on_values(&self, title: &str, claim: &Claim, smallest: f64, value: &dyn Fn(&Key) -> Option<f64>) -> Variant {
+        let parts = match self.parts(&claim.test) {
+            Ok(parts) => parts,
+            Err(why) => return Variant::unasked(title, &why),
+        };
+        let values: Option<Vec<f64>> = parts
+            .iter()
+            .map(|(_, sum)| sum.iter().map(|(k, w)| Some(value(k)? * w)).sum())
+            .collect();
+        let Some(values) = values else {
+            return Variant::unasked(title, "values that it speaks of are missing");
+        };
+        let Some(effect) = statistic(&claim.test, &names(&parts), &values) else {
+            return Variant::unasked(title, "the effect is not defined on these values");
+        };
+        let p = match &claim.test {
+            ClaimTest::Trend { .. } => {
+                let (x, y) = Self::slope_points(&claim.test, &parts, &values);
+                kendall_permutation(&x, &y).ok().map(|o| o.p())
+            }
+            ClaimTest::SizeSlope { .. } => {
+                let (x, y) = Self::slope_points(&claim.test, &parts, &values);
+                line(&x, &y).and_then(|(value, se)| {
+                    let residual = Source {
+                        standard_error: se,
+                        df: Some(x.len() as f64 - 2.0),
+                    };
+                    let e = Estimate {
+                        value,
+                        sources: vec![residual],
+                    };
+                    e.p_two_sided().ok()
+                })
+            }
+            _ => None,
+        };
+        Variant::value(title, effect, p, smallest)
+    }
+}
+
+fn names(parts: &[(String, Sum)]) -> Vec<&str> {
+    parts.iter().map(|p| p.0.as_str()).collect()
+}
+
+fn some(found: &[String], wanted: &[String]) -> Result<(), String> {
+    if found.is_empty() {
+        return Err(format!("this study has no backbone of {}", wanted.join(", ")));
+    }
+    Ok(())
+}
+
+/// The plain mean of the cells of a block.
+fn mean(datasets: &[&str], backbones: &[String], regimes: Regimes) -> Sum {
+    let mut keys = Vec::new();
+    for d in datasets {
+        for b in backbones {
+            for freeze in Freeze::ALL.iter().copied() {
+                for head in HeadKind::ALL.iter().copied().filter(|h| regimes.holds(freeze, *h)) {
+                    keys.push(((*d).to_owned(), b.clone(), freeze, head));
+                }
+            }
+        }
+    }
+    let weight = 1.0 / keys.len() as f64;
+    keys.into_iter().map(|k| (k, weight)).collect()
 }
 
 fn minus(a: Sum, b: Sum) -> Sum {
     a.into_iter().chain(b.into_iter().map(|(k, w)| (k, -w))).collect()
 }
 
-/// An effect that is a weighted sum of many cells: normal, with the spread of the replicates as its standard error, so that p
-/// has no floor where many parts are corrected for.
-fn linear(series: &[f64]) -> Option<Effect> {
-    let p = percentile(&series[1..], COVERAGE).ok()?;
-    let value = series[0];
-    Some(Effect {
-        value,
-        low: p.interval.low,
-        high: p.interval.high,
-        p: if value == 0.0 {
-            1.0
-        } else {
-            normal_two_sided(value / p.standard_error)
-        },
+/// The cells of a claim, all complete.
+struct Used<'a> {
+    scores: BTreeMap<Key, &'a Score>,
+    list: Vec<CellUse>,
+}
+
+impl Used<'_> {
+    /// A sum with the noise of seeds and of test images.
+    ///
+    /// The degrees of freedom of the seeds' variance are those of equally noisy cells: they hang on weights and numbers of seeds
+    /// alone, so that more noise never lends any.
+    fn estimate(&self, sum: &Sum) -> Option<Estimate> {
+        let mut weights = BTreeMap::<&Key, f64>::new();
+        for (k, w) in sum {
+            *weights.entry(k).or_default() += w;
+        }
+        let (mut value, mut variance, mut shape, mut parts) = (0.0, 0.0, 0.0, 0.0);
+        let mut series: Vec<f64> = Vec::new();
+        for (key, w) in weights {
+            let s = self.scores.get(key)?;
+            let (n, sd) = (s.n() as f64, s.sd()?);
+            let share = w * w / n;
+            value += w * s.mean()?;
+            variance += share * sd * sd;
+            shape += share;
+            parts += share * share / (n - 1.0);
+            let replicates = &s.sampled.as_ref()?.replicates;
+            let replicates = &replicates[..replicates.len().min(DECISION)];
+            if series.is_empty() {
+                series = vec![0.0; replicates.len()];
+            }
+            series.truncate(replicates.len());
+            for (sum, r) in series.iter_mut().zip(replicates) {
+                *sum += w * r;
+            }
+        }
+        let images = crate::eval::percentile(&series, COVERAGE).ok()?.standard_error;
+        if !images.is_finite() {
+            return None;
+        }
+        let seeds = Source {
+            standard_error: variance.sqrt(),
+            df: Some(shape * shape / parts).filter(|d| d.is_finite()),
+        };
+        let images = Source {
+            standard_error: images,
+            df: None,
+        };
+        Some(Estimate {
+            value,
+            sources: vec![seeds, images],
+        })
+    }
+}
+
+/// Every part is larger than matters: supported by the weakest of them, refuted by the surest that is not (Holm over the parts).
+fn every(parts: &[Estimate], smallest: f64) -> Option<Decision> {
+    let each: Vec<Decision> = parts.iter().map(|e| three_ways(e, smallest)).collect::<Option<_>>()?;
+    let surest = each.iter().reduce(|a, b| if b.refute < a.refute { b } else { a })?;
+    Some(Decision {
+        support: each.iter().map(|d| d.support).fold(0.0, f64::max),
+        refute: (surest.refute * each.len() as f64).min(1.0),
+        how: match surest.how.as_str() {
+            BELOW => "for one of them the effect is the other way round",
+            _ => "for one of them any effect is smaller than matters",
+        }
+        .to_owned(),
     })
 }
 
-/// An effect that is no sum: p counts the replicates on the other side of 0.
-fn counted(series: &[f64]) -> Option<Effect> {
-    let against = paired_bootstrap(&series[1..], &vec![0.0; series.len() - 1], COVERAGE).ok()?;
-    Some(Effect {
-        value: series[0],
-        low: against.difference.interval.low,
-        high: against.difference.interval.high,
-        p: against.p,
+/// Parts on both sides: supported by the surest of either side (Bonferroni over the parts), refuted when none lies on one side.
+fn turns(parts: &[Estimate], smallest: f64) -> Option<Decision> {
+    let all = |f: &dyn Fn(&Estimate) -> Result<f64, EvalError>| -> Option<Vec<f64>> {
+        parts.iter().map(|e| f(e).ok()).collect()
+    };
+    let lowest = |p: Vec<f64>| (p.iter().copied().fold(1.0, f64::min) * p.len() as f64).min(1.0);
+    let highest = |p: Vec<f64>| p.into_iter().fold(0.0, f64::max);
+    let up = lowest(all(&|e| e.p_above(smallest))?);
+    let down = lowest(all(&|e| e.p_below(-smallest))?);
+    let none_down = highest(all(&|e| e.p_above(-smallest))?);
+    let none_up = highest(all(&|e| e.p_below(smallest))?);
+    Some(Decision {
+        support: up.max(down),
+        refute: (2.0 * none_down.min(none_up)).min(1.0),
+        how: "no data set turns the advantage round".to_owned(),
     })
 }
 
-fn sign(e: Effect) -> Decision {
-    Decision {
-        p: e.p,
-        supports: e.value > 0.0,
+/// Least-squares slope of `y` on `x` and its standard error by the residuals; `None` below three points.
+fn line(x: &[f64], y: &[f64]) -> Option<(f64, f64)> {
+    if x.len() < 3 || x.len() != y.len() {
+        return None;
     }
-}
-
-/// Every part is positive: supported by the weakest of them, refuted by the strongest that is not (Holm over the parts).
-fn every(parts: &[(String, Effect)]) -> Decision {
-    if parts.iter().all(|p| p.1.value > 0.0) {
-        let p = parts.iter().map(|p| p.1.p).fold(0.0, f64::max);
-        return Decision { p, supports: true };
-    }
-    let corrected = within(parts);
-    let negative = parts.iter().zip(corrected).filter(|(e, _)| e.1.value <= 0.0);
-    Decision {
-        p: negative.map(|(_, p)| p).fold(1.0, f64::min),
-        supports: false,
-    }
-}
-
-/// Parts of both signs: supported by the surest of either sign (Holm over the parts), refuted when all have one sign, by the
-/// weakest.
-fn turns(parts: &[(String, Effect)]) -> Decision {
-    let corrected = within(parts);
-    let surest = |positive: bool| {
-        let of = parts
-            .iter()
-            .zip(&corrected)
-            .filter(|(e, _)| (e.1.value > 0.0) == positive);
-        of.map(|(_, p)| *p).reduce(f64::min)
-    };
-    match (surest(true), surest(false)) {
-        (Some(a), Some(b)) => Decision {
-            p: a.max(b),
-            supports: true,
-        },
-        _ => Decision {
-            p: parts.iter().map(|p| p.1.p).fold(0.0, f64::max),
-            supports: false,
-        },
-    }
-}
-
-fn within(parts: &[(String, Effect)]) -> Vec<f64> {
-    let p: Vec<f64> = parts.iter().map(|e| e.1.p).collect();
-    holm(&p).unwrap_or_else(|_| vec![1.0; p.len()])
-}
-
-/// Lowest value of the named ones minus highest of the others.
-fn worst_above_best(values: &[f64], named: &[bool]) -> f64 {
-    let of = |wanted: bool| {
-        values
-            .iter()
-            .zip(named)
-            .filter(move |(_, n)| **n == wanted)
-            .map(|(v, _)| *v)
-    };
-    of(true).reduce(f64::min).unwrap_or(f64::NAN) - of(false).reduce(f64::max).unwrap_or(f64::NAN)
-}
-
-/// Least-squares slope of `y` on `x`.
-fn slope(x: &[f64], y: &[f64]) -> f64 {
     let n = x.len() as f64;
     let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
     let xy: f64 = x.iter().zip(y).map(|(a, b)| (a - mx) * (b - my)).sum();
     let xx: f64 = x.iter().map(|a| (a - mx) * (a - mx)).sum();
-    xy / xx
+    let slope = xy / xx;
+    let residuals: f64 = x
+        .iter()
+        .zip(y)
+        .map(|(a, b)| b - my - slope * (a - mx))
+        .map(|r| r * r)
+        .sum();
+    Some((slope, (residuals / (n - 2.0) / xx).sqrt())).filter(|f| f.0.is_finite() && f.1.is_finite())
+}
+
+/// Every cell's place among all cells of its data set, from 0 to 1; equals share the mean.
+fn ranks(cells: &Cells) -> BTreeMap<Key, f64> {
+    let mut sets = BTreeMap::<&str, Vec<(&Key, f64)>>::new();
+    for (key, score) in cells.iter() {
+        if let Some(m) = score.mean() {
+            sets.entry(&key.0).or_default().push((key, m));
+        }
+    }
+    let mut out = BTreeMap::new();
+    for list in sets.values() {
+        let last = (list.len() as f64 - 1.0).max(1.0);
+        for (key, m) in list {
+            let below = list.iter().filter(|x| x.1 < *m).count() as f64;
+            let equal = list.iter().filter(|x| x.1 == *m).count() as f64;
+            out.insert((*key).clone(), (below + (equal - 1.0) / 2.0) / last);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn part(value: f64, p: f64) -> (String, Effect) {
-        let e = Effect {
+    fn part(value: f64, se: f64) -> Estimate {
+        Estimate {
             value,
-            low: value,
-            high: value,
-            p,
-        };
-        (String::new(), e)
+            sources: vec![Source {
+                standard_error: se,
+                df: None,
+            }],
+        }
     }
 
-    /// Holm over three by hand: 0.001 → 0.003, 0.02 → 0.04, 0.6 → 0.6.
+    /// P(Z > 2) = 0.0227501, P(Z > 4) = 3.16712e-5, P(Z > 1) = 0.158655 (scipy).
     #[test]
     fn parts_decide_by_the_weakest_or_the_surest() {
-        let d = every(&[part(0.1, 0.001), part(0.2, 0.02), part(0.3, 0.6)]);
-        assert_eq!((d.p, d.supports), (0.6, true));
-        let d = every(&[part(-0.1, 0.001), part(0.2, 0.02), part(-0.3, 0.6)]);
-        assert_eq!((d.p, d.supports), (0.003, false));
-        let d = turns(&[part(-0.1, 0.001), part(0.2, 0.02), part(-0.3, 0.6)]);
-        assert_eq!((d.p, d.supports), (0.04, true));
-        let d = turns(&[part(0.1, 0.001), part(0.2, 0.02), part(0.3, 0.6)]);
-        assert_eq!((d.p, d.supports), (0.6, false));
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-6;
+        let d = every(&[part(0.05, 0.01), part(0.03, 0.01)], 0.01).unwrap();
+        assert!(near(d.support, 0.022_750_131_948_179_2), "{}", d.support);
+        let d = every(&[part(0.05, 0.01), part(-0.04, 0.01), part(0.0, 1.0)], 0.01).unwrap();
+        assert!(
+            near(d.refute, 3.0 * 3.167_124_183_311_99e-5) && d.how.contains("other way"),
+            "{}",
+            d.refute
+        );
+        let d = turns(&[part(0.03, 0.01), part(-0.05, 0.01)], 0.01).unwrap();
+        assert!(near(d.support, 2.0 * 0.022_750_131_948_179_2));
+        let d = turns(&[part(0.03, 0.01), part(0.00, 0.01)], 0.01).unwrap();
+        assert!(near(d.refute, 2.0 * 0.158_655_253_931_457_05));
+        // Within ± 0.01 by four standard errors on the nearer side.
+        let d = three_ways(&part(0.002, 0.002), 0.01).unwrap();
+        assert!(near(d.refute, 3.167_124_183_311_99e-5) && d.how == SMALL && d.support > 0.99);
     }
 
+    /// scipy.stats.linregress([1, 2, 3, 4], [0, 1, 5, 4]): slope 1.6, standard error 0.588784.
     #[test]
-    fn gaps_and_slopes_by_hand() {
-        assert_eq!(
-            worst_above_best(&[0.75, 0.5, 0.25, 0.375], &[true, true, false, false]),
-            0.125
+    fn a_slope_has_its_residual_error() {
+        let (slope, se) = line(&[1.0, 2.0, 3.0, 4.0], &[0.0, 1.0, 5.0, 4.0]).unwrap();
+        assert!(
+            (slope - 1.6).abs() < 1e-12 && (se - 0.588_784_057_755_187_8).abs() < 1e-9,
+            "{se}"
         );
-        assert_eq!(slope(&[1.0, 2.0, 3.0], &[0.0, 1.0, 5.0]), 2.5);
+        assert_eq!(line(&[1.0, 2.0], &[0.0, 1.0]), None);
     }
 }

@@ -1,27 +1,29 @@
-//! Every published value beside ours in each regime, with a verdict.
+//! Could a published value be one more run of this code? Every published value beside ours in each regime, with a verdict.
 //!
-//! The verdict comes from an equivalence test within a stated margin, never from "no significant difference": few seeds make
-//! it inconclusive, not reproduced. The mean over seeds is uncertain in two ways: other seeds, and other test images. The
-//! test takes both, where the predictions were resampled; the interval over seeds alone stands beside it, since it says what
-//! holds for these very images. The published value is only known up to the reading of a figure; the test is made against the
-//! worst value within that reading.
+//! Both numbers are of the same test images, so images are not drawn anew, and `--replicates` has no part in it. What is
+//! uncertain is the noise of runs, ours and the published one's, and how exactly the published number is known: by reading,
+//! offset and rounding, which widen the interval. The verdict is that of an equivalence test within a stated margin, never of "no
+//! significant difference". See `docs/STATISTICS.md`.
 
 use super::cells::{Cells, Score};
 use super::input::{PublishedPoint, ReportInput};
-use super::text::{fixed, thousands};
-use crate::eval::{Equivalence, Tost, tost, tost_over_images};
+use super::paper_level::PaperLevel;
+use super::text::fixed;
+use crate::eval::{Interval, PublishedRun, Reproduction, reproduction};
 use crate::study::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
 
-/// What the comparison of one published value with ours gave.
+/// What a comparison of published numbers with ours gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "why")]
 pub enum Verdict {
     /// The difference is smaller than the margin (both one-sided tests reject).
     Reproduced,
-    /// The difference is larger than the margin (the opposite test rejects).
+    /// Not shown to be within the margin, but no further away than another run of this code would be.
+    Consistent,
+    /// The difference is larger than the margin, and no run of this code would give it.
     Differs,
-    /// Neither can be said.
+    /// None of these can be said.
     Inconclusive(String),
     /// There is no value of ours.
     NotRun(String),
@@ -32,6 +34,7 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Reproduced => "Reproduced",
+            Self::Consistent => "Consistent",
             Self::Differs => "Differs",
             Self::Inconclusive(_) => "Inconclusive",
             Self::NotRun(_) => "NotRun",
@@ -42,12 +45,12 @@ impl Verdict {
     pub fn why(&self) -> &str {
         match self {
             Self::Inconclusive(why) | Self::NotRun(why) => why,
-            Self::Reproduced | Self::Differs => "",
+            Self::Reproduced | Self::Consistent | Self::Differs => "",
         }
     }
 }
 
-/// One published value beside one of ours.
+/// One published value beside one of ours, with the numbers behind the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub dataset: String,
@@ -55,43 +58,84 @@ pub struct Comparison {
     /// `None` where the study plans no regime of this backbone on this data set.
     pub regime: Option<(Freeze, HeadKind)>,
     pub published: f64,
-    /// Of the reading, offsets included.
+    /// Runs the published value is the mean of; 1 where the source does not say.
+    pub published_runs: u32,
+    pub published_sd: Option<f64>,
+    /// Half-width within which the published value is known: reading, offset and rounding together.
     pub uncertainty: f64,
     pub margin: Option<f64>,
+    pub planned: usize,
     pub n: usize,
+    pub seeds: Vec<u64>,
+    pub values: Vec<f64>,
     pub mean: Option<f64>,
     pub sd: Option<f64>,
     /// Ours − published.
     pub difference: Option<f64>,
-    /// Interval of level 1 − 2α for the difference: over seeds and test images where `images` is there, else over seeds.
+    /// Of the difference, by the noise of our runs and the published ones.
+    pub standard_error: Option<f64>,
+    pub df: Option<f64>,
+    /// Interval of level 1 − 2α for the difference, every source of uncertainty included.
     pub interval: Option<(f64, f64)>,
-    /// Of the equivalence test that goes with it.
+    /// The same without the uncertainty of the reading.
+    pub interval_runs: Option<(f64, f64)>,
+    /// The same without that and without the noise of the published run.
+    pub interval_ours: Option<(f64, f64)>,
+    /// Interval of level 1 − α for published − ours, moved to ours − published: holds 0 when the published value may be one more
+    /// run of this code.
+    pub prediction: Option<(f64, f64)>,
+    /// Of "the difference is at least the margin".
     pub p: Option<f64>,
-    /// The same interval over seeds alone: on these very test images.
-    pub interval_seeds: Option<(f64, f64)>,
-    /// Test images that were resampled.
-    pub images: Option<usize>,
-    pub verdict: Verdict,
+    /// Of "the difference is at most the margin, or one more run of this code would give it".
+    pub p_differs: Option<f64>,
+    /// Whether this is the one row of the published value that is counted: that of the regime which the source states, or else
+    /// of the hypothesis that fits best. Other rows are shown.
+    pub counted: bool,
+    /// `None` where the value is shown for context only.
+    pub verdict: Option<Verdict>,
+    /// Why there is no verdict.
+    pub no_verdict: Option<String>,
 }
 
-/// How often each verdict was given.
+impl Comparison {
+    /// The verdict's word, `Shown` where there is none.
+    pub fn word(&self) -> &'static str {
+        self.verdict.as_ref().map_or("Shown", Verdict::word)
+    }
+
+    /// The reason of the verdict, or of its absence; may be empty.
+    pub fn why(&self) -> &str {
+        match (&self.verdict, &self.no_verdict) {
+            (Some(v), _) => v.why(),
+            (None, Some(why)) => why,
+            (None, None) => "",
+        }
+    }
+}
+
+/// How often each verdict was given to a published value, each value counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictCounts {
     pub reproduced: usize,
+    pub consistent: usize,
     pub differs: usize,
     pub inconclusive: usize,
     pub not_run: usize,
+    /// Values without a verdict: no authors' code, or another split.
+    pub shown: usize,
 }
 
 impl VerdictCounts {
-    /// Counts the verdicts of `all`.
+    /// Counts the verdicts of the counted rows of `all`.
     pub fn of<'a>(all: impl IntoIterator<Item = &'a Comparison>) -> Self {
-        all.into_iter().fold(Self::default(), |mut n, c| {
+        all.into_iter().filter(|c| c.counted).fold(Self::default(), |mut n, c| {
             match c.verdict {
-                Verdict::Reproduced => n.reproduced += 1,
-                Verdict::Differs => n.differs += 1,
-                Verdict::Inconclusive(_) => n.inconclusive += 1,
-                Verdict::NotRun(_) => n.not_run += 1,
+                Some(Verdict::Reproduced) => n.reproduced += 1,
+                Some(Verdict::Consistent) => n.consistent += 1,
+                Some(Verdict::Differs) => n.differs += 1,
+                Some(Verdict::Inconclusive(_)) => n.inconclusive += 1,
+                Some(Verdict::NotRun(_)) => n.not_run += 1,
+                None => n.shown += 1,
             }
             n
         })
@@ -99,8 +143,8 @@ impl VerdictCounts {
 }
 
 /// Compares every published value with ours in each planned regime that it can be of, in the order of the data sets and
-/// backbones of the study.
-pub fn compare(input: &ReportInput, cells: &Cells) -> Vec<Comparison> {
+/// backbones of the study. `paper` says which regime is counted where the source states none.
+pub fn compare(input: &ReportInput, cells: &Cells, paper: &PaperLevel) -> Vec<Comparison> {
     let place = |p: &PublishedPoint| {
         let dataset = input.datasets.iter().position(|d| d.name == p.dataset);
         let backbone = input.backbones.iter().position(|b| b.name == p.backbone);
@@ -110,22 +154,47 @@ pub fn compare(input: &ReportInput, cells: &Cells) -> Vec<Comparison> {
     published.sort_by_key(|p| place(p));
     let mut all = Vec::new();
     for p in published {
-        let mut regimes = cells.regimes(&p.dataset);
-        regimes.retain(|(f, h)| p.freeze.is_none_or(|x| x == *f) && p.head.is_none_or(|x| x == *h));
-        if regimes.is_empty() || !cells.plans(&p.dataset, &p.backbone) {
-            all.push(judge(input, p, None, None));
+        let regimes = match cells.plans(&p.dataset, &p.backbone) {
+            true => p.regimes(cells),
+            false => Vec::new(),
+        };
+        if regimes.is_empty() {
+            all.push(Comparison {
+                counted: true,
+                ..judge(input, p, None, None)
+            });
             continue;
         }
-        for (freeze, head) in regimes {
-            all.push(judge(
-                input,
-                p,
-                Some((freeze, head)),
-                cells.get(&p.dataset, &p.backbone, freeze, head),
-            ));
-        }
+        let mut rows: Vec<Comparison> = regimes
+            .iter()
+            .map(|&(f, h)| judge(input, p, Some((f, h)), cells.get(&p.dataset, &p.backbone, f, h)))
+            .collect();
+        let counted = paper.counted(p, &rows).unwrap_or(0);
+        rows[counted].counted = true;
+        all.extend(rows);
     }
     all
+}
+
+/// The published value as the tests take it.
+pub(super) fn published_run(p: &PublishedPoint) -> PublishedRun {
+    PublishedRun {
+        value: p.value,
+        reading: p.reading(),
+        runs: p.runs.unwrap_or(1),
+        sd: p.sd,
+    }
+}
+
+/// Why the runs of a cell are not what was planned, in words; `None` where each has a value and there are two or more.
+pub(super) fn incomplete(score: &Score) -> Option<String> {
+    if score.n() < score.planned {
+        let gap = score
+            .gap()
+            .unwrap_or_else(|| "not every planned seed has a value".to_owned());
+        return Some(gap);
+    }
+    (score.n() < 2).then(|| "one seed: the noise of a run is not known".to_owned())
 }
 
 fn judge(
@@ -136,83 +205,77 @@ fn judge(
 ) -> Comparison {
     let facts = input.dataset(&p.dataset);
     let margin = facts.and_then(|d| d.margin);
-    let values = score.map_or(&[][..], |s| &s.values);
-    let uncertainty = p.uncertainty + p.shared_offset;
     let same_metric = facts.is_some_and(|d| d.metric == p.metric);
-    let testable = margin.filter(|_| same_metric && values.len() > 1);
-    let sampled = score.and_then(|s| s.sampled.as_ref()).filter(|_| testable.is_some());
-    let over_seeds = testable.and_then(|m| tost(values, p.value, uncertainty, m, input.alpha).ok());
-    let over_both = testable.zip(sampled).and_then(|(m, s)| {
-        let answer = tost_over_images(values, s.spread(), p.value, uncertainty, m, input.alpha);
-        answer.ok()
-    });
-    let verdict = match score.and_then(Score::mean) {
-        None => {
-            let gap = score.and_then(Score::gap);
-            Verdict::NotRun(gap.unwrap_or_else(|| "not planned in this study".to_owned()))
-        }
+    let values = score.map_or(&[][..], |s| &s.values);
+    let run = published_run(p);
+    let test = margin
+        .filter(|_| same_metric)
+        .and_then(|m| reproduction(values, &run, m, input.alpha).ok());
+    let verdict = match score.filter(|s| s.n() > 0) {
+        None => Verdict::NotRun(
+            score
+                .and_then(Score::gap)
+                .unwrap_or_else(|| "not planned in this study".to_owned()),
+        ),
         Some(_) if !same_metric => {
             Verdict::Inconclusive(format!("the published value is another metric ({})", p.metric))
         }
-        Some(_) if values.len() < 2 => Verdict::Inconclusive("one seed: no spread to test against".to_owned()),
-        Some(_) => verdict(
-            margin,
-            uncertainty,
-            over_seeds.as_ref(),
-            over_both.as_ref(),
-            sampled.map(|s| s.count),
-        ),
+        Some(s) => match (incomplete(s), margin, &test) {
+            (Some(why), ..) => Verdict::Inconclusive(why),
+            (None, Some(margin), Some(t)) => verdict(t, margin, input.alpha),
+            _ => Verdict::Inconclusive("no margin is stated for this metric".to_owned()),
+        },
     };
-    let test = over_both.as_ref().or(over_seeds.as_ref());
-    let difference = |t: &Tost| (t.interval.low - p.value, t.interval.high - p.value);
+    let ends = |i: Interval| (i.low, i.high);
+    let mean = score.and_then(Score::mean);
     Comparison {
         dataset: p.dataset.clone(),
         backbone: p.backbone.clone(),
         regime,
         published: p.value,
-        uncertainty,
+        published_runs: run.runs,
+        published_sd: p.sd,
+        uncertainty: run.reading,
         margin,
+        planned: score.map_or(0, |s| s.planned),
         n: values.len(),
-        mean: score.and_then(Score::mean),
+        seeds: score.map_or_else(Vec::new, |s| s.seeds.clone()),
+        values: values.to_vec(),
+        mean,
         sd: score.and_then(Score::sd),
-        difference: score.and_then(Score::mean).map(|m| m - p.value),
-        interval: test.map(difference),
-        p: test.map(|t| t.p),
-        interval_seeds: over_seeds.as_ref().map(difference),
-        images: over_both.as_ref().and(sampled).map(|s| s.count),
-        verdict,
+        difference: mean.map(|m| m - p.value),
+        standard_error: test.as_ref().map(|t| t.standard_error),
+        df: test.as_ref().map(|t| t.df),
+        interval: test.as_ref().map(|t| ends(t.interval)),
+        interval_runs: test.as_ref().map(|t| ends(t.interval_runs)),
+        interval_ours: test.as_ref().map(|t| ends(t.interval_ours)),
+        prediction: test.as_ref().map(|t| ends(t.prediction)),
+        p: test.as_ref().map(|t| t.p_same),
+        p_differs: test.as_ref().map(|t| t.p_differs),
+        counted: false,
+        verdict: p.no_verdict.is_none().then_some(verdict),
+        no_verdict: p.no_verdict.clone(),
     }
 }
 
-/// The verdict on several seeds of the same metric.
-fn verdict(
-    margin: Option<f64>,
-    uncertainty: f64,
-    over_seeds: Option<&Tost>,
-    over_both: Option<&Tost>,
-    images: Option<usize>,
-) -> Verdict {
-    let Some((margin, seeds)) = margin.zip(over_seeds) else {
-        return Verdict::Inconclusive("no margin is stated for this metric".to_owned());
-    };
-    let n = seeds.sample.n;
-    match over_both.unwrap_or(seeds).answer {
-        Equivalence::Equivalent => return Verdict::Reproduced,
-        Equivalence::Different => return Verdict::Differs,
-        Equivalence::Undetermined => {}
+/// The verdict on a complete cell of the same metric.
+fn verdict(t: &Reproduction, margin: f64, alpha: f64) -> Verdict {
+    if t.p_same < alpha {
+        return Verdict::Reproduced;
     }
-    let why = if margin <= uncertainty {
-        "the margin is not larger than the uncertainty of the reading".to_owned()
-    } else if let Some((both, images)) = over_both.zip(images) {
-        let half = fixed((both.interval.high - both.interval.low) / 2.0, 4);
-        let with = format!("with {} test images it is known to ± {half} only", thousands(images));
-        match seeds.answer {
-            Equivalence::Equivalent => format!("on these images the {n} seeds reproduce it, but {with}"),
-            Equivalence::Different => format!("on these images the {n} seeds differ, but {with}"),
-            Equivalence::Undetermined => format!("the interval over {n} seeds crosses the margin, and {with}"),
-        }
+    if t.p_differs < alpha {
+        return Verdict::Differs;
+    }
+    if t.predicted() {
+        return Verdict::Consistent;
+    }
+    let n = t.sample.n;
+    Verdict::Inconclusive(if margin <= t.reading {
+        "the margin is not larger than the uncertainty of the published value".to_owned()
     } else {
-        format!("the interval over {n} seeds crosses the margin")
-    };
-    Verdict::Inconclusive(why)
+        let half = fixed((t.interval.high - t.interval.low) / 2.0, 4);
+        format!(
+            "one more run would not give it, but {n} seeds tell the difference to ± {half} only, which crosses the margin"
+        )
+    })
 }

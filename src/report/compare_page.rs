@@ -1,9 +1,9 @@
 //! The comparison as a page and as CSV.
 
-use super::claims_page::signed;
+use super::claims_page::{p_text, signed};
 use super::compare::{Comparison, VerdictCounts};
 use super::input::{ContextValue, ReportInput, regime_title};
-use super::regimes::Fit;
+use super::paper_level::{PaperLevel, SetVerdict};
 use super::table::PLACES;
 use super::table_csv::number;
 use super::text::fixed;
@@ -25,9 +25,9 @@ pub(super) struct Page<'a> {
     regime_unknown: bool,
     counts: VerdictCounts,
     sections: Vec<Section>,
-    fits: Vec<FitLine>,
-    /// Whether test images were resampled for any comparison.
-    images: bool,
+    /// Which hypothesis fits best and how clearly.
+    sentences: &'a [String],
+    differs: bool,
     notes: Vec<String>,
     context: Vec<ContextLine>,
 }
@@ -39,6 +39,7 @@ struct Section {
     margin: String,
     reason: String,
     counts: VerdictCounts,
+    sets: Vec<SetLine>,
     lines: Vec<Line>,
 }
 
@@ -59,24 +60,29 @@ struct Line {
     ours: String,
     difference: String,
     interval: String,
-    seeds: String,
+    counted: bool,
+    verdict: &'static str,
+    why: String,
+    behind: Vec<(&'static str, String)>,
+}
+
+/// One hypothesis on one data set, as printed.
+#[derive(Debug, Serialize)]
+pub(super) struct SetLine {
+    hypothesis: String,
+    best: bool,
+    values: usize,
+    mean: String,
+    interval: String,
+    rmse: String,
+    ratio: String,
+    tau: String,
+    inside: String,
     verdict: &'static str,
     why: String,
 }
 
-#[derive(Debug, Serialize)]
-struct FitLine {
-    dataset: String,
-    regime: String,
-    backbones: usize,
-    rmse: String,
-    bias: String,
-    tau: String,
-    share: String,
-    nearest: bool,
-}
-
-pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], fits: &[Fit]) -> Page<'a> {
+pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], paper: &'a PaperLevel) -> Page<'a> {
     let mut sections = Vec::new();
     for chunk in all.chunk_by(|a, b| a.dataset == b.dataset) {
         let facts = input.dataset(&chunk[0].dataset);
@@ -86,6 +92,12 @@ pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], fits: &[Fit])
             margin: chunk[0].margin.map_or_else(|| "none".to_owned(), |m| m.to_string()),
             reason: facts.map_or_else(String::new, |d| d.margin_reason.clone()),
             counts: VerdictCounts::of(chunk),
+            sets: paper
+                .sets
+                .iter()
+                .filter(|s| s.dataset == chunk[0].dataset)
+                .map(set_line)
+                .collect(),
             lines: chunk.iter().map(|c| line(input, c)).collect(),
         });
     }
@@ -110,8 +122,8 @@ pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], fits: &[Fit])
         regime_unknown: input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none()),
         counts: VerdictCounts::of(all),
         sections,
-        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
-        images: all.iter().any(|c| c.images.is_some()),
+        sentences: &paper.sentences,
+        differs: paper.differs(),
         notes,
         context: input.context.iter().map(|c| context_line(input, c)).collect(),
     }
@@ -132,25 +144,77 @@ fn context_line(input: &ReportInput, c: &ContextValue) -> ContextLine {
     }
 }
 
-fn fit_line(input: &ReportInput, f: &Fit) -> FitLine {
-    let title = |d: &String| input.dataset(d).map_or_else(|| d.clone(), |d| d.title.clone());
-    FitLine {
-        dataset: f.dataset.as_ref().map_or_else(|| "all".to_owned(), title),
-        regime: regime_title(f.regime.0, f.regime.1),
-        backbones: f.values,
-        rmse: fixed(f.rmse, PLACES + 1),
-        bias: signed(f.bias),
-        tau: f.tau.map_or_else(|| "–".to_owned(), |t| fixed(t, 2)),
-        share: f
-            .share
-            .map_or_else(|| "–".to_owned(), |s| format!("{} %", fixed(100.0 * s, 0))),
-        nearest: f.nearest,
+/// A hypothesis on a data set, as printed.
+pub(super) fn set_line(s: &SetVerdict) -> SetLine {
+    let none = || "–".to_owned();
+    SetLine {
+        hypothesis: s.hypothesis.title(),
+        best: s.best,
+        values: s.rows.len(),
+        mean: s.mean.map_or_else(none, signed),
+        interval: s.interval.map_or_else(none, span),
+        rmse: s.rmse.map_or_else(none, |v| fixed(v, PLACES + 1)),
+        ratio: match (s.ratio, s.ratio_interval) {
+            (Some(r), Some((low, high))) => format!("{} ({} to {})", fixed(r, 2), fixed(low, 2), fixed(high, 2)),
+            _ => none(),
+        },
+        tau: match (s.tau, s.tau_p) {
+            (Some(t), Some(p)) => format!("{} (p {})", fixed(t, 2), p_text(p)),
+            _ => none(),
+        },
+        inside: format!("{} of {}", s.inside, s.rows.len()),
+        verdict: s.verdict.word(),
+        why: s.verdict.why().to_owned(),
     }
+}
+
+fn span((l, h): (f64, f64)) -> String {
+    format!("{} to {}", signed(l), signed(h))
+}
+
+/// The numbers behind a value's verdict, each with its name.
+pub(super) fn behind(c: &Comparison) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    if c.values.is_empty() {
+        return out;
+    }
+    let seeds = c.seeds.iter().zip(&c.values);
+    let seeds: Vec<String> = seeds.map(|(s, v)| format!("{s}: {}", fixed(*v, PLACES + 2))).collect();
+    out.push((
+        "our seeds",
+        format!("{} of {} planned ({})", c.n, c.planned, seeds.join(", ")),
+    ));
+    if let Some(sd) = c.sd {
+        out.push(("our standard deviation s", fixed(sd, PLACES + 2)));
+    }
+    let theirs = c.published_sd.map_or_else(
+        || "no standard deviation given, so ours stands in".to_owned(),
+        |sd| format!("standard deviation {}", fixed(sd, PLACES + 2)),
+    );
+    out.push(("published runs", format!("{}; {theirs}", c.published_runs)));
+    out.push((
+        "published value known to",
+        format!("± {}", fixed(c.uncertainty, PLACES + 2)),
+    ));
+    if let (Some(se), Some(df)) = (c.standard_error, c.df) {
+        let text = format!("{}, {} degrees of freedom", fixed(se, PLACES + 2), fixed(df, 1));
+        out.push(("standard error of the difference", text));
+    }
+    for (name, interval) in [
+        ("interval of the difference", c.interval),
+        ("… without the uncertainty of the published value", c.interval_runs),
+        ("… and without the published run's noise", c.interval_ours),
+        ("prediction interval of one more run, less ours", c.prediction),
+    ] {
+        if let Some(i) = interval {
+            out.push((name, span(i)));
+        }
+    }
+    out
 }
 
 fn line(input: &ReportInput, c: &Comparison) -> Line {
     let none = || "–".to_owned();
-    let both = |(l, h): (f64, f64)| format!("{} to {}", signed(l), signed(h));
     let ours = match (c.mean, c.sd) {
         (Some(m), Some(sd)) => format!("{} ± {} ({})", fixed(m, PLACES), fixed(sd, PLACES), c.n),
         (Some(m), None) => format!("{} ({})", fixed(m, PLACES), c.n),
@@ -162,10 +226,11 @@ fn line(input: &ReportInput, c: &Comparison) -> Line {
         regime: c.regime.map_or_else(|| "any".to_owned(), |(f, h)| regime_title(f, h)),
         ours,
         difference: c.difference.map_or_else(none, signed),
-        interval: c.interval.map_or_else(none, both),
-        seeds: c.interval_seeds.map_or_else(none, both),
-        verdict: c.verdict.word(),
-        why: c.verdict.why().to_owned(),
+        interval: c.interval.map_or_else(none, span),
+        counted: c.counted,
+        verdict: c.word(),
+        why: c.why().to_owned(),
+        behind: behind(c),
     }
 }
 
@@ -184,15 +249,25 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
         "mean",
         "sd",
         "difference",
+        "standard_error",
+        "df",
         "low",
         "high",
         "p",
-        "low_seeds",
-        "high_seeds",
-        "images",
+        "p_differs",
+        "low_runs",
+        "high_runs",
+        "low_ours",
+        "high_ours",
+        "prediction_low",
+        "prediction_high",
+        "published_runs",
+        "published_sd",
+        "counted",
         "verdict",
         "why",
     ])?;
+    let end = |i: Option<(f64, f64)>, pick: fn((f64, f64)) -> f64| number(i.map(pick));
     for c in all {
         csv.write_record([
             c.dataset.clone(),
@@ -206,44 +281,75 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
             number(c.mean),
             number(c.sd),
             number(c.difference),
-            number(c.interval.map(|i| i.0)),
-            number(c.interval.map(|i| i.1)),
+            number(c.standard_error),
+            number(c.df),
+            end(c.interval, |i| i.0),
+            end(c.interval, |i| i.1),
             number(c.p),
-            number(c.interval_seeds.map(|i| i.0)),
-            number(c.interval_seeds.map(|i| i.1)),
-            c.images.map_or_else(String::new, |n| n.to_string()),
-            c.verdict.word().to_owned(),
-            c.verdict.why().to_owned(),
+            number(c.p_differs),
+            end(c.interval_runs, |i| i.0),
+            end(c.interval_runs, |i| i.1),
+            end(c.interval_ours, |i| i.0),
+            end(c.interval_ours, |i| i.1),
+            end(c.prediction, |i| i.0),
+            end(c.prediction, |i| i.1),
+            c.published_runs.to_string(),
+            number(c.published_sd),
+            c.counted.to_string(),
+            c.word().to_owned(),
+            c.why().to_owned(),
         ])?;
     }
     Ok(csv.into_inner()?)
 }
 
-/// One line a fit, numbers at full precision.
-pub(super) fn fits_csv(all: &[Fit]) -> Result<Vec<u8>> {
+/// One line a data set and hypothesis, numbers at full precision.
+pub(super) fn sets_csv(paper: &PaperLevel) -> Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record([
         "dataset",
-        "freeze",
-        "head",
+        "hypothesis",
+        "best",
         "values",
+        "margin",
+        "mean_difference",
+        "low",
+        "high",
+        "sd_between",
         "rmse",
-        "bias",
+        "rmse_of_noise",
         "kendall_tau_b",
-        "share_nearest",
-        "nearest",
+        "p_tau",
+        "inside_prediction",
+        "p_same",
+        "p_differs",
+        "p_same_holm",
+        "p_differs_holm",
+        "verdict",
+        "why",
     ])?;
-    for f in all {
+    for s in &paper.sets {
         csv.write_record([
-            f.dataset.clone().unwrap_or_default(),
-            f.regime.0.to_string(),
-            f.regime.1.to_string(),
-            f.values.to_string(),
-            f.rmse.to_string(),
-            f.bias.to_string(),
-            number(f.tau),
-            number(f.share),
-            f.nearest.to_string(),
+            s.dataset.clone(),
+            s.hypothesis.title(),
+            s.best.to_string(),
+            s.rows.len().to_string(),
+            s.margin.to_string(),
+            number(s.mean),
+            number(s.interval.map(|i| i.0)),
+            number(s.interval.map(|i| i.1)),
+            number(s.sd),
+            number(s.rmse),
+            number(s.noise),
+            number(s.tau),
+            number(s.tau_p),
+            s.inside.to_string(),
+            number(s.p_same),
+            number(s.p_differs),
+            number(s.p_same_holm),
+            number(s.p_differs_holm),
+            s.verdict.word().to_owned(),
+            s.verdict.why().to_owned(),
         ])?;
     }
     Ok(csv.into_inner()?)

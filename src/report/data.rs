@@ -44,6 +44,7 @@ pub enum RuleOutcome {
 pub struct SetAudit {
     pub set: String,
     pub title: String,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     /// A generated stand-in.
     pub phantom: bool,

@@ -132,7 +132,7 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
         n: score.n(),
         mean: score.mean(),
         sd: score.sd(),
-        interval: score.sampled.as_ref().map(ImageInterval::from),
+        interval: score.sampled.as_ref().and_then(ImageInterval::of),
         runs: runs.collect(),
         missing: score.gaps().map(|(reason, seeds)| Missing { reason, seeds }).collect(),
         comparisons: comparisons

@@ -1,14 +1,13 @@
 //! Two result folders side by side: the same study on two machines, or two protocols.
 //!
 //! Runs are paired by their id, so that a pair differs in nothing but the machine and the build: such pairs are compared seed by
-//! seed and, where the predictions are of the same images, image by image. Where a cell has no id in common, its two sides were
+//! seed; both are measured on the same test images, so images are not drawn anew. Where a cell has no id in common, its two sides were
 //! made from something else (protocol, data or weights, which is named), and are compared as independent samples.
 
 use super::compare::Verdict;
-use super::sampled::Sampled;
 use super::text::{fixed, thousands};
-use crate::eval::{Equivalence, ImageSpread, Interval, equivalence, percentile, tost, tost_over_images, welch};
-use crate::results::{Evidences, RunRecord};
+use crate::eval::{Equivalence, Interval, equivalence, tost, welch};
+use crate::results::RunRecord;
 use crate::study::{Freeze, HeadKind, Tolerances};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,7 +15,6 @@ use std::collections::BTreeMap;
 /// One side of the comparison.
 pub struct Folder<'a> {
     pub runs: &'a [RunRecord],
-    pub evidence: &'a Evidences,
 }
 
 /// How two predictions of one run agree.
@@ -50,8 +48,6 @@ pub struct PairedCell {
     pub difference: Option<f64>,
     /// Of level 1 − 2α.
     pub interval: Option<(f64, f64)>,
-    /// Whether the test images enter the interval.
-    pub images: bool,
     /// What the two sides were made from where that is not the same.
     pub made_from: Option<String>,
     pub verdict: Verdict,
@@ -88,7 +84,7 @@ pub fn compare(
         } else if pairs.is_empty() {
             cell.independent(&left, &right, tolerances.alpha);
         } else {
-            cell.paired(&pairs, (a.evidence, b.evidence), tolerances.alpha, &mut agree);
+            cell.paired(&pairs, tolerances.alpha, &mut agree);
         }
         out.push(cell.out);
     }
@@ -118,18 +114,16 @@ impl Cell {
                 means: (mean(&values(left)), mean(&values(right))),
                 difference: None,
                 interval: None,
-                images: false,
                 made_from: None,
                 verdict: Verdict::Inconclusive("the metrics are not the same".to_owned()),
             },
         }
     }
 
-    /// Runs of the same id: differences seed by seed, and over images where both have them.
+    /// Runs of the same id: differences seed by seed.
     fn paired(
         &mut self,
         pairs: &[(&RunRecord, &RunRecord)],
-        evidence: (&Evidences, &Evidences),
         alpha: f64,
         agree: &mut impl FnMut(&str) -> Option<Agreement>,
     ) {
@@ -154,20 +148,14 @@ impl Cell {
             out.verdict = Verdict::Reproduced;
             return;
         }
-        let spread = image_spread(&left, &right, evidence);
-        out.images = spread.is_some();
         let Some(margin) = out.margin else {
             out.verdict = Verdict::Inconclusive("no margin is stated for this metric".to_owned());
             return;
         };
-        let test = match spread {
-            Some(images) => tost_over_images(&d, images, 0.0, 0.0, margin, alpha),
-            None => tost(&d, 0.0, 0.0, margin, alpha),
-        };
-        match test {
+        match tost(&d, 0.0, 0.0, margin, alpha) {
             Ok(t) => self.answer(t.answer, &t.interval),
             Err(_) => {
-                out.verdict = Verdict::Inconclusive("one pair of runs, and no predictions to resample".to_owned());
+                out.verdict = Verdict::Inconclusive("one pair of runs: no spread to test with".to_owned());
             }
         }
     }
@@ -212,22 +200,6 @@ fn values(runs: &[&RunRecord]) -> Vec<f64> {
 fn mean(values: &[f64]) -> Option<f64> {
     let m = values.iter().sum::<f64>() / values.len() as f64;
     m.is_finite().then_some(m)
-}
-
-/// The spread over test images of the mean difference of pairs; `None` unless both sides were resampled on the same images.
-fn image_spread(left: &[&RunRecord], right: &[&RunRecord], evidence: (&Evidences, &Evidences)) -> Option<ImageSpread> {
-    let ids = |runs: &[&RunRecord]| runs.iter().map(|r| r.id().to_owned()).collect::<Vec<_>>();
-    let a = Sampled::of(evidence.0, &ids(left))?;
-    let b = Sampled::of(evidence.1, &ids(right))?;
-    if !a.paired_with(&b) {
-        return None;
-    }
-    let d: Vec<f64> = a.replicates.iter().zip(&b.replicates).map(|(a, b)| a - b).collect();
-    let p = percentile(&d, super::sampled::COVERAGE).ok()?;
-    Some(ImageSpread {
-        standard_error: p.standard_error,
-        replicates: d.len() - p.undefined,
-    })
 }
 
 /// In words, what two runs of a cell do not share.

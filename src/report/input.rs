@@ -139,8 +139,30 @@ pub struct PublishedPoint {
     pub uncertainty: f64,
     /// By how much all values of the data set may be off together; counts as uncertainty.
     pub shared_offset: f64,
+    /// Half-width of the source's own rounding.
+    pub rounding: f64,
+    /// Runs it is the mean of; `None` where the source does not say.
+    pub runs: Option<u32>,
+    /// Standard deviation between those runs.
+    pub sd: Option<f64>,
+    /// Why it is shown for context and gets no verdict: a clause.
+    pub no_verdict: Option<String>,
     /// What a reader must know of this backbone, for instance that it is absent from the authors' code: a sentence.
     pub note: Option<String>,
+}
+
+impl PublishedPoint {
+    /// Half-width within which the value is known: reading, offset and rounding together.
+    pub fn reading(&self) -> f64 {
+        self.uncertainty + self.shared_offset + self.rounding
+    }
+
+    /// The planned regimes of its data set that it can be of.
+    pub fn regimes(&self, cells: &super::Cells) -> Vec<(Freeze, HeadKind)> {
+        let mut regimes = cells.regimes(&self.dataset);
+        regimes.retain(|(f, h)| self.freeze.is_none_or(|x| x == *f) && self.head.is_none_or(|x| x == *h));
+        regimes
+    }
 }
 
 /// A published value that is shown beside ours without a verdict: another model or another experiment.
@@ -186,6 +208,8 @@ pub struct ReportInput {
     pub sources: Vec<String>,
     /// What a reader must know of them: a sentence each.
     pub caveats: Vec<String>,
+    /// Backbones that the authors published no running code for, by their word.
+    pub without_code: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
     /// What stands behind the numbers.

@@ -7,6 +7,7 @@
 mod archive;
 mod cards;
 pub mod cells;
+mod claim_effect;
 pub mod claims;
 mod claims_page;
 pub mod compare;
@@ -18,7 +19,7 @@ pub mod folders;
 pub mod input;
 mod page;
 mod paper;
-pub mod regimes;
+pub mod paper_level;
 mod rendered;
 mod results_json;
 pub mod sampled;
@@ -30,18 +31,23 @@ mod table_csv;
 mod templates;
 mod text;
 
-pub use archive::{Archive, Audit};
+pub use archive::{AUDIT_SEAL, Archive, Audit, AuditSeal};
 pub use cells::{Cells, Score};
+pub use claim_effect::{CellUse, Effect, EffectSource, Variant};
 pub use claims::{ClaimVerdict, Judged};
 pub use compare::{Comparison, Verdict, VerdictCounts};
 pub use input::{
     BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
 };
+pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
+pub use seal::{SEAL, Sealed};
+pub use templates::notes as template_notes;
 
 use crate::fsio;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
@@ -59,13 +65,24 @@ pub struct ReportOutput {
     /// Empty for a study without published values.
     pub comparisons: Vec<Comparison>,
     pub verdicts: VerdictCounts,
-    /// How the published values fit each regime.
-    pub fits: Vec<regimes::Fit>,
+    /// The paper as a whole: every data set under every hypothesis about what the published values are of.
+    pub paper: PaperLevel,
     /// Empty where no claims are written down.
     pub claims: Vec<Judged>,
 }
 
 impl ReportOutput {
+    /// The same with files named by their place below `folder`.
+    pub fn below(&self, folder: &Path) -> Self {
+        let mut all = self.clone();
+        for f in &mut all.files {
+            if let Ok(inside) = f.strip_prefix(folder) {
+                *f = inside.to_owned();
+            }
+        }
+        all
+    }
+
     /// Where a file of the report lies, by its name within it; the name itself where there is none.
     pub fn path(&self, name: &str) -> PathBuf {
         let own = self.files.iter().filter(|f| f.ends_with(name));
@@ -90,14 +107,14 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .chain(splits::tables(input, &cells))
         .collect::<Vec<_>>();
-    let comparisons = compare::compare(input, &cells);
-    let fits = regimes::fits(input, &cells);
+    let paper = paper_level::judge(input, &cells);
+    let comparisons = compare::compare(input, &cells, &paper);
     let claims = input
         .claims
         .as_ref()
         .map_or_else(Vec::new, |c| claims::judge(c, input, &cells));
 
-    let mut sink = Sink::new(input, out);
+    let mut sink = Sink::new(input, templates.replaced.clone(), out);
     let mut pages = Vec::new();
     for t in &tables {
         let page = templates.render("table.md.tera", t)?;
@@ -124,17 +141,17 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         &templates,
         &cells,
         &tables,
-        (&comparisons, &fits, &claims),
+        (&comparisons, &paper, &claims),
         &mut sink,
     )?;
-    let page = compare_page::page(input, &comparisons, &fits);
+    let page = compare_page::page(input, &comparisons, &paper);
     sink.put("compare.md", templates.render("compare.md.tera", &page)?.as_bytes())?;
     sink.put("compare.csv", &compare_page::to_csv(&comparisons)?)?;
-    sink.put("regimes.csv", &compare_page::fits_csv(&fits)?)?;
+    sink.put("paper.csv", &compare_page::sets_csv(&paper)?)?;
     let page = claims_page::page(input, &claims);
     sink.put("claims.md", templates.render("claims.md.tera", &page)?.as_bytes())?;
     sink.put("claims.csv", &claims_page::to_csv(&claims)?)?;
-    let page = summary::page(input, &cells, &comparisons, &claims, &pages)?;
+    let page = summary::page(input, &cells, (&comparisons, &paper, &claims), &pages)?;
     sink.put("README.md", templates.render("summary.md.tera", &page)?.as_bytes())?;
     sink.close()?;
 
@@ -144,12 +161,12 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         done: cells.iter().map(|(_, s)| s.n()).sum(),
         verdicts: VerdictCounts::of(&comparisons),
         comparisons,
-        fits,
+        paper,
         claims,
     })
 }
 
-type Findings<'a> = (&'a [Comparison], &'a [regimes::Fit], &'a [Judged]);
+type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);
 
 /// Figures, and the files that show or hold everything: page, paper, `results.json`, model cards.
 fn everything(
@@ -157,7 +174,7 @@ fn everything(
     templates: &templates::Templates,
     cells: &Cells,
     tables: &[table::Table],
-    (comparisons, fits, claims): Findings,
+    (comparisons, paper_level, claims): Findings,
     sink: &mut Sink,
 ) -> Result<()> {
     let figures = figure::paint(input, cells, comparisons)?;
@@ -171,14 +188,14 @@ fn everything(
     let dossiers = dossier::all(input, cells, comparisons);
     sink.put(
         "results.json",
-        &results_json::bytes(input, cells, &dossiers, (comparisons, fits, claims))?,
+        &results_json::bytes(input, cells, &dossiers, (comparisons, paper_level, claims))?,
     )?;
     let numbers = paper::numbers(input, &dossiers, comparisons)?;
     sink.put(
         "numbers.tex",
         templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
     )?;
-    let findings = (comparisons, fits, claims);
+    let findings = (comparisons, paper_level, claims);
     let answer = page::answer(input, cells, &dossiers, findings);
     let beside = page::beside(input, &dossiers, findings);
     let views = (&answer, &beside[..]);
@@ -213,15 +230,20 @@ struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(input: &ReportInput, out: &'a Path) -> Self {
+    fn new(input: &ReportInput, templates: BTreeMap<String, String>, out: &'a Path) -> Self {
         Self {
             out,
             files: Vec::new(),
-            rendered: Rendered::new(input),
+            rendered: Rendered::new(input, templates),
         }
     }
 
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let safe = match name.ends_with(".csv") {
+            true => Some(text::for_spreadsheets(bytes)?),
+            false => None,
+        };
+        let bytes = safe.as_deref().unwrap_or(bytes);
         self.rendered.add(name, bytes);
         self.write(name, bytes)
     }
@@ -235,7 +257,7 @@ impl<'a> Sink<'a> {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
         // Hundreds of small files are mostly the same as before, and a write waits for the disk.
-        if !std::fs::read(&path).is_ok_and(|old| old == bytes) {
+        if !fsio::read(&path).is_ok_and(|old| old == bytes) {
             fsio::write_atomic(&path, bytes)?;
         }
         self.files.push(path);

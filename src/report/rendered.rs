@@ -19,18 +19,28 @@ pub struct Rendered {
     pub only: Vec<String>,
     /// Resamples of the test images.
     pub replicates: usize,
+    /// SHA-256 of the files of the data audit that the page shows.
+    pub audit: BTreeMap<String, String>,
+    /// SHA-256 of templates that replaced built-in ones.
+    pub templates: BTreeMap<String, String>,
     /// SHA-256 of every other file of the report.
     pub files: BTreeMap<String, String>,
 }
 
 impl Content for Rendered {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 }
 
 impl Rendered {
-    pub(super) fn new(input: &ReportInput) -> Self {
+    pub(super) fn new(input: &ReportInput, templates: BTreeMap<String, String>) -> Self {
         Self {
+            audit: input
+                .archive
+                .audit
+                .as_ref()
+                .map_or_else(BTreeMap::new, |a| a.files.clone()),
+            templates,
             medft: env!("CARGO_PKG_VERSION").to_owned(),
             only: input.only.clone(),
             replicates: input.evidence.replicates,

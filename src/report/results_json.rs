@@ -5,12 +5,12 @@ use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
 use super::dossier::Dossier;
 use super::input::ReportInput;
-use super::regimes::Fit;
+use super::paper_level::PaperLevel;
 use anyhow::Result;
 use serde::Serialize;
 
 /// Name and version of the schema. The number grows when a field changes its meaning or goes; new fields do not change it.
-pub const SCHEMA: &str = "medft.report/1";
+pub const SCHEMA: &str = "medft.report/2";
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -30,8 +30,8 @@ struct Document<'a> {
     datasets: Vec<Dataset<'a>>,
     backbones: Vec<Backbone<'a>>,
     cells: &'a [Dossier<'a>],
-    /// How the published values fit each regime.
-    fits: &'a [Fit],
+    /// The paper as a whole, by data set and hypothesis.
+    paper: &'a PaperLevel,
     /// The claims of the paper, each with the test that decides it.
     claims: &'a [Judged],
     /// Published values that no planned regime can be compared with.
@@ -70,7 +70,7 @@ pub(super) fn bytes(
     input: &ReportInput,
     cells: &Cells,
     dossiers: &[Dossier],
-    (comparisons, fits, claims): super::Findings,
+    (comparisons, paper, claims): super::Findings,
 ) -> Result<Vec<u8>> {
     let changes = input.protocol.changes.iter();
     let document = Document {
@@ -111,7 +111,7 @@ pub(super) fn bytes(
             })
             .collect(),
         cells: dossiers,
-        fits,
+        paper,
         claims,
         unplanned: comparisons.iter().filter(|c| c.regime.is_none()).collect(),
         sources: &input.sources,

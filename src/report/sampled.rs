@@ -1,7 +1,7 @@
-//! What the test images say of a cell: the mean over its seeds on resampled test sets, and whether two cells differ there.
+//! What test images and seeds say of a cell: the mean over its seeds on resampled test sets, and whether two cells differ.
 
-use crate::eval::{Components, Delong, ImageSpread, Interval, holm, paired_bootstrap, percentile};
-use crate::results::{Evidence, Evidences};
+use crate::eval::{Components, Delong, Estimate, Interval, Percentile, Source, holm, percentile};
+use crate::results::{DECISION, Evidence, Evidences};
 
 /// Coverage of every interval over test images.
 pub const COVERAGE: f64 = 0.95;
@@ -13,22 +13,36 @@ pub struct Sampled {
     pub images: String,
     /// Number of test images.
     pub count: usize,
+    /// Groups (patients, lesions, cases) that were drawn; `None` where none is known and images were.
+    pub groups: Option<usize>,
+    pub mean: f64,
     /// The mean over seeds on every resample; NaN where the metric is not defined for one of them.
     pub replicates: Vec<f64>,
-    /// Percentile interval of level [`COVERAGE`].
-    pub interval: Interval,
-    /// Standard deviation of the replicates.
+    /// Standard deviation of the replicates that decide.
     pub standard_error: f64,
-    /// Replicates without a defined metric.
-    pub undefined: usize,
+    /// What is printed; `None` where no interval was asked for.
+    pub shown: Option<Shown>,
     /// DeLong's components of the mean area, where the metric is one.
     pub components: Option<Components>,
+    /// Noise of the mean by its seeds; `None` for one seed, whose noise is not known.
+    pub seeds: Option<Source>,
+}
+
+/// An interval as printed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shown {
+    /// Of level [`COVERAGE`] for the mean over other seeds and other test images.
+    pub interval: Interval,
+    /// Resamples that it was made from.
+    pub replicates: usize,
+    /// Those without a defined metric, left out.
+    pub undefined: usize,
 }
 
 impl Sampled {
-    /// From the runs of one cell; `None` when there is none, when one has no evidence, when they were tested on different
+    /// From the runs of one cell and their scores; `None` when there is none, when one has no evidence, when they were tested on different
     /// images, or when no replicate is defined.
-    pub fn of(evidence: &Evidences, runs: &[String]) -> Option<Self> {
+    pub fn of(evidence: &Evidences, runs: &[String], values: &[f64]) -> Option<Self> {
         let all: Vec<&Evidence> = runs.iter().map(|id| evidence.get(id)).collect::<Option<_>>()?;
         let first = all.first()?;
         if all.iter().any(|e| e.images != first.images) {
@@ -38,30 +52,62 @@ impl Sampled {
         let replicates: Vec<f64> = (0..first.replicates.len())
             .map(|r| all.iter().map(|e| e.replicates[r]).sum::<f64>() / n)
             .collect();
-        let p = percentile(&replicates, COVERAGE).ok()?;
+        let decides = percentile(&replicates[..replicates.len().min(DECISION)], COVERAGE).ok()?;
         let components: Option<Vec<&Components>> = all.iter().map(|e| e.components.as_ref()).collect();
+        let seeds = noise(values);
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let shown = evidence.replicates.min(replicates.len());
+        let shown = (shown > 0).then(|| percentile(&replicates[..shown], COVERAGE).ok());
         Some(Self {
             images: first.images.clone(),
             count: first.count,
-            interval: p.interval,
-            standard_error: p.standard_error,
-            undefined: p.undefined,
+            groups: first.groups,
+            mean,
+            standard_error: decides.standard_error,
+            shown: shown.flatten().map(|p| Shown {
+                interval: joined(mean, &p, seeds),
+                replicates: evidence.replicates.min(replicates.len()),
+                undefined: p.undefined,
+            }),
             replicates,
             components: components.and_then(|c| Components::mean(&c).ok()),
+            seeds,
         })
-    }
-
-    /// What the images add to a test over seeds.
-    pub fn spread(&self) -> ImageSpread {
-        ImageSpread {
-            standard_error: self.standard_error,
-            replicates: self.replicates.len() - self.undefined,
-        }
     }
 
     /// Whether `self` and `other` were measured on the same images.
     pub fn paired_with(&self, other: &Self) -> bool {
         self.images == other.images && self.replicates.len() == other.replicates.len()
+    }
+
+    /// The replicates that decide.
+    fn decisive(&self) -> &[f64] {
+        &self.replicates[..self.replicates.len().min(DECISION)]
+    }
+}
+
+/// Noise of a mean over seeds; `None` below two.
+pub(super) fn noise(values: &[f64]) -> Option<Source> {
+    let s = crate::eval::Sample::of(values).ok().filter(|s| s.n > 1)?;
+    Some(Source {
+        standard_error: s.standard_error(),
+        df: Some(s.n as f64 - 1.0),
+    })
+}
+
+/// A percentile interval over test images with the noise of seeds: on either side the two half-widths joined as the root of
+/// their sum of squares, so that the seeds never narrow it.
+pub(super) fn joined(mean: f64, images: &Percentile, seeds: Option<Source>) -> Interval {
+    let half = seeds.and_then(|s| s.half_width(COVERAGE).ok()).unwrap_or(0.0);
+    let Interval { low, high, level } = images.interval;
+    if half == 0.0 {
+        return Interval { low, high, level };
+    }
+    let wider = |side: f64| (side.max(0.0).powi(2) + half * half).sqrt();
+    Interval {
+        low: mean - wider(mean - low),
+        high: mean + wider(high - mean),
+        level,
     }
 }
 
@@ -76,30 +122,48 @@ impl ImageTest {
     /// As printed.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Delong => "DeLong's test",
+            Self::Delong => "DeLong's test over groups",
             Self::PairedBootstrap => "the paired bootstrap",
         }
     }
 }
 
-/// Two-sided p of "the means of two cells are equal over test images": DeLong where both are two-class areas, else the paired
-/// bootstrap. `None` where they were not tested on the same images.
+/// Two-sided p of "the means of two cells are equal", over seeds and test images: the variance of the images is DeLong's over groups
+/// (Obuchowski) where both are two-class areas, else that of the paired bootstrap. `None` where they were not tested on
+/// the same images.
 pub fn p_equal(a: &Sampled, b: &Sampled) -> Option<(f64, ImageTest)> {
     if !a.paired_with(b) {
         return None;
     }
-    if let (Some(x), Some(y)) = (&a.components, &b.components) {
-        let test = Delong::of(&[x, y]).and_then(|d| d.compare(0, 1, COVERAGE)).ok()?;
-        return Some((test.p, ImageTest::Delong));
-    }
-    let test = paired_bootstrap(&a.replicates, &b.replicates, COVERAGE).ok()?;
-    Some((test.p, ImageTest::PairedBootstrap))
+    let (images, test) = match (&a.components, &b.components) {
+        (Some(x), Some(y)) => {
+            let d = Delong::of(&[x, y]).and_then(|d| d.compare(0, 1, COVERAGE)).ok()?;
+            (d.standard_error, ImageTest::Delong)
+        }
+        _ => {
+            let both = a.decisive().iter().zip(b.decisive());
+            let d: Vec<f64> = both.map(|(x, y)| x - y).collect();
+            (
+                percentile(&d, COVERAGE).ok()?.standard_error,
+                ImageTest::PairedBootstrap,
+            )
+        }
+    };
+    let images = Source {
+        standard_error: images,
+        df: None,
+    };
+    let sources = [a.seeds, b.seeds].into_iter().flatten().chain([images]).collect();
+    let e = Estimate {
+        value: a.mean - b.mean,
+        sources,
+    };
+    Some((e.p_two_sided().ok()?, test))
 }
 
 /// Holm-adjusted p values of "equal to the best" for every cell but the best itself; `None` where a cell cannot be tested.
 ///
-/// The family is the column: as many tests as there are cells beside the best one. A bootstrap p is never below
-/// 2/(1 + replicates), so a family of more than α·(1 + replicates)/2 cells could mark nothing as different.
+/// The family is the column: as many tests as there are cells beside the best one.
 pub fn against_best(best: usize, cells: &[Option<&Sampled>]) -> (Vec<Option<f64>>, Option<ImageTest>) {
     let mut out = vec![None; cells.len()];
     let Some(top) = cells[best] else { return (out, None) };

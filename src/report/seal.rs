@@ -1,28 +1,46 @@
 //! Whether the report that lies there is the one that its inputs give.
 //!
-//! `inputs.sha256` names everything that the report was made from, `report.json` the hash of every file. A report is made anew
-//! unless both still hold, so that an edited, missing or outdated file never stays. Files of an earlier report that the
-//! new one does not have are removed, where they are still as they were written.
+//! The seal is a record that names everything the report was made from and holds what it found; `report.json` has the hash
+//! of every file. A report is made anew unless all still hold, so that an edited, missing or outdated file never stays. Files
+//! of an earlier report that the new one does not have are removed, where they are still as they were written.
 
 use super::{RENDERED, Rendered, ReportOutput};
 use crate::fsio;
-use crate::results::read_record;
+use crate::results::{Content, read_record, write_record};
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path};
 
-const INPUTS: &str = "inputs.sha256";
-const OUTCOME: &str = ".outcome.json";
+/// The file of a report that holds its seal.
+pub const SEAL: &str = ".seal.json";
+
+/// `.seal.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// Hash of everything the report was made from, medft included.
+    pub inputs: String,
+    /// What was found; files by their place in the report's folder.
+    pub output: ReportOutput,
+}
+
+impl Content for Sealed {
+    const NAME: &'static str = "report-seal";
+    const VERSION: u32 = 1;
+}
 
 /// What the report in `folder` found, if it was made from inputs of this hash and no file of it has changed.
 pub fn still_holds(folder: &Path, inputs: &str) -> Option<ReportOutput> {
-    let known = fs::read_to_string(folder.join(INPUTS)).ok()?;
+    let (seal, _) = read_record::<Sealed>(&folder.join(SEAL)).ok()?;
     let files = files(folder)?;
-    if known.trim() != inputs || !files.iter().all(|(file, hash)| unchanged(&folder.join(file), hash)) {
+    if seal.inputs != inputs || !files.iter().all(|(file, hash)| unchanged(&folder.join(file), hash)) {
         return None;
     }
-    serde_json::from_slice(&fs::read(folder.join(OUTCOME)).ok()?).ok()
+    let mut output = seal.output;
+    output.files.iter_mut().for_each(|f| *f = folder.join(&*f));
+    Some(output)
 }
 
 /// How many runs with a result the report in `folder` shows; `None` where there is none.
@@ -41,7 +59,7 @@ pub fn results(folder: &Path) -> Option<usize> {
 /// # Errors
 /// [`crate::error::BadInput`] when the folder cannot be written.
 pub fn open(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let path = folder.join(INPUTS);
+    let path = folder.join(SEAL);
     if path.exists() {
         fsio::write_atomic(&path, b"")?;
     }
@@ -60,8 +78,12 @@ pub fn close(folder: &Path, inputs: &str, output: &ReportOutput, before: &BTreeM
             let _ = fs::remove_file(path);
         }
     }
-    fsio::write_atomic(&folder.join(OUTCOME), &serde_json::to_vec(output)?)?;
-    fsio::write_atomic(&folder.join(INPUTS), format!("{inputs}\n").as_bytes())
+    let sealed = Sealed {
+        inputs: inputs.to_owned(),
+        output: output.below(folder),
+    };
+    write_record(&folder.join(SEAL), &sealed)?;
+    Ok(())
 }
 
 /// File → hash of the report that is there; `None` where there is none, or it names a file outside the folder.
@@ -72,7 +94,7 @@ fn files(folder: &Path) -> Option<BTreeMap<String, String>> {
 }
 
 fn unchanged(path: &Path, hash: &str) -> bool {
-    path.is_file() && fsio::sha256_file(path, |_| {}).is_ok_and(|h| h == hash)
+    fsio::sha256_file(path, |_| {}).is_ok_and(|h| h == hash)
 }
 
 #[cfg(test)]
@@ -87,6 +109,8 @@ mod tests {
             medft: String::new(),
             only: Vec::new(),
             replicates: 0,
+            audit: BTreeMap::new(),
+            templates: BTreeMap::new(),
             files: BTreeMap::new(),
         };
         for name in names {
@@ -102,7 +126,7 @@ mod tests {
             done: 2,
             comparisons: Vec::new(),
             verdicts: VerdictCounts::default(),
-            fits: Vec::new(),
+            paper: crate::report::PaperLevel::default(),
             claims: Vec::new(),
         }
     }
@@ -123,6 +147,13 @@ mod tests {
         fs::remove_file(at.join("tables/x.md")).unwrap();
         assert!(still_holds(at, "a").is_none(), "a missing file");
         output(at, &["README.md", "tables/x.md"]);
+        assert!(still_holds(at, "a").is_some());
+        // An edited finding is not believed: the seal is a record that proves itself.
+        let seal = fs::read_to_string(at.join(SEAL)).unwrap();
+        assert!(!seal.contains(at.to_str().unwrap()), "no place of this machine");
+        fs::write(at.join(SEAL), seal.replace("\"done\": 2", "\"done\": 3")).unwrap();
+        assert!(still_holds(at, "a").is_none(), "an edited seal");
+        fs::write(at.join(SEAL), seal).unwrap();
         assert!(still_holds(at, "a").is_some());
         open(at).unwrap();
         assert!(still_holds(at, "a").is_none(), "a report that is being written");

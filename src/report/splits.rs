@@ -4,7 +4,7 @@
 use super::cells::{Cells, Score};
 use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
-use super::sampled::{COVERAGE, Sampled};
+use super::sampled::{COVERAGE, Sampled, joined, noise};
 use super::table::{Cell, ColumnKind, ImageInterval, Row, ScoreCell, Table, plain, score_cell};
 use super::text::{fixed, label};
 use crate::eval::percentile;
@@ -71,7 +71,10 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
                 })));
             }
             row.push(Cell::Score(Box::new(difference(scores))));
-            intervals |= scores.iter().flatten().any(|s| s.sampled.is_some());
+            intervals |= scores
+                .iter()
+                .flatten()
+                .any(|s| s.sampled.as_ref().is_some_and(|s| s.shown.is_some()));
         }
         rows.push(Row {
             section: rows.last().is_some_and(|r: &Row| r.family != b.family),
@@ -89,7 +92,7 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
     )];
     if rows.iter().any(|r| r.intervals) {
         reading.push(format!(
-            "In brackets: {} % interval over the test images; those of the two splits are resampled apart, so where they share \
+            "In brackets: {} % interval over seeds and test images; those of the two splits are resampled apart, so where they share \
              images the interval of the difference is rather too wide",
             fixed(100.0 * COVERAGE, 0)
         ));
@@ -129,7 +132,7 @@ fn difference([a, b]: [Option<&Score>; 2]) -> ScoreCell {
     }
     let whole = seeds.len() == a.n() && seeds.len() == b.n();
     let interval = match (&a.sampled, &b.sampled) {
-        (Some(x), Some(y)) if whole => apart(x, y),
+        (Some(x), Some(y)) if whole => apart(x, y, &values),
         _ => None,
     };
     let score = Score::derived(a.planned.min(b.planned), values, seeds);
@@ -139,16 +142,20 @@ fn difference([a, b]: [Option<&Score>; 2]) -> ScoreCell {
     }
 }
 
-/// The interval of `b − a` from replicates of two test sets that were drawn apart.
-fn apart(a: &Sampled, b: &Sampled) -> Option<ImageInterval> {
-    let both = a.replicates.iter().zip(&b.replicates);
+/// The interval of `b − a`, `values` seed by seed, from replicates of two test sets that were drawn apart.
+fn apart(a: &Sampled, b: &Sampled, values: &[f64]) -> Option<ImageInterval> {
+    let shown = a.shown?.replicates.min(b.shown?.replicates);
+    let both = a.replicates.iter().zip(&b.replicates).take(shown);
     let p = percentile(&both.map(|(a, b)| b - a).collect::<Vec<_>>(), COVERAGE).ok()?;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let interval = joined(mean, &p, noise(values));
     Some(ImageInterval {
-        low: p.interval.low,
-        high: p.interval.high,
+        low: interval.low,
+        high: interval.high,
+        groups: a.groups.zip(b.groups).map(|(a, b)| a.min(b)),
         standard_error: p.standard_error,
         images: a.count.min(b.count),
-        replicates: a.replicates.len().min(b.replicates.len()),
+        replicates: shown,
         undefined: p.undefined,
     })
 }

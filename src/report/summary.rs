@@ -1,8 +1,7 @@
 //! The page a reader opens first: what was planned, what is there, what is missing and why.
 
 use super::cells::Cells;
-use super::claims::Judged;
-use super::compare::{Comparison, VerdictCounts};
+use super::compare::VerdictCounts;
 use super::input::{PlannedState, ReportInput};
 use super::text::fixed;
 use anyhow::Result;
@@ -27,9 +26,21 @@ pub(super) struct Page<'a> {
     compared: usize,
     published: usize,
     counts: VerdictCounts,
+    /// Which hypothesis fits best, and the verdict of every data set under it.
+    sentences: Vec<String>,
+    sets: Vec<SetLine>,
     claims: Vec<ClaimLine>,
     /// The Markdown tables as they are.
     tables: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct SetLine {
+    title: String,
+    hypothesis: String,
+    values: usize,
+    verdict: &'static str,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,8 +90,7 @@ struct BuildLine {
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     cells: &Cells,
-    comparisons: &[Comparison],
-    claims: &[Judged],
+    (comparisons, paper, claims): super::Findings,
     tables: &'a [String],
 ) -> Result<Page<'a>> {
     let datasets: Vec<DatasetLine> = input
@@ -123,6 +133,19 @@ pub(super) fn page<'a>(
         compared: comparisons.len(),
         published: input.published.len(),
         counts: VerdictCounts::of(comparisons),
+        sentences: paper.sentences.clone(),
+        sets: paper
+            .best()
+            .map(|s| SetLine {
+                title: input
+                    .dataset(&s.dataset)
+                    .map_or_else(|| s.dataset.clone(), |d| d.title.clone()),
+                hypothesis: s.hypothesis.title(),
+                values: s.rows.len(),
+                verdict: s.verdict.word(),
+                why: s.verdict.why().to_owned(),
+            })
+            .collect(),
         claims: claims
             .iter()
             .map(|j| ClaimLine {

@@ -9,6 +9,7 @@ use crate::error::BadInput;
 use crate::fsio;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use tera::{Context, Delimiters, Kwargs, State, Tera, TeraResult};
@@ -40,6 +41,19 @@ pub struct Templates {
     tex: Tera,
     md: Tera,
     html: Tera,
+    /// Templates that were not the built-in ones: name → SHA-256.
+    pub replaced: BTreeMap<String, String>,
+}
+
+/// A sentence for each template of `folder` that replaces a built-in one: whoever reads a page is told that it is not medft's.
+///
+/// # Errors
+/// When a template cannot be read.
+pub fn notes(folder: Option<&Path>) -> Result<Vec<String>> {
+    let all = Templates::new(folder)?.replaced.into_iter();
+    Ok(all
+        .map(|(name, hash)| format!("{name} is not medft's own template but one that hashes to {hash} (--templates)."))
+        .collect())
 }
 
 impl Templates {
@@ -61,6 +75,7 @@ impl Templates {
             tex,
             md: Tera::new(),
             html: Tera::new(),
+            replaced: BTreeMap::new(),
         };
         this.tex.autoescape_on([".tex.tera"]);
         this.tex.set_escape_fn(escape_tex);
@@ -84,6 +99,9 @@ impl Templates {
         for (name, builtin) in BUILTIN {
             let own = folder.map(|f| f.join(name)).filter(|p| p.is_file());
             let text = own.as_deref().map(fsio::read_to_string).transpose()?;
+            if let Some(text) = &text {
+                this.replaced.insert(name.to_owned(), fsio::sha256_hex(text.as_bytes()));
+            }
             let engine = match language(name) {
                 Language::Tex => &mut this.tex,
                 Language::Md => &mut this.md,

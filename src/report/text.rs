@@ -47,6 +47,27 @@ pub fn thousands(n: usize) -> String {
     out
 }
 
+/// A CSV file no field of which a spreadsheet takes for a formula: text that begins like one gets an apostrophe before it.
+///
+/// # Errors
+/// Where `bytes` are no CSV.
+pub fn for_spreadsheets(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bytes);
+    let mut out = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+    for record in reader.records() {
+        let record = record?;
+        let formula = |f: &str| f.starts_with(['=', '+', '-', '@', '\t', '\r']) && f.parse::<f64>().is_err();
+        out.write_record(record.iter().map(|f| match formula(f) {
+            true => format!("'{f}"),
+            false => f.to_owned(),
+        }))?;
+    }
+    Ok(out.into_inner()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +93,12 @@ mod tests {
         assert_eq!(fixed(-0.0004, 3), "0.000");
         assert_eq!(fixed(-0.0006, 3), "-0.001");
         assert_eq!(fixed(0.9376, 3), "0.938");
+    }
+
+    #[test]
+    fn no_field_of_a_csv_is_a_formula() {
+        let safe = for_spreadsheets(b"a,=cmd|' /C calc'!A0\n-0.5,\"+x, y\"\n@z,1e-3\n").unwrap();
+        let text = "a,'=cmd|' /C calc'!A0\n-0.5,\"'+x, y\"\n'@z,1e-3\n";
+        assert_eq!(String::from_utf8(safe).unwrap(), text);
     }
 }

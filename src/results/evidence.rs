@@ -1,6 +1,7 @@
 //! What the stored predictions of runs say beyond one number: the target metric on resampled test sets.
 //!
-//! Runs on the same test images are measured on the same resamples, so that replicate r of two runs may be subtracted
+//! What is drawn is whole groups of images (patients, lesions, cases), where the predictions name them: images of one patient are not
+//! independent, and an interval that ignores it is too narrow. Runs on the same test images are measured on the same resamples, so that replicate r of two runs may be subtracted
 //! (paired comparison). The resamples are drawn from a seed that hangs on the images alone: two studies, two machines and
 //! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
 //! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
@@ -22,13 +23,18 @@ use std::path::Path;
 /// Replicates of a report unless it is told otherwise.
 pub const REPLICATES: usize = 1000;
 
+/// Replicates behind every decision, whatever number is asked for: `--replicates` is a matter of what is printed.
+pub const DECISION: usize = 1000;
+
 /// One run's target metric on resampled test sets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// SHA-256 over ids and truth of the test images, in order. Only runs that share it may be compared replicate by replicate.
+    /// SHA-256 over ids, truth and groups of the test images, in order. Only runs that share it may be compared replicate by replicate.
     pub images: String,
     /// Number of test images.
     pub count: usize,
+    /// Number of groups that were drawn; `None` where no group is known and images were.
+    pub groups: Option<usize>,
     /// The metric on every resample; NaN where it is not defined.
     pub replicates: Vec<f64>,
     /// DeLong's components, where the metric is the area under a two-class ROC curve.
@@ -38,7 +44,8 @@ pub struct Evidence {
 /// The evidence of many runs, by run id.
 #[derive(Debug, Clone, Default)]
 pub struct Evidences {
-    /// Resamples drawn; 0 where none were asked for.
+    /// Resamples that intervals are printed from, the first of those drawn; 0 where none were asked for. Decisions are made from the
+    /// first [`DECISION`].
     pub replicates: usize,
     runs: BTreeMap<String, Evidence>,
 }
@@ -124,7 +131,7 @@ fn cache_key(r: &RunRecord, replicates: usize) -> String {
     let m = &r.metrics;
     let all = r.spec.run.protocol.macro_classes == MacroClasses::All;
     format!(
-        "evidence-1 {} {:?} all={all} {replicates} {}",
+        "evidence-2 {} {:?} all={all} {replicates} {}",
         m.target, m.headline, m.predictions.sha256
     )
 }
@@ -137,7 +144,7 @@ fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<
     while let Some(first) = todo.first() {
         let drawn = store.predictions(first.id()).and_then(|p| {
             let images = images_of(&p);
-            Ok((draw(&images, p.ids.len(), replicates)?, images))
+            Ok((draw(&images, &p, replicates)?, images))
         });
         let (resamples, images) = match drawn {
             Ok(d) => d,
@@ -165,25 +172,31 @@ fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<
 fn evidence(r: &RunRecord, p: &Predictions, images: &str, resamples: &Resamples) -> Result<Evidence> {
     let prepared = Prepared::new(&r.spec.run, p, r.metrics.headline)?;
     let statistic = prepared.statistic(&r.metrics.target)?;
+    let groups = p.group_numbers();
     Ok(Evidence {
         images: images.to_owned(),
         count: p.ids.len(),
+        groups: groups.as_ref().map(|g| g.iter().max().map_or(0, |&g| g as usize + 1)),
         replicates: resamples.evaluate(&*statistic)?,
-        components: prepared.components(&r.metrics.target),
+        components: prepared.components(&r.metrics.target, groups.as_deref()),
     })
 }
 
-/// Resamples of a test set, the same wherever its images are.
-pub(super) fn draw(images: &str, count: usize, replicates: usize) -> Result<Resamples> {
+/// Resamples of a test set, the same wherever its images are: whole groups where they are known.
+fn draw(images: &str, p: &Predictions, replicates: usize) -> Result<Resamples> {
     let seed = images.get(..16).and_then(|h| u64::from_str_radix(h, 16).ok());
     let seed = seed.context("the hash of the images is not in hex")?;
-    Ok(Resamples::draw(count, replicates, |r| {
+    let stream = |r| {
         let mut s = Stream::new(seed, Purpose::Bootstrap, 0, r);
         move || s.next_u64()
-    })?)
+    };
+    Ok(match p.group_numbers() {
+        Some(groups) => Resamples::draw_groups(&groups, replicates, stream)?,
+        None => Resamples::draw(p.ids.len(), replicates, stream)?,
+    })
 }
 
-/// SHA-256 over ids and truth of the test images, in order.
+/// SHA-256 over ids and truth of the test images, in order, and over their groups where any is known.
 pub fn images_of(p: &Predictions) -> String {
     let mut bytes = Vec::with_capacity(p.ids.iter().map(|i| i.len() + 1).sum::<usize>() + 4 * p.ids.len());
     for id in &p.ids {
@@ -195,6 +208,7 @@ pub fn images_of(p: &Predictions) -> String {
         Truth::Labels { values, .. } => values,
     };
     bytes.extend(truth.iter().flat_map(|t| t.to_le_bytes()));
+    bytes.extend(p.group_numbers().iter().flatten().flat_map(|g| g.to_le_bytes()));
     fsio::sha256_hex(&bytes)
 }
 
@@ -265,7 +279,7 @@ impl Prepared {
 
     /// DeLong's components where the metric is the area of a two-class task; `None` elsewhere, and where a class has fewer
     /// than two images.
-    fn components(&self, metric: &str) -> Option<Components> {
+    fn components(&self, metric: &str, groups: Option<&[u32]>) -> Option<Components> {
         let PreparedTruth::Classes(t) = &self.truth else {
             return None;
         };
@@ -274,6 +288,9 @@ impl Prepared {
         }
         let scores: Vec<f64> = self.probs.iter().skip(1).step_by(2).copied().collect();
         let positive: Vec<bool> = t.iter().map(|&t| t == 1).collect();
-        Components::new(&scores, &positive).ok()
+        match groups {
+            Some(groups) => Components::grouped(&scores, &positive, groups).ok(),
+            None => Components::new(&scores, &positive).ok(),
+        }
     }
 }

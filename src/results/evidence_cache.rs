@@ -19,6 +19,7 @@ struct Entry {
     key: String,
     images: String,
     count: usize,
+    groups: Option<usize>,
     replicates: usize,
     /// Positive and negative images with components; none where there are none.
     classes: Option<(usize, usize)>,
@@ -58,11 +59,13 @@ impl Cache {
                     auc: take(1)?[0],
                     of_positives: take(m)?,
                     of_negatives: take(n)?,
+                    groups: (whole(&take(m)?), whole(&take(n)?)),
                 }),
             };
             let evidence = Evidence {
                 images: e.images,
                 count: e.count,
+                groups: e.groups,
                 replicates,
                 components,
             };
@@ -79,6 +82,7 @@ impl Cache {
                 key: key.clone(),
                 images: e.images.clone(),
                 count: e.count,
+                groups: e.groups,
                 replicates: e.replicates.len(),
                 classes: e
                     .components
@@ -93,7 +97,14 @@ impl Cache {
                 .components
                 .iter()
                 .flat_map(|c| std::iter::once(&c.auc).chain(&c.of_positives).chain(&c.of_negatives));
-            for v in e.replicates.iter().chain(components) {
+            let groups = e.components.iter().flat_map(|c| c.groups.0.iter().chain(&c.groups.1));
+            for v in e
+                .replicates
+                .iter()
+                .chain(components)
+                .copied()
+                .chain(groups.map(|&g| f64::from(g)))
+            {
                 body.extend_from_slice(&v.to_le_bytes());
             }
         }
@@ -122,6 +133,11 @@ impl Cache {
     }
 }
 
+/// Numbers of groups, which a double holds to the last one.
+fn whole(numbers: &[f64]) -> Vec<u32> {
+    numbers.iter().map(|&v| v as u32).collect()
+}
+
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&b| b == b'\n')?;
     Some((&bytes[..end], &bytes[end + 1..]))
@@ -136,6 +152,7 @@ mod tests {
         let e = |values: &[f64], components| Evidence {
             images: "a".into(),
             count: 3,
+            groups: Some(2),
             replicates: values.to_vec(),
             components,
         };
@@ -144,6 +161,7 @@ mod tests {
             auc: 0.5,
             of_positives: vec![1.0],
             of_negatives: vec![0.25, 0.75],
+            groups: (vec![1], vec![0, 1]),
         };
         c.insert("two".into(), e(&[0.3], Some(with)));
         c

@@ -3,11 +3,12 @@
 use super::types::{RunRecord, WhichWeights};
 use anyhow::Result;
 use polars::prelude::*;
+use std::collections::BTreeMap;
 
 /// One row a run, in the order given.
 ///
 /// Columns: `id`, `dataset`, `backbone`, `family`, `scale`, `freeze`, `head`, `preset`, `split`, `seed`, `metric`, `value` (null where the
-/// metric is not a number), `headline`, `images`, `params` (of the backbone), `trainable`, `total`, `device`, `hours`, `medft`,
+/// metric is not a number), `best` and `last` (the same metric under either weights), `headline`, `images`, `params` (of the backbone), `trainable`, `total`, `device`, `hours`, `medft`,
 /// `commit` and `dirty` (null where the binary did not know them).
 ///
 /// # Errors
@@ -18,6 +19,10 @@ pub fn frame(runs: &[RunRecord]) -> Result<DataFrame> {
     };
     let count =
         |name: &str, f: &dyn Fn(&RunRecord) -> u64| Column::new(name.into(), runs.iter().map(f).collect::<Vec<u64>>());
+    let under = |name: &str, f: &dyn Fn(&RunRecord) -> &BTreeMap<String, f64>| {
+        let value = |r: &RunRecord| f(r).get(&r.metrics.target).copied().filter(|v| v.is_finite());
+        Column::new(name.into(), runs.iter().map(value).collect::<Vec<Option<f64>>>())
+    };
     let preset = |r: &RunRecord| match r.spec.run.protocol.preset {
         crate::study::protocol::Preset::Faithful => "faithful",
         crate::study::protocol::Preset::Corrected => "corrected",
@@ -44,6 +49,8 @@ pub fn frame(runs: &[RunRecord]) -> Result<DataFrame> {
                 .map(|r| Some(r.metrics.value).filter(|v| v.is_finite()))
                 .collect::<Vec<Option<f64>>>(),
         ),
+        under("best", &|r| &r.metrics.best),
+        under("last", &|r| &r.metrics.last),
         text("headline", &|r| headline(r).to_owned()),
         count("images", &|r| r.metrics.predictions.images),
         count("params", &|r| r.metrics.model.backbone_params),

@@ -15,7 +15,7 @@ mod threads;
 mod types;
 mod verify;
 
-pub use evidence::{Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
+pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
@@ -26,4 +26,4 @@ pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
     Selected, Spec, Steps, WhichWeights,
 };
-pub use verify::{Audit, Finding};
+pub use verify::{Audit, Expected, Finding};

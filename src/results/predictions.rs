@@ -1,7 +1,8 @@
 //! Per-image test predictions as parquet: what every metric can be computed from again.
 //!
 //! One row a set of weights and image, sets one after the other, images in test order. Columns: `weights` ("best", "last",
-//! then "corrected" or "faithful" where that preset's rule of selection picks weights other than the best), `id`, the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
+//! then "corrected" or "faithful" where that preset's rule of selection picks weights other than the best), `id`, `group` (the patient,
+//! lesion or case of the image, empty where none is known; records of before the column have none), the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
 
 use crate::error::BadInput;
 use anyhow::{Result, anyhow, ensure};
@@ -25,6 +26,8 @@ pub enum Truth {
 pub struct Predictions {
     /// Sample ids in test order.
     pub ids: Vec<String>,
+    /// The patient, lesion or case of every image; `None` in a record that was written before groups were.
+    pub groups: Option<Vec<Option<String>>>,
     pub truth: Truth,
     /// Logits an image.
     pub outputs: usize,
@@ -43,6 +46,24 @@ impl Predictions {
         [("best", &self.best), ("last", &self.last)].into_iter().chain(others)
     }
 
+    /// The number of every image's group, from 0 without gaps in order of appearance; an image without one is its own.
+    /// `None` where no group is known.
+    pub fn group_numbers(&self) -> Option<Vec<u32>> {
+        let groups = self.groups.as_ref().filter(|g| g.iter().any(Option::is_some))?;
+        let mut known = BTreeMap::<&str, u32>::new();
+        let mut count = 0;
+        let mut out = Vec::with_capacity(groups.len());
+        for g in groups {
+            let number = match g {
+                Some(name) => *known.entry(name).or_insert(count),
+                None => count,
+            };
+            count = count.max(number + 1);
+            out.push(number);
+        }
+        Some(out)
+    }
+
     fn check(&self) -> Result<()> {
         let n = self.ids.len();
         let truths = match &self.truth {
@@ -58,6 +79,9 @@ impl Predictions {
             }
         };
         ensure!(truths == n, "{truths} truths for {n} images");
+        if let Some(groups) = &self.groups {
+            ensure!(groups.len() == n, "{} groups for {n} images", groups.len());
+        }
         for (name, logits) in self.sets() {
             ensure!(
                 logits.len() == n * self.outputs,
@@ -79,6 +103,10 @@ impl Predictions {
         let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
         let ids = ids.repeat(sets.len());
         let mut columns = vec![Column::new("weights".into(), weights), Column::new("id".into(), ids)];
+        if let Some(groups) = &self.groups {
+            let groups: Vec<Option<&str>> = groups.iter().map(Option::as_deref).collect();
+            columns.push(Column::new("group".into(), groups.repeat(sets.len())));
+        }
         match &self.truth {
             Truth::Classes(c) => columns.push(Column::new("truth".into(), each(c))),
             Truth::Labels { labels, values } => {
@@ -139,6 +167,17 @@ impl Predictions {
             "the sets of weights name other images"
         );
         ids.truncate(n);
+        let groups = match frame.column("group") {
+            Err(_) => None,
+            Ok(column) => {
+                let all: Vec<Option<String>> = column.str()?.iter().map(|g| g.map(str::to_owned)).collect();
+                ensure!(
+                    n == 0 || all.chunks(n).all(|c| *c == all[..n]),
+                    "the sets of weights name other groups"
+                );
+                Some(all[..n].to_vec())
+            }
+        };
         let count = |prefix: &str| {
             frame
                 .get_column_names()
@@ -171,6 +210,7 @@ impl Predictions {
         };
         let predictions = Self {
             ids,
+            groups,
             truth,
             outputs,
             best: rows(0),

@@ -2,6 +2,7 @@
 
 use super::types::Spec;
 use crate::build_info::BuildInfo;
+use crate::privacy::without_places;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,7 +62,7 @@ impl Provenance {
             device: device.to_owned(),
             cpu: cpu_name(),
             threads,
-            command: std::env::args().collect(),
+            command: command(std::env::args()),
             seed: spec.run.seed,
             data_sha256: spec.data_sha256.clone(),
             weights: spec.weights.clone(),
@@ -77,6 +78,14 @@ impl Provenance {
     pub fn seconds(&self) -> f64 {
         self.phases.values().sum()
     }
+}
+
+/// What was typed, without the places of this machine; of the program its name alone.
+fn command(args: impl Iterator<Item = String>) -> Vec<String> {
+    let name = |program: String| program.rsplit('/').next().unwrap_or_default().to_owned();
+    args.enumerate()
+        .map(|(i, a)| if i == 0 { name(a) } else { without_places(&a) })
+        .collect()
 }
 
 /// Versions of the dependencies that can change a number, from the lock file that the binary was built with.

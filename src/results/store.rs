@@ -18,6 +18,7 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -33,9 +34,9 @@ pub(super) const EPOCHS: &str = "epochs.json";
 pub(super) const PREDICTIONS: &str = "predictions.parquet";
 pub(super) const PROVENANCE: &str = "provenance.json";
 pub(super) const METRICS: &str = "metrics.json";
-const FAILED: &str = "failed.json";
+pub(super) const FAILED: &str = "failed.json";
 pub(super) const DONE: &str = "DONE";
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 
@@ -248,7 +249,11 @@ impl Store {
 
     /// Records that a run ended without a result. Its checkpoint stays as evidence until the run is begun again.
     pub fn fail(&self, id: &str, failure: &Failure) -> Result<()> {
-        write_record(&self.run_dir(id).join(FAILED), failure).map(|_| ())
+        let failure = Failure {
+            reason: without_places(&failure.reason),
+            ..failure.clone()
+        };
+        write_record(&self.run_dir(id).join(FAILED), &failure).map(|_| ())
     }
 
     /// Removes the checkpoint of a finished run whose process was killed before it could.

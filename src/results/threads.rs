@@ -21,8 +21,10 @@ pub fn in_threads<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> 
         }
     };
     thread::scope(|s| {
-        for _ in 0..rayon::current_num_threads().min(items.len()) {
-            s.spawn(work);
+        let start = |_: &usize| thread::Builder::new().spawn_scoped(s, work).is_ok();
+        // As many as the system allows; without any this thread does it.
+        if (0..rayon::current_num_threads().min(items.len())).filter(start).count() == 0 {
+            work();
         }
     });
     slots

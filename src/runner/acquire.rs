@@ -29,6 +29,7 @@ struct Line {
     set: String,
     /// `fetched`, `imported`, `already-here` or `failed`.
     state: &'static str,
+    #[serde(serialize_with = "crate::fsio::lossy_path")]
     folder: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,

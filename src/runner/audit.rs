@@ -7,6 +7,7 @@ use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
+use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
 use crate::study::{Protocol, Scale, SplitRule, Study};
@@ -42,7 +43,7 @@ pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
     }
     let protocol = a.preset.protocol();
     let dir = data_dir(c, a.phantom);
-    let templates = report_place::templates();
+    let templates = report_place::templates(c)?;
     let (mut audits, mut pages) = (Vec::new(), Vec::new());
     for set in &a.sets {
         let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
@@ -78,10 +79,10 @@ pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) ->
     for (set, protocol) in study.tables() {
         match audit_set(c, set, &protocol, phantom, &dir, depth(set)) {
             Ok(found) => audits.push(found),
-            Err(e) => absent.push((study.table(set, &protocol), format!("{e:#}"))),
+            Err(e) => absent.push((study.table(set, &protocol), without_places(&format!("{e:#}")))),
         }
     }
-    let templates = report_place::templates();
+    let templates = report_place::templates(c)?;
     let page = DataPage {
         title: &format!("The data of: {}", study.title),
         sets: &audits,
@@ -145,7 +146,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
                     images: [d.train.len(), d.val.len(), d.test.len()],
                     leaks: leaks(&d),
                 },
-                Err(e) => RuleOutcome::Impossible(format!("{e:#}")),
+                Err(e) => RuleOutcome::Impossible(without_places(&format!("{e:#}"))),
             },
         }
     };

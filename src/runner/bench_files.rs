@@ -1,6 +1,7 @@
 //! What `medft bench` does with files: the image path of one core, batches for training, and how hashing grows with threads.
 
 use super::usage::cpu_seconds;
+use crate::cache::Cache;
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
 use crate::data::loader::{BatchesOnto, Images, Mode, Options};
@@ -117,7 +118,7 @@ impl Folder {
         };
         Ok(Dataset {
             info,
-            root: self.dir.clone(),
+            root: self.dir.clone().into(),
             samples: self.paths.iter().map(sample).collect::<Result<_>>()?,
             train: Vec::new(),
             val: Vec::new(),
@@ -193,7 +194,13 @@ fn augment(a: &BenchArgs, folder: &Folder, p: &Protocol, t: &Transform) -> Resul
     let paths = &folder.paths;
     let used: Vec<u32> = (0..paths.len() as u32).collect();
     let place = tempfile::tempdir()?;
-    let cache = DiskCache::open(place.path(), &data, &used, t.preparation(), &|_, _| {})?;
+    let cache = DiskCache::open(
+        &Cache::below(place.path(), None),
+        &data,
+        &used,
+        t.preparation(),
+        &|_, _| {},
+    )?;
     let mut out = vec![0f32; t.len()];
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..=a.steps {

@@ -245,7 +245,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
-    fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
+    pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
         let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
         if let Some(known) = self.sizes.get(&key) {
             return *known;

@@ -23,6 +23,7 @@ struct Line<'a> {
     pin: &'a str,
     state: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "crate::fsio::lossy_path_if_any")]
     path: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,

@@ -15,7 +15,7 @@ use crate::results::{
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::text::{Unit, bar, duration};
-use crate::train::{self, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ pub(super) fn fit(floor: &Floor<'_>, group: &[Todo<'_>], l: &Loaded, device: &De
             checkpoint_dir: dir,
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
             feature_cache: Some(FeatureCache {
-                dir: train::features::default_dir(&c.global.results_dir),
+                cache: c.cache(),
                 inputs: feature_inputs(todo.inputs),
             }),
         })
@@ -241,6 +241,7 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
         .some(),
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
+            groups: Some(test().map(|s| s.group.clone()).collect()),
             truth,
             outputs,
             best: f.best.tested.logits.clone(),

@@ -46,7 +46,6 @@ pub fn run(c: &Context, a: &Path, b: &Path, replicates: usize) -> Result<u8> {
 struct Side {
     store: Store,
     runs: Vec<RunRecord>,
-    evidence: Evidences,
     broken: bool,
 }
 
@@ -64,7 +63,7 @@ impl Side {
         }
         let store = Store::at(path);
         let mut listing = store.all()?;
-        let (evidence, unusable) = Evidences::of(&store, &listing.done, replicates, None)?;
+        let (_, unusable) = Evidences::of(&store, &listing.done, replicates, None)?;
         for (name, why) in &listing.broken {
             eprintln!("warning: {}: {why}; it is left out", path.join(name).display());
         }
@@ -76,15 +75,11 @@ impl Side {
             store,
             broken: !listing.broken.is_empty() || !unusable.is_empty(),
             runs: listing.done,
-            evidence,
         })
     }
 
     fn folder(&self) -> Folder<'_> {
-        Folder {
-            runs: &self.runs,
-            evidence: &self.evidence,
-        }
+        Folder { runs: &self.runs }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::data::presence::{self, Depth};
-use crate::data::registry;
+use crate::data::{Folder, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::{
@@ -13,7 +13,7 @@ use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::{Duplicates, MhaBody};
 use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
 use crate::text::{Unit, bar};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -122,6 +122,7 @@ impl Inventory {
             let file = Some(WeightsFile {
                 path: w.path,
                 layout: w.pin.layout,
+                sha256: Some(w.sha256.to_string()),
             });
             match role {
                 "deit" => pretrained.deit = file,
@@ -139,6 +140,18 @@ impl Inventory {
             pretrained,
             ids,
         })
+    }
+
+    /// The folder of a run's data set, of which only what was verified may be used.
+    ///
+    /// # Errors
+    /// Where the set was not verified.
+    pub fn folder(&self, r: &RunSpec) -> Result<Folder> {
+        let source = registry::find(&r.dataset)?;
+        let root = self.data_dir.join(source.info(&r.protocol).folder);
+        let list = self.sets.get(&r.dataset).and_then(|s| s.list.clone());
+        let list = list.with_context(|| format!("{} was not verified", r.dataset))?;
+        Ok(Folder::verified(root, list))
     }
 
     /// Whether an input of a run is here but is not what it should be.

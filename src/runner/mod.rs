@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bench;
 mod bench_files;
 pub mod budget;
+mod disk;
 pub mod estimate;
 pub mod fetch_weights;
 pub mod fit;
@@ -22,6 +23,7 @@ mod study_audit;
 mod usage;
 pub mod verify_results;
 
+use crate::cache::Cache;
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::{Catalogue, DataPlaces};
@@ -93,6 +95,11 @@ impl Context {
             .into());
         }
         Ok(all.remove(0))
+    }
+
+    /// The caches of the results folder.
+    pub fn cache(&self) -> Cache {
+        Cache::below(&self.global.results_dir, self.global.cache_bytes)
     }
 
     /// Where data sets below `data_dir` and their lists lie.

@@ -1,6 +1,7 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::Context;
+use super::disk::Disk;
 use super::estimate::{Basis, Estimate, Estimator, Machine};
 use super::inventory::{Inventory, RunInputs};
 use crate::cli::StudyArgs;
@@ -316,6 +317,7 @@ pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         println!("{}", ui::table(&head, &rows));
         println!("\n{}", plan.summary());
         println!("{}", total(&times, &machine));
+        println!("{}", Disk::of(c, &plan)?.text(c));
         if let Some(t) = plan.missing() {
             println!("\n{t}");
         }

@@ -10,13 +10,14 @@ use crate::data::registry;
 use crate::eval::metric_title;
 use crate::fsio;
 use crate::model;
+use crate::privacy::without_places;
 use crate::report::{
     Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
     ReportInput, ReportOutput, render, seal,
 };
-use crate::results::{Evidences, Listing, frame};
+use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats};
+use crate::study::{AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats};
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +34,8 @@ pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })
 }
 
-/// Renders the report and prints the comparison; exit code 1 where a value differs.
+/// Renders the report and prints the comparison; exit code 1 where the paper differs: a data set under the
+/// hypothesis that fits best.
 pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
     if let Some(other) = &a.other {
         return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
@@ -43,11 +45,16 @@ pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
     let plan = Plan::make(c, study, runs)?;
     let out = write(c, &plan, a)?;
     if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&out.comparisons)?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "paper": out.paper, "values": out.comparisons }))?
+        );
     } else {
         print!("{}", crate::fsio::read_to_string(&out.path("compare.md"))?);
     }
-    Ok(if out.verdicts.differs > 0 { INCOMPLETE } else { OK })
+    // A demo's numbers mean nothing, whichever way they lie.
+    let differs = out.paper.differs() && !plan.study.report.demo;
+    Ok(if differs { INCOMPLETE } else { OK })
 }
 
 /// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
@@ -68,10 +75,11 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
-    let inputs = digest(plan, &input, a.replicates)?;
+    let inputs = digest(c, plan, &input, a.replicates)?;
     if let Some(output) = seal::still_holds(&folder, &inputs) {
         return Ok(output);
     }
+    fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
     let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
     if whole {
@@ -97,7 +105,7 @@ fn finish(
     cache: Option<&Path>,
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
-    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
+    input.evidence = evidence(plan, &mut listing, (input.claims.is_some(), replicates), cache)?;
     for r in &mut listing.done {
         r.spec.run.dataset = plan.study.table(&r.spec.run.dataset, &r.spec.run.protocol);
     }
@@ -118,9 +126,9 @@ fn listing(plan: &Plan) -> Result<Listing> {
 }
 
 /// The hash of everything a report is made from, this binary included.
-fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
+fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String> {
     let mut text = format!("{input:?}\n{replicates} resamples\n");
-    text.push_str(&maker()?);
+    text.push_str(&maker(c)?);
     for p in &input.planned {
         if let PlannedState::Done(id) = &p.state {
             text.push_str(&plan.store.mark(id)?);
@@ -131,7 +139,12 @@ fn digest(plan: &Plan, input: &ReportInput, replicates: usize) -> Result<String>
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+fn evidence(
+    plan: &Plan,
+    listing: &mut Listing,
+    (decides, replicates): (bool, usize),
+    cache: Option<&Path>,
+) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -143,7 +156,13 @@ fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option
         .filter(|r| planned.contains(r.id()))
         .cloned()
         .collect();
-    let (evidence, unusable) = Evidences::of(&plan.store, &runs, replicates, cache)?;
+    // Decisions are made from a fixed number of resamples; what is asked for is what is printed.
+    let drawn = match (decides, replicates) {
+        (false, 0) => 0,
+        _ => replicates.max(DECISION),
+    };
+    let (mut evidence, unusable) = Evidences::of(&plan.store, &runs, drawn, cache)?;
+    evidence.replicates = replicates;
     for u in &unusable {
         eprintln!("warning: {}; the run is left out", u.why);
     }
@@ -213,9 +232,15 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     let mut context = Vec::new();
     let load = |name: &String| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
     let sets = study.report.published.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let mut without_code = Vec::new();
     for set in &sets {
         points(study, set, &mut published, &mut context);
+        let absent = set.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
+        without_code.extend(absent.map(|(b, _)| b.clone()));
     }
+    let templates = templates(c)?;
+    let mut caveats = caveats(&sets, &study.datasets);
+    caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
     let defaults = match study.protocol.preset {
@@ -244,7 +269,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         published,
         context,
         sources: sets.iter().map(Published::origin).collect(),
-        caveats: caveats(&sets, &study.datasets),
+        caveats,
+        without_code,
         alpha: tolerances.alpha,
         archive: Archive {
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
@@ -257,7 +283,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
         only: a.study.only.clone(),
-        templates: templates(),
+        templates,
     })
 }
 
@@ -283,6 +309,10 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
                 value: v.value,
                 uncertainty: v.uncertainty,
                 shared_offset: v.shared_offset,
+                rounding: v.rounding,
+                runs: v.seeds,
+                sd: v.sd,
+                no_verdict: no_verdict(p, backbone, SplitRule::word(set, protocol)),
                 note: p.backbones.get(backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {
@@ -297,10 +327,20 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
     }
 }
 
+/// Why a published value of a backbone is context under this split; `None` where it may be reproduced.
+fn no_verdict(p: &Published, backbone: &str, split: &str) -> Option<String> {
+    match p.backbones.get(backbone).map(|n| n.code) {
+        Some(AuthorsCode::Absent) => return Some("the authors' repository has no code for this backbone".to_owned()),
+        Some(AuthorsCode::Broken) => return Some("the authors' code for this backbone does not run".to_owned()),
+        Some(AuthorsCode::Runs) | None => {}
+    }
+    (split != "authors").then(|| format!("the published value is of the authors' split, ours of the {split} one"))
+}
+
 fn planned(study: &Study, e: &Entry) -> PlannedRun {
     let one_line = |s: &str| {
         let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
-        first.trim_end_matches('.').to_owned()
+        without_places(first.trim_end_matches('.'))
     };
     PlannedRun {
         dataset: study.table(&e.spec.dataset, &e.spec.protocol),

@@ -1,6 +1,7 @@
 //! Where a study's report lies, and what makes it.
 
 use super::Context;
+use crate::error::BadInput;
 use crate::fsio;
 use crate::study::Study;
 use anyhow::Result;
@@ -39,7 +40,7 @@ fn part(only: &[String]) -> String {
 ///
 /// # Errors
 /// When a template cannot be read.
-pub fn maker() -> Result<String> {
+pub fn maker(c: &Context) -> Result<String> {
     use std::fmt::Write as _;
     let mut text = format!(
         "{} {:?}\n",
@@ -50,21 +51,34 @@ pub fn maker() -> Result<String> {
     if let Ok(m) = std::env::current_exe().and_then(std::fs::metadata) {
         let _ = writeln!(text, "{} {:?}", m.len(), m.modified().ok());
     }
-    if let Some(folder) = templates() {
+    if let Some(folder) = templates(c)? {
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
             .map(|e| Ok(e?.path()))
             .collect::<Result<_>>()?;
         files.sort();
         for f in files.iter().filter(|f| f.extension().is_some_and(|e| e == "tera")) {
-            let _ = writeln!(text, "{} {}", f.display(), fsio::sha256_file(f, |_| {})?);
+            let name = f.file_name().unwrap_or_default().display();
+            let _ = writeln!(text, "{name} {}", fsio::sha256_file(f, |_| {})?);
         }
     }
     Ok(text)
 }
 
-/// The folder of templates that replace the built-in ones, where there is one.
-pub fn templates() -> Option<PathBuf> {
-    Some(PathBuf::from("templates")).filter(|t| t.is_dir())
+/// The folder of templates that replace the built-in ones, where one was asked for.
+///
+/// # Errors
+/// [`BadInput`] where it is not there.
+pub fn templates(c: &Context) -> Result<Option<PathBuf>> {
+    match &c.global.templates {
+        Some(folder) if !folder.is_dir() => Err(BadInput::new(
+            format!("--templates {}", folder.display()),
+            "a folder",
+            "none",
+            "Name the folder of your templates, or leave the option out to use the built-in ones.",
+        )
+        .into()),
+        folder => Ok(folder.clone()),
+    }
 }
 
 #[cfg(test)]

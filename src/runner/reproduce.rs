@@ -8,7 +8,7 @@ use crate::cli::exit::INTERRUPTED;
 use crate::study::Scale;
 use anyhow::Result;
 
-/// Exit code 0 when every run has a result and no value differs; 1 with a table of what is missing otherwise.
+/// Exit code 0 when every run has a result and the paper does not differ; 1 with a table of what is missing otherwise.
 pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     if study.scale == Scale::Tiny {
@@ -46,9 +46,12 @@ pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     if out.verdicts != crate::report::VerdictCounts::default() && !plan.study.report.demo {
         let v = out.verdicts;
         println!(
-            "{} reproduced, {} differ, {} inconclusive, {} not run",
-            v.reproduced, v.differs, v.inconclusive, v.not_run
+            "{} reproduced, {} consistent, {} differ, {} inconclusive, {} not run",
+            v.reproduced, v.consistent, v.differs, v.inconclusive, v.not_run
         );
+        for s in out.paper.best() {
+            println!("{}: {} ({})", s.dataset, s.verdict.word(), s.hypothesis.title());
+        }
     }
     if tally.interrupted {
         return Ok(INTERRUPTED);
@@ -56,6 +59,6 @@ pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     if let Some(t) = plan.missing() {
         println!("\n{t}");
     }
-    let complete = out.done == out.planned && (plan.study.report.demo || out.verdicts.differs == 0);
+    let complete = out.done == out.planned && (plan.study.report.demo || !out.paper.differs());
     Ok(plan.code(complete))
 }

@@ -4,11 +4,11 @@ use super::Context;
 use super::fit::{Ended, fit};
 use super::inventory::RunInputs;
 use super::plan::{Entry, Plan, State};
-use crate::cache::Bucket;
 use crate::cli::exit::INTERRUPTED;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, registry};
+use crate::fsio;
 use crate::model;
 use crate::study::protocol::Normalisation;
 use crate::study::{Freeze, RunId, RunSpec};
@@ -46,6 +46,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
             plan.store.tidy(id.full())?;
         }
     }
+    // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
+    fsio::sweep_below(&c.global.results_dir.join(".cache"));
+    let _ = fsio::sweep(&plan.inventory.data_dir);
     let groups = groups(&plan.entries);
     if groups.is_empty() {
         return Ok(Tally::default());
@@ -216,12 +219,10 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
-    let root = plan.inventory.data_dir.join(source.info(&spec.protocol).folder);
-    let data = source.read(&root, &spec.protocol)?;
-    let cache = Bucket::Images.dir(&c.global.results_dir);
+    let data = source.read_from(&plan.inventory.folder(spec)?, &spec.protocol)?;
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
-    let options = Options::cached(c.workers(), &cache);
+    let options = Options::cached(c.workers(), c.cache());
     let progress = |done: usize, of: usize| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);

@@ -8,23 +8,15 @@ use super::plan::Plan;
 use super::{Context, report_place};
 use crate::data::registry;
 use crate::fsio;
+use crate::report::{AUDIT_SEAL, AuditSeal};
+use crate::results::write_record;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What the page was made from; in the report's folder.
-const SEAL: &str = ".data-audit.json";
 /// The stem of the page and its figure.
 const STEM: &str = "data";
-
-#[derive(Serialize, Deserialize)]
-struct Seal {
-    inputs: String,
-    /// Name → SHA-256.
-    files: BTreeMap<String, String>,
-}
 
 /// Writes `data.md` with its figure into the folder of the whole study's report, unless they are there and hold. The reports of
 /// parts show the same page.
@@ -39,11 +31,8 @@ pub fn ensure(c: &Context, plan: &Plan) {
 
 fn make(c: &Context, plan: &Plan, folder: &Path) -> Result<()> {
     let inputs = inputs(c, plan)?;
-    let seal = folder.join(SEAL);
-    let known = fs::read(&seal)
-        .ok()
-        .and_then(|b| serde_json::from_slice::<Seal>(&b).ok());
-    if known.is_some_and(|k| k.inputs == inputs && !k.files.is_empty() && holds(folder, &k.files)) {
+    let known = AuditSeal::read(folder).ok();
+    if known.is_some_and(|k| k.inputs == inputs && !k.files.is_empty() && k.changed(folder).is_empty()) {
         return Ok(());
     }
     let depth = |set: &str| match verified(plan, set) {
@@ -64,13 +53,8 @@ fn make(c: &Context, plan: &Plan, folder: &Path) -> Result<()> {
             let _ = fs::remove_file(folder.join(name));
         }
     }
-    fsio::write_atomic(&seal, &serde_json::to_vec_pretty(&Seal { inputs, files })?)
-}
-
-fn holds(folder: &Path, files: &BTreeMap<String, String>) -> bool {
-    files
-        .iter()
-        .all(|(name, hash)| fsio::sha256_file(&folder.join(name), |_| {}).is_ok_and(|h| h == *hash))
+    write_record(&folder.join(AUDIT_SEAL), &AuditSeal { inputs, files })?;
+    Ok(())
 }
 
 /// The root hash of a set that is whole.
@@ -82,12 +66,17 @@ fn verified(plan: &Plan, set: &str) -> Option<String> {
 /// The hash of everything the page is made from, this binary included.
 fn inputs(c: &Context, plan: &Plan) -> Result<String> {
     use std::fmt::Write as _;
-    let mut text = report_place::maker()?;
+    let mut text = report_place::maker(c)?;
     let _ = writeln!(text, "{}", plan.study.title);
     for (set, protocol) in plan.study.tables() {
         let source = registry::find(set)?;
         let root = plan.inventory.data_dir.join(source.info(&protocol).folder);
-        let _ = writeln!(text, "{set} {} {}", root.display(), serde_json::to_string(&protocol)?);
+        let _ = writeln!(
+            text,
+            "{set} {} {}",
+            source.info(&protocol).folder,
+            serde_json::to_string(&protocol)?
+        );
         let _ = writeln!(text, "{}", serde_json::to_string(c.catalogue.set(set)?)?);
         if let Some(root) = verified(plan, set) {
             let _ = writeln!(text, "whole {root}");

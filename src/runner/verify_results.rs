@@ -5,9 +5,11 @@ use super::{Context, report};
 use crate::cli::exit::{BROKEN, OK};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
-use crate::report::{RENDERED, Rendered};
-use crate::results::{Finding, Store, read_record};
-use crate::study::Study;
+use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed};
+use crate::results::{Content, Expected, Finding, ModelFacts, Store, read_record, record_bytes};
+use crate::study::{RunSpec, Study};
+use crate::train::schedule::Schedule;
+use crate::{data, model};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
@@ -78,10 +80,14 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
             .push(format!("{} has no results", store.folder().display()));
         return Ok(());
     }
-    let audit = store.audit()?;
+    let audit = store.audit(&expected)?;
     checked.runs += audit.runs;
     let whole = audit.findings.is_empty();
     checked.findings.extend(audit.findings);
+    let others = audit.others.iter();
+    checked
+        .notes
+        .extend(others.map(|f| format!("{f} is not of medft and was not checked")));
     let reports = c.global.reports_dir.join(&folder);
     match study {
         _ if !reports.is_dir() => checked.notes.push(format!("{} is not there", reports.display())),
@@ -92,11 +98,33 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
         )),
         Ok(study) => {
             for folder in parts(&reports)? {
-                check_report(c, name, study.clone(), &folder, checked)?;
+                check_report(c, name, study.clone(), &reports, &folder, checked)?;
             }
         }
     }
     Ok(())
+}
+
+/// What a record must say because its spec does.
+fn expected(spec: &RunSpec) -> Result<Expected> {
+    let info = data::registry::find(&spec.dataset)?.info(&spec.protocol);
+    let outputs = info.task.outputs();
+    let counts = model::Classifier::sizes(spec, info.channels, outputs)?;
+    let protocol = spec.protocol.clone();
+    Ok(Expected {
+        target: info.target.to_owned(),
+        outputs,
+        one_class: matches!(info.task, data::Task::MultiClass(_)),
+        model: ModelFacts {
+            family: model::registry::find(&spec.backbone)?.family.to_owned(),
+            backbone_params: counts.backbone,
+            trainable_params: counts.trainable,
+            total_params: counts.total,
+        },
+        rate: Box::new(move |steps, epoch| {
+            Schedule::new(&protocol, info.warmup, steps).lr(steps.saturating_mul(u64::from(epoch)))
+        }),
+    })
 }
 
 /// The folder of a study's report, then those within it that hold the report of a part.
@@ -117,23 +145,44 @@ fn parts(reports: &Path) -> Result<Vec<PathBuf>> {
     Ok(parts)
 }
 
-/// Renders the report again from the records alone and holds it against what lies there.
-fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: &mut Checked) -> Result<()> {
-    let finding = |at: &Path, expected: &str, found: String| Finding {
+fn finding(at: &Path, expected: &str, found: impl Into<String>) -> Finding {
+    Finding {
         at: at.display().to_string(),
         expected: expected.to_owned(),
-        found,
+        found: found.into(),
+    }
+}
+
+/// A record of a report, whose every byte follows from its content; a finding where it is not.
+fn record<T: Content>(path: &Path, findings: &mut Vec<Finding>) -> Option<T> {
+    let read = read_record::<T>(path).and_then(|(r, _)| Ok((record_bytes(&r)?, fsio::read(path)?, r)));
+    match read {
+        Ok((expected, found, r)) if expected == found => return Some(r),
+        Ok(_) => findings.push(finding(
+            path,
+            "a record as medft writes it",
+            "one written by another hand",
+        )),
+        Err(e) => findings.push(finding(path, "a record that hashes to what it says", format!("{e:#}"))),
+    }
+    None
+}
+
+/// Renders the report again from the records alone and holds it against what lies there.
+///
+/// `whole` is the folder of the whole study's report, which has the page on the data; `reports` that one, or a part's within it.
+fn check_report(
+    c: &Context,
+    name: &str,
+    study: Study,
+    whole: &Path,
+    reports: &Path,
+    checked: &mut Checked,
+) -> Result<()> {
+    let Some(rendered) = record::<Rendered>(&reports.join(RENDERED), &mut checked.findings) else {
+        return Ok(());
     };
-    let path = reports.join(RENDERED);
-    let rendered = match read_record::<Rendered>(&path) {
-        Ok((r, _)) => r,
-        Err(e) => {
-            checked
-                .findings
-                .push(finding(&path, "what the report was made with", format!("{e:#}")));
-            return Ok(());
-        }
-    };
+    let audit = check_audit(whole, &rendered, checked);
     let args = ReportArgs {
         study: StudyArgs {
             study: name.to_owned(),
@@ -150,17 +199,19 @@ fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: 
         let there = reports.join(name);
         checked.files += 1;
         let expected = fsio::read(file)?;
-        let Ok(found) = fs::read(&there) else {
+        let Ok(found) = fsio::read(&there) else {
             checked
                 .findings
-                .push(finding(&there, "this file of the report", "none".to_owned()));
+                .push(finding(&there, "this file of the report", "none"));
             continue;
         };
-        if expected == found {
+        let stated = rendered.files.get(&*name.to_string_lossy());
+        let untouched = stated == Some(&fsio::sha256_hex(&found)) || name == Path::new(RENDERED);
+        if expected == found || (untouched && !audit) {
+            // Where the data's page was edited, what shows it cannot be made again: it is the page that is named.
             continue;
         }
-        let stated = rendered.files.get(&*name.to_string_lossy());
-        if stated == Some(&fsio::sha256_hex(&found)) || name == Path::new(RENDERED) {
+        if untouched {
             // Not touched since it was rendered, so what it was rendered from has changed.
             let why = format!(
                 "one of other records, inputs or templates, or of medft {}",
@@ -171,7 +222,74 @@ fn check_report(c: &Context, name: &str, study: Study, reports: &Path, checked: 
             checked.findings.push(edited(&there, &expected, &found));
         }
     }
+    check_seal(reports, &out.below(again.path()), checked)?;
+    let known = |f: &Path| {
+        let name = f.strip_prefix(reports).unwrap_or(f);
+        let shown = name.to_string_lossy();
+        rendered.files.contains_key(&*shown)
+            || [RENDERED, SEAL, AUDIT_SEAL].contains(&&*shown)
+            || shown.starts_with("data.")
+            || shown.rsplit('/').next().is_some_and(|n| n.starts_with(".medft-"))
+            // Of a part, which is checked by itself.
+            || f.ancestors().skip(1).take_while(|a| *a != reports).any(|a| a.join(RENDERED).exists())
+    };
+    for f in fsio::below(reports).iter().filter(|f| !known(f)) {
+        checked
+            .notes
+            .push(format!("{} is not of this report and was not checked", f.display()));
+    }
     Ok(())
+}
+
+/// What the seal says was found, against what is found now.
+fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Result<()> {
+    let path = reports.join(SEAL);
+    if !path.exists() {
+        checked.notes.push(format!(
+            "{} is not there: the report is made anew when it is asked for",
+            path.display()
+        ));
+        return Ok(());
+    }
+    checked.files += 1;
+    if let Some(seal) = record::<Sealed>(&path, &mut checked.findings) {
+        let (expected, stated) = (serde_json::to_value(found)?, serde_json::to_value(&seal.output)?);
+        for (key, value) in expected.as_object().into_iter().flatten() {
+            if stated.get(key) != Some(value) {
+                let at = Path::new(&path).join(key);
+                checked
+                    .findings
+                    .push(finding(&at, "what the records give", "something else"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The page on the data and its pictures: as they were written, and those that the report shows. Says whether they are.
+fn check_audit(reports: &Path, rendered: &Rendered, checked: &mut Checked) -> bool {
+    let before = checked.findings.len();
+    let seal = reports.join(AUDIT_SEAL);
+    if !seal.exists() && rendered.audit.is_empty() {
+        return true;
+    }
+    checked.files += 1;
+    let Some(sealed) = record::<AuditSeal>(&seal, &mut checked.findings) else {
+        return false;
+    };
+    checked.files += sealed.files.len();
+    for (name, then, now) in sealed.changed(reports) {
+        let expected = format!("a file that hashes to {then}, as {AUDIT_SEAL} says");
+        checked.findings.push(finding(&reports.join(name), &expected, now));
+    }
+    for (name, shown) in &rendered.audit {
+        if checked.findings.len() == before && sealed.files.get(name) != Some(shown) {
+            let found = sealed.files.get(name).cloned().unwrap_or_else(|| "none".to_owned());
+            let expected = format!("the page that {RENDERED} names, which hashes to {shown}");
+            checked.findings.push(finding(&reports.join(name), &expected, found));
+        }
+    }
+    checked.findings.len() == before
 }
 
 /// Names the first line that was edited; a picture only has its hash.

@@ -15,11 +15,39 @@ pub struct Claim {
     pub id: String,
     /// What the paper says.
     pub text: String,
-    /// Where it says so.
-    pub source: String,
+    /// Who says so.
+    pub source: ClaimSource,
+    /// In which words; its own where they are quoted.
+    pub sentence: String,
     /// The form in which it is tested.
     pub reading: String,
+    /// The smallest effect that matters, in the units of the test, and why it is that one.
+    pub smallest: f64,
+    pub smallest_reason: String,
     pub test: ClaimTest,
+}
+
+/// Who makes a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimSource {
+    /// The authors, in the paper's abstract.
+    Abstract,
+    /// Somebody else, summing the paper up: the abstract does not say it, and the paper's body could not be read.
+    ThirdPartySummary,
+}
+
+impl ClaimSource {
+    pub const ALL: &[Self] = &[Self::Abstract, Self::ThirdPartySummary];
+}
+
+impl std::fmt::Display for ClaimSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Abstract => "abstract",
+            Self::ThirdPartySummary => "third-party summary",
+        })
+    }
 }
 
 /// A part of the regimes; `None` is both.
@@ -52,7 +80,7 @@ pub enum ClaimTest {
     },
     /// `plus` minus `minus` for every backbone on its own.
     ContrastEveryBackbone { plus: Regimes, minus: Regimes },
-    /// (smaller, larger) backbones: the sign of the advantage of size hangs on the data set.
+    /// (smaller, larger) backbones: the sign of the advantage of size depends on the data set.
     SizeTurns { pairs: Vec<(String, String)> },
     /// The advantage of size grows with the training images of a data set.
     SizeSlope {
@@ -119,7 +147,16 @@ impl Claims {
 }
 
 fn read(section: &Section) -> Result<Claim, BadInput> {
-    const ALWAYS: [&str; 5] = ["id", "text", "source", "test", "reading"];
+    const ALWAYS: [&str; 8] = [
+        "id",
+        "text",
+        "source",
+        "sentence",
+        "test",
+        "reading",
+        "smallest",
+        "smallest_reason",
+    ];
     let only = |own: &[&str]| section.only(&[&ALWAYS[..], own].concat());
     let test = match section.need("test")?.choice(&TESTS)? {
         "group" => {
@@ -174,8 +211,13 @@ fn read(section: &Section) -> Result<Claim, BadInput> {
     Ok(Claim {
         id: section.need("id")?.string()?,
         text: section.need("text")?.string()?,
-        source: section.need("source")?.string()?,
+        source: section.need("source")?.choice(ClaimSource::ALL)?,
+        sentence: section.need("sentence")?.string()?,
         reading: section.need("reading")?.string()?,
+        smallest: section
+            .need("smallest")?
+            .real(|x| x > 0.0 && x < 1.0, "a number above 0 and below 1")?,
+        smallest_reason: section.need("smallest_reason")?.string()?,
         test,
     })
 }
@@ -239,6 +281,14 @@ mod tests {
         let ClaimTest::Contrast { plus, less, .. } = &c.claims[4].test else {
             panic!("{:?}", c.claims[4])
         };
+        // The abstract names neither size, nor attention, nor fine-tuning.
+        let of = |source| c.claims.iter().filter(|c| c.source == source).count();
+        assert_eq!((of(ClaimSource::Abstract), of(ClaimSource::ThirdPartySummary)), (3, 5));
+        assert!(
+            c.claims
+                .iter()
+                .all(|c| c.smallest > 0.0 && !c.smallest_reason.is_empty() && !c.sentence.is_empty())
+        );
         assert!(less.is_none() && plus.holds(Freeze::Frozen, HeadKind::Mha));
         assert!(!plus.holds(Freeze::Frozen, HeadKind::Linear) && !plus.holds(Freeze::Unfrozen, HeadKind::Mha));
     }
@@ -261,8 +311,8 @@ mod tests {
                 ["claims.toml:", "two backbones"],
             ),
             (
-                "source = \"abstract\"\ntest = \"trend\"",
-                "sauce = 1\ntest = \"trend\"",
+                "source = \"abstract\"\nsentence = \"Progress",
+                "sauce = 1\nsentence = \"Progress",
                 ["claims.toml:", "source"],
             ),
         ] {

@@ -112,6 +112,12 @@ impl RunId {
         Self::of(&canonical_json(&hashed(spec)), inputs, PROTOCOL_REVISION)
     }
 
+    /// The id under another revision of the protocol, where the spec means the same: to see whether a record's own revision is
+    /// the one its id was made with.
+    pub fn under(spec: &RunSpec, inputs: &Inputs, revision: u32) -> Self {
+        Self::of(&canonical_json(&hashed(spec)), inputs, revision)
+    }
+
     fn of(spec: &str, inputs: &Inputs, revision: u32) -> Self {
         let mut bytes = Vec::new();
         let mut put = |s: &str| {

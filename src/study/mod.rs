@@ -18,7 +18,7 @@ pub mod switches;
 pub mod tolerance;
 mod words;
 
-pub use claims::{Claim, ClaimTest, Claims, Regimes};
+pub use claims::{Claim, ClaimSource, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};
 pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};

@@ -31,6 +31,8 @@ pub struct PublishedValue {
     pub uncertainty: f64,
     /// By how much all values of this data set may be off together.
     pub shared_offset: f64,
+    /// Half-width of the source's own rounding, where `uncertainty` does not hold it.
+    pub rounding: f64,
     pub sd: Option<f64>,
     pub seeds: Option<u32>,
     pub raw: f64,
@@ -93,6 +95,9 @@ pub struct Published {
     /// Notes by our word for the backbone.
     pub backbones: BTreeMap<String, BackboneNote>,
 }
+
+/// How far the numbers of a set are known: shared offset by data set, rounding of all.
+pub(super) type KnownTo = (BTreeMap<String, f64>, f64);
 
 /// What must be known of a set's values, until another set says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -263,13 +268,13 @@ impl Published {
             values: Vec::new(),
             backbones: BTreeMap::new(),
         };
-        let mut offsets = BTreeMap::new();
+        let mut known_to = (BTreeMap::new(), 0.0);
         if let Some(toml) = toml {
-            set.describe(csv, toml, &mut offsets)?;
+            set.describe(csv, toml, &mut known_to)?;
         }
         // The words of a set that is context only are its source's.
         let words = set.comparable.then(|| published_csv::Words::new(known));
-        let rows = published_csv::read(csv.0, csv.1, &set.cite, &offsets, words.as_ref());
+        let rows = published_csv::read(csv.0, csv.1, &set.cite, &known_to, words.as_ref());
         set.values = rows.values;
         Ok(Checked {
             set,
@@ -278,13 +283,8 @@ impl Published {
         })
     }
 
-    /// Takes title, source, caveats and notes from the description.
-    fn describe(
-        &mut self,
-        csv: (&str, &str),
-        toml: (&str, &str),
-        offsets: &mut BTreeMap<String, f64>,
-    ) -> Result<(), BadInput> {
+    /// Takes title, source, caveats and notes from the description, and how far the numbers are known.
+    fn describe(&mut self, csv: (&str, &str), toml: (&str, &str), known_to: &mut KnownTo) -> Result<(), BadInput> {
         let text = Text {
             file: toml.0,
             text: toml.1,
@@ -301,6 +301,7 @@ impl Published {
             "sha256",
             "caveats",
             "shared_offset",
+            "rounding",
             "backbone",
         ])?;
         let built_in = BUILT_IN.iter().any(|b| b.0 == self.name);
@@ -337,8 +338,11 @@ impl Published {
         if let Some(item) = top.get("shared_offset") {
             for entry in item.section()?.items() {
                 let offset = entry.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?;
-                offsets.insert(entry.key, offset);
+                known_to.0.insert(entry.key, offset);
             }
+        }
+        if let Some(item) = top.get("rounding") {
+            known_to.1 = item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?;
         }
         self.backbones = read_notes(&top)?;
         Ok(())

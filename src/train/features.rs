@@ -1,23 +1,21 @@
 //! Features of a frozen backbone, computed once and read by every head, seed and epoch that sees the same images.
 //!
-//! A table is one file of raw float32 rows, memory-mapped. Its name is a hash over everything the rows depend on: data,
-//! weights, the protocol's data, transform and model switches, and the rows themselves. Batches of fixed size in index order
-//! make the bytes independent of who computes them.
+//! A table is one file of raw float32 rows: the very values the backbone gave, so that a run on a table is a run on images.
+//! Its name is a hash over everything the rows depend on: data, weights, the protocol's data, transform and model switches,
+//! and the list of images. Batches of fixed size in index order make the bytes independent of who computes them. Rows are
+//! held against the table's hash whenever they are read; a table that does not fit it is computed anew.
 
 use super::{FeatureCache, Job, Progress, state};
 use crate::cache::Bucket;
 use crate::data::loader::Mode;
 use crate::error::BadInput;
-use crate::fsio;
-use crate::mapped;
+use crate::fsio::{self, HashedFile};
 use crate::model::Classifier;
 use crate::study::{HeadKind, Scope};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
-use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Rows of features, one a sample of an index list; row-major float32.
@@ -29,11 +27,15 @@ pub struct FeatureTable {
 
 enum Rows {
     Memory(Vec<f32>),
-    Mapped(Mmap),
+    /// The table and where it lies.
+    File(HashedFile, PathBuf),
 }
 
 impl FeatureTable {
     /// Rows at `positions` (of the index list the table was made for) as (B, …).
+    ///
+    /// # Errors
+    /// [`BadInput`] where the table's file was changed since it was opened; it is then removed, to be computed anew.
     pub fn batch(&self, positions: &[u32], device: &Device) -> Result<Tensor> {
         let n: usize = self.dims.iter().product();
         let mut out = Vec::with_capacity(positions.len() * n);
@@ -43,13 +45,17 @@ impl FeatureTable {
                     out.extend_from_slice(&v[p as usize * n..(p as usize + 1) * n]);
                 }
             }
-            Rows::Mapped(m) => {
+            Rows::File(file, path) => {
+                let size = n as u64 * 4;
                 for &p in positions {
-                    let row = &m[p as usize * n * 4..(p as usize + 1) * n * 4];
-                    out.extend(
-                        row.chunks_exact(4)
-                            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                    );
+                    let row = file.read(u64::from(p) * size..(u64::from(p) + 1) * size).map_err(|e| {
+                        // What cannot be removed is found again when it is opened again.
+                        let _ = std::fs::remove_file(path);
+                        let remedy = "It was removed. Run again: it is computed anew.";
+                        BadInput::new(path.display(), "the rows that were written", e.to_string(), remedy)
+                    })?;
+                    let values = row.as_chunks::<4>().0;
+                    out.extend(values.iter().map(|&b| f32::from_le_bytes(b)));
                 }
             }
         }
@@ -78,10 +84,10 @@ enum Sink {
 }
 
 /// Opens the features of `indices` under the validation transform for each of `members` (which share backbone and images),
-/// and computes those that are not there in one pass over the images.
+/// and computes those that are not there, or not whole, in one pass over the images.
 ///
 /// # Errors
-/// For images that cannot be read, and tables that are torn or were edited.
+/// For images that cannot be read, and tables that cannot be written.
 pub fn tables(
     members: &[(&Job<'_>, &Classifier)],
     indices: &[u32],
@@ -92,24 +98,24 @@ pub fn tables(
         let path = job
             .feature_cache
             .as_ref()
-            .map(|c| Ok::<_, anyhow::Error>(c.dir.join(format!("{}.f32", key(job, c, indices)?))));
+            .map(|c| Ok::<_, anyhow::Error>(c.cache.entry(Bucket::Features, &key(job, c, indices)?)));
         paths.push(path.transpose()?);
     }
-    let missing: Vec<usize> = (0..members.len())
-        .filter(|&i| paths[i].as_ref().is_none_or(|p| !(p.exists() && about(p).exists())))
-        .collect();
-    let mut memory = compute(members, &missing, &paths, indices, progress)?;
-    paths
-        .iter()
-        .enumerate()
-        .map(|(i, path)| match path {
-            Some(p) => open(p, indices.len()),
-            None => memory.remove(&i).context("a table was not computed"),
-        })
-        .collect()
+    let mut tables: BTreeMap<usize, FeatureTable> = BTreeMap::new();
+    for (i, ((job, _), path)) in members.iter().zip(&paths).enumerate() {
+        if let (Some(path), Some(c)) = (path, &job.feature_cache)
+            && let Ok(table) = open(path, indices.len())
+        {
+            c.cache.hold(path);
+            tables.insert(i, table);
+        }
+    }
+    let missing: Vec<usize> = (0..members.len()).filter(|i| !tables.contains_key(i)).collect();
+    tables.append(&mut compute(members, &missing, &paths, indices, progress)?);
+    Ok(tables.into_values().collect())
 }
 
-/// Computes the tables of the members in `missing`; returns those that have no file.
+/// Computes the tables of the members in `missing`.
 fn compute(
     members: &[(&Job<'_>, &Classifier)],
     missing: &[usize],
@@ -121,10 +127,7 @@ fn compute(
         return Ok(BTreeMap::new());
     };
     let (job, model) = members[first];
-    let mut sinks = missing
-        .iter()
-        .map(|&i| Sink::new(paths[i].as_deref()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut sinks: Vec<Sink> = Vec::new();
     let mut dims = vec![Vec::new(); missing.len()];
     let mut done = 0;
     for b in job
@@ -138,6 +141,11 @@ fn compute(
         for (s, &i) in missing.iter().enumerate() {
             let f = members[i].1.read(&features)?.to_device(&Device::Cpu)?;
             dims[s] = f.dims()[1..].to_vec();
+            if sinks.len() == s {
+                let bytes = dims[s].iter().product::<usize>() as u64 * 4 * indices.len() as u64;
+                let place = paths[i].as_deref().zip(members[i].0.feature_cache.as_ref());
+                sinks.push(Sink::new(place, bytes)?);
+            }
             sinks[s].put(&f.flatten_all()?.to_vec1::<f32>()?)?;
         }
         progress(Progress::Images {
@@ -145,37 +153,36 @@ fn compute(
             of: indices.len(),
         });
     }
-    let mut memory = BTreeMap::new();
+    let mut tables = BTreeMap::new();
     for ((sink, dims), &i) in sinks.into_iter().zip(dims).zip(missing) {
         match sink {
             Sink::Memory(rows) => {
-                memory.insert(
-                    i,
-                    FeatureTable {
-                        rows: Rows::Memory(rows),
-                        dims,
-                    },
-                );
+                let rows = Rows::Memory(rows);
+                tables.insert(i, FeatureTable { rows, dims });
             }
             Sink::File { path, out, hash } => {
                 out.publish()?;
                 let sha256 = fsio::hex(&hash.finalize());
-                fsio::write_atomic(&about(&path), &serde_json::to_vec(&About { dims, sha256 })?)?;
+                fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { dims, sha256 })?)?;
+                tables.insert(i, open(&path, indices.len())?);
             }
         }
     }
-    Ok(memory)
+    Ok(tables)
 }
 
 impl Sink {
-    fn new(path: Option<&Path>) -> Result<Self> {
-        Ok(match path {
-            None => Self::Memory(Vec::new()),
-            Some(path) => Self::File {
-                path: path.into(),
-                out: Box::new(fsio::Pending::create(path)?),
-                hash: Sha256::new(),
-            },
+    /// For a table of `bytes`, in memory or at its place in a cache.
+    fn new(place: Option<(&Path, &FeatureCache)>, bytes: u64) -> Result<Self> {
+        let Some((path, c)) = place else {
+            return Ok(Self::Memory(Vec::new()));
+        };
+        c.cache.make_room(path, bytes);
+        c.cache.hold(path);
+        Ok(Self::File {
+            path: path.into(),
+            out: Box::new(fsio::Pending::create(&path.join(ROWS))?),
+            hash: Sha256::new(),
         })
     }
 
@@ -191,38 +198,23 @@ impl Sink {
     }
 }
 
-fn about(table: &Path) -> PathBuf {
-    table.with_extension("json")
-}
+/// The files of a table.
+const ROWS: &str = "rows.f32";
+const ABOUT: &str = "about.json";
 
-/// Maps a table of `n` rows and checks its bytes.
+/// Opens a table of `n` rows and holds it against its hash.
+///
+/// # Errors
+/// Where it is not there, or not whole.
 fn open(path: &Path, n: usize) -> Result<FeatureTable> {
-    let torn = |expected: String, found: String| {
-        let remedy = "Remove the file and run again: it is computed anew.";
-        BadInput::new(path.display(), expected, found, remedy)
-    };
-    let About { dims, sha256 } = serde_json::from_slice(&fsio::read(&about(path))?).map_err(|e| {
-        torn(
-            "a table with its description".into(),
-            format!("a description that says: {e}"),
-        )
-    })?;
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let map = mapped::map(&file).with_context(|| format!("cannot map {}", path.display()))?;
-    let want = n * dims.iter().product::<usize>() * 4;
-    if map.len() != want {
-        return Err(torn(format!("{want} bytes"), format!("{} bytes", map.len())).into());
-    }
-    let found = fsio::sha256_hex(&map);
-    if found != sha256 {
-        return Err(torn(
-            format!("rows that hash to {sha256}"),
-            format!("rows that hash to {found}"),
-        )
-        .into());
-    }
+    let About { dims, sha256 } = serde_json::from_slice(&fsio::read(&path.join(ABOUT))?)?;
+    let rows = path.join(ROWS);
+    let file = HashedFile::open(&rows, None).with_context(|| format!("cannot read {}", rows.display()))?;
+    ensure!(file.sha256() == sha256, "{} is not what was written", rows.display());
+    let bytes = dims.iter().try_fold(n as u64 * 4, |a, &d| a.checked_mul(d as u64));
+    ensure!(bytes == Some(file.len()), "{} is of another size", rows.display());
     Ok(FeatureTable {
-        rows: Rows::Mapped(map),
+        rows: Rows::File(file, rows),
         dims,
     })
 }
@@ -245,9 +237,4 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
         ),
         indices,
     ))
-}
-
-/// Where a study keeps features: below its results folder.
-pub fn default_dir(results: &std::path::Path) -> PathBuf {
-    Bucket::Features.dir(results)
 }

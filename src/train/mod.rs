@@ -13,6 +13,7 @@ pub mod state;
 
 pub use outcome::{Epoch, Failure};
 
+use crate::cache::Cache;
 use crate::data::Dataset;
 use crate::data::loader::Images;
 use crate::model::Pretrained;
@@ -20,7 +21,7 @@ use crate::study::RunSpec;
 use anyhow::Result;
 use candle_core::Device;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -40,10 +41,10 @@ pub struct Job<'a> {
     pub feature_cache: Option<FeatureCache>,
 }
 
-/// A folder for frozen features and what their key covers besides the spec.
+/// Where frozen features are kept, and what their key covers besides the spec.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
-    pub dir: PathBuf,
+    pub cache: Cache,
     /// Root hash of the data and hashes of the weights.
     pub inputs: String,
 }

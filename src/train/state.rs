@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 
 const KEPT: usize = 2;
 
+/// Copies of the trainable parameters that lie on disk at most: in each checkpoint that is kept and the one being written,
+/// values, two moments and the weights of the epochs that three rules select.
+pub const MOST_COPIES: u64 = (KEPT as u64 + 1) * 6;
+
 /// The position in a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {

@@ -1,7 +1,7 @@
 //! A toy data set: light and dark squares, in one file of a byte an image.
 
-use anyhow::{Context, Result, ensure};
-use medft::data::{Dataset, DatasetInfo, ImageArray, Label, Pixels, Sample, Source, Task};
+use anyhow::{Result, ensure};
+use medft::data::{Dataset, DatasetInfo, Folder, ImageArray, Label, Pixels, Sample, Source, Task};
 use medft::study::protocol::Warmup;
 use medft::study::{Protocol, SplitRule};
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ impl Source for Squares {
         }
     }
 
-    fn load(&self, root: &Path, p: &Protocol) -> Result<Dataset> {
+    fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let path = root.join(FILE);
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = root.read(FILE.as_ref(), "the squares", 1 << 20)?;
         ensure!(bytes.len() >= 40, "{}: fewer than 40 images", path.display());
         let negative = p.get("toy_negative") == true;
         let sample = |(i, &b): (usize, &u8)| {
@@ -55,7 +55,7 @@ impl Source for Squares {
         let n = bytes.len() as u32;
         Ok(Dataset {
             info: self.info(p),
-            root: root.to_path_buf(),
+            root: root.clone(),
             samples: bytes.iter().enumerate().map(sample).collect(),
             train: (0..n / 2).collect(),
             val: (n / 2..3 * n / 4).collect(),

@@ -199,6 +199,7 @@ fn memory_of_the_largest_encoders() {
             std::fs::write("/proc/self/clear_refs", "5").unwrap();
             let before = gib("VmRSS");
             let file = medft::model::WeightsFile {
+                sha256: None,
                 path: path.clone(),
                 layout: entry.layouts[0].0.to_owned(),
             };

@@ -245,6 +245,7 @@ fn predictions(spec: &Spec, set: &TestSet) -> Predictions {
         }
     }
     Predictions {
+        groups: None,
         ids: (0..set.images)
             .map(|i| format!("{}/image{i:05}.png", s.dataset))
             .collect(),

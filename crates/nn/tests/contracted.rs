@@ -13,10 +13,10 @@ mod compute {
     use medft_nn::emulation;
 
     /// Whether the kernels are compiled with fused multiply-adds, as nvcc compiles them.
-    pub const CONTRACTED: bool = true;
+    pub(crate) const CONTRACTED: bool = true;
 
     /// Calls `f` with layers run as kernels; `None` where the test is skipped.
-    pub fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
+    pub(crate) fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
         #[cfg(target_arch = "x86_64")]
         if !is_x86_feature_detected!("fma") {
             super::harness::skip::skip("no FMA");

@@ -16,10 +16,10 @@ mod compute {
     use medft_nn::emulation;
 
     /// Whether the kernels are compiled with fused multiply-adds, as nvcc compiles them.
-    pub const CONTRACTED: bool = false;
+    pub(crate) const CONTRACTED: bool = false;
 
     /// Calls `f` with layers run as kernels; `None` where the test is skipped.
-    pub fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
+    pub(crate) fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
         emulator::get().map(|e| emulation::emulate(e.clone(), || f(&Device::Cpu)))
     }
 }

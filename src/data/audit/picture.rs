@@ -123,12 +123,11 @@ fn read(d: &Dataset, i: u32, p: &Protocol) -> Result<Picture, String> {
     match &d.samples[i as usize].pixels {
         Pixels::Array(image) => Ok(picture(image, None, Vec::new())),
         Pixels::File(below) => {
-            let listed = d.root.join(below);
-            let path = decode::resolve(&listed, p.png_twin);
-            let bytes = std::fs::read(&path).map_err(|e| e.to_string())?;
+            let file = decode::resolve(&d.root, below, p.png_twin);
+            let bytes = decode::read(&d.root, below, p.png_twin).map_err(|e| e.to_string())?;
             let (image, stored) =
                 decode::examine(&bytes, d.info.channels, p.image_loading).map_err(|e: Fault| e.to_string())?;
-            let warnings = warn(&listed, &path, stored, d.info.channels, p);
+            let warnings = warn(below, &file, stored, d.info.channels, p);
             let mut picture = picture(&image, Some(Sha256::digest(&bytes).into()), warnings);
             picture.damaged = !stored.damage.words().is_empty();
             Ok(picture)

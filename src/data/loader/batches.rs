@@ -51,10 +51,17 @@ impl Batches {
         let (send, ready) = mpsc::sync_channel(AHEAD);
         let stop = Arc::new(AtomicBool::new(false));
         let (images, stopped) = (images.clone(), stop.clone());
-        let producer = std::thread::spawn(move || produce(&images, &indices, mode, batch, &stopped, &send));
+        let refused = send.clone();
+        let run = move || produce(&images, &indices, mode, batch, &stopped, &send);
+        let producer = std::thread::Builder::new().spawn(run);
+        let producer = producer.map_err(|e| {
+            // There is room for it: nothing was sent yet.
+            let _ = refused.send(Err(anyhow!("cannot start a thread to load images: {e}")));
+        });
+        drop(refused);
         Self {
             ready: Some(ready),
-            producer: Some(producer),
+            producer: producer.ok(),
             stop,
         }
     }

@@ -62,12 +62,18 @@ impl Batches {
         let (send, ready) = mpsc::sync_channel(PLACES);
         let (home, used) = mpsc::channel();
         let places: Vec<Staging> = (0..PLACES).map(|_| Staging::new(device)).collect();
-        let carrier = std::thread::spawn(move || carry(self, places, &used, &send));
+        let refused = send.clone();
+        let carrier = std::thread::Builder::new().spawn(move || carry(self, places, &used, &send));
+        let carrier = carrier.map_err(|e| {
+            // There is room for it: nothing was sent yet.
+            let _ = refused.send(Err(anyhow!("cannot start a thread to carry images: {e}")));
+        });
+        drop(refused);
         BatchesOnto {
             device: device.clone(),
             source: Source::Ahead {
                 ready: Some((ready, home)),
-                carrier: Some(carrier),
+                carrier: carrier.ok(),
             },
         }
     }

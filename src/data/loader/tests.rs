@@ -3,6 +3,7 @@ use super::*;
 use crate::data::{DatasetInfo, Label, Sample, Task};
 use crate::study::protocol::Warmup;
 use candle_core::Device;
+use std::path::Path;
 
 fn info(channels: usize) -> DatasetInfo {
     DatasetInfo {
@@ -32,7 +33,7 @@ fn dataset(root: &Path, channels: usize, pixels: impl Iterator<Item = Pixels>) -
     let all: Vec<u32> = (0..samples.len() as u32).collect();
     Dataset {
         info: info(channels),
-        root: root.to_path_buf(),
+        root: root.into(),
         train: all.clone(),
         val: all.clone(),
         test: all,
@@ -115,7 +116,7 @@ fn workers_stores_and_batches_change_nothing() {
         assert_eq!(expected.iter().map(|b| b.0.len()).collect::<Vec<_>>(), [5, 5, 5, 5, 3]);
         for workers in [1, 2, 8] {
             let cached = Options {
-                cache: Some(dir.path().into()),
+                cache: Some(Cache::below(dir.path(), None)),
                 ..options(workers)
             };
             let from_files = Options {
@@ -210,11 +211,11 @@ fn a_damaged_cache_gives_the_same_batches() {
     let dir = tempfile::tempdir().unwrap();
     let data = files(root.path(), 4);
     let o = Options {
-        cache: Some(dir.path().into()),
+        cache: Some(Cache::below(dir.path(), None)),
         ..options(2)
     };
     let expected = collect(&images(&data, &o), &data.train, TRAIN, 4, false);
-    let folder = std::fs::read_dir(dir.path().join("test"))
+    let folder = std::fs::read_dir(dir.path().join(".cache/images-3"))
         .unwrap()
         .next()
         .unwrap()

@@ -16,6 +16,7 @@ mod zip;
 use super::error::{ErrorKind, FetchError};
 use super::progress::{Event, OnEvent};
 use super::room::room_for;
+use crate::guarantee::{self, Guarantee};
 use names::Names;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -221,6 +222,7 @@ impl<'a> Out<'a> {
     /// Makes everything survive a power cut: one call for the disk instead of one a file.
     fn sync(&self) -> Result<(), FetchError> {
         let run = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(self.dir)?)?) };
-        run().map_err(|e| FetchError::disk(self.dir, "to write out these files", &e))
+        guarantee::forgive(run(), Guarantee::DurableFiles, self.dir)
+            .map_err(|e| FetchError::disk(self.dir, "to write out these files", &e))
     }
 }

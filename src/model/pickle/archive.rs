@@ -3,13 +3,13 @@
 use super::value::{Id, Kind, Pickle, Storage, Value, View};
 use super::vm;
 use crate::error::BadInput;
-use crate::mapped::MappedFile;
+use crate::fsio::{HashedFile, HashedReader};
 use crate::zipfile;
 use anyhow::{Context, Result};
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Cursor, Read};
+use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -25,8 +25,7 @@ pub(super) const REMEDY: &str =
 /// An open checkpoint: names, shapes, and values on demand.
 pub struct PickleFile {
     pub(super) at: String,
-    map: MappedFile,
-    zip: RefCell<ZipArchive<Cursor<MappedFile>>>,
+    file: HashedFile,
     storages: Vec<Place>,
     views: BTreeMap<String, View>,
     /// Storages whose checksum was found right.
@@ -36,34 +35,37 @@ pub struct PickleFile {
 /// Where a storage lies in the file.
 struct Place {
     kind: Kind,
-    /// Number of its entry in the archive.
-    entry: usize,
-    start: usize,
+    start: u64,
     /// Bytes.
-    len: usize,
+    len: u64,
+    /// The archive's checksum of them.
+    crc32: u32,
 }
 
 impl PickleFile {
-    /// Opens a checkpoint: reads the pickle, finds its state dict (the top, or under `model` or `state_dict`) and holds every
+    /// Opens a checkpoint, which must hash to `sha256` where that is given: reads the pickle, finds its state dict (the top, or under `model` or `state_dict`) and holds every
     /// storage against the archive.
     ///
     /// # Errors
-    /// [`BadInput`] for another or a damaged format and for a pickle that does anything but describe tensors.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`BadInput`] for another or a damaged format, another file than the verified one, and for a pickle that does anything but
+    /// describe tensors.
+    pub fn open(path: &Path, sha256: Option<&str>) -> Result<Self> {
         let at = path.display().to_string();
         let bad = |expected: &str, found: String| BadInput::new(&at, expected, found, REMEDY);
-        let map = MappedFile::open(path).map_err(|e| bad("a PyTorch checkpoint", e.to_string()))?;
-        if map.as_ref().starts_with(LEGACY) {
+        let file = HashedFile::open(path, sha256).map_err(|e| bad("a PyTorch checkpoint", e.to_string()))?;
+        let start = file.read(0..file.len().min(LEGACY.len() as u64));
+        if start.map_err(|e| bad("a PyTorch checkpoint", e.to_string()))? == LEGACY {
             return Err(BadInput::new(
                 &at,
                 "the zip format of torch 1.6 and later",
                 "the format before it",
-                "Convert it once in Python: `torch.save(torch.load(old, map_location='cpu'), new)`.",
+                "Take another published file of this backbone (`medft weights list` names them, --pin takes one): a file that you \
+                 convert yourself can never have the published hash.",
             )
             .into());
         }
-        let mut zip = zipfile::open(Cursor::new(map.clone()))
-            .map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
+        let mut zip =
+            zipfile::open(file.reader()).map_err(|e| bad("a PyTorch checkpoint (a zip archive)", e.to_string()))?;
         if zip.has_duplicate_names() {
             return Err(bad("names that occur once in the archive", "one that occurs twice".into()).into());
         }
@@ -78,12 +80,11 @@ impl PickleFile {
         let storages = pickle
             .storages
             .iter()
-            .map(|s| place(&at, &mut zip, &root, s, map.as_ref().len()))
+            .map(|s| place(&at, &mut zip, &root, s, file.len()))
             .collect::<Result<_>>()?;
         Ok(Self {
             at,
-            map,
-            zip: RefCell::new(zip),
+            file,
             storages,
             views,
             checked: RefCell::default(),
@@ -105,59 +106,49 @@ impl PickleFile {
         self.views.get(name).map(|v| self.storages[v.storage].kind)
     }
 
-    /// The elements of a tensor, little-endian, in row-major order of its shape: a part of the file, or a copy where they are
-    /// strided.
+    /// The elements of a tensor, little-endian, in row-major order of its shape.
     ///
     /// # Errors
-    /// [`BadInput`] where the bytes do not have the archive's checksum.
-    pub fn elements(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+    /// [`BadInput`] where the bytes do not have the archive's checksum, or the file was changed since it was opened.
+    pub fn elements(&self, name: &str) -> Result<Vec<u8>> {
         let view = self.views.get(name).context("no such tensor")?;
         let place = &self.storages[view.storage];
-        self.check(view.storage)?;
-        let bytes = &self.map.as_ref()[place.start..place.start + place.len];
-        let size = place.kind.size();
-        Ok(match contiguous(view) {
-            Some(count) => {
-                let start = view.offset as usize * size;
-                Cow::Borrowed(&bytes[start..start + count * size])
-            }
-            None => Cow::Owned(gather(bytes, view, size)),
+        let bad = |expected: &str, found: String| {
+            let remedy = "Fetch the file again and verify it with `medft weights verify`.";
+            BadInput::new(&self.at, expected, found, remedy)
+        };
+        let read = |part: Range<u64>| {
+            let bytes = self.file.read(place.start + part.start..place.start + part.end);
+            bytes.map_err(|e| bad("tensor data as they were when the file was opened", e.to_string()))
+        };
+        let size = place.kind.size() as u64;
+        let part = contiguous(view).map(|count| view.offset * size..(view.offset + count as u64) * size);
+        let mut checked = self.checked.borrow_mut();
+        if let (Some(part), true) = (&part, checked.contains(&view.storage)) {
+            // One of many views of a storage: only its own bytes are read.
+            return Ok(read(part.clone())?);
+        }
+        let bytes = read(0..place.len)?;
+        let found = crc32fast::hash(&bytes);
+        if found != place.crc32 {
+            let found = format!("data with the checksum {found:08x}");
+            return Err(bad(
+                &format!("tensor data with the archive's checksum {:08x}", place.crc32),
+                found,
+            )
+            .into());
+        }
+        checked.insert(view.storage);
+        Ok(match part {
+            Some(part) if part == (0..place.len) => bytes,
+            Some(part) => bytes[part.start as usize..part.end as usize].to_vec(),
+            None => gather(&bytes, view, size as usize),
         })
-    }
-
-    /// Hands back the pages of a tensor's storage.
-    pub fn forget(&self, name: &str) {
-        if let Some(v) = self.views.get(name) {
-            let place = &self.storages[v.storage];
-            self.map.forget(place.start..place.start + place.len);
-        }
-    }
-
-    /// Compares a storage with its checksum in the archive, once.
-    fn check(&self, storage: usize) -> Result<()> {
-        if self.checked.borrow().contains(&storage) {
-            return Ok(());
-        }
-        let mut zip = self.zip.borrow_mut();
-        let place = &self.storages[storage];
-        zip.by_index(place.entry)
-            .map_err(io::Error::other)
-            .and_then(|mut e| io::copy(&mut e, &mut io::sink()))
-            .map_err(|e| {
-                BadInput::new(
-                    &self.at,
-                    "tensor data as the archive's checksum says",
-                    e.to_string(),
-                    "Fetch the file again and verify it with `medft weights verify`.",
-                )
-            })?;
-        self.checked.borrow_mut().insert(storage);
-        Ok(())
     }
 }
 
 /// The folder in which everything lies: the one with `data.pkl`.
-fn archive_root(at: &str, zip: &ZipArchive<Cursor<MappedFile>>) -> Result<String> {
+fn archive_root(at: &str, zip: &ZipArchive<HashedReader>) -> Result<String> {
     let names: Vec<&str> = zip
         .file_names_raw()
         .filter_map(|n| std::str::from_utf8(n).ok())
@@ -182,7 +173,7 @@ fn archive_root(at: &str, zip: &ZipArchive<Cursor<MappedFile>>) -> Result<String
     Ok((*root).to_owned())
 }
 
-fn read_pickle(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, root: &str) -> Result<Pickle> {
+fn read_pickle(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str) -> Result<Pickle> {
     if let Some(order) = small_entry(at, zip, &format!("{root}/byteorder"), 16)? {
         let order = String::from_utf8_lossy(&order).into_owned();
         if order != "little" {
@@ -194,7 +185,7 @@ fn read_pickle(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, root: &str) -
 }
 
 /// Reads a small entry whole; `None` where the archive has none of that name.
-fn small_entry(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+fn small_entry(at: &str, zip: &mut ZipArchive<HashedReader>, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
     let Some(index) = zip.index_for_name_raw(name.as_bytes()) else {
         return Ok(None);
     };
@@ -218,13 +209,7 @@ fn small_entry(at: &str, zip: &mut ZipArchive<Cursor<MappedFile>>, name: &str, m
 }
 
 /// Finds a storage's entry and checks its size.
-fn place(
-    at: &str,
-    zip: &mut ZipArchive<Cursor<MappedFile>>,
-    root: &str,
-    s: &Storage,
-    file_len: usize,
-) -> Result<Place> {
+fn place(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str, s: &Storage, file_len: u64) -> Result<Place> {
     let name = format!("{root}/data/{}", s.key);
     let bytes = s.len.checked_mul(s.kind.size() as u64);
     let bad = |found: String| {
@@ -242,7 +227,7 @@ fn place(
         return Err(bad(format!("{} bytes", file.size())).into());
     }
     let range = file.data_start().and_then(|start| {
-        let (start, len) = (usize::try_from(start).ok()?, usize::try_from(file.size()).ok()?);
+        let len = file.size();
         (start.checked_add(len)? <= file_len).then_some((start, len))
     });
     let Some((start, len)) = range else {
@@ -250,9 +235,9 @@ fn place(
     };
     Ok(Place {
         kind: s.kind,
-        entry,
         start,
         len,
+        crc32: file.crc32(),
     })
 }
 

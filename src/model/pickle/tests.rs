@@ -18,7 +18,7 @@ fn fixture(file: &str) -> PathBuf {
 fn open(bytes: &[u8]) -> Result<PickleFile> {
     let mut f = tempfile::NamedTempFile::new().unwrap();
     f.write_all(bytes).unwrap();
-    PickleFile::open(f.path())
+    PickleFile::open(f.path(), None)
 }
 
 /// The complaint about bytes that must be refused; anything but a `BadInput` is a failure.
@@ -128,7 +128,7 @@ fn tensors_are_those_that_pytorch_sees() {
     let files = expected["files"].as_object().unwrap();
     assert!(files.len() >= 7);
     for (file, tensors) in files {
-        let f = PickleFile::open(&fixture(file)).unwrap();
+        let f = PickleFile::open(&fixture(file), None).unwrap();
         for (name, t) in tensors.as_object().unwrap() {
             let shape: Vec<usize> = serde_json::from_value(t["shape"].clone()).unwrap();
             let values: Vec<f32> = serde_json::from_value(t["values"].clone()).unwrap();
@@ -144,7 +144,7 @@ fn tensors_are_those_that_pytorch_sees() {
 
 #[test]
 fn integers_are_listed_and_not_read_as_weights() {
-    let f = PickleFile::open(&fixture("types.pth")).unwrap();
+    let f = PickleFile::open(&fixture("types.pth"), None).unwrap();
     assert_eq!(f.shape("int64"), Some(&[4][..]));
     for name in ["int64", "int32", "int16", "int8", "uint8", "bool"] {
         let e = f.load(name, &Device::Cpu).unwrap_err();
@@ -165,7 +165,7 @@ fn checkpoints_read_pickles_strictly_and_as_float32() {
         super::super::checkpoint::same("0.>", "fc.>"),
     ];
     for file in ["plain.pth", "plain.bin", "protocol5.pt", "nested.pth"] {
-        let mut c = Checkpoint::open(&fixture(file), &rules).unwrap();
+        let mut c = Checkpoint::open(&fixture(file), None, &rules).unwrap();
         assert_eq!(c.names().collect::<Vec<_>>(), ["fc.bias", "fc.weight"]);
         let e = c.take("fc.bias", &[5], &Device::Cpu).unwrap_err().to_string();
         assert!(e.contains("[5]") && e.contains("[4]"), "{e}");
@@ -177,7 +177,7 @@ fn checkpoints_read_pickles_strictly_and_as_float32() {
 #[test]
 fn what_pytorch_also_writes_and_medft_does_not_read_is_named() {
     let e = |file: &str| {
-        let e = PickleFile::open(&fixture(file)).err().unwrap();
+        let e = PickleFile::open(&fixture(file), None).err().unwrap();
         assert!(e.downcast_ref::<BadInput>().is_some(), "{file}: {e:?}");
         e.to_string()
     };

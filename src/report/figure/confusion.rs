@@ -12,7 +12,7 @@ use anyhow::Result;
 
 /// Nearly white and nearly black: on the coloured cells, whatever the page around the figure looks like.
 const LIGHT: Rgb = Rgb(254, 254, 254);
-const DARK: Rgb = Rgb(33, 33, 33);
+const DARK: Rgb = Rgb(1, 1, 1);
 /// Widest cell of a matrix.
 const CELL: f64 = 58.0;
 
@@ -113,7 +113,7 @@ fn panel(
             } else {
                 format!("{:.0}", 100.0 * share)
             };
-            let ink = if share > 0.55 { LIGHT } else { DARK };
+            let ink = ink_on(fill(share));
             let at = ((rect.x0 + rect.x1) / 2.0, (rect.y0 + rect.y1) / 2.0);
             shapes.push(text(at, &words, size, ink, Align::Middle));
         }
@@ -154,11 +154,30 @@ fn panel(
 }
 
 /// From nearly white to dark blue.
-fn cell(r: &Rect, share: f64) -> Shape {
+fn fill(share: f64) -> Rgb {
     let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * share).round() as u8;
+    Rgb(mix(243, 0), mix(247, 68), mix(252, 120))
+}
+
+/// Of the two inks the one with the higher contrast (WCAG 2: at least 4.5 with one of them on any colour).
+fn ink_on(ground: Rgb) -> Rgb {
+    let linear = |v: u8| match f64::from(v) / 255.0 {
+        v if v <= 0.040_45 => v / 12.92,
+        v => libm::pow((v + 0.055) / 1.055, 2.4),
+    };
+    let luminance = |c: Rgb| 0.2126 * linear(c.0) + 0.7152 * linear(c.1) + 0.0722 * linear(c.2);
+    let (ground, light, dark) = (luminance(ground), luminance(LIGHT), luminance(DARK));
+    if (light + 0.05) / (ground + 0.05) > (ground + 0.05) / (dark + 0.05) {
+        LIGHT
+    } else {
+        DARK
+    }
+}
+
+fn cell(r: &Rect, share: f64) -> Shape {
     Shape::Polygon {
         points: vec![(r.x0, r.y0), (r.x1, r.y0), (r.x1, r.y1), (r.x0, r.y1)],
-        fill: Rgb(mix(243, 0), mix(247, 68), mix(252, 120)),
+        fill: fill(share),
         outline: Some((1.0, LIGHT)),
     }
 }

@@ -54,14 +54,10 @@ pub fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &Dataset
         || "no margin is stated for this metric".to_owned(),
         |m| format!("the shaded band is the margin of ±{m}"),
     );
-    let over = match rows.iter().any(|r| r.comparison.images.is_some()) {
-        true => "over seeds and test images",
-        false => "over seeds",
-    };
     Some(Figure {
         stem: format!("difference-{}", dataset.name),
         caption: format!(
-            "{}: mean {} of ours minus the published value, in each regime that the published value may be of; bars are {level:.0} % intervals {over}, an arrow is one that goes on; {margin}. Filled is reproduced, hollow differs, small is inconclusive; a single seed has no interval.",
+            "{}: mean {} of ours minus the published value, in each regime that the published value may be of; bars are {level:.0} % intervals with the noise of our runs and of the published one, an arrow is one that goes on; {margin}. Filled is reproduced or consistent with one more run, hollow differs, small is inconclusive or shown without a verdict; a single seed has no interval.",
             dataset.title, dataset.metric_title
         ),
         title,
@@ -152,14 +148,14 @@ fn mark(row: &Row, plot: &Plot, y: f64, shapes: &mut Vec<Shape>) {
     }
     let shape = regime_shape(row.regime.0, row.regime.1);
     let at = (plot.x(row.difference), y);
-    shapes.push(match row.comparison.verdict {
-        Verdict::Reproduced => solid_marker(shape, at, colour),
-        Verdict::Differs => Shape::Polygon {
+    shapes.push(match &row.comparison.verdict {
+        Some(Verdict::Reproduced | Verdict::Consistent) => solid_marker(shape, at, colour),
+        Some(Verdict::Differs) => Shape::Polygon {
             points: marker(shape, at, RADIUS),
             fill: WHITE_FILL,
             outline: Some((2.2, colour)),
         },
-        Verdict::Inconclusive(_) | Verdict::NotRun(_) => Shape::Polygon {
+        Some(Verdict::Inconclusive(_) | Verdict::NotRun(_)) | None => Shape::Polygon {
             points: marker(shape, at, 0.62 * RADIUS),
             fill: colour,
             outline: None,
@@ -174,16 +170,16 @@ fn keys(rows: &[Row]) -> Vec<Vec<Entry>> {
     regimes.dedup();
     let regime =
         |&(f, h): &(Freeze, HeadKind)| Entry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
-    let has = |word: &str| rows.iter().any(|r| r.comparison.verdict.word() == word);
+    let has = |word: &str| rows.iter().any(|r| r.comparison.word() == word);
     let mut verdicts = Vec::new();
-    if has("Reproduced") {
-        verdicts.push(Entry::solid(0, INK, "reproduced"));
+    if has("Reproduced") || has("Consistent") {
+        verdicts.push(Entry::solid(0, INK, "reproduced, consistent"));
     }
     if has("Differs") {
         verdicts.push(Entry::hollow(0, INK, "differs"));
     }
-    if has("Inconclusive") {
-        verdicts.push(Entry::small(0, INK, "inconclusive"));
+    if has("Inconclusive") || has("Shown") {
+        verdicts.push(Entry::small(0, INK, "inconclusive, shown"));
     }
     vec![regimes.iter().map(regime).collect(), verdicts]
 }

@@ -228,7 +228,18 @@ impl Scene {
                     let points = (size * POINT).round().max(5.0);
                     let mut words = Vec::new();
                     crate::report::templates::escape_tex(text, &mut words)?;
-                    let words = String::from_utf8(words).context("a label is not text")?;
+                    let mut words = String::from_utf8(words).context("a label is not text")?;
+                    // The sans-serif font lacks what only mathematics has.
+                    for (name, sign) in [
+                        ("\\textless{}", "$<$"),
+                        ("\\textgreater{}", "$>$"),
+                        ("\\textbar{}", "$|$"),
+                        ("\\textbackslash{}", "$\\backslash$"),
+                        ("\\{", "$\\{$"),
+                        ("\\}", "$\\}$"),
+                    ] {
+                        words = words.replace(name, sign);
+                    }
                     let _ = writeln!(
                         out,
                         "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{words}}};",

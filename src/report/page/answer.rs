@@ -3,14 +3,14 @@
 //! [`Answer`] is all that the template knows. It is filled here from comparisons and fits, and from nothing else.
 
 use super::delta;
-use crate::eval::Sample;
+use crate::report::Findings;
 use crate::report::cells::Cells;
-use crate::report::compare::Comparison;
+use crate::report::compare::{Comparison, Verdict};
 use crate::report::dossier::Dossier;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
+use crate::report::paper_level::{PaperLevel, SetVerdict, Shows};
 use crate::report::table::PLACES;
 use crate::report::text::{fixed, thousands};
-use crate::report::{Findings, regimes::Fit};
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
 
@@ -32,8 +32,11 @@ pub struct Answer {
 pub struct SetAnswer {
     pub title: String,
     pub metric: String,
-    /// The regime that the published values are read as.
+    /// What the published values are read as: the hypothesis that fits best.
     pub reading: String,
+    /// The verdict on all of them together, and its reason.
+    pub verdict: &'static str,
+    pub why: String,
     /// Published values beside ours.
     pub values: usize,
     /// Mean of ours − published, delta; a dash where there is none.
@@ -63,26 +66,27 @@ pub struct Best {
 }
 
 /// Verdicts in the order in which they are named.
-const ORDER: [&str; 5] = ["Reproduced", "Consistent", "Differs", "Inconclusive", "NotRun"];
+const ORDER: [&str; 6] = ["Reproduced", "Consistent", "Differs", "Inconclusive", "NotRun", "Shown"];
 
 /// A verdict in a sentence.
 fn said(word: &str) -> &str {
     match word {
         "Reproduced" => "reproduced",
-        "Consistent" => "consistent with ours",
-        "Differs" => "different from ours",
+        "Consistent" => "consistent",
+        "Differs" => "different",
         "Inconclusive" => "undecided",
         "NotRun" => "not run",
+        "Shown" => "shown without a verdict",
         other => other,
     }
 }
 
-/// The regime that a data set's published values are read as: the one whose values lie nearest, else the one with most results; `None`
+/// The regime that a data set's published values are read as: that of the hypothesis that fits best, else the one with most results; `None`
 /// without published values.
-pub fn reading(dataset: &str, comparisons: &[Comparison], fits: &[Fit]) -> Option<(Freeze, HeadKind)> {
-    let nearest = fits.iter().find(|f| f.nearest && f.dataset.as_deref() == Some(dataset));
-    if let Some(f) = nearest {
-        return Some(f.regime);
+pub fn reading(dataset: &str, comparisons: &[Comparison], paper: &PaperLevel) -> Option<(Freeze, HeadKind)> {
+    let best = paper.best().find(|s| s.dataset == dataset);
+    if let Some(Shows::Regime(freeze, head)) = best.map(|s| s.hypothesis.shows) {
+        return Some((freeze, head));
     }
     let mut regimes: Vec<_> = comparisons
         .iter()
@@ -102,25 +106,31 @@ pub fn reading(dataset: &str, comparisons: &[Comparison], fits: &[Fit]) -> Optio
 }
 
 /// Fills the answer.
-pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (comparisons, fits, _): Findings) -> Answer {
+pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (comparisons, paper, _): Findings) -> Answer {
     let read: Vec<(&DatasetFacts, Vec<&Comparison>)> = input
         .datasets
         .iter()
         .map(|d| {
-            let regime = reading(&d.name, comparisons, fits);
-            let own = comparisons.iter().filter(|c| c.dataset == d.name);
-            (d, own.filter(|c| c.regime == regime || c.regime.is_none()).collect())
+            let own = comparisons.iter().filter(|c| c.dataset == d.name && c.counted);
+            (d, own.collect())
         })
         .collect();
     let sets: Vec<SetAnswer> = read
         .iter()
         .filter(|(_, c)| !c.is_empty())
-        .map(|(d, c)| set(input, d, c, reading(&d.name, comparisons, fits)))
+        .map(|(d, c)| {
+            set(
+                d,
+                c,
+                reading(&d.name, comparisons, paper),
+                paper.best().find(|s| s.dataset == d.name),
+            )
+        })
         .collect();
     let done = cells.iter().map(|(_, s)| s.n()).sum::<usize>();
     let all: Vec<&Comparison> = read.into_iter().flat_map(|(_, c)| c).collect();
     Answer {
-        sentences: sentences(input, &all, done),
+        sentences: sentences(input, &all, paper, done),
         sets,
         best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
         missing: missing(input, dossiers, done),
@@ -131,7 +141,7 @@ fn counts(all: &[&Comparison]) -> Vec<Count> {
     let count = |word: &'static str| Count {
         word,
         letter: letter(word),
-        n: all.iter().filter(|c| c.verdict.word() == word).count(),
+        n: all.iter().filter(|c| c.word() == word).count(),
     };
     ORDER.into_iter().map(count).filter(|c| c.n > 0).collect()
 }
@@ -147,7 +157,7 @@ pub fn letter(word: &str) -> &'static str {
     }
 }
 
-fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<String> {
+fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done: usize) -> Vec<String> {
     let runs = format!(
         "{} of {} planned runs have a result",
         thousands(done),
@@ -167,40 +177,60 @@ fn sentences(input: &ReportInput, all: &[&Comparison], done: usize) -> Vec<Strin
     }
     let parts: Vec<String> = counts(all)
         .iter()
-        .map(|c| format!("{} {}", c.n, said(c.word)))
+        .map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word)))
         .collect();
-    let unknown = input.published.iter().any(|p| p.freeze.is_none() || p.head.is_none());
-    let reading = match unknown {
-        true => {
-            "each data set read as the regime of ours that lies nearest to it, since the source does not say which it shows"
-        }
-        false => "each in the regime that its source states",
-    };
     let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
     let list = match first {
         [] => last.to_owned(),
         first => format!("{} and {last}", first.join(", ")),
     };
-    vec![format!("Of {} published values {list}: {reading}.", all.len())]
+    let mut out = paper.sentences.clone();
+    if let Some(words) = together(paper) {
+        out.push(words);
+    }
+    out.push(format!("Of {} published values, each counted once, {list}.", all.len()));
+    out
+}
+
+/// The verdicts on whole data sets, in a sentence.
+fn together(paper: &PaperLevel) -> Option<String> {
+    let of = |v: fn(&Verdict) -> bool| paper.best().filter(|s| v(&s.verdict)).count();
+    let sets = paper.best().count();
+    let parts: Vec<String> = [
+        (of(|v| *v == Verdict::Reproduced), "reproduced"),
+        (of(|v| *v == Verdict::Consistent), "consistent with one more run"),
+        (of(|v| *v == Verdict::Differs), "different from ours"),
+        (of(|v| matches!(v, Verdict::Inconclusive(_))), "undecided"),
+        (of(|v| matches!(v, Verdict::NotRun(_))), "not run"),
+    ]
+    .into_iter()
+    .filter(|p| p.0 > 0)
+    .map(|(n, words)| format!("{n} {words}"))
+    .collect();
+    (sets > 0).then(|| format!("Of {sets} data sets, all backbones together: {}.", parts.join(", ")))
 }
 
 fn set(
-    input: &ReportInput,
     dataset: &DatasetFacts,
     own: &[&Comparison],
     regime: Option<(Freeze, HeadKind)>,
+    together: Option<&SetVerdict>,
 ) -> SetAnswer {
-    let differences: Vec<f64> = own.iter().filter_map(|c| c.difference).collect();
-    let sample = Sample::of(&differences).ok();
-    let mean = (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64);
-    let interval = sample.and_then(|s| s.interval(1.0 - 2.0 * input.alpha).ok());
+    let mean = together.and_then(|s| s.mean);
+    let interval = together.and_then(|s| s.interval);
     SetAnswer {
         title: dataset.title.clone(),
         metric: dataset.metric_title.clone(),
-        reading: regime.map_or_else(|| "none".to_owned(), |(f, h)| regime_title(f, h)),
-        values: differences.len(),
+        reading: match (together, regime) {
+            (Some(s), _) => s.hypothesis.title(),
+            (None, Some((f, h))) => regime_title(f, h),
+            (None, None) => "none".to_owned(),
+        },
+        verdict: together.map_or("–", |s| s.verdict.word()),
+        why: together.map_or_else(String::new, |s| s.verdict.why().to_owned()),
+        values: together.map_or(0, |s| s.rows.len()),
         difference: mean.map_or_else(|| "–".to_owned(), delta),
-        interval: interval.map_or_else(String::new, |i| format!("{} to {}", delta(i.low), delta(i.high))),
+        interval: interval.map_or_else(String::new, |i| format!("{} to {}", delta(i.0), delta(i.1))),
         verdicts: counts(own),
     }
 }

@@ -56,10 +56,10 @@ pub struct Ours {
 }
 
 /// Every data set with a published value of a planned cell.
-pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, fits, _): Findings) -> Vec<Beside> {
+pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _): Findings) -> Vec<Beside> {
     let table = |d: &DatasetFacts| {
         let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
-        let regime = reading(&d.name, comparisons, fits)?;
+        let regime = reading(&d.name, comparisons, paper)?;
         let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| *r != regime).collect();
         others.sort_unstable();
         others.dedup();
@@ -119,9 +119,9 @@ fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, dossiers: &[Dossier])
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", delta(l), delta(h))),
         step: c.difference.map_or(0, |d| step(d, unit)),
-        word: c.verdict.word(),
-        letter: letter(c.verdict.word()),
-        why: c.verdict.why().to_owned(),
+        word: c.word(),
+        letter: letter(c.word()),
+        why: c.why().to_owned(),
     }
 }
 

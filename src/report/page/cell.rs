@@ -49,6 +49,8 @@ struct Published {
     interval: String,
     word: &'static str,
     why: String,
+    /// The numbers behind the verdict, (name, value).
+    behind: Vec<(&'static str, String)>,
 }
 
 /// The details of one cell.
@@ -60,9 +62,12 @@ pub fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
     let interval = d.interval.map(|i| {
         let (low, high) = (fixed(i.low, PLACES), fixed(i.high, PLACES));
         format!(
-            "{low} to {high}, from {} resamples of {} test images",
+            "{low} to {high}, from {} resamples of {}",
             thousands(i.replicates),
-            thousands(i.images)
+            match i.groups {
+                Some(n) => format!("{} patients, lesions or cases", thousands(n)),
+                None => format!("{} test images", thousands(i.images)),
+            }
         )
     });
     Cell {
@@ -96,8 +101,9 @@ fn published(c: &Comparison) -> Published {
         interval: c
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", signed(l), signed(h))),
-        word: c.verdict.word(),
-        why: c.verdict.why().to_owned(),
+        word: c.word(),
+        why: c.why().to_owned(),
+        behind: crate::report::compare_page::behind(c),
     }
 }
 

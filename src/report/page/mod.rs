@@ -16,8 +16,8 @@ use super::Findings;
 use super::claims_page::{self, signed};
 use super::dossier::Dossier;
 use super::figure::{Front, Painted, Span};
-use super::input::{ReportInput, regime_title};
-use super::regimes::Fit;
+use super::input::ReportInput;
+use super::paper_level::SetVerdict;
 use super::summary::{Makers, makers};
 use super::table::{PLACES, Table};
 use super::templates::Templates;
@@ -52,7 +52,7 @@ struct Index<'a> {
     /// Of the intervals beside differences, in per cent.
     level: String,
     claims: Option<claims_page::Page>,
-    fits: Vec<FitLine<'a>>,
+    hypotheses: Vec<SetLine<'a>>,
     sources: &'a [String],
     caveats: &'a [String],
     datasets: Vec<Dataset<'a>>,
@@ -99,16 +99,12 @@ struct Context<'a> {
     source: &'a str,
 }
 
-/// How the published values of a data set fit one regime.
+/// The published values of a data set under one hypothesis.
 #[derive(Debug, Serialize)]
-struct FitLine<'a> {
+struct SetLine<'a> {
     dataset: &'a str,
-    regime: String,
-    values: usize,
-    rmse: String,
-    mean: String,
-    tau: String,
-    nearest: bool,
+    #[serde(flatten)]
+    line: super::compare_page::SetLine,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -187,7 +183,7 @@ fn index<'a>(
     findings: Findings<'a>,
     front: &'a Front,
 ) -> Index<'a> {
-    let (_, fits, claims) = findings;
+    let (_, paper, claims) = findings;
     let dataset = |d: &'a super::DatasetFacts| {
         let own = || dossiers.iter().filter(|c| c.dataset == d.name);
         Dataset {
@@ -217,7 +213,7 @@ fn index<'a>(
         beside,
         level: fixed(100.0 * (1.0 - 2.0 * input.alpha), 0),
         claims: (!claims.is_empty()).then(|| claims_page::page(input, claims)),
-        fits: fits.iter().map(|f| fit_line(input, f)).collect(),
+        hypotheses: paper.sets.iter().map(|s| set_line(input, s)).collect(),
         sources: &input.sources,
         caveats: &input.caveats,
         datasets: input.datasets.iter().map(dataset).collect(),
@@ -364,15 +360,9 @@ fn escape(text: &str) -> String {
     })
 }
 
-fn fit_line<'a>(input: &'a ReportInput, f: &'a Fit) -> FitLine<'a> {
-    let dataset = f.dataset.as_deref();
-    FitLine {
-        dataset: dataset.map_or("all", |d| input.dataset(d).map_or(d, |x| &x.title)),
-        regime: regime_title(f.regime.0, f.regime.1),
-        values: f.values,
-        rmse: fixed(f.rmse, PLACES + 1),
-        mean: delta(f.bias),
-        tau: f.tau.map_or_else(|| "–".to_owned(), |t| fixed(t, 2)),
-        nearest: f.nearest,
+fn set_line<'a>(input: &'a ReportInput, s: &'a SetVerdict) -> SetLine<'a> {
+    SetLine {
+        dataset: input.dataset(&s.dataset).map_or(&s.dataset, |x| &x.title),
+        line: super::compare_page::set_line(s),
     }
 }

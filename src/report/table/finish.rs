@@ -58,6 +58,10 @@ impl Table {
 
     /// Tests every score of column `c` against the column's best over test images; says with which test.
     pub(super) fn test(&mut self, c: usize, scores: &[Option<&Score>], alpha: f64) -> Option<ImageTest> {
+        let shown = |s: &&Score| s.sampled.as_ref().is_some_and(|s| s.shown.is_some());
+        if !scores.iter().flatten().any(shown) {
+            return None;
+        }
         let means: Vec<(usize, f64)> = (0..)
             .zip(scores)
             .filter_map(|(i, s)| Some((i, (*s)?.mean()?)))
@@ -88,14 +92,21 @@ impl Table {
         } else {
             "the test images".to_owned()
         };
+        let drawn = match one.groups {
+            Some(n) if intervals.iter().all(|i| i.groups == one.groups) => {
+                format!("resamples of their {} patients, lesions or cases", thousands(n))
+            }
+            Some(_) => "resamples of their patients, lesions or cases".to_owned(),
+            None => "resamples".to_owned(),
+        };
         self.reading.push(format!(
-            "In brackets: {} % interval of the mean over {images} ({} resamples)",
+            "In brackets: {} % interval of the mean over {images} ({} {drawn}), with the noise of the seeds where there are several",
             fixed(100.0 * COVERAGE, 0),
             thousands(one.replicates)
         ));
         if let Some(test) = test {
             self.reading.push(format!(
-                "†: not significantly below the best of its column over the test images ({}, Holm over the column, level {alpha})",
+                "†: not significantly below the best of its column over seeds and test images ({}, Holm over the column, level {alpha})",
                 test.title()
             ));
         }

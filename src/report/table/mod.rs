@@ -126,28 +126,33 @@ pub struct ScoreCell {
     pub hours: Vec<(String, f64)>,
 }
 
-/// A bootstrap interval of the mean over seeds over test images.
+/// The interval of a mean over other seeds and other test images.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ImageInterval {
     pub low: f64,
     pub high: f64,
     pub standard_error: f64,
     pub images: usize,
+    /// Groups (patients, lesions, cases) that were drawn; `None` where none is known and images were.
+    pub groups: Option<usize>,
     pub replicates: usize,
     /// Replicates without a defined metric, left out.
     pub undefined: usize,
 }
 
-impl From<&Sampled> for ImageInterval {
-    fn from(s: &Sampled) -> Self {
-        Self {
-            low: s.interval.low,
-            high: s.interval.high,
+impl ImageInterval {
+    /// `None` where no interval was asked for.
+    pub(super) fn of(s: &Sampled) -> Option<Self> {
+        let shown = s.shown?;
+        Some(Self {
+            low: shown.interval.low,
+            high: shown.interval.high,
             standard_error: s.standard_error,
             images: s.count,
-            replicates: s.replicates.len(),
-            undefined: s.undefined,
-        }
+            groups: s.groups,
+            replicates: shown.replicates,
+            undefined: shown.undefined,
+        })
     }
 }
 
@@ -222,7 +227,10 @@ impl Table {
                 section: rows.last().is_some_and(|r: &Row| r.family != b.family),
                 family: b.family.clone(),
                 backbone: b.name.clone(),
-                intervals: scores.iter().flatten().any(|s| s.sampled.is_some()),
+                intervals: scores
+                    .iter()
+                    .flatten()
+                    .any(|s| s.sampled.as_ref().is_some_and(|s| s.shown.is_some())),
                 cells: row,
             });
         }
@@ -346,7 +354,7 @@ pub(super) fn score_cell(score: Option<&Score>) -> ScoreCell {
         planned: s.planned,
         mean: s.mean(),
         sd: s.sd(),
-        interval: s.sampled.as_ref().map(ImageInterval::from),
+        interval: s.sampled.as_ref().and_then(ImageInterval::of),
         rank: Rank::None,
         p_best: None,
         tied: false,

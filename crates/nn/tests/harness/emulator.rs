@@ -11,16 +11,17 @@ use std::sync::{Arc, OnceLock};
 type Run = unsafe extern "C" fn(*const i8, u32, u32, *const *const u64, usize, i32) -> *const i8;
 
 /// The emulated device.
-pub struct Emulator {
+pub(crate) struct Emulator {
     run: Run,
-    /// Kernels and their numbers of arguments.
-    pub kernels: BTreeMap<String, usize>,
+    /// Kernels and their numbers of arguments; read by one of the programs that build the emulator.
+    #[allow(dead_code)]
+    pub(crate) kernels: BTreeMap<String, usize>,
     _library: libloading::Library,
     _folder: tempfile::TempDir,
 }
 
 /// The emulator, built at the first call; `None` where there is no C++ compiler, and the calling test is skipped.
-pub fn get() -> Option<&'static Arc<Emulator>> {
+pub(crate) fn get() -> Option<&'static Arc<Emulator>> {
     static EMULATOR: OnceLock<Option<Arc<Emulator>>> = OnceLock::new();
     let found = EMULATOR
         .get_or_init(|| compiler().map(|c| Arc::new(Emulator::build(&c))))

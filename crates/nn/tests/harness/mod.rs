@@ -1,4 +1,4 @@
 //! What tests of the kernels share: the emulator, and the count of tests that did not run.
 
-pub mod emulator;
-pub mod skip;
+pub(crate) mod emulator;
+pub(crate) mod skip;

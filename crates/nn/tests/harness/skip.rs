@@ -13,7 +13,7 @@ static AT_EXIT: Once = Once::new();
 ///
 /// # Panics
 /// Where skips are not allowed.
-pub fn skip(reason: &'static str) {
+pub(crate) fn skip(reason: &'static str) {
     assert!(
         std::env::var_os("MEDFT_ALLOW_SKIPS").is_some_and(|v| v == "1"),
         "{reason}; with MEDFT_ALLOW_SKIPS=1 such tests are skipped, and counted"

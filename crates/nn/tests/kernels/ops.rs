@@ -9,13 +9,13 @@ use medft_nn::*;
 mod testing;
 use testing::Normal;
 
-pub fn random(dims: &[usize], key: u32) -> Tensor {
+pub(crate) fn random(dims: &[usize], key: u32) -> Tensor {
     let mut s = Normal::new(11, key);
     let v: Vec<f64> = (0..dims.iter().product()).map(|_| s.draw()).collect();
     Tensor::from_vec(v, dims, &Device::Cpu).unwrap()
 }
 
-pub fn values(t: &Tensor) -> Vec<f64> {
+pub(crate) fn values(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64)
         .unwrap()
         .flatten_all()
@@ -24,12 +24,12 @@ pub fn values(t: &Tensor) -> Vec<f64> {
         .unwrap()
 }
 
-pub fn moved(xs: &[Tensor], device: &Device) -> Vec<Tensor> {
+pub(crate) fn moved(xs: &[Tensor], device: &Device) -> Vec<Tensor> {
     xs.iter().map(|x| x.to_device(device).unwrap()).collect()
 }
 
 /// The result and the gradients of Σ f·w by every input.
-pub fn both(inputs: &[Tensor], w: &Tensor, f: &impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
+pub(crate) fn both(inputs: &[Tensor], w: &Tensor, f: &impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<Tensor> {
     let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
     let xs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = f(&xs).unwrap();

@@ -1,0 +1,133 @@
+//! What a study will write to disk: caches, checkpoints, results; and whether there is room for it.
+
+use super::Context;
+use super::estimate::Estimator;
+use super::plan::{Plan, State};
+use crate::cache::show_bytes;
+use crate::data::loader::WORTH_CACHING;
+use crate::data::registry;
+use crate::fsio;
+use crate::model::{Classifier, facts};
+use crate::study::protocol::Augment;
+use crate::study::{Freeze, HeadKind, RunSpec, Scale, Scope};
+use crate::train::state::MOST_COPIES;
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// Bytes of a run's records beside its predictions, generously.
+const RECORDS: u64 = 256 << 10;
+
+/// Bytes that runs which are still to be made will write.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    pub images: u64,
+    /// Float32, as the backbone gave them.
+    pub features: u64,
+    /// The largest table or set of images: what a run cannot do without while it goes on.
+    pub largest: u64,
+    /// Of one run at a time, at most.
+    pub checkpoint: u64,
+    pub results: u64,
+}
+
+impl Disk {
+    /// Adds up what the open runs of a plan write; what several of them share counts once.
+    ///
+    /// # Errors
+    /// Where a stored benchmark cannot be read.
+    pub fn of(c: &Context, plan: &Plan) -> Result<Self> {
+        let mut sizes = Estimator::new(c, &plan.inventory, &plan.listing)?;
+        let (mut images, mut features) = (BTreeMap::new(), BTreeMap::new());
+        let mut models = BTreeMap::new();
+        let mut disk = Self::default();
+        for e in plan.entries.iter().filter(|e| e.state != State::Done) {
+            let s = &e.spec;
+            let Some([train, val, test]) = sizes.sizes(s).map(|n| n.map(|n| n as u64)) else {
+                continue;
+            };
+            let source = registry::find(&s.dataset)?;
+            let info = source.info(&s.protocol);
+            let outputs = info.task.outputs();
+            let seen = serde_json::to_string(&s.protocol.scoped(&[Scope::Images]))?;
+            let arrays = source
+                .label_files(&s.protocol)
+                .iter()
+                .any(|f| f.extension().is_some_and(|x| x == "npz"));
+            let bytes = (train + val + test) * u64::from(s.protocol.crop).pow(2) * info.channels as u64;
+            if !arrays && bytes >= WORTH_CACHING as u64 {
+                images.insert((s.dataset.clone(), seen.clone()), bytes);
+            }
+            let computed = serde_json::to_string(&s.protocol.scoped(&[Scope::Images, Scope::Features]))?;
+            if let (Freeze::Frozen, Some(row)) = (s.freeze, row(s)) {
+                let rows = val + test + if s.protocol.augment == Augment::None { train } else { 0 };
+                let key = (s.dataset.clone(), s.backbone.clone(), s.head == HeadKind::Mha, computed);
+                features.insert(key, rows * row);
+            }
+            let key = (s.backbone.clone(), s.freeze, s.head, info.channels, outputs);
+            let trainable = match models.get(&key) {
+                Some(n) => *n,
+                None => {
+                    // A model that cannot be built is blocked and says so elsewhere.
+                    let n = Classifier::sizes(s, info.channels, outputs).map_or(0, |m| m.trainable);
+                    models.insert(key, n);
+                    n
+                }
+            };
+            disk.checkpoint = disk.checkpoint.max(trainable * 4 * MOST_COPIES);
+            disk.results += RECORDS + test * (outputs as u64) * 4 * 4;
+        }
+        let (images, features): (Vec<u64>, Vec<u64>) =
+            (images.into_values().collect(), features.into_values().collect());
+        disk.largest = images.iter().chain(&features).copied().max().unwrap_or(0);
+        disk.images = images.iter().sum();
+        disk.features = features.iter().sum();
+        Ok(disk)
+    }
+
+    /// What the open runs take at least, with caches that are thrown away as soon as they can.
+    fn least(&self) -> u64 {
+        self.largest + self.checkpoint + self.results
+    }
+
+    /// Lines for people: what is to come, and whether it fits.
+    pub fn text(&self, c: &Context) -> String {
+        let cache = c.cache();
+        let kept = match cache.limit() {
+            Some(limit) => format!("of both at most {} are kept", show_bytes(limit)),
+            None => "the least recently used go where the disk is full; --cache-bytes sets a limit".to_owned(),
+        };
+        let free = fsio::free_space(&c.global.results_dir);
+        let mut text = format!(
+            "disk to come: {} of prepared images and {} of features (float32, as computed) in caches ({kept}), {} of checkpoints at a time, {} of results; {} free",
+            show_bytes(self.images),
+            show_bytes(self.features),
+            show_bytes(self.checkpoint),
+            show_bytes(self.results),
+            free.map_or_else(
+                || "unknown how much is".to_owned(),
+                |n| format!("{} are", show_bytes(n))
+            ),
+        );
+        if free.is_some_and(|n| n.saturating_add(cache.bytes()) < self.least()) {
+            text.push_str(&format!(
+                "\nwarning: a run needs {} at a time, and there is not as much: free some space, or put --results-dir on a larger disk",
+                show_bytes(self.least())
+            ));
+        }
+        text
+    }
+}
+
+/// Bytes of the features of one image that the head reads; `None` for tiny models, whose tables are.
+fn row(s: &RunSpec) -> Option<u64> {
+    if s.scale == Scale::Tiny {
+        return None;
+    }
+    let f = facts::find(&s.backbone)?;
+    Some(
+        4 * match s.head {
+            HeadKind::Linear => f.feature as u64,
+            HeadKind::Mha => (f.tokens.0 * f.tokens.1) as u64,
+        },
+    )
+}

@@ -1,0 +1,81 @@
+//! Trouble that people met in the field, one file a case, named as the case; the public report stands where there is one.
+//! Inputs are made anew here with the property that mattered.
+
+mod djpeg;
+mod hub;
+mod images_peers;
+mod kaggle_credentials;
+mod labels_dead_end;
+mod lock_no_images;
+mod numbers;
+#[path = "../place/mod.rs"]
+mod place;
+mod poor_file_systems;
+mod read_only_data;
+#[path = "../server/mod.rs"]
+mod server;
+mod tls_roots;
+mod words;
+mod zip21;
+
+use place::Place;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Says that a test did nothing.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// Whether a program is installed.
+pub fn has(program: &str) -> bool {
+    std::process::Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output()
+        .is_ok_and(|o| o.status.success())
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for e in fs::read_dir(from).unwrap().flatten() {
+        let dest = to.join(e.file_name());
+        if e.path().is_dir() {
+            copy(&e.path(), &dest);
+        } else {
+            fs::copy(e.path(), dest).unwrap();
+        }
+    }
+}
+
+/// APTOS in the authors' copy (`train_1.csv` and images) below `data`, drawn by medft; returns its folder.
+pub fn aptos(p: &Place, images: usize) -> PathBuf {
+    let a = p.medft(&[
+        "data",
+        "synth",
+        "aptos2019",
+        "--images",
+        &images.to_string(),
+        "--data-dir",
+        "made",
+    ]);
+    assert_eq!(a.code, 0, "{}", a.all());
+    let set = p.path("data/APTOS2019");
+    copy(&p.path("made/phantom/APTOS2019"), &set);
+    fs::remove_file(set.join("train.csv")).unwrap();
+    set
+}
+
+/// The image files below a folder, sorted.
+pub fn images(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for e in fs::read_dir(dir).unwrap().flatten() {
+        match e.path() {
+            p if p.is_dir() => out.extend(images(&p)),
+            p if p.extension().is_some_and(|e| e == "png" || e == "jpg") => out.push(p),
+            _ => {}
+        }
+    }
+    out.sort();
+    out
+}
