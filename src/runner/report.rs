@@ -17,7 +17,9 @@ use crate::report::{
 };
 use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats};
+use crate::study::{
+    AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of,
+};
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -239,7 +241,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         without_code.extend(absent.map(|(b, _)| b.clone()));
     }
     let templates = templates(c)?;
-    let mut caveats = caveats(&sets, &study.datasets);
+    let mut caveats = caveats_of(&sets, &study.datasets);
     caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));

@@ -96,9 +96,6 @@ pub struct Published {
     pub backbones: BTreeMap<String, BackboneNote>,
 }
 
-/// How far the numbers of a set are known: shared offset by data set, rounding of all.
-pub(super) type KnownTo = (BTreeMap<String, f64>, f64);
-
 /// What must be known of a set's values, until another set says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Caveat {
@@ -268,14 +265,17 @@ impl Published {
             values: Vec::new(),
             backbones: BTreeMap::new(),
         };
-        let mut known_to = (BTreeMap::new(), 0.0);
+        let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
         if let Some(toml) = toml {
-            set.describe(csv, toml, &mut known_to)?;
+            rounding = set.describe(csv, toml, &mut offsets)?;
         }
         // The words of a set that is context only are its source's.
         let words = set.comparable.then(|| published_csv::Words::new(known));
-        let rows = published_csv::read(csv.0, csv.1, &set.cite, &known_to, words.as_ref());
+        let rows = published_csv::read(csv.0, csv.1, &set.cite, &offsets, words.as_ref());
         set.values = rows.values;
+        for v in &mut set.values {
+            v.rounding = rounding;
+        }
         Ok(Checked {
             set,
             empty: rows.empty,
@@ -283,8 +283,13 @@ impl Published {
         })
     }
 
-    /// Takes title, source, caveats and notes from the description, and how far the numbers are known.
-    fn describe(&mut self, csv: (&str, &str), toml: (&str, &str), known_to: &mut KnownTo) -> Result<(), BadInput> {
+    /// Takes title, source, caveats and notes from the description; returns the half-width of the source's own rounding.
+    fn describe(
+        &mut self,
+        csv: (&str, &str),
+        toml: (&str, &str),
+        offsets: &mut BTreeMap<String, f64>,
+    ) -> Result<f64, BadInput> {
         let text = Text {
             file: toml.0,
             text: toml.1,
@@ -338,14 +343,14 @@ impl Published {
         if let Some(item) = top.get("shared_offset") {
             for entry in item.section()?.items() {
                 let offset = entry.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?;
-                known_to.0.insert(entry.key, offset);
+                offsets.insert(entry.key, offset);
             }
         }
-        if let Some(item) = top.get("rounding") {
-            known_to.1 = item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?;
-        }
         self.backbones = read_notes(&top)?;
-        Ok(())
+        match top.get("rounding") {
+            Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1"),
+            None => Ok(0.0),
+        }
     }
 
     /// An empty table for the cells of a study's `runs`; `metric` is the target of a run's data set.

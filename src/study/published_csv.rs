@@ -19,12 +19,12 @@
 //! | raw | the value as printed or measured, before rounding and scaling; left out, the value |
 
 use super::file::Known;
-use super::published::{KnownTo, PublishedValue};
+use super::published::PublishedValue;
 use super::spec::{Freeze, HeadKind, RunSpec};
 use super::words::{did_you_mean, nearest, or_list};
 use crate::error::BadInput;
 use crate::eval::METRICS;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -80,7 +80,7 @@ pub(super) struct Rows {
 }
 
 /// Reads all rows. `words` are held against what the rows say.
-pub(super) fn read(file: &str, text: &str, cite: &str, known_to: &KnownTo, words: Option<&Words>) -> Rows {
+pub(super) fn read(file: &str, text: &str, cite: &str, offsets: &BTreeMap<String, f64>, words: Option<&Words>) -> Rows {
     let mut rows = Rows::default();
     // Spreadsheets begin a file with a byte-order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -128,7 +128,7 @@ pub(super) fn read(file: &str, text: &str, cite: &str, known_to: &KnownTo, words
                 "the same data set, model, regime, input and metric again",
             ));
         }
-        match row.value(cite, known_to) {
+        match row.value(cite, offsets) {
             Ok(Some(v)) if wrong.is_empty() => rows.values.push(v),
             Ok(Some(_)) => {}
             Ok(None) => rows.empty += 1,
@@ -255,7 +255,7 @@ impl Row<'_> {
     }
 
     /// The row's value; `None` where it has none yet. All that is wrong with it otherwise.
-    fn value(&self, cite: &str, known_to: &KnownTo) -> Result<Option<PublishedValue>, Vec<BadInput>> {
+    fn value(&self, cite: &str, offsets: &BTreeMap<String, f64>) -> Result<Option<PublishedValue>, Vec<BadInput>> {
         let mut wrong = Vec::new();
         macro_rules! take {
             ($read:expr) => {
@@ -294,8 +294,8 @@ impl Row<'_> {
             return Ok(None);
         };
         Ok(Some(PublishedValue {
-            shared_offset: known_to.0.get(&dataset).copied().unwrap_or(0.0),
-            rounding: known_to.1,
+            shared_offset: offsets.get(&dataset).copied().unwrap_or(0.0),
+            rounding: 0.0,
             dataset,
             label,
             backbone,
