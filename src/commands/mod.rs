@@ -4,14 +4,16 @@ mod bundle;
 mod card;
 mod data;
 mod doctor;
+mod published;
 mod weights;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
+use crate::error::BadInput;
 use crate::machine;
 use crate::manifest::Catalogue;
-use crate::runner::{Context, bench, fit, plan, report, reproduce, verify_results};
+use crate::runner::{Context, bench, budget, fit, plan, power, report, reproduce, verify_results};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use anyhow::Result;
@@ -40,7 +42,17 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
-        Verb::Plan(a) => plan::run(&c, &a),
+        Verb::Published(v) => published::run(&c, v),
+        Verb::Plan(a) => match &a.budget {
+            Some(word) => budget::run(
+                &c,
+                &a,
+                word.parse()
+                    .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
+            ),
+            None => plan::run(&c, &a.study),
+        },
+        Verb::Power(a) => power::run(&c, &a),
         Verb::Run(a) => fit::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => report::compare(&c, &a),
@@ -64,7 +76,11 @@ fn catalogue() -> Result<&'static Catalogue> {
         None => Cow::Borrowed(Catalogue::embedded()),
         Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
     };
-    let own: Vec<_> = SETS.all().into_iter().filter_map(|s| Some((s.name(), s.manifest()?))).collect();
+    let own: Vec<_> = SETS
+        .all()
+        .into_iter()
+        .filter_map(|s| Some((s.name(), s.manifest()?)))
+        .collect();
     Ok(match all {
         Cow::Borrowed(built_in) if own.is_empty() => built_in,
         all => Box::leak(Box::new(all.with(own.into_iter())?)),

@@ -9,7 +9,9 @@ use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::data::{Dataset, Label};
 use crate::device;
 use crate::model;
-use crate::results::{ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights};
+use crate::results::{
+    Divergence, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps, Taken, Truth, WhichWeights,
+};
 use crate::study::protocol::TestWeights;
 use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
 use crate::text::{Unit, bar, duration};
@@ -232,6 +234,11 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             trainable_params: f.trainable_params,
             total_params: f.total_params,
         },
+        divergence: Divergence {
+            skipped: Steps::new(f.divergence.skipped),
+            exploded: Steps::new(f.divergence.exploded),
+        }
+        .some(),
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
             groups: Some(test().map(|s| s.group.clone()).collect()),

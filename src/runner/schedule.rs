@@ -219,7 +219,7 @@ fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
 
 fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
     let source = registry::find(&spec.dataset)?;
-    let data = source.load_from(&plan.inventory.folder(spec)?, &spec.protocol)?;
+    let data = source.read(&plan.inventory.folder(spec)?, &spec.protocol)?;
     let bar = bar(0, Unit::Items);
     bar.set_prefix(format!("{} images", spec.dataset));
     let options = Options::cached(c.workers(), c.cache());
