@@ -59,6 +59,7 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
         let known = Known {
             datasets: &datasets,
             backbones: &backbones,
+            published: &[],
         };
         let demo = Study::parse(
             "x",

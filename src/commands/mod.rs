@@ -13,6 +13,7 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod plan;
+mod published;
 mod report;
 mod reproduce;
 mod run;
@@ -23,11 +24,12 @@ mod weights_fetch;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
+use crate::error::BadInput;
 use crate::machine;
 use crate::manifest::Catalogue;
 use crate::progress::Progress;
-use crate::runner::Context;
 use crate::runner::plan::Plan;
+use crate::runner::{Context, budget, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use crate::{print, text};
@@ -58,7 +60,17 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     match cli.verb {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
-        Verb::Plan(a) => plan::run(&c, &a),
+        Verb::Published(v) => published::run(&c, v),
+        Verb::Plan(a) => match &a.budget {
+            Some(word) => budget::run(
+                &c,
+                &a,
+                word.parse()
+                    .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
+            ),
+            None => plan::run(&c, &a),
+        },
+        Verb::Power(a) => power::run(&c, &a),
         Verb::Run(a) => run::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => compare::run(&c, &a),

@@ -23,7 +23,7 @@ pub use record::{Content, read_record, record_bytes, write_record};
 pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use threads::in_threads;
 pub use types::{
-    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
-    WhichWeights,
+    Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
+    Selected, Spec, Steps, WhichWeights,
 };
 pub use verify::{Audit, Expected, Finding};

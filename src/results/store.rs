@@ -250,6 +250,7 @@ impl Store {
                 .collect(),
             weights_sha256: output.weights_sha256.clone(),
             model: output.model.clone(),
+            divergence: output.divergence.clone(),
             predictions: PredictionFile {
                 sha256: fsio::sha256_hex(&bytes),
                 bytes: bytes.len() as u64,

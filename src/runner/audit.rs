@@ -2,7 +2,7 @@
 
 use super::{Context, report_place};
 use crate::data::audit::{self, Balance};
-use crate::data::{Dataset, Pixels, Sample, leaks, registry};
+use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
 use crate::privacy::without_places;
@@ -103,8 +103,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
         };
         return Err(BadInput::new(root.display(), format!("the folder of {}", info.title), "none", remedy).into());
     }
-    let d = source.load(&root, p)?;
-    let labels = audit::labels(&d);
+    let mut d = source.load(&root, p)?;
     let (label_files, counts) = if phantom {
         (Vec::new(), Vec::new())
     } else {
@@ -115,6 +114,9 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
             check_counts(manifest, &words, &found_counts(&d)),
         )
     };
+    // The manifest counts all of a set.
+    fraction::keep(&mut d, p.train_fraction);
+    let labels = audit::labels(&d);
     let used = SplitRule::of(set, p);
     let rule = |rule: SplitRule| {
         let mut q = p.clone();

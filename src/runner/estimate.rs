@@ -249,6 +249,11 @@ impl<'a> Estimator<'a> {
         })
     }
 
+    /// Test images of a run's data set.
+    pub fn test_images(&mut self, spec: &RunSpec) -> Option<f64> {
+        self.sizes(spec).map(|s| s[2])
+    }
+
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
     pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
         let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
@@ -269,7 +274,7 @@ impl<'a> Estimator<'a> {
             .is_some_and(|s| s.require().is_ok());
         if here {
             let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
-            if let Ok(d) = source.load(&root, &spec.protocol) {
+            if let Ok(d) = source.read(&root.into(), &spec.protocol) {
                 return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
             }
         }

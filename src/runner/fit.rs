@@ -10,7 +10,8 @@ use crate::device;
 use crate::model;
 use crate::progress::Bar;
 use crate::results::{
-    Claim, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Store, Taken, Truth, WhichWeights,
+    Claim, Divergence, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps, Store, Taken, Truth,
+    WhichWeights,
 };
 use crate::stop::Stopped;
 use crate::study::protocol::{Normalisation, TestWeights};
@@ -66,7 +67,7 @@ impl PreparedDataset {
     /// Reads labels and prepares images for the runs whose images have this key.
     pub(super) fn load(c: &Context, inventory: &Inventory, spec: &RunSpec, key: String) -> Result<Self> {
         let source = registry::find(&spec.dataset)?;
-        let data = source.load_from(&inventory.folder(spec)?, &spec.protocol)?;
+        let data = source.read(&inventory.folder(spec)?, &spec.protocol)?;
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
         let options = Options::cached(c.workers(), c.cache());
         let images = match spec.protocol.normalisation {
@@ -339,6 +340,11 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             trainable_params: f.trainable_params,
             total_params: f.total_params,
         },
+        divergence: Divergence {
+            skipped: Steps::new(f.divergence.skipped),
+            exploded: Steps::new(f.divergence.exploded),
+        }
+        .some(),
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
             groups: Some(test().map(|s| s.group.clone()).collect()),

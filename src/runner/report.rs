@@ -16,7 +16,9 @@ use crate::report::{
 };
 use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use crate::study::{
+    AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of,
+};
 use crate::tell;
 use anyhow::Result;
 use std::collections::BTreeSet;
@@ -197,16 +199,16 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         .collect::<Result<_>>()?;
     let mut published = Vec::new();
     let mut context = Vec::new();
-    let (mut sources, mut caveats, mut without_code) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &study.report.published {
-        let p = Published::load(name, &c.global.experiments_dir)?;
-        points(study, &p, &mut published, &mut context);
-        let absent = p.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
+    let load = |name: &String| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
+    let sets = study.report.published.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let mut without_code = Vec::new();
+    for set in &sets {
+        points(study, set, &mut published, &mut context);
+        let absent = set.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
         without_code.extend(absent.map(|(b, _)| b.clone()));
-        sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
-        caveats.extend(p.caveats);
     }
     let templates = templates(c)?;
+    let mut caveats = caveats_of(&sets, &study.datasets);
     caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
@@ -235,7 +237,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         evidence: Evidences::default(),
         published,
         context,
-        sources,
+        sources: sets.iter().map(Published::origin).collect(),
         caveats,
         without_code,
         alpha: tolerances.alpha,

@@ -6,7 +6,7 @@ use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed};
 use crate::results::{Content, Expected, Finding, ModelFacts, Store, read_record, record_bytes};
-use crate::study::{Known, RunSpec, Study};
+use crate::study::{RunSpec, Study};
 use crate::train::schedule::Schedule;
 use crate::{data, model};
 use anyhow::{Context as _, Result};
@@ -53,12 +53,7 @@ fn all(c: &Context) -> Result<Vec<String>> {
 }
 
 fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
-    let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
-    let known = Known {
-        datasets: &datasets,
-        backbones: &backbones,
-    };
-    let study = Study::resolve(name, &c.global.experiments_dir, &known);
+    let study = c.known(|known| Study::resolve(name, &c.global.experiments_dir, known));
     let folder = study.as_ref().map_or(name, |s| s.name.as_str()).to_owned();
     let store = Store::new(&c.global.results_dir, &folder);
     if !store.folder().is_dir() {

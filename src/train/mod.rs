@@ -81,7 +81,27 @@ pub struct Fitted {
     pub backbone_params: u64,
     pub trainable_params: u64,
     pub total_params: u64,
+    pub divergence: Divergence,
     pub timing: Timing,
+}
+
+/// Steps at which a run went astray that was not stopped, each list as first and last step of every unbroken stretch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Divergence {
+    /// A gradient was not finite: nothing was updated.
+    pub skipped: Vec<[u64; 2]>,
+    /// The loss was finite and had exploded; the step was made.
+    pub exploded: Vec<[u64; 2]>,
+}
+
+impl Divergence {
+    /// Adds a step, later than all of the list, to one of the lists.
+    fn note(list: &mut Vec<[u64; 2]>, step: u64) {
+        match list.last_mut() {
+            Some(last) if last[1] + 1 == step => last[1] = step,
+            _ => list.push([step, step]),
+        }
+    }
 }
 
 /// Where the seconds went; kept over resumptions.
@@ -116,7 +136,7 @@ impl Timing {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Done(Box<Fitted>),
-    /// The loss exploded or stopped being a number.
+    /// The loss exploded or stopped being a number, and the protocol stops there.
     Failed(Box<Failure>),
     /// Stopped on request after a checkpoint.
     Interrupted,

@@ -3,7 +3,7 @@
 use super::evaluate::{Rule, metrics};
 use super::optim::{AdamW, AdamWConfig};
 use super::state::{self, Position};
-use super::{Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
+use super::{Divergence, Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
 use crate::model::params::Params;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
@@ -81,6 +81,7 @@ impl Scripted {
             backbone_params: 0,
             trainable_params: 0,
             total_params: 0,
+            divergence: Divergence::default(),
             timing: position.timing.clone(),
         })))
     }

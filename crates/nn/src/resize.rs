@@ -77,7 +77,7 @@ mod tests {
     /// The bits of candle's own product, of the result and of the gradient.
     #[test]
     fn weighted_sums_are_a_matrix_product() {
-        for (input, output, n) in [(14, 16, 5), (37, 16, 384), (16, 14, 100), (7, 7, 1)] {
+        for (input, output, n) in [(14, 16, 5), (37, 16, 384), (16, 14, 100), (7, 7, 6)] {
             let m = Tensor::from_vec(bicubic_matrix(input, output, 0.9), (output, input), &Device::Cpu).unwrap();
             let x = Var::from_tensor(&random(&[input, n], 1).to_dtype(DType::F32).unwrap()).unwrap();
             let w = random(&[output, n], 2).to_dtype(DType::F32).unwrap();
