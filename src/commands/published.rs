@@ -64,7 +64,7 @@ fn template(c: &Context, name: &str) -> Result<u8> {
         let info = registry::find(&r.dataset).map(|s| s.info(&r.protocol).target);
         info.unwrap_or_default().to_owned()
     };
-    print!("{}", Published::template(&name, &runs, target));
+    print::write(format_args!("{}", Published::template(&name, &runs, target)))?;
     Ok(OK)
 }
 
