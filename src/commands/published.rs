@@ -6,6 +6,7 @@ use crate::data::registry;
 use crate::runner::Context;
 use crate::study::{Published, Study};
 use crate::text;
+use crate::{outln, print};
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
@@ -44,8 +45,8 @@ fn list(c: &Context) -> Result<u8> {
         rows.push(vec![name, number(values), number(regimes), one_line]);
     }
     match c.global.json {
-        true => println!("{}", serde_json::to_string_pretty(&lines)?),
-        false => println!("{}", text::table(&["set", "values", "with regime", "source"], &rows)),
+        true => print::json(&lines)?,
+        false => outln!("{}", text::table(&["set", "values", "with regime", "source"], &rows))?,
     }
     Ok(if broken { BROKEN } else { OK })
 }
@@ -63,7 +64,7 @@ fn template(c: &Context, name: &str) -> Result<u8> {
         let info = registry::find(&r.dataset).map(|s| s.info(&r.protocol).target);
         info.unwrap_or_default().to_owned()
     };
-    print!("{}", Published::template(&name, &runs, target));
+    print::write(format_args!("{}", Published::template(&name, &runs, target)))?;
     Ok(OK)
 }
 
@@ -78,18 +79,18 @@ fn check(c: &Context, file: &Path) -> Result<u8> {
             .map(|e| json!({"at": e.at, "expected": e.expected, "found": e.found, "remedy": e.remedy}))
             .collect();
         let all = json!({"values": values.len(), "with_regime": with_regime, "empty": checked.empty, "wrong": wrong});
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print::json(&all)?;
     } else {
         for e in &checked.wrong {
-            println!("{e}");
+            outln!("{e}")?;
         }
-        println!(
+        outln!(
             "{}: {} values, {with_regime} of them with a regime; {} rows without a value; {} mistakes",
             file.display(),
             values.len(),
             checked.empty,
             checked.wrong.len()
-        );
+        )?;
     }
     Ok(if checked.wrong.is_empty() { OK } else { BROKEN })
 }

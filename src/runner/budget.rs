@@ -15,6 +15,7 @@ use crate::error::BadInput;
 use crate::fsio;
 use crate::study::{AuthorsCode, Claims, Freeze, HeadKind, Protocol, Published, RunSpec, Study, Tolerances};
 use crate::text as ui;
+use crate::{outln, print};
 use anyhow::Result;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,7 +80,7 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
     let out = place(c, a, study)?;
-    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing)?;
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
     let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
     let prices = Prices::new(&specs, &mut estimator)?;
@@ -381,7 +382,7 @@ fn tell(
             "device": Machine::this(c).device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
             "enough": ENOUGH, "claims": best.claims, "values": values,
         });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print::json(&all)?;
         return Ok(());
     }
     let rows: Vec<Vec<String>> = best
@@ -397,10 +398,10 @@ fn tell(
             vec![o.claim.clone(), can.to_owned(), p, o.why.clone()]
         })
         .collect();
-    println!(
+    outln!(
         "{}",
         ui::table(&["claim", "can be decided", "probability", "remark"], &rows)
-    );
+    )?;
     let rows: Vec<Vec<String>> = sets
         .iter()
         .filter_map(|n| {
@@ -416,7 +417,7 @@ fn tell(
             )
         })
         .collect();
-    println!(
+    outln!(
         "\nof a value that is the same in truth:\n{}",
         ui::table(
             &[
@@ -429,8 +430,8 @@ fn tell(
             ],
             &rows
         )
-    );
-    println!(
+    )?;
+    outln!(
         "\n{}: {} cells with {} seeds, {} runs, {} of {} {}{}",
         out.display(),
         written.cells(),
@@ -444,11 +445,11 @@ fn tell(
         } else {
             ""
         }
-    );
-    println!(
+    )?;
+    outln!(
         "medft power {} says what the probabilities rest on; medft run {0} runs it.",
         out.display()
-    );
+    )?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `medft power`: how many seeds each verdict takes, from measured scatter where there are runs, else from a stated assumption.
 
 use super::Context;
-use super::estimate::Estimator;
+use super::estimate::{Estimator, Machine};
 use super::foresight::{self, ASSUMED_SD, ENOUGH, MOST_SEEDS, SetNoise};
 use super::plan::Plan;
 use crate::cli::PowerArgs;
@@ -9,6 +9,7 @@ use crate::cli::exit::OK;
 use crate::eval::Outlook;
 use crate::study::{Claims, Tolerances};
 use crate::text as ui;
+use crate::{outln, print};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
-    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing)?;
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, a.sd)?;
     let alpha = Tolerances::load(&c.global.experiments_dir)?.alpha;
     let seeds = study.seeds.len();
@@ -77,7 +78,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             "study": study.name, "seeds": seeds, "alpha": alpha, "enough": ENOUGH,
             "data_sets": noises, "verdicts": lines, "claims": claims,
         });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print::json(&all)?;
         return Ok(OK);
     }
     let rows: Vec<Vec<String>> = noises
@@ -92,10 +93,10 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             ]
         })
         .collect();
-    println!(
+    outln!(
         "{}",
         ui::table(&["data set", "metric", "margin", "sd over seeds", "from"], &rows)
-    );
+    )?;
     let words = |n: &Need| {
         let seeds = n.seeds.map_or_else(|| format!("> {MOST_SEEDS}"), |s| s.to_string());
         [seeds, percent(n.probability), percent(n.now)]
@@ -112,13 +113,13 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
         })
         .collect();
     let now = format!("with {}", seeds.max(2));
-    println!(
+    outln!(
         "\n{}",
         ui::table(
             &["data set", "verdict", "when in truth", "seeds", "probability", &now],
             &rows
         )
-    );
+    )?;
     let rows: Vec<Vec<String>> = claims
         .iter()
         .map(|(need, o)| {
@@ -128,19 +129,19 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             [&[o.claim.clone()][..], &words[..], &[o.why.clone()][..]].concat()
         })
         .collect();
-    println!(
+    outln!(
         "\n{}",
         ui::table(&["claim", "seeds", "probability", &now, "remark"], &rows)
-    );
-    println!(
+    )?;
+    outln!(
         "\nSeeds are the least that give a verdict with a probability of {}; where none up to {MOST_SEEDS} does, the noise of the one \
          published run, or of the test images, is what more seeds do not help against.",
         percent(ENOUGH)
-    );
-    println!(
+    )?;
+    outln!(
         "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
          the smallest that matters (experiments/claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
-    );
+    )?;
     Ok(OK)
 }
 
