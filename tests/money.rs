@@ -36,11 +36,11 @@ fn power_says_what_it_assumes_and_more_noise_never_takes_fewer_seeds() {
     let verdicts = all[0]["verdicts"].as_array().unwrap();
     // Four data sets; a value three ways, a data set two.
     assert_eq!((verdicts.len(), all[0]["claims"].as_array().unwrap().len()), (20, 8));
-    for i in 0..20 {
+    for (i, verdict) in verdicts.iter().enumerate() {
         assert!(
             seeds(&all[0], i) <= seeds(&all[1], i) && seeds(&all[1], i) <= seeds(&all[2], i),
             "{}",
-            verdicts[i]
+            verdict
         );
     }
     // Against one published run with that noise no number of seeds reproduces a single value within 0.005.

@@ -474,7 +474,10 @@ fn published_values_stand_beside_ours() {
     ] {
         let expected = counts.get(word).copied().unwrap_or(0);
         assert_eq!(
-            answer.contains(&format!("{expected} {} {said}", if expected == 1 { "is" } else { "are" })),
+            answer.contains(&format!(
+                "{expected} {} {said}",
+                if expected == 1 { "is" } else { "are" }
+            )),
             expected > 0,
             "{word} in {answer}"
         );

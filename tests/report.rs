@@ -1380,7 +1380,9 @@ fn a_demo_says_first_that_its_numbers_mean_nothing_and_shows_no_published_value(
     for file in ["README.md", "compare.md", "tables/ddsm.md"] {
         let text = s.read(&format!("r/{file}"));
         // Of an incomplete study the very first line says that.
-        let text = text.strip_prefix("**Incomplete: 8 of 15 planned runs have a result.**\n\n").unwrap_or(&text);
+        let text = text
+            .strip_prefix("**Incomplete: 8 of 15 planned runs have a result.**\n\n")
+            .unwrap_or(&text);
         assert!(text.starts_with(&format!("**{DEMO_WARNING}**\n")), "{file}");
     }
     assert!(

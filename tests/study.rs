@@ -772,7 +772,7 @@ fn caveats_do_not_outlive_the_tables_that_answer_them() {
         (has("frozen or unfrozen"), has("only the figure was read"), told.len())
     };
     let n = figure.caveats.len();
-    assert_eq!(of(&[figure.clone()]), (true, true, n));
+    assert_eq!(of(std::slice::from_ref(&figure)), (true, true, n));
     assert_eq!(
         of(&[figure.clone(), set(&template())]),
         (true, true, n),

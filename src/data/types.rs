@@ -131,6 +131,14 @@ pub trait Source: Sync + Send {
         Ok(data)
     }
 
+    /// As [`Source::read_from`], of a folder that nobody vouches for.
+    ///
+    /// # Errors
+    /// As [`Source::load_from`].
+    fn read(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
+        self.read(&Folder::unverified(root), p)
+    }
+
     /// Files (relative to the folder) that `load` reads besides images.
     fn label_files(&self, p: &Protocol) -> Vec<PathBuf>;
 

@@ -1,4 +1,4 @@
-//! Metrics, intervals, tests: pure functions. Imports no other room.
+//! Metrics, intervals, tests: pure functions. Imports no other module.
 //!
 //! Three layers. *Metrics* ([`multiclass`], [`multilabel`]) turn probabilities and labels into the numbers the authors'
 //! code reports, under its names (PROTOCOL 7.2, 7.3). *Selection* ([`select`]) replays which epoch that code would have

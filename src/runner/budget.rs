@@ -106,7 +106,7 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     // What is written is read back first: a study that could not be run would be worse than none.
     let written = c.known(|known| Study::parse(&name, &out.display().to_string(), &text, known))?;
     fsio::write_atomic(&out, text.as_bytes())?;
-    tell(c, &best, &written, &prices, &noises, judge.alpha, budget, &out)?;
+    tell(c, &best, &written, &prices, &judge, budget, &out)?;
     Ok(OK)
 }
 
@@ -352,20 +352,22 @@ fn toml(value: &Value) -> String {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn tell(
     c: &Context,
     best: &Offer,
     written: &Study,
     prices: &Prices,
-    noises: &[SetNoise],
-    alpha: f64,
+    judge: &Judge,
     budget: Budget,
     out: &std::path::Path,
 ) -> Result<()> {
     let part = &best.part;
-    let sets: Vec<&SetNoise> = noises.iter().filter(|n| part.datasets.contains(&n.dataset)).collect();
-    let values = |n: &SetNoise| n.value(part.seeds, 0.0, alpha);
+    let sets: Vec<&SetNoise> = judge
+        .noises
+        .iter()
+        .filter(|n| part.datasets.contains(&n.dataset))
+        .collect();
+    let values = |n: &SetNoise| n.value(part.seeds, 0.0, judge.alpha);
     if c.global.json {
         let values: Vec<_> = sets
             .iter()

@@ -17,8 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Standard deviation of a run's score over seeds where no two seeds of a cell are there: the middle of the range (0.002 to 0.008)
 /// over which the verdicts are simulated. Two such runs differ by less than 0.011 in 19 of 20 cases.
 pub const ASSUMED_SD: f64 = 0.004;
-/// The smallest effect of a claim that matters: the margin of the areas, and what two runs of the same code may differ by (Q28).
-pub const SMALLEST: f64 = 0.005;
 /// A score's standard error over test images times the root of their number: 0.2 for areas (Hanley and McNeil at 0.95 on DDSM's
 /// 768 and 276 images: 0.0062) and kappa, 0.7 for the macro recall of ISIC2019, which rests on its rare classes.
 const IMAGE_NOISE: [(&str, f64); 2] = [("recall", 0.7), ("", 0.2)];
@@ -90,7 +88,9 @@ pub fn noises(
                 sd,
                 sd_from,
                 image_sd: noise / images.sqrt(),
-                reading: readings.map(|v| v.uncertainty + v.shared_offset).fold(0.0, f64::max),
+                reading: readings
+                    .map(|v| v.uncertainty + v.shared_offset + v.rounding)
+                    .fold(0.0, f64::max),
                 backbones: study.backbones.len(),
             })
         })
@@ -201,8 +201,8 @@ pub struct ClaimOutlook {
 pub fn claims(all: &Claims, cells: &[Cell], seeds: usize, noises: &[SetNoise]) -> Vec<ClaimOutlook> {
     // The hardest of Holm's levels, so that no other claim has to be decided first.
     let alpha = all.alpha / all.claims.len().max(1) as f64;
-    let one = |c: &Contrast| detects(SMALLEST, error(c, cells, seeds, noises), alpha).unwrap_or(0.0);
-    let outlook = |test: &ClaimTest| -> Result<(f64, String), String> {
+    let outlook = |test: &ClaimTest, smallest: f64| -> Result<(f64, String), String> {
+        let one = |c: &Contrast| detects(smallest, error(c, cells, seeds, noises), alpha).unwrap_or(0.0);
         Ok(match contrasts(test, cells)? {
             Needs::All(list) => {
                 let why = if list.len() > 1 {
@@ -225,7 +225,7 @@ pub fn claims(all: &Claims, cells: &[Cell], seeds: usize, noises: &[SetNoise]) -
     all.claims
         .iter()
         .map(|claim| {
-            let (probability, why) = match outlook(&claim.test) {
+            let (probability, why) = match outlook(&claim.test, claim.smallest) {
                 Ok((p, why)) => (Some(p), why),
                 Err(why) => (None, why),
             };

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::estimate::{Estimator, Machine};
-use super::foresight::{self, ASSUMED_SD, ENOUGH, MOST_SEEDS, SMALLEST, SetNoise};
+use super::foresight::{self, ASSUMED_SD, ENOUGH, MOST_SEEDS, SetNoise};
 use super::plan::Plan;
 use crate::cli::PowerArgs;
 use crate::cli::exit::OK;
@@ -75,7 +75,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             .map(|(need, o)| serde_json::json!({"claim": o.claim, "need": need, "why": o.why}))
             .collect();
         let all = serde_json::json!({
-            "study": study.name, "seeds": seeds, "alpha": alpha, "enough": ENOUGH, "smallest_effect": SMALLEST,
+            "study": study.name, "seeds": seeds, "alpha": alpha, "enough": ENOUGH,
             "data_sets": noises, "verdicts": lines, "claims": claims,
         });
         print::json(&all)?;
@@ -140,7 +140,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
     )?;
     outln!(
         "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
-         {SMALLEST}, a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
+         the smallest that matters (experiments/claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
     )?;
     Ok(OK)
 }
@@ -148,8 +148,9 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
 fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
     let Some(margin) = n.margin else { return Vec::new() };
     type Level = fn(&SetNoise, usize, f64, f64) -> Option<Outlook>;
+    type Pick = fn(&Outlook) -> f64;
     let levels: [(&str, Level); 2] = [("value", SetNoise::value), ("data set", SetNoise::all_values)];
-    let verdicts: [(&str, f64, fn(&Outlook) -> f64); 3] = [
+    let verdicts: [(&str, f64, Pick); 3] = [
         ("Reproduced", 0.0, |o| o.reproduced),
         ("Consistent or Reproduced", 0.0, |o| o.reproduced + o.consistent),
         ("Differs", 2.0 * margin, |o| o.differs),

@@ -40,7 +40,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-/// The words that other rooms own and a study may use.
+/// The words that other modules own and a study may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub datasets: &'a [&'a str],

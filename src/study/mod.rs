@@ -1,4 +1,4 @@
-//! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other room.
+//! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other module.
 //!
 //! Read in this order: [`protocol`], [`spec`] and [`split_rule`] are the words, [`switches`] says what each word means, [`file`](mod@file)
 //! turns a study file into runs, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
