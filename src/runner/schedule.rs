@@ -198,7 +198,8 @@ impl<'a> Scheduler<'a> {
         let mut told = false;
         loop {
             if stop::requested() {
-                lock(&self.tally).interrupted = true;
+                let left = !lock(&self.queue).is_empty() || !lock(&self.claimed).is_empty();
+                lock(&self.tally).interrupted |= left;
                 return None;
             }
             if let Some(group) = lock(&self.queue).pop_front() {

@@ -45,7 +45,9 @@ fn answer(mut signals: Signals) {
     let mut typed = 0;
     for signal in signals.forever() {
         typed += u32::from(signal == SIGINT);
-        if typed > 1 || !FITTING.load(Ordering::SeqCst) {
+        // Once a stop is under way, the last words are said in peace.
+        let idle = !FITTING.load(Ordering::SeqCst) && (signal == SIGINT || !stop::requested());
+        if typed > 1 || idle {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if !stop::requested() {
