@@ -52,7 +52,7 @@ pub struct Truth {
     pub seeds: usize,
     /// Ours − the authors', in margins, the same for every backbone.
     pub bias: f64,
-    /// Whether regimes differ (by 0.02 each, and by backbone); else the hypotheses cannot be told apart.
+    /// Whether regimes differ (by 0.05 each, farther than any bias, and by backbone); else the hypotheses cannot be told apart.
     pub regimes_differ: bool,
 }
 
@@ -129,7 +129,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
             let centre = 0.88 + 0.02 * rng.normal();
             for (k, (freeze, head)) in REGIMES.into_iter().enumerate() {
                 let apart = if truth.regimes_differ {
-                    0.02 * (k as f64 - SHOWN as f64) + if k == SHOWN { 0.0 } else { 0.004 * rng.normal() }
+                    0.05 * (k as f64 - SHOWN as f64) + if k == SHOWN { 0.0 } else { 0.004 * rng.normal() }
                 } else {
                     0.0
                 };
