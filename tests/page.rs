@@ -103,6 +103,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
             trainable_params: 1538,
             total_params: 86_582_018,
         },
+        divergence: None,
         predictions: Predictions {
             groups: None,
             ids: (0..IMAGES).map(|i| format!("{i}.png")).collect(),
@@ -473,7 +474,10 @@ fn published_values_stand_beside_ours() {
     ] {
         let expected = counts.get(word).copied().unwrap_or(0);
         assert_eq!(
-            answer.contains(&format!("{expected} {} {said}", if expected == 1 { "is" } else { "are" })),
+            answer.contains(&format!(
+                "{expected} {} {said}",
+                if expected == 1 { "is" } else { "are" }
+            )),
             expected > 0,
             "{word} in {answer}"
         );
