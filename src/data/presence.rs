@@ -52,7 +52,11 @@ pub fn of(d: &Dataset, p: &Protocol, depth: Depth, on: &(dyn Fn(usize, usize) + 
     let found: Vec<Found> = listed
         .par_iter()
         .map(|f| {
-            let found = look(&d.root.join(decode::resolve(&d.root, f, p.png_twin)), d.info.channels, depth);
+            let found = look(
+                &d.root.join(decode::resolve(&d.root, f, p.png_twin)),
+                d.info.channels,
+                depth,
+            );
             on(done.fetch_add(1, Ordering::Relaxed) + 1, listed.len());
             found
         })
