@@ -23,11 +23,11 @@ reproduce: build
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --quiet
 
 unit:
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --release
 
 test: MEDFT_CUDA = 0
 test: lint unit demo

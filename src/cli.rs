@@ -122,8 +122,13 @@ pub enum Verb {
     /// Pretrained weights: list, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
+    /// Published values to compare with: list, template, check
+    #[command(subcommand)]
+    Published(PublishedVerb),
     /// Say for every run of a study whether it is done, can start, or what blocks it
-    Plan(StudyArgs),
+    Plan(PlanArgs),
+    /// Say how many seeds each verdict and claim takes, from measured scatter or a stated assumption
+    Power(PowerArgs),
     /// Run what is missing of a study
     Run(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
@@ -155,6 +160,44 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// A study, whose hours are told, and the hours that part of it may take.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Tell the hours of this device by its name, such as "NVIDIA H100 80GB HBM3", wherever the plan is made
+    #[arg(long, value_name = "NAME")]
+    pub as_device: Option<String>,
+    /// Write a study of the cells and seeds that decide the most claims, then values, in this time: 48h, 90m, 2d
+    #[arg(long, value_name = "TIME")]
+    pub budget: Option<String>,
+    /// Where that study goes (default: <experiments-dir>/<study>-<budget>.toml)
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    pub out: Option<PathBuf>,
+}
+
+impl PlanArgs {
+    /// The budget as typed, where there is one.
+    pub fn budget_word(&self) -> &str {
+        self.budget.as_deref().unwrap_or_default()
+    }
+}
+
+/// A study, and what is assumed of it.
+#[derive(Debug, Clone, Args)]
+pub struct PowerArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Standard deviation of a score over seeds, in place of what was measured or assumed
+    #[arg(long, value_name = "SD", value_parser = above_zero)]
+    pub sd: Option<f64>,
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "a number above 0".to_owned())
 }
 
 /// A study and how its report is made.
@@ -195,6 +238,20 @@ pub struct CompareArgs {
     /// With this, both are folders of results, such as results/paper: runs of the same id are paired
     #[arg(conflicts_with = "only")]
     pub other: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PublishedVerb {
+    /// The sets that a study may list under [report] published
+    List,
+    /// Print an empty table for the cells of a study, to be filled in from the source and saved as
+    /// <experiments-dir>/published/<name>.csv
+    Template {
+        /// paper, or any other study
+        study: String,
+    },
+    /// Name everything that is wrong with a table, with line and nearest word; exit code 2 where something is
+    Check { file: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]

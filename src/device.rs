@@ -87,6 +87,16 @@ fn cuda(n: usize) -> Result<Device> {
     })
 }
 
+/// Whether the device still computes: after some errors a GPU answers nothing any more, after others (no memory left) it does.
+///
+/// # Errors
+/// What the device says where it does not.
+pub fn probe(device: &Device) -> candle_core::Result<()> {
+    let one = candle_core::Tensor::ones(1, candle_core::DType::F32, device)?;
+    (one + 1.0)?.to_vec1::<f32>()?;
+    device.synchronize()
+}
+
 /// Which vector instructions this process computes with.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ pub use hashed::{HashedFile, HashedReader};
 
 use crate::error::BadInput;
 use crate::guarantee::{self, Guarantee};
+use crate::host::{self, Process};
 use crate::limits;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -16,10 +17,13 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tempfile::NamedTempFile;
 
 const TEMP_PREFIX: &str = ".medft-";
 const TEMP_SUFFIX: &str = ".tmp";
+/// The age at which another computer's temp file counts as left: long enough for any clock that is wrong by hours.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Writes `bytes` to `path` atomically; creates missing parent folders.
 ///
@@ -52,13 +56,15 @@ impl Pending {
             fs::create_dir_all(folder(path))?;
             sweep_once(folder(path));
             let tmp = tempfile::Builder::new()
-                .prefix(TEMP_PREFIX)
+                .prefix(&format!(
+                    "{TEMP_PREFIX}{}-{}-",
+                    Process::this().space(),
+                    Process::this().pid
+                ))
                 .suffix(TEMP_SUFFIX)
                 // What the user's umask leaves of it, as for any file that a program creates.
                 .permissions(fs::Permissions::from_mode(0o666))
                 .tempfile_in(folder(path))?;
-            // Tells `sweep` that its writer lives; where a file system has no locks, `sweep` removes nothing.
-            let _ = tmp.as_file().lock();
             Ok(tmp)
         };
         let tmp = open().map_err(|e| describe(path, &e))?;
@@ -160,7 +166,8 @@ pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| describe(path, &e))
 }
 
-/// Removes the temp files that killed writers left in `dir`; those that a living process is writing are kept.
+/// Removes the temp files that killed writers left in `dir`: those of ended processes of this computer at once, all others when
+/// nothing was written to them for a day. Locks are not asked: on shared file systems they hold within a node only.
 ///
 /// # Errors
 /// Where the folder cannot be listed or a file not removed.
@@ -173,12 +180,7 @@ pub fn sweep(dir: &Path) -> Result<()> {
     for e in entries {
         let path = e.with_context(|| format!("cannot list {}", dir.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !(name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)) {
-            continue;
-        }
-        // A file that is not there any more got its name meanwhile.
-        let Ok(file) = File::open(&path) else { continue };
-        if file.try_lock().is_ok() {
+        if name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX) && is_left(&name, &path) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(e).with_context(|| format!("cannot remove {}", path.display()));
@@ -188,6 +190,21 @@ pub fn sweep(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the writer of a temp file is gone.
+fn is_left(name: &str, path: &Path) -> bool {
+    let mut words = name[TEMP_PREFIX.len()..].split('-');
+    let writer = words.next().zip(words.next().and_then(|pid| pid.parse().ok()));
+    match writer {
+        Some((space, pid)) if space == Process::this().space() => !host::alive(pid),
+        _ => {
+            let written = fs::metadata(path).and_then(|m| m.modified()).ok();
+            written
+                .and_then(|t| t.elapsed().ok())
+                .is_some_and(|age| age > FORGOTTEN)
+        }
+    }
 }
 
 /// Bytes that this user can still write to the disk of `path`, or of the nearest folder above it that is there; `None` where the
@@ -429,5 +446,37 @@ mod tests {
         );
         assert_eq!(fs::read(&p).unwrap(), b"old");
         assert_eq!(fs::read_dir(p.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = Process::this();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let name = |space: &str, pid: u32| format!("{TEMP_PREFIX}{space}-{pid}-x{TEMP_SUFFIX}");
+        let (living, dead) = (name(&here.space(), here.pid), name(&here.space(), child.id()));
+        let (other, old) = (name("0badcafe", child.id()), name("0badcafe", 7));
+        for n in [&living, &dead, &other, &old] {
+            fs::write(dir.path().join(n), b"half").unwrap();
+        }
+        let f = File::options().write(true).open(dir.path().join(&old)).unwrap();
+        f.set_modified(std::time::SystemTime::now() - FORGOTTEN * 2).unwrap();
+        sweep(dir.path()).unwrap();
+        let mut left: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        let mut expected = vec![living, other];
+        expected.sort();
+        assert_eq!(left, expected);
+        // A file under way is signed.
+        let p = Pending::create(&dir.path().join("a")).unwrap();
+        assert!(fs::read_dir(dir.path()).unwrap().any(|e| {
+            let n = e.unwrap().file_name().to_string_lossy().into_owned();
+            n.starts_with(&format!("{TEMP_PREFIX}{}-{}-", here.space(), here.pid)) && !n.ends_with("-x.tmp")
+        }));
+        drop(p);
     }
 }

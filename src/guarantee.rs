@@ -4,6 +4,7 @@
 //! operations. Nothing that is computed depends on them: they guard against power cuts and second processes. Full disks, I/O
 //! errors and missing permissions are errors as ever.
 
+use crate::tell;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -40,7 +41,7 @@ impl Guarantee {
     pub fn missing(self, path: &Path) {
         static SAID: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
         if !SAID[self as usize].swap(true, Ordering::Relaxed) {
-            eprintln!("note: on the file system of {} {}", path.display(), self.words());
+            tell!("note: on the file system of {} {}", path.display(), self.words());
         }
     }
 }

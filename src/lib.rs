@@ -1,10 +1,12 @@
 //! medft reproduces one paper (arXiv 2505.19779) end to end.
 //!
-//! Read the rooms in the order in which data flows: [`study`] says what is to be run, [`manifest`] proves that the
+//! Read the modules in the order in which data flows: [`study`] says what is to be run, [`manifest`] proves that the
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
-//! `commands` tells the story of each verb; nothing imports it.
+//! [`runner`] says which run goes where and when; `commands` is what each verb reads and prints, and nothing imports it.
 #![forbid(unsafe_code)]
+// What is printed goes through `print`, which knows what a reader who leaves means.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod build_info;
 pub mod bundle;
@@ -18,19 +20,23 @@ pub mod error;
 pub mod eval;
 pub mod fetch;
 pub mod fsio;
-pub mod limits;
 mod guarantee;
+pub mod host;
+pub mod lease;
+pub mod limits;
 pub mod machine;
 pub mod manifest;
 pub mod model;
-mod privacy;
 pub mod nan;
+pub mod print;
+mod privacy;
 mod progress;
 pub mod registry;
 pub mod report;
 pub mod results;
 pub mod rng;
 pub mod runner;
+pub mod stop;
 pub mod study;
 mod text;
 pub mod train;

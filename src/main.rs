@@ -4,6 +4,8 @@
 use clap::Parser;
 use medft::build_info::BuildInfo;
 use medft::cli::Cli;
+use medft::print::ReaderLeft;
+use medft::tell;
 use medft_nn::memory::{LargePages, keep_memory};
 use std::process::ExitCode;
 
@@ -17,8 +19,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),
+        // As a shell says of a program that a closed pipe has ended.
+        Err(e) if e.is::<ReaderLeft>() => ExitCode::from(141),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            tell!("error: {e:#}");
             ExitCode::from(2)
         }
     }

@@ -1,37 +1,4 @@
-//! Progress bars on a terminal, lines elsewhere, tables on stdout.
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
-
-/// Whether people watch stderr.
-pub fn terminal() -> bool {
-    std::io::stderr().is_terminal()
-}
-
-/// A bar on a terminal; hidden elsewhere.
-pub fn bar(len: u64, unit: Unit) -> ProgressBar {
-    let target = if terminal() {
-        ProgressDrawTarget::stderr_with_hz(5)
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(len), target);
-    let template = match unit {
-        Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}",
-        Unit::Items => "{prefix} {wide_bar} {pos}/{len} ETA {eta} {msg}",
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// What a bar counts.
-#[derive(Clone, Copy)]
-pub enum Unit {
-    Bytes,
-    Items,
-}
+//! Tables, hours and durations as people read them.
 
 /// A plain text table: columns padded to their widest cell, readable without colour.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {

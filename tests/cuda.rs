@@ -22,6 +22,8 @@ mod compute {
 
     /// Whether bf16 is checked too.
     pub const SIXTEEN_BITS: bool = true;
+    /// nvcc contracts multiplications and additions.
+    pub const CONTRACTED: bool = true;
 
     thread_local! {
         // A stream of its own for every test's thread.

@@ -59,11 +59,19 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
         let known = Known {
             datasets: &datasets,
             backbones: &backbones,
+            published: &[],
         };
-        let demo = Study::parse("x", "x.toml", &toys.replace("squares", "ddsm").replace("toynet", "mae-b"), &known);
+        let demo = Study::parse(
+            "x",
+            "x.toml",
+            &toys.replace("squares", "ddsm").replace("toynet", "mae-b"),
+            &known,
+        );
         let inputs = Inputs::new(&"a".repeat(64), &[]).unwrap();
         let runs = demo.unwrap().runs();
-        runs.iter().map(|r| RunId::new(r, &inputs).to_string()).collect::<Vec<_>>()
+        runs.iter()
+            .map(|r| RunId::new(r, &inputs).to_string())
+            .collect::<Vec<_>>()
     };
     let plain = STUDY.replace("toy_negative = true\n", "");
     let before = ids(&plain);
@@ -83,7 +91,14 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
     fs::write(at("toys.toml"), STUDY).unwrap();
     let medft = |words: &[&str], data: &str| {
         let (data, results, reports) = (at(data), at("results"), at("reports"));
-        let dirs = ["--data-dir", &data, "--results-dir", &results, "--reports-dir", &reports];
+        let dirs = [
+            "--data-dir",
+            &data,
+            "--results-dir",
+            &results,
+            "--reports-dir",
+            &reports,
+        ];
         let all = ["medft"].iter().chain(words).chain(&dirs);
         medft::commands::run(Cli::parse_from(all)).unwrap()
     };
@@ -112,5 +127,8 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
 /// The files of this name in the folders of a folder.
 fn walk(dir: &Path, name: &str) -> Vec<String> {
     let folders = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path().join(name));
-    folders.filter(|p| p.is_file()).map(|p| fs::read_to_string(p).unwrap()).collect()
+    folders
+        .filter(|p| p.is_file())
+        .map(|p| fs::read_to_string(p).unwrap())
+        .collect()
 }

@@ -34,6 +34,7 @@ const BACKBONES: [&str; 16] = [
 const KNOWN: Known = Known {
     datasets: &DATASETS,
     backbones: &BACKBONES,
+    published: &["paper2025", "medmnist2023", "medmnistplus2025"],
 };
 
 fn root() -> PathBuf {
@@ -493,7 +494,7 @@ fn filters_that_select_nothing_are_errors() {
 /// The values themselves were compared with the source when they were brought in; here a few by name and what ties them.
 #[test]
 fn the_figure_has_52_values_of_13_backbones() {
-    let p = Published::load("paper2025", &experiments()).unwrap();
+    let p = Published::load("paper2025", &experiments(), &KNOWN).unwrap();
     assert_eq!(p.values.len(), 52);
     let backbones: BTreeSet<&str> = p.values.iter().filter_map(|v| v.backbone.as_deref()).collect();
     let paper = study("paper");
@@ -530,7 +531,7 @@ fn the_figure_has_52_values_of_13_backbones() {
     assert_eq!(p.backbones["vmamba-s"].code, AuthorsCode::Absent);
     assert_eq!(p.backbones["clip-b"].code, AuthorsCode::Broken);
     assert_eq!(p.backbones["sam2-b"].encoder_params_millions, Some(69.106816));
-    assert!(p.comparable && p.caveats.iter().any(|c| c.contains("frozen or unfrozen")));
+    assert!(p.comparable && p.caveats.iter().any(|c| c.text.contains("frozen or unfrozen")));
 }
 
 /// The counts beside the figure's are those of the upstream models.
@@ -539,7 +540,7 @@ fn encoder_sizes_are_the_upstream_ones() {
     let fixtures = std::env::var_os("MEDFT_FIXTURES").map_or_else(|| root().join("tests/fixtures"), PathBuf::from);
     let summary = std::fs::read_to_string(fixtures.join("params/summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
-    let p = Published::load("paper2025", &experiments()).unwrap();
+    let p = Published::load("paper2025", &experiments(), &KNOWN).unwrap();
     for (ours, theirs) in [
         ("sam2-b", "sam2.1_hiera_base_plus"),
         ("sam2-l", "sam2.1_hiera_large"),
@@ -554,7 +555,7 @@ fn encoder_sizes_are_the_upstream_ones() {
 #[test]
 fn medmnist_values_are_context_and_keep_their_own_metrics() {
     for (name, n) in [("medmnist2023", 40), ("medmnistplus2025", 170)] {
-        let p = Published::load(name, &experiments()).unwrap();
+        let p = Published::load(name, &experiments(), &KNOWN).unwrap();
         assert_eq!(p.values.len(), n);
         assert!(!p.comparable);
         for v in &p.values {
@@ -579,23 +580,29 @@ fn an_edited_published_number_is_found() {
     std::fs::create_dir(&to).unwrap();
     let csv = std::fs::read_to_string(from.join("paper2025.csv")).unwrap();
     std::fs::write(to.join("paper2025.csv"), csv.replacen("0.938", "0.948", 1)).unwrap();
-    let e = Published::load("paper2025", dir.path()).unwrap_err();
+    let e = Published::load("paper2025", dir.path(), &KNOWN).unwrap_err();
     assert!(
         e.at.ends_with("paper2025.csv") && e.to_string().contains("sha256"),
         "{e}"
     );
     std::fs::write(to.join("paper2025.csv"), &csv).unwrap();
-    assert_eq!(Published::load("paper2025", dir.path()).unwrap().values.len(), 52);
+    assert_eq!(
+        Published::load("paper2025", dir.path(), &KNOWN).unwrap().values.len(),
+        52
+    );
 
     let toml = std::fs::read_to_string(from.join("paper2025.toml")).unwrap();
     let row = "ddsm,VMamba-S,vmamba-s,,,,,roc_auc,50,0.938,0.00011,,,0.93796";
     assert!(csv.contains(row));
     for (bad, message) in [
-        (row.replace("0.938,", "1.938,"), "a number from -1 to 1 in column value"),
+        (row.replace("0.938,", "1.938,"), "a number from 0 to 1 in column value"),
         (
             row.replace("vmamba-s,,", "vmamba-s,cold,"),
             "frozen or unfrozen in column freeze",
         ),
+        (row.replace("vmamba-s,,", "vmamba-t,,"), "Did you mean `vmamba-s`?"),
+        (row.replace("ddsm,", "dsdm,"), "Did you mean `ddsm`?"),
+        (row.replace("roc_auc", "roc_acu"), "Did you mean `roc_auc`?"),
         (row.replace("roc_auc", ""), "a value in column metric"),
         (format!("{row}\n{row}"), "every value once"),
         (format!("{row},1"), "a CSV row"),
@@ -603,10 +610,179 @@ fn an_edited_published_number_is_found() {
         let edited = csv.replace(row, &bad);
         let hash = medft::fsio::sha256_hex(edited.as_bytes());
         let toml = toml.replace(&medft::fsio::sha256_hex(csv.as_bytes()), &hash);
-        let e = Published::parse("p", ("p.csv", &edited), ("p.toml", &toml)).unwrap_err();
+        let e = Published::parse("p", ("p.csv", &edited), Some(("p.toml", &toml)), &KNOWN).unwrap_err();
         let line = if bad.contains('\n') { "p.csv:8" } else { "p.csv:7" };
         assert!(e.at == line && e.to_string().contains(message), "{bad}: {e}");
     }
+}
+
+/// What `medft published template paper` prints: the cells of the paper's table, each once, and a head that explains them.
+fn template() -> String {
+    let target = |r: &RunSpec| {
+        match r.dataset.as_str() {
+            "ddsm" | "chexpert" => "roc_auc",
+            "isic2019" => "recall",
+            _ => "quadratic_kappa",
+        }
+        .to_owned()
+    };
+    Published::template("paper", &study("paper").runs(), target)
+}
+
+/// The template with every n-th value filled in, counted by `fill`.
+fn filled(fill: impl Fn(usize) -> Option<&'static str>) -> String {
+    let mut n = 0;
+    let line = |l: &str| match l.strip_suffix(",,,,") {
+        Some(cell) => {
+            n += 1;
+            format!("{cell},{},,,\n", fill(n - 1).unwrap_or(""))
+        }
+        None => format!("{l}\n"),
+    };
+    template().lines().map(line).collect()
+}
+
+#[test]
+fn a_template_has_the_224_cells_and_reads_once_it_is_filled() {
+    let empty = template();
+    assert_eq!(empty.lines().filter(|l| !l.starts_with('#')).count(), 225);
+    for column in [
+        "dataset",
+        "backbone",
+        "freeze",
+        "head",
+        "metric",
+        "value",
+        "sd",
+        "seeds",
+        "uncertainty",
+    ] {
+        assert!(
+            empty.lines().any(|l| l.starts_with("# ") && l.contains(column)),
+            "{column}"
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("published");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("mine.csv");
+    std::fs::write(&file, &empty).unwrap();
+    let checked = Published::check(&file, &KNOWN).unwrap();
+    assert_eq!(
+        (checked.set.values.len(), checked.empty, checked.wrong.len()),
+        (0, 224, 0)
+    );
+    // As a spreadsheet saves it: byte-order mark, ends of lines of another system.
+    let some = filled(|n| n.is_multiple_of(2).then_some("0.953")).replace('\n', "\r\n");
+    std::fs::write(&file, format!("\u{feff}{some}")).unwrap();
+    let set = Published::load("mine", dir.path(), &KNOWN).unwrap();
+    assert_eq!(set.values.len(), 112);
+    assert!(set.comparable && set.values.iter().all(|v| v.freeze.is_some() && v.head.is_some()));
+    let v = &set.values[0];
+    assert_eq!(
+        (v.value, v.uncertainty, v.raw, v.label.as_str()),
+        (0.953, 0.0005, 0.953, "aimv2-l")
+    );
+    assert_eq!(
+        Published::names(dir.path()),
+        ["paper2025", "medmnist2023", "medmnistplus2025", "mine"]
+    );
+    let e = Published::load("mien", dir.path(), &KNOWN).unwrap_err();
+    assert!(e.to_string().contains("Did you mean `mine`?"), "{e}");
+    // A hash is one's own choice; a stated one holds.
+    std::fs::write(folder.join("mine.toml"), "title = \"Mine\"\ncaveats = [\"One run\"]\n").unwrap();
+    assert_eq!(Published::load("mine", dir.path(), &KNOWN).unwrap().title, "Mine");
+    std::fs::write(folder.join("mine.toml"), format!("sha256 = \"{}\"", "0".repeat(64))).unwrap();
+    let e = Published::load("mine", dir.path(), &KNOWN).unwrap_err();
+    assert!(e.at.ends_with("mine.csv") && e.to_string().contains("sha256"), "{e}");
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_table_is_named_with_its_line() {
+    let text = "\
+# mine
+dataset,backbone,freeze,head,metric,value,sd,seeds
+ddsm,dinov2-b,frozen,linear,roc_auc,0.9,,
+isic,dinov2_b,frozne,mlp,recal,85.3,2,0
+
+aptos2019,mae-b,,,quadratic_kappa,-0.2,,
+ddsm,mae-b,,,roc_auc,-0.2,,
+ddsm,mae-b,,,roc_auc,n/a,,
+ddsm,dinov2-b,frozen,linear,roc_auc,0.91,,
+ddsm,coca-b,frozen,linear
+";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mine.csv");
+    std::fs::write(&file, text).unwrap();
+    let checked = Published::check(&file, &KNOWN).unwrap();
+    assert_eq!(checked.set.values.len(), 2);
+    let found: Vec<(String, String)> = checked
+        .wrong
+        .iter()
+        .map(|e| (e.at.rsplit(':').next().unwrap().to_owned(), e.to_string()))
+        .collect();
+    for (line, message) in [
+        ("4", "found `isic`. Did you mean `isic2019`?"),
+        ("4", "found `dinov2_b`. Did you mean `dinov2-b`?"),
+        ("4", "found `recal`. Did you mean `recall`?"),
+        ("4", "found `frozne`. Did you mean `frozen`?"),
+        ("4", "linear or mha in column head, found `mlp`"),
+        ("4", "found `85.3`. Write percents as fractions of 1: 0.853."),
+        (
+            "4",
+            "a number from 0 to 1 in column sd, found `2`. Write percents as fractions of 1: 0.02.",
+        ),
+        ("4", "a whole number above 0 in column seeds, found `0`"),
+        ("7", "a number from 0 to 1 in column value, found `-0.2`"),
+        ("8", "found `n/a`"),
+        ("8", "every value once"),
+        ("9", "every value once"),
+        ("10", "a CSV row"),
+    ] {
+        assert!(
+            found.iter().any(|f| f.0 == line && f.1.contains(message)),
+            "{line} {message}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 13, "{found:#?}");
+    for (header, message) in [
+        ("dataset,backbone,fraze,metric,value", "Did you mean `freeze`?"),
+        ("dataset;backbone;metric;value", "separated by commas"),
+        ("dataset,backbone,metric", "no column `value`"),
+        ("dataset,metric,metric,value", "`metric` twice"),
+    ] {
+        std::fs::write(&file, format!("# a\n{header}\n")).unwrap();
+        let wrong = Published::check(&file, &KNOWN).unwrap().wrong;
+        assert!(
+            wrong.len() == 1 && wrong[0].at.ends_with(":2") && wrong[0].to_string().contains(message),
+            "{wrong:?}"
+        );
+    }
+}
+
+/// What the figure leaves open is no caveat any more where a table beside it says it.
+#[test]
+fn caveats_do_not_outlive_the_tables_that_answer_them() {
+    let figure = Published::load("paper2025", &experiments(), &KNOWN).unwrap();
+    let all = study("paper").datasets;
+    let set = |text: &str| Published::parse("mine", ("mine.csv", text), None, &KNOWN).unwrap();
+    let of = |sets: &[Published]| {
+        let told = caveats(sets, &all);
+        let has = |w: &str| told.iter().any(|c| c.contains(w));
+        (has("frozen or unfrozen"), has("only the figure was read"), told.len())
+    };
+    let n = figure.caveats.len();
+    assert_eq!(of(std::slice::from_ref(&figure)), (true, true, n));
+    assert_eq!(
+        of(&[figure.clone(), set(&template())]),
+        (true, true, n),
+        "an empty table says nothing"
+    );
+    assert_eq!(
+        of(&[figure.clone(), set(&filled(|n| (n < 56).then_some("0.9")))]),
+        (true, false, n - 1)
+    );
+    assert_eq!(of(&[set(&filled(|_| Some("0.9"))), figure]), (false, false, n - 2));
 }
 
 #[test]
@@ -639,6 +815,25 @@ fn the_page_on_the_protocol_is_in_step() {
             page == fresh,
             "docs/PROTOCOL.md is stale: MEDFT_UPDATE_DOCS=1 cargo test --release --test study"
         );
+    }
+}
+
+/// What the authors' repository does not say is called our reading.
+#[test]
+fn the_page_says_what_is_extrapolated() {
+    let page = std::fs::read_to_string(root().join("docs/PROTOCOL.md")).unwrap();
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "`joanaapa/Foundation-Medical`",
+        "torch 2.0",
+        "one parameter file: DDSM, MAE-H, frozen, MHA",
+        "use the same 100 epochs, batches of 64 and learning rate is our reading",
+        "\"unfrozen\" means all layers",
+        "last layers only",
+        "it is the softmax that ties scores",
+        "does nothing for heads other than linear",
+    ] {
+        assert!(page.contains(words), "{words}");
     }
 }
 

@@ -125,7 +125,7 @@ fn an_edited_number_anywhere_is_found_and_named() {
         another_digit("\"seed\":"),
         &["spec.json: id: expected"],
     );
-    p.finds(&run.join("DONE"), flip(0), &["as DONE says"]);
+    p.finds(&run.join("DONE"), flip(0), &["which is whole"]);
 
     let report = p.path("reports/short");
     p.finds(
@@ -411,6 +411,7 @@ const UNCONTRADICTED: &[&str] = &[
     "epochs.json: val_loss",
     "epochs.json: val",
     "metrics.json: weights_sha256",
+    "metrics.json: divergence",
     "provenance.json: medft, commit, dirty, crates",
     "provenance.json: device, cpu, threads",
     "provenance.json: command",

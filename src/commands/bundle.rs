@@ -1,14 +1,16 @@
 //! `medft bundle`: a study as one archive, and what holds of such an archive.
 
+use super::verify_results;
 use crate::bundle::{Contents, unpack, write};
 use crate::cli::BundleArgs;
 use crate::cli::exit::{BROKEN, OK};
-use crate::runner::{Context, verify_results};
+use crate::runner::Context;
 use crate::study::Study;
+use crate::{outln, print, tell};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 
-pub fn run(c: &Context, a: &BundleArgs) -> Result<u8> {
+pub(super) fn run(c: &Context, a: &BundleArgs) -> Result<u8> {
     match (&a.verify, &a.study) {
         (Some(file), _) => verify(c, file),
         (None, Some(study)) => pack(c, a, study),
@@ -34,10 +36,10 @@ fn pack(c: &Context, a: &BundleArgs, name: &str) -> Result<u8> {
         .unwrap_or_else(|| PathBuf::from(format!("{}.crate.zip", study.name)));
     let summary = write(&contents, &to)?;
     if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        print::json(&summary)?;
     } else {
-        println!("{}  {}", summary.sha256, summary.file.display());
-        eprintln!(
+        outln!("{}  {}", summary.sha256, summary.file.display())?;
+        tell!(
             "{} runs, {} files, {} bytes; `medft bundle --verify {}` says what holds",
             summary.runs,
             summary.files,
@@ -52,15 +54,15 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
     let place = tempfile::tempdir().context("cannot make a folder to unpack into")?;
     let found = unpack(file, place.path())?;
     if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        print::json(&found)?;
     } else {
         for f in &found.findings {
-            println!("{f}");
+            outln!("{f}")?;
         }
-        println!("{} files hold, {} do not", found.files, found.findings.len());
+        outln!("{} files hold, {} do not", found.files, found.findings.len())?;
     }
     if found.without_predictions > 0 {
-        eprintln!(
+        tell!(
             "{} runs are without their predictions: records and metrics were not computed again",
             found.without_predictions
         );
@@ -71,7 +73,11 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
     global.results_dir = place.path().join("results");
     global.reports_dir = place.path().join("reports");
     global.experiments_dir = place.path().join("experiments");
-    let inside = Context { global, ..*c };
+    let inside = Context {
+        global,
+        progress: c.progress.clone(),
+        ..*c
+    };
     let code = verify_results::run(&inside, &found.studies)?;
     Ok(if found.findings.is_empty() { code } else { BROKEN })
 }

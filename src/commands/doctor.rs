@@ -4,7 +4,7 @@ use crate::cli::exit::OK;
 use crate::machine;
 use crate::results::crate_versions;
 use crate::runner::Context;
-use crate::text as ui;
+use crate::{outln, print, text};
 use anyhow::Result;
 use indicatif::HumanBytes;
 use medft_nn::isa::Isa;
@@ -34,7 +34,7 @@ fn memory() -> String {
     }
 }
 
-pub fn run(c: &Context) -> Result<u8> {
+pub(super) fn run(c: &Context) -> Result<u8> {
     let device = match c.global.device.open() {
         Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
         Err(e) => e.to_string(),
@@ -83,10 +83,10 @@ pub fn run(c: &Context) -> Result<u8> {
     if c.global.json {
         let map: serde_json::Map<String, serde_json::Value> =
             rows.into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
-        println!("{}", serde_json::to_string_pretty(&map)?);
+        print::json(&map)?;
     } else {
         let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
-        println!("{}", ui::table(&["what", "found"], &rows));
+        outln!("{}", text::table(&["what", "found"], &rows))?;
     }
     Ok(OK)
 }

@@ -1,17 +1,18 @@
 //! `medft weights`: what is known of each backbone's weights, and whether the files here are they.
 
+use super::weights_fetch;
 use crate::cli::WeightsVerb;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
 use crate::model::facts;
 use crate::runner::Context;
-use crate::text as ui;
+use crate::{outln, print, text};
 use anyhow::Result;
 
-pub fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
+pub(super) fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
     match v {
         WeightsVerb::List => list(c),
-        WeightsVerb::Fetch { backbones, pins } => crate::runner::fetch_weights::weights(c, &backbones, &pins),
+        WeightsVerb::Fetch { backbones, pins } => weights_fetch::run(c, &backbones, &pins),
         WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
     }
 }
@@ -21,15 +22,8 @@ fn reports(c: &Context, names: &[String], check: Check) -> Result<Vec<WeightsRep
     names
         .iter()
         .map(|name| {
-            let bar = ui::bar(0, ui::Unit::Bytes);
-            bar.set_prefix(name.clone());
-            let on = |p: crate::manifest::Progress| {
-                bar.set_length(p.bytes_total);
-                bar.set_position(p.bytes_done);
-            };
-            let r = verify_weights(c.catalogue, name, &places, check, &on);
-            bar.finish_and_clear();
-            r
+            let bar = c.progress.bytes(name);
+            verify_weights(c.catalogue, name, &places, check, &bar.verified())
         })
         .collect()
 }
@@ -41,7 +35,7 @@ fn all(c: &Context) -> Vec<String> {
 fn list(c: &Context) -> Result<u8> {
     let reports = reports(c, &all(c), Check::NoRead)?;
     if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
+        print::json(&reports)?;
         return Ok(OK);
     }
     let mut rows = Vec::new();
@@ -76,7 +70,7 @@ fn list(c: &Context) -> Result<u8> {
     let head = [
         "backbone", "M params", "GMACs", "feature", "tokens", "pin", "layout", "size", "sha256", "licence", "state",
     ];
-    println!("{}", ui::table(&head, &rows));
+    outln!("{}", text::table(&head, &rows))?;
     Ok(OK)
 }
 
@@ -84,10 +78,10 @@ fn verify(c: &Context, names: &[String], full: bool) -> Result<u8> {
     let names = if names.is_empty() { all(c) } else { names.to_vec() };
     let reports = reports(c, &names, if full { Check::Full } else { Check::Cached })?;
     if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
+        print::json(&reports)?;
     } else {
         for r in &reports {
-            println!("{}", r.text());
+            outln!("{}", r.text())?;
         }
     }
     Ok(if reports.iter().any(|r| r.state == WeightsState::WrongHash) {

@@ -17,16 +17,22 @@
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
 use crate::cache::{Bucket, Cache};
-use crate::fsio;
-use crate::limits;
-use anyhow::{Context, Result};
+use crate::error::BadInput;
+use crate::lease::Lease;
+use crate::{fsio, limits, stop};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+/// Between two looks at shards that other processes are building.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// In place of the hash of an image that cannot be read, which preparing it will explain.
+const UNKNOWN: Key = [0; 32];
 /// Records are put into files of about this size.
 const SHARD_BYTES: usize = 128 << 20;
 const MAGIC: &[u8; 8] = b"medftpx3";
@@ -110,21 +116,8 @@ impl DiskCache {
             prepared: AtomicUsize::new(0),
         };
         cache.hold(&source.folder);
-        let hashes: Vec<Key> = used.par_iter().map(|&i| source.hash(i)).collect::<Result<_>>()?;
-        let done = AtomicUsize::new(0);
-        let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, used.len());
-        let mut shards = Vec::new();
-        for (number, hashes) in hashes.chunks(source.per_shard).enumerate() {
-            let old = source.open_shard(number, hashes.len());
-            let fresh = |s: &Shard| s.entries.iter().zip(hashes).all(|(e, hash)| e.source == *hash);
-            shards.push(match old {
-                Some(shard) if fresh(&shard) => {
-                    ready(hashes.len());
-                    shard
-                }
-                old => source.build(number, hashes, old.as_ref(), &ready)?,
-            });
-        }
+        let hashes: Vec<Key> = used.par_iter().map(|&i| source.hash(i).unwrap_or(UNKNOWN)).collect();
+        let shards = source.shards(&hashes, progress)?;
         cache.hold(&source.folder);
         Ok(Self {
             preparation: preparation.clone(),
@@ -176,6 +169,51 @@ impl Source<'_> {
         }
     }
 
+    /// Every shard, after building what is missing or out of date. Processes that start cold on one folder share the work: each
+    /// takes a shard that nobody is at, and waits only for those that others are at. A file that cannot be decoded costs its own
+    /// shard; all of them are told at once.
+    fn shards(&self, hashes: &[Key], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Shard>> {
+        let done = AtomicUsize::new(0);
+        let ready = |n: usize| progress(done.fetch_add(n, Ordering::Relaxed) + n, hashes.len());
+        let chunks: Vec<&[Key]> = hashes.chunks(self.per_shard).collect();
+        let mut found: Vec<Option<Shard>> = chunks.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..chunks.len()).collect();
+        let mut unreadable = Unreadable::default();
+        while !open.is_empty() {
+            let mut elsewhere = Vec::new();
+            for &number in &open {
+                stop::check()?;
+                let hashes = chunks[number];
+                let fresh = |s: &Shard| s.entries.iter().zip(hashes).all(|(e, hash)| e.source == *hash);
+                let mut old = self.open_shard(number, hashes.len());
+                if let Some(shard) = old.take_if(|s| fresh(s)) {
+                    ready(hashes.len());
+                    found[number] = Some(shard);
+                    continue;
+                }
+                fsio::create_dir(&self.folder)?;
+                let Ok(_lease) = Lease::take(&self.folder.join(format!("{number:04}.lease")))? else {
+                    elsewhere.push(number);
+                    continue;
+                };
+                // It may have been finished between the look and the lease.
+                old = self.open_shard(number, hashes.len());
+                if let Some(shard) = old.take_if(|s| fresh(s)) {
+                    ready(hashes.len());
+                    found[number] = Some(shard);
+                    continue;
+                }
+                found[number] = self.build(number, hashes, old.as_ref(), &ready, &mut unreadable)?;
+            }
+            if elsewhere.len() == open.len() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            open = elsewhere;
+        }
+        unreadable.none()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     fn path(&self, number: usize) -> PathBuf {
         self.folder.join(format!("{number:04}.px"))
     }
@@ -217,14 +255,16 @@ impl Source<'_> {
         f
     }
 
-    /// Writes a shard; records of `old` that were made from the same bytes are copied, all others are prepared.
+    /// Writes a shard; records of `old` that were made from the same bytes are copied, all others are prepared. `None` where an
+    /// image cannot be: it is among the unreadable ones then.
     fn build(
         &self,
         number: usize,
         hashes: &[Key],
         old: Option<&Shard>,
         ready: &(dyn Fn(usize) + Sync),
-    ) -> Result<Shard> {
+        unreadable: &mut Unreadable,
+    ) -> Result<Option<Shard>> {
         let first = number * self.per_shard;
         let bytes = self.preparation.bytes();
         let record = |slot: usize| -> Result<Vec<u8>> {
@@ -234,12 +274,18 @@ impl Source<'_> {
                 return Ok(data);
             }
             self.prepared.fetch_add(1, Ordering::Relaxed);
-            let sample = &self.data.samples[self.used[first + slot] as usize];
+            let index = self.used[first + slot];
+            if hashes[slot] == UNKNOWN {
+                // Where it can be read now, it was changed meanwhile.
+                self.hash(index)?;
+            }
+            let sample = &self.data.samples[index as usize];
+            ensure!(hashes[slot] != UNKNOWN, "{}: it changed while it was read", sample.id);
             Ok(self.preparation.open(&self.data.root, sample)?.data)
         };
+        let before = unreadable.files.len();
         self.cache
             .make_room(&self.folder, (self.used.len() * (bytes + ENTRY)) as u64);
-        let mut failure = None;
         let written = fsio::write_atomic_with(&self.path(number), |w| {
             let mut tail = Vec::with_capacity(hashes.len() * ENTRY + FOOTER);
             // A few images at a time: enough to keep all threads busy, few enough to hold.
@@ -253,26 +299,71 @@ impl Source<'_> {
                             tail.extend(Sha256::digest(&data));
                             tail.extend(hashes[slot]);
                         }
-                        Err(e) => {
-                            failure = Some(e);
-                            return Err(io::Error::other("an image could not be prepared"));
-                        }
+                        Err(e) => unreadable.files.push(e),
                     }
                 }
                 ready(slots.len());
+                if stop::requested() {
+                    return Err(io::Error::other(stop::Stopped));
+                }
+            }
+            if unreadable.files.len() > before {
+                return Err(io::Error::other("an image could not be prepared"));
             }
             tail.extend(self.footer(number, hashes.len()));
             let hash = Sha256::digest(&tail);
             w.write_all(&tail)?;
             w.write_all(&hash)
         });
-        match failure {
-            Some(e) => return Err(e),
-            None => written?,
+        if unreadable.files.len() > before {
+            return Ok(None);
         }
+        if written.is_err() {
+            stop::check()?;
+        }
+        written?;
         let path = self.path(number);
         self.open_shard(number, hashes.len())
             .with_context(|| format!("{} changed while it was being written", path.display()))
+            .map(Some)
+    }
+}
+
+/// Files that could not be prepared, in the order of the images.
+#[derive(Default)]
+pub(super) struct Unreadable {
+    pub(super) files: Vec<anyhow::Error>,
+}
+
+impl Unreadable {
+    /// How many are named.
+    const NAMED: usize = 20;
+
+    /// # Errors
+    /// [`BadInput`] that names them, where there are any.
+    pub(super) fn none(mut self) -> Result<()> {
+        if self.files.len() < 2 {
+            return self.files.pop().map_or(Ok(()), Err);
+        }
+        let whole = |e: &anyhow::Error| {
+            e.downcast_ref::<BadInput>()
+                .map(|b| (b.at.clone(), b.found.clone(), b.remedy.clone()))
+        };
+        let named = self.files.iter().take(Self::NAMED).map(|e| match whole(e) {
+            Some((at, found, _)) => format!("{at}: {found}"),
+            None => format!("{e:#}"),
+        });
+        let mut list: Vec<String> = named.collect();
+        if self.files.len() > list.len() {
+            list.push(format!("and {} more", self.files.len() - list.len()));
+        }
+        let remedy = self
+            .files
+            .iter()
+            .find_map(whole)
+            .map_or_else(|| "Get these files again.".to_owned(), |(.., remedy)| remedy);
+        let at = format!("{} images", self.files.len());
+        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedy).into())
     }
 }
 
@@ -404,6 +495,32 @@ mod tests {
         )
         .unwrap();
         assert_eq!(shards(dir.path()).len(), 4);
+    }
+
+    /// Tasks that start cold at once, here as threads: every image is decoded once between them.
+    #[test]
+    fn cold_tasks_share_the_work() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let data = files(root.path(), 24);
+        let prepared: Vec<usize> = std::thread::scope(|s| {
+            let tasks: Vec<_> = (0..4)
+                .map(|_| {
+                    s.spawn(|| {
+                        let cache = open(dir.path(), &data, &Mutex::default()).unwrap();
+                        assert_complete(&cache, &data);
+                        cache.prepared()
+                    })
+                })
+                .collect();
+            tasks.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(prepared.iter().sum::<usize>(), 24, "{prepared:?}");
+        assert!(
+            shards(dir.path())
+                .iter()
+                .all(|s| s.0.extension().is_some_and(|e| e == "px"))
+        );
     }
 
     /// Images replaced with size and time kept, and listed anew: rsync -a, cp -p, archives with fixed times. The new list is

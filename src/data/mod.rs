@@ -12,6 +12,7 @@ mod exif;
 pub mod files;
 pub mod folder;
 pub mod format;
+pub mod fraction;
 pub mod isic2019;
 mod jpeg;
 pub mod leaks;

@@ -20,6 +20,11 @@ pub static SETS: Registry<dyn Source> = Registry::new(&[
     &medmnist::CHEST,
 ]);
 
+/// The sets of the paper.
+pub fn of_paper() -> impl Iterator<Item = &'static str> {
+    all().into_iter().filter(|s| s.of_paper()).map(|s| s.name())
+}
+
 /// All data sets, in fixed order.
 pub fn all() -> Vec<&'static dyn Source> {
     SETS.all()

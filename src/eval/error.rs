@@ -1,6 +1,6 @@
-//! What this room refuses to measure, and the checks that refuse it.
+//! What this module refuses to measure, and the checks that refuse it.
 
-/// An input that no metric is defined on. The rooms above add which run or file it came from.
+/// An input that no metric is defined on. The modules above add which run or file it came from.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EvalError {
     #[error("{what}: expected at least one value, found none. Measure a set that holds images")]

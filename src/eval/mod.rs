@@ -1,4 +1,4 @@
-//! Metrics, intervals, tests: pure functions. Imports no other room.
+//! Metrics, intervals, tests: pure functions. Imports no other module.
 //!
 //! Three layers. *Metrics* ([`multiclass`], [`multilabel`]) turn probabilities and labels into the numbers the authors'
 //! code reports, under its names (PROTOCOL 7.2, 7.3). *Selection* ([`select`]) replays which epoch that code would have
@@ -21,6 +21,7 @@ mod labels;
 mod metric;
 mod metrics;
 mod passes;
+mod power;
 mod reproduction;
 mod resample;
 mod sample;
@@ -42,6 +43,7 @@ pub use interval::{Equivalence, Interval, Percentile, equivalence, percentile};
 pub use labels::LabelCounts;
 pub use metric::{ClassTable, Direction, LabelTable, METRICS, Metric, OfClasses, OfLabels, metric_title, selectable};
 pub use metrics::{Metrics, multiclass, multilabel};
+pub use power::{Outlook, Prospect, detects, outlook};
 pub use reproduction::{Point, PublishedRun, Reproduction, Together, reproduction, together};
 pub use resample::{Block, LANES, Resamples};
 pub use sample::{Sample, Tost, TwoSample, paired_t, tost, welch};

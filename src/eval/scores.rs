@@ -6,6 +6,9 @@ use super::error::{EvalError, Result, argument};
 ///
 /// The exponential is the `libm` crate's, so the bits do not depend on the machine. The authors' float32 softmax
 /// differs from this by up to 3e-7 relative and may tie or separate scores that are equal here; see [`round_f32`].
+///
+/// A row whose softmax is not finite (weights that diverged) says nothing of its image and is uniform: the prediction is class 0,
+/// as the argmax of NaN is, and where all rows are such every area is 0.5, which the authors' code reports then too (PROTOCOL 7.2).
 pub fn softmax(logits: &[f32], classes: usize) -> Result<Vec<f64>> {
     argument("classes", "at least 1", classes as f64, classes >= 1)?;
     if !logits.len().is_multiple_of(classes) {
@@ -21,14 +24,24 @@ pub fn softmax(logits: &[f32], classes: usize) -> Result<Vec<f64>> {
         let start = out.len();
         out.extend(row.iter().map(|&l| libm::exp(f64::from(l) - f64::from(top))));
         let sum: f64 = out[start..].iter().sum();
-        out[start..].iter_mut().for_each(|p| *p /= sum);
+        match sum.is_finite() {
+            true => out[start..].iter_mut().for_each(|p| *p /= sum),
+            false => out[start..].fill(1.0 / classes as f64),
+        }
     }
     Ok(out)
 }
 
-/// Logistic function of float32 logits, in float64.
+/// Logistic function of float32 logits, in float64; 0.5 of NaN, see [`softmax`].
 pub fn sigmoid(logits: &[f32]) -> Vec<f64> {
-    logits.iter().map(|&l| 1.0 / (1.0 + libm::exp(-f64::from(l)))).collect()
+    let one = |&l: &f32| {
+        if l.is_nan() {
+            0.5
+        } else {
+            1.0 / (1.0 + libm::exp(-f64::from(l)))
+        }
+    };
+    logits.iter().map(one).collect()
 }
 
 /// Rounds every probability to float32, the resolution of the authors' scores: saturated scores tie as theirs do.
@@ -72,7 +85,10 @@ mod tests {
         let p = softmax(&[3.0e38, -3.0e38, 1000.0, 1000.0], 2).unwrap();
         assert_eq!(p, [1.0, 0.0, 0.5, 0.5]);
         assert!(matches!(softmax(&[1.0, 2.0, 3.0], 2), Err(EvalError::Length { .. })));
-        assert!(softmax(&[f32::NAN, 0.0], 2).unwrap()[1].is_nan());
+        for diverged in [[f32::NAN, 0.0], [0.0, f32::INFINITY], [f32::NEG_INFINITY; 2]] {
+            assert_eq!(softmax(&diverged, 2).unwrap(), [0.5, 0.5]);
+        }
+        assert_eq!(sigmoid(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]), [0.5, 1.0, 0.0]);
     }
 
     #[test]

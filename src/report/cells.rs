@@ -5,6 +5,8 @@
 
 use super::input::{PlannedRun, PlannedState, ReportInput};
 use super::sampled::Sampled;
+use super::text::thousands;
+use crate::results::Divergence;
 use crate::study::{Freeze, HeadKind};
 use anyhow::{Result, ensure};
 use polars::prelude::*;
@@ -32,6 +34,8 @@ pub struct Score {
     /// Hours over all runs with a record, by what computed them.
     pub hours: BTreeMap<String, f64>,
     missing: Vec<(String, Vec<u64>)>,
+    /// What runs with a value went through that diverged, with their seeds.
+    diverged: Vec<(String, Vec<u64>)>,
 }
 
 impl Score {
@@ -77,6 +81,12 @@ impl Score {
         }
     }
 
+    /// What must be known of values that are there: runs that diverged and were not stopped.
+    pub fn divergence(&self) -> Option<String> {
+        let one = |(what, seeds): &(String, Vec<u64>)| format!("{} diverged: {what}", name_seeds(seeds));
+        (!self.diverged.is_empty()).then(|| self.diverged.iter().map(one).collect::<Vec<_>>().join("; "))
+    }
+
     /// Each reason with the number of runs it keeps away.
     pub fn reasons(&self) -> impl Iterator<Item = (&str, usize)> {
         self.missing.iter().map(|(r, seeds)| (r.as_str(), seeds.len()))
@@ -88,11 +98,29 @@ impl Score {
     }
 
     fn miss(&mut self, reason: &str, seed: u64) {
-        match self.missing.iter_mut().find(|(r, _)| r == reason) {
-            Some((_, seeds)) => seeds.push(seed),
-            None => self.missing.push((reason.to_owned(), vec![seed])),
-        }
+        add(&mut self.missing, reason, seed);
     }
+}
+
+/// Adds a seed to the list of a reason.
+fn add(lists: &mut Vec<(String, Vec<u64>)>, reason: &str, seed: u64) {
+    match lists.iter_mut().find(|(r, _)| r == reason) {
+        Some((_, seeds)) => seeds.push(seed),
+        None => lists.push((reason.to_owned(), vec![seed])),
+    }
+}
+
+/// `3 steps skipped, 2 more on a loss above 10,000`.
+fn steps(d: &Divergence) -> String {
+    let some = |n: u64, what: &str| {
+        let steps = if n == 1 { "step" } else { "steps" };
+        (n > 0).then(|| format!("{} {steps} {what}", thousands(n as usize)))
+    };
+    let parts = [
+        some(d.skipped.count, "without update, since a gradient was not finite"),
+        some(d.exploded.count, "on an exploded loss"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn name_seeds(seeds: &[u64]) -> String {
@@ -144,6 +172,14 @@ impl Cells {
                     score.values.push(v);
                     score.seeds.push(p.seed);
                     score.runs.push(id.clone());
+                    if let Some(d) = input
+                        .archive
+                        .records
+                        .get(id)
+                        .and_then(|r| r.metrics.divergence.as_ref())
+                    {
+                        add(&mut score.diverged, &steps(d), p.seed);
+                    }
                 }
             }
         }

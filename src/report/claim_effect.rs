@@ -96,7 +96,7 @@ impl Effect {
         }
     }
 
-    /// The smallest p of a part that is not positive, or the largest of parts that all are.
+    /// The largest p of the parts: the whole is no surer than its least sure one.
     fn with_p(mut self, parts: &[Estimate]) -> Self {
         let p = parts.iter().filter_map(|e| e.p_two_sided().ok()).fold(0.0, f64::max);
         self.p = p;

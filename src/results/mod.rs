@@ -1,4 +1,4 @@
-//! The only room that writes run records: one folder a run, atomic, self-hashed, finished by a marker written last.
+//! The only module that writes run records: one folder a run, atomic, self-hashed, finished by a marker written last.
 //!
 //! A number counts only when its run folder is whole: `DONE` is there, every file has the hash that `DONE` names, and
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
@@ -23,7 +23,7 @@ pub use record::{Content, read_record, record_bytes, write_record};
 pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use threads::in_threads;
 pub use types::{
-    Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord, Selected, Spec,
-    WhichWeights,
+    Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
+    Selected, Spec, Steps, WhichWeights,
 };
 pub use verify::{Audit, Expected, Finding};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! results/<study>/<first 16 characters of the run id>/
+//!     lease               while a process is at the run; see `lease`
 //!     spec.json           before training
 //!     checkpoint/         the trainer's own, gone when the run is done
 //!     failed.json         instead of the rest, when the run ended without a result
@@ -18,11 +19,12 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::lease::{Held, Lease};
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,7 @@ pub(super) const METRICS: &str = "metrics.json";
 pub(super) const FAILED: &str = "failed.json";
 pub(super) const DONE: &str = "DONE";
 pub(super) const CHECKPOINT: &str = "checkpoint";
+const LEASE: &str = "lease";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 
@@ -71,7 +74,17 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Claim {
     dir: PathBuf,
-    _lock: File,
+    lease: Lease,
+}
+
+impl Claim {
+    /// Whether the run is still this process's; asked before anything is written to its folder.
+    ///
+    /// # Errors
+    /// [`crate::lease::Lost`] where another process took it over.
+    pub fn check(&self) -> Result<()> {
+        self.lease.check()
+    }
 }
 
 impl std::ops::Deref for Claim {
@@ -84,8 +97,8 @@ impl std::ops::Deref for Claim {
 /// Why a run could not be begun although nothing is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Taken {
-    #[error("{0}: another process is at this run")]
-    Busy(String),
+    #[error("{0}: {1}")]
+    Busy(String, Held),
     #[error("{0}: this run is finished; move the folder away to make it again")]
     Finished(String),
 }
@@ -140,8 +153,8 @@ impl Store {
         }
     }
 
-    /// Claims the folder of a run that is about to be trained and writes `spec.json`. A partial run keeps its checkpoint; a
-    /// failed one starts afresh; a broken one is set aside. What a killed writer left half-written is removed.
+    /// Claims the folder of a run that is about to be trained and writes `spec.json`. A partial run keeps its checkpoint, and so
+    /// does one that an error ended; one whose numbers failed starts afresh; a broken one is set aside. What a killed writer left half-written is removed.
     ///
     /// # Errors
     /// [`Taken`] when another process is at the run or it is done; [`BadInput`] when the results folder is not writable.
@@ -157,9 +170,11 @@ impl Store {
                 }
                 false
             }
-            Found::Failed(_) => {
+            Found::Failed(f) => {
                 remove(&claim.join(FAILED))?;
-                remove(&claim.join(CHECKPOINT))?;
+                if !f.error {
+                    remove(&claim.join(CHECKPOINT))?;
+                }
                 true
             }
             Found::Done(r) if r.spec == *spec => return Err(Taken::Finished(name).into()),
@@ -173,10 +188,9 @@ impl Store {
         Ok(claim)
     }
 
-    /// Sets a folder aside that cannot be used and claims a new one in its place.
-    fn replace(&self, old: Claim, spec: &Spec) -> Result<Claim> {
-        self.set_aside(&old.dir)?;
-        let claim = claim(old.dir.clone())?;
+    /// Sets aside what cannot be used in a claimed folder.
+    fn replace(&self, claim: Claim, spec: &Spec) -> Result<Claim> {
+        self.set_aside(&claim.dir)?;
         write_record(&claim.join(SPEC), spec)?;
         Ok(claim)
     }
@@ -189,14 +203,34 @@ impl Store {
             .map(|n: u32| aside.join(format!("{name}-{n}")))
             .find(|p| !p.exists());
         let target = free.context("no free name for a broken run")?;
-        fs::rename(dir, &target).with_context(|| format!("cannot move {} to {}", dir.display(), target.display()))
+        let moved = || -> std::io::Result<()> {
+            fs::create_dir(&target)?;
+            for entry in fs::read_dir(dir)? {
+                let name = entry?.file_name();
+                if name != LEASE {
+                    fs::rename(dir.join(&name), target.join(&name))?;
+                }
+            }
+            Ok(())
+        };
+        moved().with_context(|| format!("cannot move what is in {} to {}", dir.display(), target.display()))
     }
 
-    /// Writes everything a finished run leaves, `DONE` last, and then removes the checkpoint.
+    /// As [`Store::finish_if`], where no other process can be at the run.
     ///
     /// # Errors
-    /// When the output contradicts itself, or a file cannot be written; the run is then still partial, with its checkpoint.
+    /// As [`Store::finish_if`].
     pub fn finish(&self, id: &str, output: &RunOutput) -> Result<RunRecord> {
+        self.finish_if(id, output, &|| Ok(()))
+    }
+
+    /// Writes everything a finished run leaves, `DONE` last, and then removes the checkpoint. Where another process has finished
+    /// the run meanwhile, its record stays: the same predictions under another time.
+    ///
+    /// # Errors
+    /// When `may_write` says that the run is another process's, the output contradicts itself or what is there, or a file cannot
+    /// be written; the run is then still partial, with its checkpoint.
+    pub fn finish_if(&self, id: &str, output: &RunOutput, may_write: &dyn Fn() -> Result<()>) -> Result<RunRecord> {
         let dir = self.run_dir(id);
         let (spec, spec_hash) = read_record::<Spec>(&dir.join(SPEC))?;
         ensure!(spec.id == id, "{}", other_run(&spec.id));
@@ -216,6 +250,7 @@ impl Store {
                 .collect(),
             weights_sha256: output.weights_sha256.clone(),
             model: output.model.clone(),
+            divergence: output.divergence.clone(),
             predictions: PredictionFile {
                 sha256: fsio::sha256_hex(&bytes),
                 bytes: bytes.len() as u64,
@@ -228,6 +263,19 @@ impl Store {
             weights: spec.weights.clone(),
             ..output.provenance.clone()
         };
+        may_write()?;
+        if dir.join(DONE).exists() {
+            let there = self.load(id)?;
+            ensure!(
+                there.metrics.predictions == metrics.predictions,
+                "{}: another process has finished this run with other predictions ({}) than this one ({}); one of the two computers \
+                 is not to be trusted",
+                dir.display(),
+                there.metrics.predictions.sha256,
+                metrics.predictions.sha256
+            );
+            return Ok(there);
+        }
         fsio::write_atomic(&dir.join(PREDICTIONS), &bytes)?;
         let hashes = BTreeMap::from([
             (SPEC, spec_hash),
@@ -236,6 +284,7 @@ impl Store {
             (PROVENANCE, write_record(&dir.join(PROVENANCE), &provenance)?),
             (METRICS, write_record(&dir.join(METRICS), &metrics)?),
         ]);
+        may_write()?;
         let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
         fsio::write_atomic(&dir.join(DONE), done.as_bytes())?;
         remove(&dir.join(CHECKPOINT))?;
@@ -338,16 +387,12 @@ impl Store {
     }
 }
 
-/// Makes a run's folder and locks it.
+/// Makes a run's folder and takes its lease.
 fn claim(dir: PathBuf) -> Result<Claim> {
     fsio::create_dir(&dir)?;
-    let lock = File::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Claim { dir, _lock: lock }),
-        Err(TryLockError::WouldBlock) => Err(Taken::Busy(dir.display().to_string()).into()),
-        // A file system without locks: then it is on the user not to start the same run twice.
-        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(Claim { dir, _lock: lock }),
-        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", dir.display())),
+    match Lease::take(&dir.join(LEASE))? {
+        Ok(lease) => Ok(Claim { dir, lease }),
+        Err(held) => Err(Taken::Busy(dir.display().to_string(), held).into()),
     }
 }
 

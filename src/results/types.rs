@@ -56,6 +56,42 @@ pub struct ModelFacts {
     pub total_params: u64,
 }
 
+/// Steps of a run, by number; the first is 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steps {
+    pub count: u64,
+    /// First and last step of every unbroken stretch.
+    pub ranges: Vec<[u64; 2]>,
+}
+
+impl Steps {
+    /// The steps of these stretches.
+    pub fn new(ranges: Vec<[u64; 2]>) -> Self {
+        Self {
+            count: ranges.iter().map(|r| r[1] - r[0] + 1).sum(),
+            ranges,
+        }
+    }
+}
+
+/// What a run went through that went astray and was not stopped (switch `divergence`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Divergence {
+    /// Steps that updated nothing, since a gradient was not finite.
+    pub skipped: Steps,
+    /// Steps that were made on a finite loss that had exploded.
+    pub exploded: Steps,
+}
+
+impl Divergence {
+    /// `None` where no step went astray.
+    pub fn some(self) -> Option<Self> {
+        (self.skipped.count + self.exploded.count > 0).then_some(self)
+    }
+}
+
 /// `predictions.parquet` as `metrics.json` knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +124,9 @@ pub struct Metrics {
     /// Name of a set of weights (`best`, `last`, a rule) → SHA-256 over the trained parameters.
     pub weights_sha256: BTreeMap<String, String>,
     pub model: ModelFacts,
+    /// Not there where no step went astray.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<Divergence>,
     pub predictions: PredictionFile,
 }
 
@@ -113,6 +152,7 @@ pub struct RunOutput {
     /// Name of a set of weights → SHA-256 over the trained parameters.
     pub weights_sha256: BTreeMap<String, String>,
     pub model: ModelFacts,
+    pub divergence: Option<Divergence>,
     pub predictions: Predictions,
     pub provenance: Provenance,
 }

@@ -253,7 +253,7 @@ impl Findings<'_> {
         let metrics = metrics?;
         if let Some(e) = &epochs {
             all.check_selection(&spec, &metrics, e);
-            all.check_epochs(&spec, e);
+            all.check_epochs(&spec, &metrics, e);
         }
         let expected = match expected(&spec.run) {
             Ok(e) => Some(e),
@@ -267,14 +267,14 @@ impl Findings<'_> {
             }
         };
         if let Some(x) = &expected {
-            all.check_facts(x, &metrics, epochs.as_ref());
+            all.check_facts(x, &spec, &metrics, epochs.as_ref());
         }
         all.check_rule(&spec, &metrics);
         if !intact[PREDICTIONS] {
             return None;
         }
         let predictions = all.check_metrics(&spec, &metrics, &done[PREDICTIONS], expected.as_ref())?;
-        all.check_weights(&metrics, &predictions, epochs.as_ref());
+        all.check_weights(&spec, &metrics, &predictions);
         Some(Seen {
             at: dir.display().to_string(),
             data: spec.data_sha256,
@@ -422,7 +422,7 @@ impl Findings<'_> {
     }
 
     /// The epochs that were trained: as many as the protocol says, numbered from 1.
-    fn check_epochs(&mut self, spec: &Spec, epochs: &Epochs) {
+    fn check_epochs(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
         let p = &spec.run.protocol;
         let expected = p.epochs + u32::from(p.extra_validation);
         let numbers: Vec<u32> = epochs.0.iter().map(|e| e.epoch).collect();
@@ -432,7 +432,8 @@ impl Findings<'_> {
         }
         for e in &epochs.0 {
             let trained = e.epoch <= p.epochs;
-            if trained != e.train_loss.is_finite() {
+            // A run that went astray and was not stopped may have losses that are no numbers.
+            if trained != e.train_loss.is_finite() && !(trained && metrics.divergence.is_some()) {
                 let expected = if trained { "a training loss" } else { "no training loss" };
                 let found = e.train_loss.to_string();
                 self.add(&format!("epochs.json: epoch {}: train_loss", e.epoch), expected, found);
@@ -441,7 +442,7 @@ impl Findings<'_> {
     }
 
     /// What the registries know of the run's data set and model.
-    fn check_facts(&mut self, x: &Expected, metrics: &Metrics, epochs: Option<&Epochs>) {
+    fn check_facts(&mut self, x: &Expected, spec: &Spec, metrics: &Metrics, epochs: Option<&Epochs>) {
         self.same(
             "metrics.json: target",
             "the data set has it",
@@ -469,7 +470,7 @@ impl Findings<'_> {
         }
         let Some(epochs) = epochs else { return };
         // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs is what can be held.
-        let trained = epochs.0.iter().filter(|o| o.train_loss.is_finite()).count() as u32;
+        let trained = spec.run.protocol.epochs;
         let rates: Vec<(u32, f64)> = epochs.0.iter().map(|e| (e.epoch.min(trained), e.lr)).collect();
         let fits = |steps: &u64| rates.iter().all(|(epoch, lr)| (x.rate)(*steps, *epoch) == *lr);
         if !(1..=MOST_STEPS).any(|s| fits(&s)) {
@@ -493,7 +494,7 @@ impl Findings<'_> {
     }
 
     /// Sets of weights: their names are those of the predictions, and equal weights predict alike.
-    fn check_weights(&mut self, metrics: &Metrics, predictions: &Predictions, epochs: Option<&Epochs>) {
+    fn check_weights(&mut self, spec: &Spec, metrics: &Metrics, predictions: &Predictions) {
         let names: Vec<&str> = metrics.weights_sha256.keys().map(String::as_str).collect();
         let mut sets: Vec<&str> = predictions.sets().map(|s| s.0).collect();
         sets.sort_unstable();
@@ -527,13 +528,12 @@ impl Findings<'_> {
                 }
             }
         }
-        let last = epochs.and_then(|e| e.0.iter().rev().find(|e| e.train_loss.is_finite()).map(|e| e.epoch));
         for (rule, epoch) in [
             ("faithful", metrics.selected.faithful),
             ("corrected", metrics.selected.corrected),
         ] {
             let set = if metrics.rules.contains_key(rule) { rule } else { "best" };
-            if epoch.is_some() && epoch >= last && hash(set) != hash("last") {
+            if epoch >= Some(spec.run.protocol.epochs) && hash(set) != hash("last") {
                 let at = format!("metrics.json: weights_sha256.{set}");
                 let found = hash(set).cloned().unwrap_or_default();
                 self.add(&at, "the hash of last, since that epoch was selected", found);

@@ -1,7 +1,6 @@
-//! `medft data fetch` and `medft data import`: from a publisher, or from archives a user brings, to a folder that verifies.
+//! A data set from a publisher, or from archives a user brings, to a folder that verifies.
 
 use super::Context;
-use super::fetch_weights::code;
 use super::inventory::{look_at_images, verify};
 use crate::data::presence::Depth;
 use crate::data::registry;
@@ -9,13 +8,11 @@ use crate::error::BadInput;
 use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
 use crate::manifest::{Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, lock_set};
-use crate::progress::Meters;
+use crate::progress::Progress;
 use crate::study::Protocol;
-use crate::text as ui;
+use crate::tell;
 use anyhow::Result;
-use indicatif::HumanBytes;
 use serde::Serialize;
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,96 +22,104 @@ const JOBS: usize = 4;
 
 /// What came of one set.
 #[derive(Serialize, Default)]
-struct Line {
-    set: String,
+pub struct Line {
+    pub set: String,
     /// `fetched`, `imported`, `already-here` or `failed`.
-    state: &'static str,
+    pub state: &'static str,
     #[serde(serialize_with = "crate::fsio::lossy_path")]
-    folder: PathBuf,
+    pub folder: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
-    root: Option<String>,
-    archives: Vec<Got>,
-    notes: Vec<String>,
+    pub root: Option<String>,
+    pub archives: Vec<Got>,
+    pub notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<ErrorKind>,
+    pub why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
 /// An archive that is here and was held against its manifest.
 #[derive(Serialize, Clone)]
-struct Got {
-    file: String,
-    sha256: String,
-    bytes: u64,
+pub struct Got {
+    pub file: String,
+    pub sha256: String,
+    pub bytes: u64,
     /// Over the network, now.
-    received: u64,
-    resumed_from: u64,
+    pub received: u64,
+    pub resumed_from: u64,
     /// Who sent it, or the path it was brought from.
-    from: String,
+    pub from: String,
     #[serde(skip)]
-    notes: Vec<String>,
+    pub notes: Vec<String>,
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// Downloads sets.
-pub fn fetch(c: &Context, sets: &[String], copy: Option<&str>, accepted: bool) -> Result<u8> {
+/// Downloads sets. `accept` is asked before the first byte of each; `on_line` hears what came of each.
+///
+/// # Errors
+/// For an unknown set, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one set
+/// stands in its line.
+pub fn fetch(
+    c: &Context,
+    sets: &[String],
+    copy: Option<&str>,
+    accept: &dyn Fn(&DataManifest) -> Result<(), BadInput>,
+    on_line: &mut dyn FnMut(&Line) -> Result<()>,
+) -> Result<Vec<Line>> {
     let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
-    let client = Client::from_env(|w| eprintln!("warning: {w}"));
-    let meters = Meters::new();
+    let progress = &c.progress;
+    let client = Client::from_env(|w| tell!("warning: {w}"));
     let mut lines = Vec::new();
     for m in manifests {
-        lines.push(run(c, m, &meters, "fetched", |staging| {
+        let line = run(c, m, "fetched", |staging| {
             let archives = m.copy(copy)?;
             let places: Vec<Vec<Place>> = archives.iter().map(|a| places_of(a)).collect::<Result<_, _>>()?;
-            accept(m, accepted)?;
-            let got = download_all(&client, m, &archives, &places, staging, &meters)?;
+            accept(m)?;
+            let got = download_all(&client, m, &archives, &places, staging, progress)?;
             let pairs: Vec<_> = archives
                 .iter()
                 .copied()
                 .zip(got.iter().map(|g| g.path.clone()))
                 .collect();
-            assemble(m, staging, &pairs, true, &meters)?;
+            assemble(c, m, staging, &pairs, true)?;
             Ok(got)
-        }));
+        });
+        on_line(&line)?;
+        lines.push(line);
     }
-    finish(c, &lines)
+    Ok(lines)
 }
 
 /// Takes in archives that the user has.
-pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) -> Result<u8> {
+///
+/// # Errors
+/// For an unknown set; what is wrong with the archives stands in the line.
+pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) -> Result<Line> {
     let m = c.catalogue.set(set)?;
-    let meters = Meters::new();
-    let line = run(c, m, &meters, "imported", |staging| {
+    let progress = &c.progress;
+    Ok(run(c, m, "imported", |staging| {
         let pairs = match_archives(m, copy, archives)?;
-        eprintln!("{}", terms(m));
+        progress.say(&terms(m));
         let mut got = Vec::new();
         for (a, path) in &pairs {
-            got.push(brought(a, path, &meters)?);
+            got.push(brought(a, path, progress)?);
         }
-        assemble(m, staging, &pairs, false, &meters)?;
+        assemble(c, m, staging, &pairs, false)?;
         Ok(got)
-    });
-    finish(c, &[line])
+    }))
 }
 
 /// The story of both verbs; `collect` gets the archives and puts them together in the staging.
-fn run(
-    c: &Context,
-    m: &DataManifest,
-    meters: &Meters,
-    word: &'static str,
-    collect: impl FnOnce(&Staging) -> Result<Vec<Got>>,
-) -> Line {
-    let dir = &c.global.data_dir;
+fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&Staging) -> Result<Vec<Got>>) -> Line {
+    let (dir, progress) = (&c.global.data_dir, &c.progress);
     let mut line = Line {
         set: m.set.clone(),
         folder: dir.join(&m.folder),
         ..Line::default()
     };
     let go = || -> Result<()> {
-        let on = |e| meters.hear(e);
+        let on = |e| progress.on_event(e);
         let report = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
         if report.state == SetState::Verified {
             (line.state, line.root) = ("already-here", report.root.map(|r| r.to_string()));
@@ -126,7 +131,7 @@ fn run(
             line.archives = collect(&staging)?;
             staging.mark_complete()?;
         } else {
-            meters.say(&format!("{}: going on with what an earlier run put together", m.set));
+            progress.say(&format!("{}: going on with what an earlier run put together", m.set));
         }
         staging.publish()?;
         line.root = Some(hold(c, m, &mut line.notes)?);
@@ -141,47 +146,11 @@ fn run(
     }
     let noted = line.archives.iter().flat_map(|a| a.notes.clone());
     line.notes = noted.chain(std::mem::take(&mut line.notes)).collect();
-    if !c.global.json {
-        say(&line);
-    }
     line
 }
 
-fn finish(c: &Context, lines: &[Line]) -> Result<u8> {
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(lines)?);
-    }
-    Ok(code(lines.iter().filter_map(|l| l.why)))
-}
-
-fn say(l: &Line) {
-    for a in &l.archives {
-        let resumed = match a.resumed_from {
-            0 => String::new(),
-            n => format!(", {} of it from an earlier download", HumanBytes(n)),
-        };
-        println!("  {}: {} from {}{resumed}", a.file, HumanBytes(a.bytes), a.from);
-    }
-    for n in &l.notes {
-        println!("  note       {n}");
-    }
-    let root = l.root.as_ref().map_or("", |r| &r[..12.min(r.len())]);
-    match (l.state, &l.error) {
-        (_, Some(e)) => {
-            println!("{}: not complete", l.set);
-            eprintln!("error: {e}");
-        }
-        ("already-here", _) => println!(
-            "{}: already here and verified, {}, root {root}",
-            l.set,
-            l.folder.display()
-        ),
-        (word, _) => println!("{}: {word} and verified, {}, root {root}", l.set, l.folder.display()),
-    }
-}
-
 /// Title, licence, terms and citation, for people.
-fn terms(m: &DataManifest) -> String {
+pub fn terms(m: &DataManifest) -> String {
     let images = m.licence.images.as_deref().unwrap_or("unknown");
     let why = m
         .licence
@@ -194,38 +163,11 @@ fn terms(m: &DataManifest) -> String {
     )
 }
 
-/// Shows the terms and has them accepted, before the first byte.
-fn accept(m: &DataManifest, accepted: bool) -> Result<(), BadInput> {
-    eprintln!("{}", terms(m));
-    if accepted {
-        return Ok(());
-    }
-    let declined = |found: &str| {
-        BadInput::new(
-            format!("data fetch {}", m.set),
-            "licence and terms to be accepted",
-            found,
-            "Read them; then run the same command with --accept-terms.",
-        )
-    };
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return Err(declined("no terminal to ask on"));
-    }
-    eprint!("Do you accept licence and terms? Type yes: ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    match answer.trim().eq_ignore_ascii_case("yes") {
-        true => Ok(()),
-        false => Err(declined("another answer than yes")),
-    }
-}
-
 /// Where an archive can be had, the publisher first.
 fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
     if let Some(k) = &a.kaggle {
         return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
-            eprintln!("warning: {w}")
+            tell!("warning: {w}");
         })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
@@ -242,7 +184,7 @@ fn download_all(
     archives: &[&Archive],
     places: &[Vec<Place>],
     staging: &Staging,
-    meters: &Meters,
+    progress: &Progress,
 ) -> Result<Vec<Got>, FetchError> {
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<Result<Got, FetchError>>>> = archives.iter().map(|_| Mutex::new(None)).collect();
@@ -250,7 +192,7 @@ fn download_all(
         for _ in 0..JOBS.min(archives.len()) {
             s.spawn(|| {
                 while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < archives.len()) {
-                    let got = download_one(client, m, archives[i], &places[i], staging, meters);
+                    let got = download_one(client, m, archives[i], &places[i], staging, progress);
                     *results[i].lock().expect("no worker panics while it holds a result") = Some(got);
                 }
             });
@@ -266,12 +208,12 @@ fn download_one(
     a: &Archive,
     places: &[Place],
     staging: &Staging,
-    meters: &Meters,
+    progress: &Progress,
 ) -> Result<Got, FetchError> {
     let dest = staging.archive(a);
-    let meter = meters.one(&a.file);
+    let bar = progress.bytes(&a.file);
     if dest.is_file() {
-        return look(a, &dest, "an earlier download", meters);
+        return look(a, &dest, "an earlier download", progress);
     }
     let page = format!(
         "Get it by hand from {} and run `medft data import {} …`.",
@@ -301,10 +243,10 @@ fn download_one(
         if_gone: &if_gone,
         accept: &mut accept,
     };
-    let done: Done = download(client, &mut wanted, &|e| meter.hear(e))?;
-    drop(meter);
+    let done: Done = download(client, &mut wanted, &|e| bar.on_event(e))?;
+    drop(bar);
     let Some(d) = seen else {
-        return look(a, &dest, "another process", meters);
+        return look(a, &dest, "another process", progress);
     };
     Ok(Got {
         received: done.received,
@@ -323,8 +265,8 @@ fn magic_of(a: &Archive) -> &'static [&'static [u8]] {
 }
 
 /// A file that the user brought, held against the manifest.
-fn brought(a: &Archive, path: &Path, meters: &Meters) -> Result<Got, FetchError> {
-    let g = look(a, path, &path.display().to_string(), meters)?;
+fn brought(a: &Archive, path: &Path, progress: &Progress) -> Result<Got, FetchError> {
+    let g = look(a, path, &path.display().to_string(), progress)?;
     let wrong = |expected: String, found: String| {
         let remedy = "Nothing was taken in. Get the file again; `medft data list -v` says from where.";
         Err(FetchError::new(
@@ -351,13 +293,13 @@ fn brought(a: &Archive, path: &Path, meters: &Meters) -> Result<Got, FetchError>
 const MD5_DIFFERS: &str = "its md5 is not";
 
 /// Hashes an archive that is here.
-fn look(a: &Archive, path: &Path, from: &str, meters: &Meters) -> Result<Got, FetchError> {
-    let meter = meters.one(&a.file);
+fn look(a: &Archive, path: &Path, from: &str, progress: &Progress) -> Result<Got, FetchError> {
+    let bar = progress.bytes(&a.file);
     let of = std::fs::metadata(path).map(|m| m.len()).ok();
     let mut bytes = 0;
     let hashes = hash_file(path, true, |n| {
         bytes += n;
-        meter.hear(crate::fetch::Event::At {
+        bar.on_event(crate::fetch::Event::At {
             bytes,
             of,
             before: false,
@@ -396,26 +338,27 @@ fn got(a: &Archive, path: &Path, sha256: String, md5: &str, bytes: u64, from: &s
 
 /// Unpacks, and reads the labels before anything gets its place.
 fn assemble(
+    c: &Context,
     m: &DataManifest,
     staging: &Staging,
     pairs: &[(&Archive, PathBuf)],
     linked: bool,
-    meters: &Meters,
 ) -> Result<()> {
-    meters.say(&format!("{}: putting it together", m.set));
-    let meter = meters.one(&m.set);
-    staging.assemble(pairs, linked, &|e| meter.hear(e))?;
-    drop(meter);
+    let progress = &c.progress;
+    progress.say(&format!("{}: putting it together", m.set));
+    let bar = progress.bytes(&m.set);
+    staging.assemble(pairs, linked, &|e| bar.on_event(e))?;
+    drop(bar);
     let root = staging.root();
     let check = || -> Result<()> {
-        read_labels_in(&m.set, &root)?;
+        read_labels_in(c, &m.set, &root)?;
         let bad: Vec<String> = check_labels(m, &root)
             .iter()
             .filter(|l| !l.ok())
             .filter_map(LabelCheck::text)
             .collect();
         if bad.is_empty() {
-            return whole(m, &root);
+            return whole(c, m, &root);
         }
         let remedy = "Nothing was published; the downloads are kept. `medft data list -v` says where the set is from.";
         let expected = "the published label files";
@@ -427,11 +370,11 @@ fn assemble(
 }
 
 /// Refuses a set whose images are not all there: an archive that is only a part of it.
-fn whole(m: &DataManifest, root: &Path) -> Result<()> {
+fn whole(c: &Context, m: &DataManifest, root: &Path) -> Result<()> {
     if m.files.is_some() {
         return Ok(());
     }
-    let images = look_at_images(&m.set, root, &protocol_of(&m.set, root)?, Depth::Heads)?;
+    let images = look_at_images(c, &m.set, root, &protocol_of(&m.set, root)?, Depth::Heads)?;
     if images.ok() {
         return Ok(());
     }
@@ -451,14 +394,9 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
         let r = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
         return Ok(r.require()?.to_string());
     }
-    let bar = ui::bar(0, ui::Unit::Bytes);
-    bar.set_prefix(m.set.clone());
-    let on = |p: crate::manifest::Progress| {
-        bar.set_length(p.bytes_total);
-        bar.set_position(p.bytes_done);
-    };
-    let r = lock_set(c.catalogue, &m.set, c.places(dir), false, &on)?;
-    bar.finish_and_clear();
+    let bar = c.progress.bytes(&m.set);
+    let r = lock_set(c.catalogue, &m.set, c.places(dir), false, &bar.verified())?;
+    drop(bar);
     notes.push(format!(
         "no list of this set's files is published: its {} files as they came were hashed and hold from now on ({})",
         r.files,
@@ -477,14 +415,14 @@ pub fn protocol_of(set: &str, root: &Path) -> Result<Protocol> {
 }
 
 /// Reads the label files below `root`.
-pub fn read_labels_in(set: &str, root: &Path) -> Result<()> {
+pub fn read_labels_in(c: &Context, set: &str, root: &Path) -> Result<()> {
     let d = registry::find(set)?.load(root, &protocol_of(set, root)?)?;
-    eprintln!(
+    c.progress.say(&format!(
         "{set}: {} images; train {}, val {}, test {}",
         d.samples.len(),
         d.train.len(),
         d.val.len(),
         d.test.len()
-    );
+    ));
     Ok(())
 }

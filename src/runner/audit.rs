@@ -1,17 +1,14 @@
-//! `medft data audit`: what a data set is made of, what its parts share, what is in it twice.
+//! What a data set is made of, what its parts share, what is in it twice.
 
 use super::{Context, report_place};
-use crate::cli::exit::{INCOMPLETE, OK};
-use crate::cli::{AuditArgs, StudyArgs};
 use crate::data::audit::{self, Balance};
-use crate::data::{Dataset, Pixels, Sample, leaks, registry};
+use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
 use crate::manifest::{FoundCounts, check_counts, check_labels};
 use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
 use crate::study::{Protocol, Scale, SplitRule, Study};
-use crate::text::{Unit, bar};
 use anyhow::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -25,38 +22,27 @@ pub enum Depth {
     Images,
 }
 
-/// Audits the sets and writes the pages; exit code 1 where a set is not here or this copy of it is faulty.
-pub fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
-    let depth = if a.labels_only { Depth::Labels } else { Depth::Images };
-    if let Some(word) = &a.study {
-        let study_args = StudyArgs {
-            study: word.clone(),
-            only: Vec::new(),
-        };
-        let (study, _) = c.study(&study_args)?;
-        let found = write_study(c, &study, &|_| depth)?;
-        return say(c, &found.audits, &found.absent, &found.files[..1], a.strict);
-    }
-    if a.sets.is_empty() {
-        let remedy = "Name one or more, or a study with --study.";
-        return Err(BadInput::new("medft data audit", registry::names().join(", "), "no data set", remedy).into());
-    }
-    let protocol = a.preset.protocol();
-    let dir = data_dir(c, a.phantom);
+/// Audits one set and writes `reports/data/<set>.md`; also returns where the page is.
+///
+/// # Errors
+/// [`BadInput`] when the set is not there, its label files cannot be read, or none of its images can.
+pub fn write_set(
+    c: &Context,
+    set: &str,
+    protocol: &Protocol,
+    phantom: bool,
+    depth: Depth,
+) -> Result<(SetAudit, PathBuf)> {
+    let found = audit_set(c, set, protocol, phantom, &data_dir(c, phantom), depth)?;
     let templates = report_place::templates(c)?;
-    let (mut audits, mut pages) = (Vec::new(), Vec::new());
-    for set in &a.sets {
-        let found = audit_set(c, set, &protocol, a.phantom, &dir, depth)?;
-        let page = DataPage {
-            title: &format!("The data of {}", found.title),
-            sets: std::slice::from_ref(&found),
-            absent: &[],
-            templates: templates.as_deref(),
-        };
-        pages.push(render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0));
-        audits.push(found);
-    }
-    say(c, &audits, &[], &pages, a.strict)
+    let page = DataPage {
+        title: &format!("The data of {}", found.title),
+        sets: std::slice::from_ref(&found),
+        absent: &[],
+        templates: templates.as_deref(),
+    };
+    let path = render(&page, &c.global.reports_dir.join("data"), set)?.swap_remove(0);
+    Ok((found, path))
 }
 
 /// What [`write_study`] found and wrote.
@@ -117,8 +103,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
         };
         return Err(BadInput::new(root.display(), format!("the folder of {}", info.title), "none", remedy).into());
     }
-    let d = source.load(&root, p)?;
-    let labels = audit::labels(&d);
+    let mut d = source.load(&root, p)?;
     let (label_files, counts) = if phantom {
         (Vec::new(), Vec::new())
     } else {
@@ -129,6 +114,9 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
             check_counts(manifest, &words, &found_counts(&d)),
         )
     };
+    // The manifest counts all of a set.
+    fraction::keep(&mut d, p.train_fraction);
+    let labels = audit::labels(&d);
     let used = SplitRule::of(set, p);
     let rule = |rule: SplitRule| {
         let mut q = p.clone();
@@ -161,7 +149,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
         rules: SplitRule::of_set(set).into_iter().map(rule).collect(),
         pictures: match depth {
             Depth::Labels => None,
-            Depth::Images => Some(pictures(&d, p, info.title)?),
+            Depth::Images => Some(pictures(c, &d, p, info.title)?),
         },
     })
 }
@@ -173,16 +161,9 @@ fn blind(d: &Dataset, p: &Protocol) -> bool {
     p.duplicates == Duplicates::Together && unnamed() && d.samples.iter().any(gone)
 }
 
-fn pictures(d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {
-    let bar = bar(0, Unit::Items);
-    bar.set_prefix(format!("{title} images"));
-    let on = |done: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    };
-    let found = audit::pictures(d, p, &on);
-    bar.finish_and_clear();
-    found
+fn pictures(c: &Context, d: &Dataset, p: &Protocol, title: &str) -> Result<audit::PictureAudit> {
+    let bar = c.progress.items(&format!("{title} images"), 0);
+    audit::pictures(d, p, &bar.counted())
 }
 
 /// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
@@ -217,45 +198,4 @@ fn found_counts(d: &Dataset) -> Vec<FoundCounts> {
         }
     };
     parts.into_iter().map(found).collect()
-}
-
-fn say(c: &Context, audits: &[SetAudit], absent: &[(String, String)], pages: &[PathBuf], strict: bool) -> Result<u8> {
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(audits)?);
-    } else {
-        pages.iter().for_each(|p| println!("{}", p.display()));
-    }
-    for a in audits {
-        eprintln!("{}", line(a));
-    }
-    for (set, why) in absent {
-        eprintln!("{set}: not audited: {why}");
-    }
-    let damaged = |a: &SetAudit| a.pictures.as_ref().is_some_and(|p| p.damaged > 0);
-    let whole = absent.is_empty() && !audits.iter().any(|a| a.faulty() || strict && damaged(a));
-    Ok(if whole { OK } else { INCOMPLETE })
-}
-
-/// The audit in a line.
-fn line(a: &SetAudit) -> String {
-    let wrong = a.counts.iter().filter(|c| !c.ok).count();
-    let test = &a.labels.leaks.test_in_train;
-    let mut out = format!(
-        "{} ({} split): {} images; {} of {} numbers differ from the manifest; {} test images whose group is in train",
-        a.set,
-        a.split,
-        a.labels.images,
-        wrong,
-        a.counts.len(),
-        test.images_of_shared_groups
-    );
-    if let Some(p) = &a.pictures {
-        out.push_str(&format!(
-            "; {} images with a twin of the same pixels, {} of the same looks; {} unreadable",
-            p.same_pixels.images,
-            p.same_looks.images,
-            p.failed.len()
-        ));
-    }
-    out
 }

@@ -1,10 +1,9 @@
-//! `medft bench`: throughput of this machine, as median and spread over steps.
+//! Throughput of this machine, as median and spread over steps.
 
 use super::Context;
 use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
-use crate::cli::exit::OK;
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
 use crate::error::BadInput;
@@ -22,68 +21,55 @@ use std::time::Instant;
 
 /// What was measured; one step is one batch or one file.
 #[derive(Debug, Serialize)]
-struct Report {
-    what: String,
-    subject: String,
-    batch: usize,
-    steps: usize,
-    threads: usize,
-    device: String,
-    images_per_s: f64,
+pub struct Report {
+    pub what: String,
+    pub subject: String,
+    pub batch: usize,
+    pub steps: usize,
+    pub threads: usize,
+    pub device: String,
+    pub images_per_s: f64,
     /// Multiply-adds of a forward pass of the backbone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    macs_per_image: Option<f64>,
-    seconds_median: f64,
-    seconds_min: f64,
-    seconds_max: f64,
+    pub macs_per_image: Option<f64>,
+    pub seconds_median: f64,
+    pub seconds_min: f64,
+    pub seconds_max: f64,
     /// Processor time of a step, all threads.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_seconds_median: Option<f64>,
+    pub cpu_seconds_median: Option<f64>,
     /// Of the prepared images (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pixels_sha256: Option<String>,
-    peak_rss_bytes: Option<u64>,
+    pub pixels_sha256: Option<String>,
+    pub peak_rss_bytes: Option<u64>,
     /// The most memory of the GPU that tensors had at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    peak_device_bytes: Option<u64>,
+    pub peak_device_bytes: Option<u64>,
 }
 
-pub fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
-    let r = match a.what {
-        BenchWhat::Forward | BenchWhat::Train => {
-            let r = model(c, a)?;
-            if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 && a.images.is_none() {
-                estimate::keep(
-                    c,
-                    &Measurement {
-                        what: r.what.clone(),
-                        backbone: a.backbone.clone(),
-                        size: a.size,
-                        machine: Machine::this(c),
-                        images_per_s: r.images_per_s,
-                    },
-                )?;
-            }
-            r
-        }
-        BenchWhat::Decode | BenchWhat::Augment => images(a)?,
-        BenchWhat::Hash => return hash(c, a),
-    };
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&r)?);
-    } else {
-        println!(
-            "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
-            r.what, r.subject, r.images_per_s, r.steps, r.seconds_median, r.seconds_min, r.seconds_max
-        );
-        if let Some(b) = r.peak_rss_bytes {
-            println!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64);
-        }
-        if let Some(b) = r.peak_device_bytes {
-            println!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64);
-        }
+/// Measures decoding, augmenting, a forward pass or a training step; the speed of a model is kept for plans.
+///
+/// # Errors
+/// [`BadInput`] for flags that do not go together and folders without images.
+pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
+    match a.what {
+        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => return images(a),
+        BenchWhat::Forward | BenchWhat::Train => {}
     }
-    Ok(OK)
+    let r = model(c, a)?;
+    if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 && a.images.is_none() {
+        estimate::keep(
+            c,
+            &Measurement {
+                what: r.what.clone(),
+                backbone: a.backbone.clone(),
+                size: a.size,
+                machine: Machine::this(c),
+                images_per_s: r.images_per_s,
+            },
+        )?;
+    }
+    Ok(r)
 }
 
 fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
@@ -204,28 +190,4 @@ fn images(a: &BenchArgs) -> Result<Report> {
         pixels_sha256: m.pixels,
         ..report(&Device::Cpu, a, subject, m.files, m.seconds)
     })
-}
-
-/// Hashing files on 1, 2, … threads.
-fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
-    let (files, bytes, speeds) = bench_files::hash(a)?;
-    if c.global.json {
-        let out =
-            serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
-        println!("{}", serde_json::to_string_pretty(&out)?);
-        return Ok(OK);
-    }
-    println!("hash {files} files, {:.1} MB:", bytes as f64 / 1e6);
-    for s in &speeds {
-        let mb = s.bytes_per_s / 1e6;
-        let cpu = s.bytes_per_cpu_s.map_or_else(String::new, |b| {
-            format!(", {:.1} MB a second of processor time", b / 1e6)
-        });
-        let threads = s.threads;
-        println!(
-            "{threads} threads: {mb:.1} MB/s, {:.1} MB/s a thread{cpu}",
-            mb / threads as f64
-        );
-    }
-    Ok(OK)
 }

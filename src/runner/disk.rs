@@ -1,7 +1,7 @@
 //! What a study will write to disk: caches, checkpoints, results; and whether there is room for it.
 
 use super::Context;
-use super::estimate::Estimator;
+use super::estimate::{Estimator, Machine};
 use super::plan::{Plan, State};
 use crate::cache::show_bytes;
 use crate::data::loader::WORTH_CACHING;
@@ -36,7 +36,7 @@ impl Disk {
     /// # Errors
     /// Where a stored benchmark cannot be read.
     pub fn of(c: &Context, plan: &Plan) -> Result<Self> {
-        let mut sizes = Estimator::new(c, &plan.inventory, &plan.listing)?;
+        let mut sizes = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
         let (mut images, mut features) = (BTreeMap::new(), BTreeMap::new());
         let mut models = BTreeMap::new();
         let mut disk = Self::default();

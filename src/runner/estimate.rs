@@ -4,6 +4,7 @@
 
 use super::Context;
 use super::inventory::Inventory;
+use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
 use crate::data::registry;
 use crate::device;
@@ -62,6 +63,11 @@ impl Machine {
         }
     }
 
+    /// Whether what was measured there holds here: a GPU's name says it, whatever computer it is in; a CPU counts with its threads.
+    fn like(&self, other: &Self) -> bool {
+        self.device == other.device && (self.device != "cpu" || self == other)
+    }
+
     /// What an hour of it is called.
     pub fn hours(&self) -> &'static str {
         if self.device == "cpu" { "hours" } else { "GPU-hours" }
@@ -100,7 +106,7 @@ fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
     for path in files {
         let m: Measurement = serde_json::from_slice(&fsio::read(&path)?)
             .with_context(|| format!("{} is not a stored benchmark; remove it", path.display()))?;
-        if m.machine == *machine {
+        if machine.like(&m.machine) {
             out.push(m);
         }
     }
@@ -159,13 +165,17 @@ struct Work {
 impl<'a> Estimator<'a> {
     /// # Errors
     /// Where a stored benchmark cannot be read.
-    pub fn new(c: &'a Context, inventory: &'a Inventory, listing: &'a Listing) -> Result<Self> {
-        let machine = Machine::this(c);
+    pub(super) fn new(
+        c: &'a Context,
+        inventory: &'a Inventory,
+        listing: &'a Listing,
+        machine: &Machine,
+    ) -> Result<Self> {
         Ok(Self {
             inventory,
             c,
-            done: listing.done.iter().filter(|r| Machine::of(r) == machine).collect(),
-            bench: kept(c, &machine)?,
+            done: listing.done.iter().filter(|r| machine.like(&Machine::of(r))).collect(),
+            bench: kept(c, machine)?,
             sizes: BTreeMap::new(),
         })
     }
@@ -239,6 +249,11 @@ impl<'a> Estimator<'a> {
         })
     }
 
+    /// Test images of a run's data set.
+    pub fn test_images(&mut self, spec: &RunSpec) -> Option<f64> {
+        self.sizes(spec).map(|s| s[2])
+    }
+
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
     pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
         let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
@@ -259,7 +274,7 @@ impl<'a> Estimator<'a> {
             .is_some_and(|s| s.require().is_ok());
         if here {
             let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
-            if let Ok(d) = source.load(&root, &spec.protocol) {
+            if let Ok(d) = source.read(&root.into(), &spec.protocol) {
                 return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
             }
         }
@@ -274,6 +289,36 @@ impl<'a> Estimator<'a> {
             _ => of("all").map(|n| [0.8 * n, 0.1 * n, 0.1 * n]),
         }
     }
+}
+
+/// The time of each run of a plan that is still to be made. Runs that share a frozen backbone share its time.
+///
+/// # Errors
+/// Where a stored benchmark cannot be read.
+pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate>> {
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, machine)?;
+    let open = |e: &Entry| e.state != State::Done;
+    let times = plan.entries.iter().map(|e| {
+        let together = |o: &&Entry| {
+            open(o)
+                && RunSpec {
+                    head: e.spec.head,
+                    ..o.spec.clone()
+                } == e.spec
+        };
+        let heads = match e.spec.freeze {
+            Freeze::Frozen => plan.entries.iter().filter(together).count().max(1),
+            Freeze::Unfrozen => 1,
+        };
+        match open(e) {
+            true => estimator.estimate(&e.spec, heads),
+            false => Estimate {
+                hours: Some(0.0),
+                basis: Basis::Runs(1),
+            },
+        }
+    });
+    Ok(times.collect())
 }
 
 /// Seconds for `work` by the median rate of `measured`; a rate of the other kind serves where there is none.

@@ -1,16 +1,14 @@
-//! `medft weights fetch`: downloads the published weights of backbones.
+//! Downloads the published weights of backbones.
 
 use super::Context;
 use crate::cli::StudyArgs;
-use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::error::BadInput;
 use crate::fetch::{Client, ErrorKind, FetchError, Hub};
 use crate::manifest::{
     Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
 };
-use crate::progress::Meters;
 use crate::study::HeadKind;
-use crate::text as ui;
+use crate::tell;
 use anyhow::Result;
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -18,73 +16,67 @@ use std::path::PathBuf;
 
 /// What came of one backbone.
 #[derive(Serialize)]
-struct Line<'a> {
-    backbone: &'a str,
-    pin: &'a str,
-    state: Outcome,
+pub struct Line<'a> {
+    pub backbone: &'a str,
+    pub pin: &'a str,
+    pub state: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "crate::fsio::lossy_path_if_any")]
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
+    pub sha256: Option<String>,
     /// Over the network, now.
-    received: u64,
+    pub received: u64,
     /// Taken over from an earlier, unfinished download.
-    resumed_from: u64,
-    seconds: f64,
-    licence: Option<&'a str>,
-    notes: Vec<String>,
+    pub resumed_from: u64,
+    pub seconds: f64,
+    pub licence: Option<&'a str>,
+    pub notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<ErrorKind>,
+    pub why: Option<ErrorKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Outcome {
+pub enum Outcome {
     Fetched,
     AlreadyHere,
     Failed,
 }
 
-/// Fetches the preferred file of each backbone, or the pins that are named.
-pub fn weights(c: &Context, backbones: &[String], pins: &[String]) -> Result<u8> {
+/// Fetches the preferred file of each backbone, or the pins that are named; `on_line` hears what came of each.
+///
+/// # Errors
+/// For an unknown name, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one file
+/// stands in its line.
+pub fn weights<'a>(
+    c: &'a Context,
+    backbones: &[String],
+    pins: &[String],
+    on_line: &mut dyn FnMut(&Line<'_>) -> Result<()>,
+) -> Result<Vec<Line<'a>>> {
     let chosen = choose(c, backbones, pins)?;
     let places = Places::new(&c.global.weights_dir);
     let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
-    let client = Client::from_env(|w| eprintln!("warning: {w}"));
-    let meters = Meters::new();
+    let client = Client::from_env(|w| tell!("warning: {w}"));
     let mut lines = Vec::new();
     for pin in chosen {
         let line = match already_here(c, pin, &places)? {
             Some(report) => here(pin, &report),
             None => {
-                meters.say(&announce(pin));
-                let meter = meters.one(&pin.file);
-                let got = obtain_weights(pin, &places, &client, &hub, &|e| meter.hear(e));
-                drop(meter);
+                c.progress.say(&announce(pin));
+                let bar = c.progress.bytes(&pin.file);
+                let got = obtain_weights(pin, &places, &client, &hub, &|e| bar.on_event(e));
+                drop(bar);
                 finished(pin, got)
             }
         };
-        if !c.global.json {
-            say(&line);
-        }
+        on_line(&line)?;
         lines.push(line);
     }
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
-    }
-    Ok(code(lines.iter().filter_map(|l| l.why)))
-}
-
-/// 0 where nothing failed, 2 where bytes were wrong or the disk or request was, 1 where something is only missing.
-pub fn code(failures: impl Iterator<Item = ErrorKind>) -> u8 {
-    let of = |why| match why {
-        ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Gone | ErrorKind::Offline => INCOMPLETE,
-        ErrorKind::WrongBytes | ErrorKind::NoSpace | ErrorKind::Disk | ErrorKind::Archive | ErrorKind::Input => BROKEN,
-    };
-    failures.map(of).max().unwrap_or(OK)
+    Ok(lines)
 }
 
 fn choose<'a>(c: &'a Context, backbones: &[String], pins: &[String]) -> Result<Vec<&'a WeightsManifest>> {
@@ -139,14 +131,9 @@ fn of_the_paper(c: &Context) -> Result<Vec<String>> {
 
 /// The report, where this very pin's file is here and right.
 fn already_here(c: &Context, pin: &WeightsManifest, places: &Places) -> Result<Option<WeightsReport>> {
-    let bar = ui::bar(0, ui::Unit::Bytes);
-    bar.set_prefix(pin.backbone.clone());
-    let on = |p: crate::manifest::Progress| {
-        bar.set_length(p.bytes_total);
-        bar.set_position(p.bytes_done);
-    };
-    let r = verify_weights(c.catalogue, &pin.backbone, places, Check::Cached, &on)?;
-    bar.finish_and_clear();
+    let bar = c.progress.bytes(&pin.backbone);
+    let r = verify_weights(c.catalogue, &pin.backbone, places, Check::Cached, &bar.verified())?;
+    drop(bar);
     if let Some(bad) = r.rejected.iter().find(|r| r.pin == pin.name)
         && bad.path.starts_with(&places.weights_dir)
         && pin.repo.is_none()
@@ -229,29 +216,5 @@ fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> 
             error: Some(e.to_string()),
             ..line(pin, Outcome::Failed)
         },
-    }
-}
-
-fn say(l: &Line) {
-    let path = l.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
-    match l.state {
-        Outcome::AlreadyHere => println!("{}: already here, {path}", l.backbone),
-        Outcome::Fetched => println!(
-            "{}: fetched, {path} ({} in {}{})",
-            l.backbone,
-            HumanBytes(l.received),
-            ui::duration(l.seconds),
-            match l.resumed_from {
-                0 => String::new(),
-                n => format!(", {} from an earlier download", HumanBytes(n)),
-            }
-        ),
-        Outcome::Failed => println!("{}: not fetched", l.backbone),
-    }
-    for n in &l.notes {
-        println!("  note       {n}");
-    }
-    if let Some(e) = &l.error {
-        eprintln!("error: {e}");
     }
 }

@@ -1,135 +1,242 @@
-//! `medft run`: fits what is missing of a study.
+//! Fits runs that go together and writes what became of each.
 
 use super::Context;
-use super::inventory::{self, RunInputs};
-use super::plan::Plan;
-use super::schedule::{Floor, Loaded, Todo, fit_all};
-use crate::cli::StudyArgs;
-use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
-use crate::data::{Dataset, Label};
+use super::inventory::{Inventory, RunInputs};
+use super::plan::Entry;
+use crate::data::loader::{Images, Options};
+use crate::data::transform::Transform;
+use crate::data::{Dataset, Label, registry};
 use crate::device;
 use crate::model;
-use crate::results::{ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Taken, Truth, WhichWeights};
-use crate::study::protocol::TestWeights;
-use crate::study::{PROTOCOL_REVISION, RunSpec, Scale};
-use crate::text::{Unit, bar, duration};
-use crate::train::{FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::progress::Bar;
+use crate::results::{
+    Claim, Divergence, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps, Store, Taken, Truth,
+    WhichWeights,
+};
+use crate::stop::Stopped;
+use crate::study::protocol::{Normalisation, TestWeights};
+use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
+use crate::text::duration;
+use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Runs what is missing; exit code 1 where a run failed or is blocked, 130 after SIGINT.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
-    if study.scale == Scale::Tiny {
-        inventory::synthesise_missing(c, &runs)?;
-    }
-    let plan = Plan::make(c, study, runs)?;
-    eprintln!("{}", plan.summary());
-    let tally = fit_all(c, &plan)?;
-    if tally.interrupted {
-        return Ok(INTERRUPTED);
-    }
-    if let Some(t) = plan.missing() {
-        println!("{t}");
-        return Ok(plan.code(false));
-    }
-    Ok(if tally.failed + tally.elsewhere > 0 {
-        INCOMPLETE
-    } else {
-        OK
-    })
+/// A run that is to be fitted.
+#[derive(Clone, Copy)]
+pub(super) struct Task<'a> {
+    pub entry: &'a Entry,
+    pub id: &'a RunId,
+    pub inputs: &'a RunInputs,
 }
 
-/// How a run that was started has ended.
-pub(super) enum Ended {
+/// How a run that was to be fitted has ended.
+pub(super) enum RunOutcome {
+    /// With a result, in these words.
     Done(String),
+    /// Without a result, for this reason.
     Failed(String),
-    /// Another process has it or has finished it meanwhile.
-    Elsewhere(String),
+    /// Another process is at it, or took it over.
+    Claimed(String),
+    /// Another process has finished it meanwhile.
+    Finished,
+    /// Its checkpoint is written; it goes on when it is asked for again.
     Interrupted,
+    /// It was ended by the end of another run of its group; nothing is wrong with it.
+    Again,
 }
 
-/// Fits runs that go together; one end a run.
-pub(super) fn fit(floor: &Floor<'_>, group: &[Todo<'_>], l: &Loaded, device: &Device) -> Result<Vec<Ended>> {
-    let (c, plan) = (floor.c, floor.plan);
-    let mut ended = Vec::new();
-    // A claim holds the run's folder until its record is written.
-    let mut begun = Vec::new();
-    for todo in group {
+/// The device does not answer any more: no run can go on there.
+#[derive(Debug, thiserror::Error)]
+#[error("{device} does not answer any more ({why}); run the same command again where it does: checkpoints are kept")]
+pub(super) struct DeviceLost {
+    device: String,
+    why: String,
+}
+
+/// A data set with its images prepared; kept while the runs that follow need the same.
+pub(super) struct PreparedDataset {
+    pub key: String,
+    data: Dataset,
+    images: Images,
+}
+
+impl PreparedDataset {
+    /// Reads labels and prepares images for the runs whose images have this key.
+    pub(super) fn load(c: &Context, inventory: &Inventory, spec: &RunSpec, key: String) -> Result<Self> {
+        let source = registry::find(&spec.dataset)?;
+        let data = source.read(&inventory.folder(spec)?, &spec.protocol)?;
+        let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
+        let options = Options::cached(c.workers(), c.cache());
+        let images = match spec.protocol.normalisation {
+            Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &bar.counted())?,
+            Normalisation::Backbone => {
+                let (mean, std) =
+                    model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
+                        .with_context(|| format!("no statistics of {}", spec.backbone))?;
+                let transform = Transform::new(&spec.protocol, &mean, &std)?;
+                Images::with_transform(&data, transform, &options, &bar.counted())?
+            }
+        };
+        Ok(Self { key, data, images })
+    }
+}
+
+/// A run whose folder this process holds until its record is written.
+pub(super) struct Begun<'a> {
+    task: Task<'a>,
+    spec: Spec,
+    claim: Claim,
+}
+
+/// Claims the runs of a group; those that another process has are told as outcomes.
+///
+/// # Errors
+/// Where records cannot be written: nothing that is computed could be kept.
+pub(super) fn claim<'a>(store: &Store, group: &[Task<'a>]) -> Result<(Vec<Begun<'a>>, Vec<(Task<'a>, RunOutcome)>)> {
+    let (mut begun, mut taken) = (Vec::new(), Vec::new());
+    for &task in group {
         let spec = Spec {
-            id: todo.id.full().to_owned(),
-            run: todo.entry.spec.clone(),
-            data_sha256: todo.inputs.data_root.clone(),
-            weights: todo.inputs.weights.clone(),
+            id: task.id.full().to_owned(),
+            run: task.entry.spec.clone(),
+            data_sha256: task.inputs.data_root.clone(),
+            weights: task.inputs.weights.clone(),
             protocol_revision: PROTOCOL_REVISION,
         };
-        match plan.store.begin(&spec) {
-            Ok(claim) => begun.push((todo, spec, claim)),
-            Err(e) => match e.downcast::<Taken>() {
-                Ok(taken) => ended.push(Ended::Elsewhere(taken.to_string())),
-                Err(e) => return Err(e),
+        match store.begin(&spec) {
+            Ok(claim) => begun.push(Begun { task, spec, claim }),
+            Err(e) => match e.downcast::<Taken>()? {
+                Taken::Finished(_) => taken.push((task, RunOutcome::Finished)),
+                busy @ Taken::Busy(..) => taken.push((task, RunOutcome::Claimed(busy.to_string()))),
             },
         }
     }
+    Ok((begun, taken))
+}
+
+/// Ends claimed runs by an error that is none of their own numbers': unreadable data, memory, a full disk.
+///
+/// # Errors
+/// Where that cannot be written either.
+pub(super) fn fail<'a>(
+    store: &Store,
+    begun: Vec<Begun<'a>>,
+    error: &anyhow::Error,
+) -> Result<Vec<(Task<'a>, RunOutcome)>> {
+    let ends = begun.into_iter().map(|b| {
+        let id = b.task.id.full();
+        if error.is::<Stopped>() {
+            return Ok((b.task, RunOutcome::Interrupted));
+        }
+        if b.claim.check().is_err() {
+            return Ok((
+                b.task,
+                RunOutcome::Claimed(format!("{}: another process took it over", b.claim.display())),
+            ));
+        }
+        if error.is::<crate::lease::Lost>() {
+            return Ok((b.task, RunOutcome::Again));
+        }
+        let reason = format!("{error:#}");
+        store.fail(id, &Failure::by_error(reason.clone()))?;
+        Ok((b.task, RunOutcome::Failed(reason)))
+    });
+    ends.collect()
+}
+
+/// Fits claimed runs that go together; one outcome a run.
+///
+/// # Errors
+/// [`DeviceLost`], and where records cannot be written.
+pub(super) fn fit<'a>(
+    c: &Context,
+    store: &Store,
+    begun: Vec<Begun<'a>>,
+    prepared: &PreparedDataset,
+    device: &Device,
+    bar: Option<&Bar>,
+) -> Result<Vec<(Task<'a>, RunOutcome)>> {
+    let start = Instant::now();
     let threads = rayon::current_num_threads() as u32;
-    let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.1.id)).collect();
+    let provenances: Vec<Provenance> = begun
+        .iter()
+        .map(|b| Provenance::start(&b.spec, &device::name(device), threads))
+        .collect();
+    // A panic ends the runs it came from, as an error does.
+    let outcomes = catch_unwind(AssertUnwindSafe(|| train(c, store, &begun, prepared, device, bar)))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("medft panicked in it; the message stands above")));
+    let outcomes = match outcomes {
+        Ok(outcomes) => outcomes,
+        Err(e) => {
+            if let Err(why) = device::probe(device).map_err(|e| e.to_string()) {
+                let device = device::name(device);
+                return Err(anyhow::Error::from(DeviceLost { device, why }).context(format!("{e:#}")));
+            }
+            return fail(store, begun, &e);
+        }
+    };
+    let mut ends = Vec::new();
+    for ((b, provenance), outcome) in begun.into_iter().zip(provenances).zip(outcomes) {
+        let task = b.task;
+        match record(store, &b, prepared, provenance, outcome, start) {
+            Ok(end) => ends.push((task, end)),
+            Err(e) => ends.extend(fail(store, vec![b], &e)?),
+        }
+    }
+    Ok(ends)
+}
+
+/// Runs the trainer.
+fn train(
+    c: &Context,
+    store: &Store,
+    begun: &[Begun<'_>],
+    prepared: &PreparedDataset,
+    device: &Device,
+    bar: Option<&Bar>,
+) -> Result<Vec<Outcome>> {
+    let dirs: Vec<PathBuf> = begun.iter().map(|b| store.checkpoint_dir(&b.spec.id)).collect();
+    let checks: Vec<_> = begun.iter().map(|b| || b.claim.check()).collect();
     let jobs: Vec<Job> = begun
         .iter()
         .zip(&dirs)
-        .map(|((todo, ..), dir)| Job {
-            spec: &todo.entry.spec,
-            data: &l.data,
-            images: &l.images,
-            pretrained: &todo.inputs.pretrained,
+        .zip(&checks)
+        .map(|((b, dir), check)| Job {
+            spec: &b.task.entry.spec,
+            data: &prepared.data,
+            images: &prepared.images,
+            pretrained: &b.task.inputs.pretrained,
             device,
             checkpoint_dir: dir,
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
+            may_write: check,
             feature_cache: Some(FeatureCache {
                 cache: c.cache(),
-                inputs: feature_inputs(todo.inputs),
+                inputs: feature_inputs(b.task.inputs),
             }),
         })
         .collect();
-    let provenances: Vec<Provenance> = begun
-        .iter()
-        .map(|b| Provenance::start(&b.1, &device::name(device), threads))
-        .collect();
-    let start = Instant::now();
-    let steps = if floor.alone {
-        bar(0, Unit::Items)
-    } else {
-        indicatif::ProgressBar::hidden()
-    };
-    let names: Vec<&str> = begun.iter().map(|b| b.0.id.short()).collect();
-    steps.set_prefix(names.join("+"));
-    let outcomes = c
-        .trainer
-        .fit(&jobs, &mut |p| match p {
+    c.trainer.fit(&jobs, &mut |p| {
+        let Some(bar) = bar else { return };
+        match p {
             Progress::Step {
                 step,
-                steps: n,
+                steps,
                 loss,
                 epoch,
                 ..
             } => {
-                steps.set_length(n);
-                steps.set_position(step);
-                steps.set_message(format!("epoch {epoch} loss {loss:.4}"));
+                bar.at(step, steps);
+                bar.message(format!("epoch {epoch} loss {loss:.4}"));
             }
             Progress::Images { done, of } => {
-                steps.set_length(of as u64);
-                steps.set_position(done as u64);
-                steps.set_message("images");
+                bar.at(done as u64, of as u64);
+                bar.message("images".to_owned());
             }
-        })
-        .with_context(|| format!("run {} ({})", names.join(" and "), group[0].entry.spec))?;
-    steps.finish_and_clear();
-    for (((todo, spec, _claim), provenance), outcome) in begun.iter().zip(provenances).zip(outcomes) {
-        ended.push(record(plan, (todo, spec), l, provenance, outcome, start)?);
-    }
-    Ok(ended)
+        }
+    })
 }
 
 /// What a feature table depends on beside the spec: data and the backbone's weights.
@@ -140,20 +247,20 @@ fn feature_inputs(inputs: &RunInputs) -> String {
 
 /// Writes what became of a run.
 fn record(
-    plan: &Plan,
-    (todo, spec): (&Todo<'_>, &Spec),
-    l: &Loaded,
+    store: &Store,
+    b: &Begun<'_>,
+    prepared: &PreparedDataset,
     mut provenance: Provenance,
     outcome: Outcome,
     start: Instant,
-) -> Result<Ended> {
-    let (id, run) = (todo.id, &spec.run);
+) -> Result<RunOutcome> {
+    let (id, run) = (b.task.id, &b.spec.run);
     match outcome {
-        Outcome::Interrupted => Ok(Ended::Interrupted),
+        Outcome::Interrupted => Ok(RunOutcome::Interrupted),
         Outcome::Failed(f) => {
-            let text = format!("failed {} {run}: {}", id.short(), f.reason);
-            plan.store.fail(id.full(), &f)?;
-            Ok(Ended::Failed(text))
+            b.claim.check()?;
+            store.fail(id.full(), &f)?;
+            Ok(RunOutcome::Failed(f.reason))
         }
         Outcome::Done(f) => {
             provenance.ended = crate::results::utc_now();
@@ -163,8 +270,9 @@ fn record(
             if f.timing.devices.len() > 1 {
                 provenance.device = f.timing.devices.join(", then ");
             }
-            let record = plan.store.finish(id.full(), &output(run, &l.data, *f, provenance)?)?;
-            Ok(Ended::Done(format!(
+            let output = output(run, &prepared.data, *f, provenance)?;
+            let record = store.finish_if(id.full(), &output, &|| b.claim.check())?;
+            Ok(RunOutcome::Done(format!(
                 "done {} {run}: {} {:.4} in {}",
                 id.short(),
                 record.metrics.target,
@@ -232,6 +340,11 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             trainable_params: f.trainable_params,
             total_params: f.total_params,
         },
+        divergence: Divergence {
+            skipped: Steps::new(f.divergence.skipped),
+            exploded: Steps::new(f.divergence.exploded),
+        }
+        .some(),
         predictions: Predictions {
             ids: test().map(|s| s.id.clone()).collect(),
             groups: Some(test().map(|s| s.group.clone()).collect()),

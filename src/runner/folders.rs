@@ -1,44 +1,35 @@
-//! `medft compare A B`: two folders of results side by side.
+//! Two folders of results side by side.
 
 use super::Context;
-use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::error::BadInput;
-use crate::report::Verdict;
-use crate::report::folders::{Agreement, Folder, compare, rows};
+use crate::report::folders::{Agreement, Folder, PairedCell, compare};
 use crate::results::{Evidences, Predictions, RunRecord, Store, Truth, WhichWeights};
 use crate::study::Tolerances;
-use crate::text as ui;
+use crate::tell;
 use anyhow::Result;
 use std::path::Path;
 
-/// Prints every cell of both folders; exit code 1 where one differs, 2 where a record is not usable.
-pub fn run(c: &Context, a: &Path, b: &Path, replicates: usize) -> Result<u8> {
+/// Two folders of runs, cell by cell.
+pub struct Compared {
+    pub cells: Vec<PairedCell>,
+    /// Whether a record of either was not usable.
+    pub broken: bool,
+}
+
+/// Pairs the runs of two folders, such as `results/paper`.
+///
+/// # Errors
+/// [`BadInput`] where one is no folder; a table of tolerances that cannot be read.
+pub fn compare_folders(c: &Context, a: &Path, b: &Path, replicates: usize) -> Result<Compared> {
     let (a, b) = (Side::read(a, replicates)?, Side::read(b, replicates)?);
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
     let agree = |id: &str| {
         let which = a.runs.iter().find(|r| r.id() == id)?.metrics.headline;
         agreement(&a.store.predictions(id).ok()?, &b.store.predictions(id).ok()?, which)
     };
-    let cells = compare(&a.folder(), &b.folder(), &tolerances, agree);
-    let count = |f: fn(&Verdict) -> bool| cells.iter().filter(|c| f(&c.verdict)).count();
-    let differ = count(|v| *v == Verdict::Differs);
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&cells)?);
-    } else {
-        let (head, lines) = rows(&cells);
-        println!("{}", ui::table(&head, &lines));
-        println!(
-            "\n{} cells: {} reproduced, {differ} differ, {} inconclusive, {} in one folder only",
-            cells.len(),
-            count(|v| *v == Verdict::Reproduced),
-            count(|v| matches!(v, Verdict::Inconclusive(_))),
-            count(|v| matches!(v, Verdict::NotRun(_))),
-        );
-    }
-    Ok(match (a.broken || b.broken, differ) {
-        (true, _) => BROKEN,
-        (false, 0) => OK,
-        (false, _) => INCOMPLETE,
+    Ok(Compared {
+        cells: compare(&a.folder(), &b.folder(), &tolerances, agree),
+        broken: a.broken || b.broken,
     })
 }
 
@@ -65,10 +56,10 @@ impl Side {
         let mut listing = store.all()?;
         let (_, unusable) = Evidences::of(&store, &listing.done, replicates, None)?;
         for (name, why) in &listing.broken {
-            eprintln!("warning: {}: {why}; it is left out", path.join(name).display());
+            tell!("warning: {}: {why}; it is left out", path.join(name).display());
         }
         for u in &unusable {
-            eprintln!("warning: {}; the run is left out", u.why);
+            tell!("warning: {}; the run is left out", u.why);
         }
         listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
         Ok(Self {

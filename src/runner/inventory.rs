@@ -12,7 +12,6 @@ use crate::manifest::{
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::{Duplicates, MhaBody};
 use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
-use crate::text::{Unit, bar};
 use anyhow::{Context as _, Result};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,8 +47,8 @@ pub fn data_dir(c: &Context, scale: Scale) -> (Kind, PathBuf) {
     }
 }
 
-/// Weights words a run reads: its backbone, and DeiT-B for the faithful MHA head.
-fn weight_words(r: &RunSpec) -> Vec<(&'static str, String)> {
+/// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
+pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if r.scale == Scale::Full {
         out.push(("backbone", r.backbone.clone()));
@@ -73,16 +72,10 @@ impl Inventory {
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
             out.look_at_set(c, kind, r)?;
-            for (_, word) in weight_words(r) {
-                if let Entry::Vacant(slot) = out.weights.entry(word.clone()) {
-                    let bar = bar(0, Unit::Bytes);
-                    bar.set_prefix(word.clone());
-                    let on = |p: crate::manifest::Progress| {
-                        bar.set_length(p.bytes_total);
-                        bar.set_position(p.bytes_done);
-                    };
-                    let report = verify_weights(c.catalogue, &word, &places, Check::Cached, &on)?;
-                    bar.finish_and_clear();
+            for (_, name) in weight_names(r) {
+                if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
+                    let bar = c.progress.bytes(&name);
+                    let report = verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?;
                     slot.insert(report);
                 }
             }
@@ -116,8 +109,8 @@ impl Inventory {
         let data_root = self.sets[&r.dataset].require()?.to_string();
         let mut weights = BTreeMap::new();
         let mut pretrained = Pretrained::default();
-        for (role, word) in weight_words(r) {
-            let w = self.weights[&word].require()?;
+        for (role, name) in weight_names(r) {
+            let w = self.weights[&name].require()?;
             weights.insert(role.to_owned(), w.sha256.to_string());
             let file = Some(WeightsFile {
                 path: w.path,
@@ -157,9 +150,9 @@ impl Inventory {
     /// Whether an input of a run is here but is not what it should be.
     pub fn differs(&self, r: &RunSpec) -> bool {
         self.sets[&r.dataset].state == SetState::Differs
-            || weight_words(r)
+            || weight_names(r)
                 .iter()
-                .any(|(_, word)| self.weights[word].state == WeightsState::WrongHash)
+                .any(|(_, name)| self.weights[name].state == WeightsState::WrongHash)
     }
 
     /// Notes on weights that are used without a published hash, and on label files that are not the published ones.
@@ -182,15 +175,8 @@ fn unusable(c: &Context, set: &str, kind: Kind, data_dir: &Path, e: &anyhow::Err
 
 /// Verifies a set with a bar.
 pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &Path, mode: Mode) -> Result<SetReport> {
-    let bar = bar(0, Unit::Bytes);
-    bar.set_prefix(set.to_owned());
-    let on = |p: crate::manifest::Progress| {
-        bar.set_length(p.bytes_total);
-        bar.set_position(p.bytes_done);
-    };
-    let report = verify_set(c.catalogue, set, kind, c.places(data_dir), mode, &on);
-    bar.finish_and_clear();
-    report
+    let bar = c.progress.bytes(set);
+    verify_set(c.catalogue, set, kind, c.places(data_dir), mode, &bar.verified())
 }
 
 /// Holds the images that the label files list under `p` against the set's folder, where the set is whole otherwise and has its
@@ -203,7 +189,7 @@ pub fn hold_images(c: &Context, report: &mut SetReport, p: &Protocol, depth: Dep
     if report.state != SetState::Verified || report.kind != Kind::Real || !in_files {
         return Ok(());
     }
-    let images = look_at_images(&report.set, &report.folder, p, depth)?;
+    let images = look_at_images(c, &report.set, &report.folder, p, depth)?;
     report.hold_images(images);
     Ok(())
 }
@@ -212,20 +198,13 @@ pub fn hold_images(c: &Context, report: &mut SetReport, p: &Protocol, depth: Dep
 ///
 /// # Errors
 /// Where the label files cannot be read.
-pub fn look_at_images(set: &str, root: &Path, p: &Protocol, depth: Depth) -> Result<ImageReport> {
+pub fn look_at_images(c: &Context, set: &str, root: &Path, p: &Protocol, depth: Depth) -> Result<ImageReport> {
     // Which images are copies of one another does not matter here, and is found by reading them all.
     let mut p = p.clone();
     p.duplicates = Duplicates::Ignored;
     let d = registry::find(set)?.load(root, &p)?;
-    let bar = bar(0, Unit::Items);
-    bar.set_prefix(format!("{set} images"));
-    let on = |done: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    };
-    let found = presence::of(&d, &p, depth, &on);
-    bar.finish_and_clear();
-    Ok(found)
+    let bar = c.progress.items(&format!("{set} images"), 0);
+    Ok(presence::of(&d, &p, depth, &bar.counted()))
 }
 
 /// Generates the phantoms that are not here, or not whole.
@@ -241,9 +220,9 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         let report = verify(c, &r.dataset, kind, &dir, Mode::SinceLock)?;
         // Also where an earlier writing was cut short: what is there is kept, what is missing is written, and a file with
         // other content is an error that names it.
-        if report.state != crate::manifest::SetState::Verified {
+        if report.state != SetState::Verified {
             let folder = dir.join(source.info(&r.protocol).folder);
-            eprintln!("writing phantom {}", folder.display());
+            c.progress.say(&format!("writing phantom {}", folder.display()));
             source.synth(&folder, source.phantom_images())?;
         }
     }

@@ -3,19 +3,23 @@
 pub mod acquire;
 pub mod audit;
 pub mod bench;
-mod bench_files;
-mod disk;
+pub mod bench_files;
+pub mod budget;
+pub mod disk;
 pub mod estimate;
 pub mod fetch_weights;
 pub mod fit;
 pub mod folders;
+mod foresight;
 pub mod inventory;
 mod notes;
 pub mod plan;
+pub mod power;
 pub mod report;
 pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
+mod signals;
 mod study_audit;
 mod usage;
 pub mod verify_results;
@@ -24,7 +28,8 @@ use crate::cache::Cache;
 use crate::cli::{Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::{Catalogue, DataPlaces};
-use crate::study::{Filter, Known, RunSpec, Study};
+use crate::progress::Progress;
+use crate::study::{Filter, Known, Published, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
@@ -34,6 +39,7 @@ use std::path::Path;
 pub struct Context {
     pub global: Global,
     pub catalogue: &'static Catalogue,
+    pub progress: Progress,
     pub trainer: &'static dyn Trainer,
 }
 
@@ -58,17 +64,22 @@ impl Context {
         Ok((study, runs))
     }
 
+    /// With the words that a study and a set of published values may use.
+    pub fn known<T>(&self, f: impl FnOnce(&Known) -> T) -> T {
+        let published = Published::names(&self.global.experiments_dir);
+        f(&Known {
+            datasets: &crate::data::registry::names(),
+            backbones: &crate::model::registry::names(),
+            published: &published.iter().map(String::as_str).collect::<Vec<_>>(),
+        })
+    }
+
     /// The study of this name or path.
     ///
     /// # Errors
     /// As [`Study::resolve`].
     pub fn read_study(&self, name_or_path: &str) -> Result<Study> {
-        let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
-        let known = Known {
-            datasets: &datasets,
-            backbones: &backbones,
-        };
-        Ok(Study::resolve(name_or_path, &self.global.experiments_dir, &known)?)
+        Ok(self.known(|known| Study::resolve(name_or_path, &self.global.experiments_dir, known))?)
     }
 
     /// The device to compute on, for commands that use one.

@@ -1,15 +1,11 @@
-//! `medft plan`: for every run, whether it is done, can start, or what blocks it.
+//! For every run of a study, whether it is done, can start, or what blocks it.
 
 use super::Context;
-use super::disk::Disk;
-use super::estimate::{Basis, Estimate, Estimator, Machine};
-use super::inventory::{Inventory, RunInputs};
-use crate::cli::StudyArgs;
-use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
+use super::inventory::{Inventory, RunInputs, weight_names};
+use crate::error::BadInput;
 use crate::manifest::{SetState, WeightsState};
 use crate::results::{Listing, RunState, Store};
 use crate::study::{Freeze, RunId, RunSpec, Study};
-use crate::text as ui;
 use anyhow::Result;
 use serde::Serialize;
 
@@ -35,6 +31,25 @@ pub struct Entry {
     pub id: Option<RunId>,
     pub inputs: Option<RunInputs>,
     pub state: State,
+}
+
+impl Entry {
+    /// What `--only` takes for the group that the run is made in: a frozen backbone's heads and seeds share images and features,
+    /// any other run is made alone.
+    pub fn only(&self) -> String {
+        let s = &self.spec;
+        let group = format!(
+            "dataset={},split={},backbone={},freeze={}",
+            s.dataset,
+            s.split(),
+            s.backbone,
+            s.freeze
+        );
+        match s.freeze {
+            Freeze::Frozen => group,
+            Freeze::Unfrozen => format!("{group},head={},seed={}", s.head, s.seed),
+        }
+    }
 }
 
 /// Everything `run`, `report` and the gap notes need to know.
@@ -134,45 +149,46 @@ impl Plan {
                 .any(|w| w.state == WeightsState::WrongHash)
     }
 
-    /// The exit code where nothing else decides: 2 for broken inputs, 1 for missing ones or runs.
-    pub fn code(&self, complete: bool) -> u8 {
-        match (self.broken_inputs(), complete) {
-            (true, _) => BROKEN,
-            (false, false) => INCOMPLETE,
-            (false, true) => OK,
-        }
-    }
-
-    /// The table of what is missing, why, and how to get it; empty where nothing is.
-    pub fn missing(&self) -> Option<String> {
-        let mut rows = Vec::new();
-        let used = |f: &dyn Fn(&RunSpec) -> bool| self.entries.iter().filter(|e| f(&e.spec)).count().to_string();
+    /// What is missing or wrong, why, and how to get it; empty where nothing is.
+    pub fn missing(&self) -> Vec<Missing> {
+        let used = |f: &dyn Fn(&RunSpec) -> bool| self.entries.iter().filter(|e| f(&e.spec)).count();
+        let row = |what, name: &str, runs, e: BadInput| Missing {
+            what,
+            name: name.to_owned(),
+            runs,
+            found: e.found,
+            remedy: one_line(&e.remedy),
+        };
+        let mut out = Vec::new();
         for (set, r) in &self.inventory.sets {
             if let Err(e) = r.require() {
-                rows.push(vec![
-                    "data".into(),
-                    set.clone(),
-                    used(&|s| s.dataset == *set),
-                    e.found,
-                    first(&e.remedy),
-                ]);
+                out.push(row("data", set, used(&|s| s.dataset == *set), e));
             }
         }
-        for (word, r) in &self.inventory.weights {
+        for (name, r) in &self.inventory.weights {
             if let Err(e) = r.require() {
-                let runs = if word == "deit-b" {
-                    used(&|s| s.head == crate::study::HeadKind::Mha)
-                } else {
-                    used(&|s| s.backbone == *word)
-                };
-                rows.push(vec!["weights".into(), word.clone(), runs, e.found, first(&e.remedy)]);
+                let reads = |s: &RunSpec| weight_names(s).iter().any(|(_, n)| n == name);
+                out.push(row("weights", name, used(&reads), e));
             }
         }
-        (!rows.is_empty()).then(|| ui::table(&["what", "name", "runs", "found", "how to get it"], &rows))
+        out
     }
 }
 
-fn first(s: &str) -> String {
+/// An input that is missing or wrong.
+pub struct Missing {
+    /// `data` or `weights`.
+    pub what: &'static str,
+    pub name: String,
+    /// Runs that read it.
+    pub runs: usize,
+    pub found: String,
+    /// How to get it.
+    pub remedy: String,
+}
+
+/// A text without its line breaks.
+pub fn one_line(s: &str) -> String {
     s.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -185,143 +201,4 @@ fn recorded(inventory: &Inventory, listing: &Listing, spec: &RunSpec) -> Option<
     let mut found = listing.done.iter().filter(|r| r.spec.run == *spec);
     let one = found.next().filter(|_| found.next().is_none())?;
     one.id().parse().ok()
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    id: Option<&'a str>,
-    #[serde(flatten)]
-    state: &'a State,
-    dataset: &'a str,
-    backbone: &'a str,
-    freeze: &'static str,
-    head: &'static str,
-    seed: u64,
-    #[serde(flatten)]
-    time: Estimate,
-}
-
-/// The time of each run that is still to be made. Runs that share a frozen backbone share its time.
-fn times(c: &Context, plan: &Plan) -> Result<Vec<Estimate>> {
-    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing)?;
-    let open = |e: &Entry| e.state != State::Done;
-    let times = plan.entries.iter().map(|e| {
-        let together = |o: &&Entry| {
-            open(o)
-                && RunSpec {
-                    head: e.spec.head,
-                    ..o.spec.clone()
-                } == e.spec
-        };
-        let heads = match e.spec.freeze {
-            Freeze::Frozen => plan.entries.iter().filter(together).count().max(1),
-            Freeze::Unfrozen => 1,
-        };
-        match open(e) {
-            true => estimator.estimate(&e.spec, heads),
-            false => Estimate {
-                hours: Some(0.0),
-                basis: Basis::Runs(1),
-            },
-        }
-    });
-    Ok(times.collect())
-}
-
-/// What the study still takes, and how far the figure is measured.
-fn total(times: &[Estimate], machine: &Machine) -> String {
-    let sum =
-        |f: &dyn Fn(&Basis) -> bool| -> f64 { times.iter().filter(|t| f(&t.basis)).filter_map(|t| t.hours).sum() };
-    let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
-    let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
-    let unknown = times.iter().filter(|t| t.hours.is_none()).count();
-    let mut text = format!("{} to go: {} by measurements", machine.hours(), ui::hours(measured));
-    if guessed > 0.0 {
-        text.push_str(&format!(
-            ", {} by guess (other backbones' speed, scaled by multiply-adds)",
-            ui::hours(guessed)
-        ));
-    }
-    if unknown > 0 {
-        text.push_str(&format!(", {unknown} runs unknown"));
-    }
-    text
-}
-
-/// Prints the plan; exit code 1 where something blocks a run.
-pub fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
-    let (study, runs) = c.study(a)?;
-    let plan = Plan::make(c, study, runs)?;
-    let times = times(c, &plan)?;
-    let machine = Machine::this(c);
-    let lines: Vec<Line> = plan
-        .entries
-        .iter()
-        .zip(&times)
-        .map(|(e, time)| Line {
-            time: time.clone(),
-            id: e.id.as_ref().map(RunId::full),
-            state: &e.state,
-            dataset: &e.spec.dataset,
-            backbone: &e.spec.backbone,
-            freeze: e.spec.freeze.as_str(),
-            head: e.spec.head.as_str(),
-            seed: e.spec.seed,
-        })
-        .collect();
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
-    } else {
-        let rows: Vec<Vec<String>> = plan
-            .entries
-            .iter()
-            .zip(&times)
-            .map(|(e, time)| {
-                let (word, why) = match &e.state {
-                    State::Done => ("done", String::new()),
-                    State::Resume => ("resume", String::new()),
-                    State::Fresh => ("fresh", String::new()),
-                    State::Stale(w) => ("stale", w.clone()),
-                    State::Failed(w) => ("failed", w.clone()),
-                    State::Blocked(w) => ("blocked", first(w)),
-                };
-                vec![
-                    e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
-                    e.spec.dataset.clone(),
-                    e.spec.backbone.clone(),
-                    e.spec.freeze.to_string(),
-                    e.spec.head.to_string(),
-                    e.spec.seed.to_string(),
-                    word.to_owned(),
-                    time.hours.map_or_else(|| "?".into(), ui::hours),
-                    match e.state {
-                        State::Done => String::new(),
-                        _ => time.basis.to_string(),
-                    },
-                    why,
-                ]
-            })
-            .collect();
-        let head = [
-            "run",
-            "data set",
-            "backbone",
-            "backbone is",
-            "head",
-            "seed",
-            "state",
-            machine.hours(),
-            "from",
-            "why",
-        ];
-        println!("{}", ui::table(&head, &rows));
-        println!("\n{}", plan.summary());
-        println!("{}", total(&times, &machine));
-        println!("{}", Disk::of(c, &plan)?.text(c));
-        if let Some(t) = plan.missing() {
-            println!("\n{t}");
-        }
-    }
-    let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
-    Ok(plan.code(!blocked))
 }

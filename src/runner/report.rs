@@ -1,11 +1,10 @@
-//! `medft report` and `medft compare`: from records to tables, figure and verdicts.
+//! From the records of a study to what its report is rendered from.
 
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
-use super::{Context, notes, study_audit};
+use super::{Context, notes};
 use crate::cache::Bucket;
-use crate::cli::exit::{INCOMPLETE, OK};
-use crate::cli::{CompareArgs, ReportArgs};
+use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::eval::metric_title;
 use crate::fsio;
@@ -17,7 +16,10 @@ use crate::report::{
 };
 use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances};
+use crate::study::{
+    AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of,
+};
+use crate::tell;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,51 +27,18 @@ use std::path::Path;
 /// Below a report's folder: the report of fewer results than it has.
 const SMALLER: &str = "fewer-results";
 
-/// Renders the report and says where it is; exit code 1 where a planned run has no result.
-pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
-    let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a)?;
-    println!("{}", out.path("README.md").display());
-    Ok(if out.done < out.planned { INCOMPLETE } else { OK })
-}
-
-/// Renders the report and prints the comparison; exit code 1 where the paper differs: a data set under the
-/// hypothesis that fits best.
-pub fn compare(c: &Context, a: &CompareArgs) -> Result<u8> {
-    if let Some(other) = &a.other {
-        return super::folders::run(c, Path::new(&a.report.study.study), other, a.report.replicates);
-    }
-    let a = &a.report;
-    let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
-    let out = write(c, &plan, a)?;
-    if c.global.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&serde_json::json!({ "paper": out.paper, "values": out.comparisons }))?
-        );
-    } else {
-        print!("{}", crate::fsio::read_to_string(&out.path("compare.md"))?);
-    }
-    // A demo's numbers mean nothing, whichever way they lie.
-    let differs = out.paper.differs() && !plan.study.report.demo;
-    Ok(if differs { INCOMPLETE } else { OK })
-}
-
 /// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
 /// A report of fewer results than the one that lies there goes beside it, never over it.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
-    study_audit::ensure(c, plan);
     let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
     let mut folder = folder(c, &plan.study, &a.study.only);
     if let Some(more) = seal::results(&folder).filter(|n| *n > done) {
         let beside = folder.join(SMALLER);
-        eprintln!(
+        c.progress.say(&format!(
             "warning: {} holds a report of {more} results; this one of {done} is written to {} (remove the former to have it there)",
             folder.display(),
             beside.display()
-        );
+        ));
         folder = beside;
     }
     let cache = Bucket::Evidence.dir(&c.global.results_dir);
@@ -117,7 +86,7 @@ fn finish(
 fn listing(plan: &Plan) -> Result<Listing> {
     let listing = plan.store.all()?;
     for (name, why) in &listing.broken {
-        eprintln!(
+        tell!(
             "warning: {}: {why}; it is left out",
             plan.store.folder().join(name).display()
         );
@@ -164,7 +133,7 @@ fn evidence(
     let (mut evidence, unusable) = Evidences::of(&plan.store, &runs, drawn, cache)?;
     evidence.replicates = replicates;
     for u in &unusable {
-        eprintln!("warning: {}; the run is left out", u.why);
+        tell!("warning: {}; the run is left out", u.why);
     }
     listing.done.retain(|r| unusable.iter().all(|u| u.id != r.id()));
     Ok(evidence)
@@ -230,16 +199,16 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         .collect::<Result<_>>()?;
     let mut published = Vec::new();
     let mut context = Vec::new();
-    let (mut sources, mut caveats, mut without_code) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &study.report.published {
-        let p = Published::load(name, &c.global.experiments_dir)?;
-        points(study, &p, &mut published, &mut context);
-        let absent = p.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
+    let load = |name: &String| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
+    let sets = study.report.published.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let mut without_code = Vec::new();
+    for set in &sets {
+        points(study, set, &mut published, &mut context);
+        let absent = set.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
         without_code.extend(absent.map(|(b, _)| b.clone()));
-        sources.push(format!("{} ({}). {}", p.source, p.url, p.method));
-        caveats.extend(p.caveats);
     }
     let templates = templates(c)?;
+    let mut caveats = caveats_of(&sets, &study.datasets);
     caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
@@ -268,7 +237,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         evidence: Evidences::default(),
         published,
         context,
-        sources,
+        sources: sets.iter().map(Published::origin).collect(),
         caveats,
         without_code,
         alpha: tolerances.alpha,

@@ -1,64 +1,47 @@
-//! `medft reproduce`: verify data → verify weights → run what is missing → report → compare.
+//! The stations of `medft reproduce`, in the order in which data flows: verify → run → audit → report (which compares).
 
 use super::plan::Plan;
-use super::schedule::fit_all;
-use super::{Context, inventory, report};
-use crate::cli::ReportArgs;
-use crate::cli::exit::INTERRUPTED;
+use super::schedule::{Tally, fit_all};
+use super::{Context, inventory, report, study_audit};
+use crate::cli::{ReportArgs, StudyArgs};
+use crate::report::ReportOutput;
 use crate::study::Scale;
 use anyhow::Result;
 
-/// Exit code 0 when every run has a result and the paper does not differ; 1 with a table of what is missing otherwise.
-pub fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
-    let (study, runs) = c.study(&a.study)?;
+/// Looks at data, weights and records; writes the phantoms of a tiny study where they are not whole.
+///
+/// # Errors
+/// [`crate::error::BadInput`] for a study that cannot be read, and for phantoms with other content.
+pub fn verify(c: &Context, a: &StudyArgs) -> Result<Plan> {
+    let (study, runs) = c.study(a)?;
     if study.scale == Scale::Tiny {
         inventory::synthesise_missing(c, &runs)?;
     }
-    let plan = Plan::make(c, study.clone(), runs.clone())?;
-    for (set, r) in &plan.inventory.sets {
-        eprintln!(
-            "data     {set}: {}",
-            if r.root.is_some() { "verified" } else { "not usable" }
-        );
-    }
-    for (word, r) in &plan.inventory.weights {
-        eprintln!(
-            "weights  {word}: {}",
-            if r.require().is_ok() { "verified" } else { "not usable" }
-        );
-    }
-    eprintln!("{}", plan.summary());
-    if plan.entries.iter().all(|e| e.id.is_none()) {
-        // Nothing can run and nothing was run: leave no trace.
-        if let Some(t) = plan.missing() {
-            println!("{t}");
-        }
-        return Ok(plan.code(false));
-    }
+    Plan::make(c, study, runs)
+}
+
+/// Fits what is missing; the plan that comes back knows of it.
+///
+/// # Errors
+/// As [`fit_all`].
+pub fn fit(c: &Context, plan: Plan, a: &StudyArgs) -> Result<(Plan, Tally)> {
     let tally = fit_all(c, &plan)?;
-    let plan = if tally.done + tally.failed + tally.elsewhere > 0 {
-        Plan::make(c, study, runs)?
-    } else {
-        plan
-    };
-    let out = report::write(c, &plan, a)?;
-    println!("{}", out.path("README.md").display());
-    if out.verdicts != crate::report::VerdictCounts::default() && !plan.study.report.demo {
-        let v = out.verdicts;
-        println!(
-            "{} reproduced, {} consistent, {} differ, {} inconclusive, {} not run",
-            v.reproduced, v.consistent, v.differs, v.inconclusive, v.not_run
-        );
-        for s in out.paper.best() {
-            println!("{}: {} ({})", s.dataset, s.verdict.word(), s.hypothesis.title());
-        }
+    if tally.interrupted || !tally.changed() {
+        return Ok((plan, tally));
     }
-    if tally.interrupted {
-        return Ok(INTERRUPTED);
-    }
-    if let Some(t) = plan.missing() {
-        println!("\n{t}");
-    }
-    let complete = out.done == out.planned && (plan.study.report.demo || !out.paper.differs());
-    Ok(plan.code(complete))
+    let (study, runs) = c.study(a)?;
+    Ok((Plan::make(c, study, runs)?, tally))
+}
+
+/// Audits the study's data beside its report, unless that was done for the same data. What is wrong with them is on the page.
+pub fn audit(c: &Context, plan: &Plan) {
+    study_audit::ensure(c, plan);
+}
+
+/// Renders the report with its comparison.
+///
+/// # Errors
+/// Where the records cannot be read or the report not written.
+pub fn report(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
+    report::write(c, plan, a)
 }

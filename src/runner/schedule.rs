@@ -1,45 +1,88 @@
 //! Which run goes where: groups that share a frozen backbone, one queue for all devices, images prepared once a data set.
+//!
+//! An error in a run, or in the images of a data set, ends the runs it concerns and no other. A device that does not answer any
+//! more gives its group back to the queue; the study ends where none is left, or where records cannot be written.
 
-use super::Context;
-use super::fit::{Ended, fit};
-use super::inventory::RunInputs;
-use super::plan::{Entry, Plan, State};
-use crate::cli::exit::INTERRUPTED;
-use crate::data::loader::{Images, Options};
-use crate::data::transform::Transform;
-use crate::data::{Dataset, registry};
-use crate::fsio;
-use crate::model;
-use crate::study::protocol::Normalisation;
-use crate::study::{Freeze, RunId, RunSpec};
-use crate::text::{Unit, bar, terminal};
-use crate::train;
-use anyhow::{Context as _, Result, anyhow};
+use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
+use super::plan::{Plan, State};
+use super::{Context, signals};
+use crate::progress::Bar;
+use crate::study::{Freeze, RunSpec};
+use crate::{fsio, lease, stop};
+use anyhow::{Result, anyhow};
 use candle_core::Device;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-/// What became of the runs that were started.
-#[derive(Debug, Default, Clone, Copy)]
+/// What became of the runs that were to be made.
+#[derive(Debug, Default, Clone)]
 pub struct Tally {
+    /// How many were to be made.
+    pub wanted: usize,
     pub done: usize,
-    pub failed: usize,
-    /// Left to another process.
-    pub elsewhere: usize,
+    /// Run and reason.
+    pub failed: Vec<(String, String)>,
+    /// Runs that another process is at.
+    pub claimed: Vec<String>,
+    /// Runs that another process has finished meanwhile.
+    pub finished: usize,
+    /// Devices that were lost on the way.
+    pub lost: Vec<String>,
     pub interrupted: bool,
 }
 
-/// A data set with its images prepared; kept while the runs that follow need the same.
-pub(super) struct Loaded {
-    key: String,
-    pub data: Dataset,
-    pub images: Images,
+impl Tally {
+    /// Whether every run that was to be made has a result now.
+    pub fn complete(&self) -> bool {
+        self.done + self.finished == self.wanted
+    }
+
+    /// Whether the records are others than before.
+    pub fn changed(&self) -> bool {
+        self.wanted > 0
+    }
+
+    /// What is missing and why: a paragraph a reason.
+    pub fn summary(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (run, why) in &self.failed {
+            match reasons.iter_mut().find(|r| r.0 == why) {
+                Some(r) => r.1.push(run),
+                None => reasons.push((why, vec![run])),
+            }
+        }
+        for (why, runs) in reasons {
+            out.push(format!("{} failed: {why}\n  {}", count(runs.len()), runs.join("\n  ")));
+        }
+        if !self.claimed.is_empty() {
+            let runs = self.claimed.join("\n  ");
+            out.push(format!(
+                "{} left to another process:\n  {runs}",
+                count(self.claimed.len())
+            ));
+        }
+        out.extend(self.lost.iter().cloned());
+        out
+    }
+}
+
+fn count(runs: usize) -> String {
+    if runs == 1 {
+        "1 run".to_owned()
+    } else {
+        format!("{runs} runs")
+    }
 }
 
 /// Fits every run of the plan that is neither done nor blocked.
+///
+/// # Errors
+/// Where records cannot be written, or no device answers any more.
 pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     for note in plan.inventory.notes() {
-        eprintln!("note: {note}");
+        c.progress.say(&format!("note: {note}"));
     }
     for e in plan.entries.iter().filter(|e| e.state == State::Done) {
         if let Some(id) = &e.id {
@@ -49,60 +92,84 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
     fsio::sweep_below(&c.global.results_dir.join(".cache"));
     let _ = fsio::sweep(&plan.inventory.data_dir);
-    let groups = groups(&plan.entries);
+    let groups = groups(plan);
     if groups.is_empty() {
         return Ok(Tally::default());
     }
-    // A second SIGINT ends the process at once.
-    ctrlc::set_handler(|| {
-        if train::stop_requested() {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        train::request_stop();
-        eprintln!("stopping after this step; again to stop at once");
-    })
-    .context("cannot listen for SIGINT")?;
+    let _listening = signals::listen()?;
     fit_on(c, plan, &c.global.device.open()?, groups)
 }
 
 /// Fits the groups on the devices, which take one after the other from one queue.
-fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Todo<'_>>>) -> Result<Tally> {
-    let all = bar(groups.iter().map(Vec::len).sum::<usize>() as u64, Unit::Items);
-    all.set_prefix(plan.study.name.clone());
-    let floor = Floor {
+fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Task<'_>>>) -> Result<Tally> {
+    let wanted = groups.iter().map(Vec::len).sum();
+    let scheduler = Scheduler {
         c,
         plan,
-        all,
+        bar: c.progress.items(&plan.study.name, wanted),
         alone: devices.len() == 1,
+        waits: in_a_job(),
         queue: Mutex::new(groups.into()),
+        claimed: Mutex::default(),
         loading: Mutex::new(Weak::new()),
-        tally: Mutex::new(Tally::default()),
+        unusable: Mutex::default(),
+        tally: Mutex::new(Tally {
+            wanted,
+            ..Tally::default()
+        }),
     };
-    std::thread::scope(|s| {
-        let others: Vec<_> = devices[1..].iter().map(|d| s.spawn(|| floor.work(d))).collect();
-        let first = floor.work(&devices[0]);
-        others
-            .into_iter()
-            .map(|h| {
-                h.join()
-                    .unwrap_or_else(|_| Err(anyhow!("a device's thread has panicked")))
-            })
-            .fold(first, Result::and)
-    })?;
-    floor.all.finish_and_clear();
-    Ok(*lock(&floor.tally))
+    let ends: Vec<Result<()>> = std::thread::scope(|s| {
+        let workers: Vec<_> = devices.iter().map(|d| s.spawn(|| scheduler.work(d))).collect();
+        let join = |w: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            w.join()
+                .unwrap_or_else(|_| Err(anyhow!("a device's thread has panicked")))
+        };
+        workers.into_iter().map(join).collect()
+    });
+    let all_lost = ends.iter().all(|e| e.as_ref().is_err_and(is_lost));
+    for e in ends {
+        match e {
+            Err(e) if is_lost(&e) && !all_lost => lock(&scheduler.tally).lost.push(format!("{e:#}")),
+            e => e?,
+        }
+    }
+    let tally = lock(&scheduler.tally).clone();
+    Ok(tally)
+}
+
+fn is_lost(e: &anyhow::Error) -> bool {
+    e.is::<DeviceLost>()
+}
+
+/// Between two looks at runs that other processes have, where nothing else is left to do.
+fn look_again() -> Duration {
+    (lease::time_out() / 10).min(Duration::from_secs(5))
+}
+
+/// Whether a batch system has started this process: then a run that another process has is worth waiting for, since nobody
+/// would come back for it.
+fn in_a_job() -> bool {
+    ["SLURM_JOB_ID", "HQ_JOB_ID", "PBS_JOBID", "LSB_JOBID"]
+        .iter()
+        .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
 }
 
 /// What the devices share while they fit.
-pub(super) struct Floor<'a> {
-    pub c: &'a Context,
-    pub plan: &'a Plan,
-    all: indicatif::ProgressBar,
+struct Scheduler<'a> {
+    c: &'a Context,
+    plan: &'a Plan,
+    bar: Bar,
     /// One device: its steps have a bar of their own.
-    pub alone: bool,
-    queue: Mutex<VecDeque<Vec<Todo<'a>>>>,
+    alone: bool,
+    /// Whether runs that other processes have are waited for.
+    waits: bool,
+    queue: Mutex<VecDeque<Vec<Task<'a>>>>,
+    /// Runs that other processes have, looked at again when the queue is empty.
+    claimed: Mutex<Vec<(Task<'a>, String)>>,
     /// The data set that was prepared last; the lock is held while one is prepared, so that no other device prepares it too.
-    loading: Mutex<Weak<Loaded>>,
+    loading: Mutex<Weak<PreparedDataset>>,
+    /// Keys of images that cannot be prepared, and why.
+    unusable: Mutex<BTreeMap<String, String>>,
     tally: Mutex<Tally>,
 }
 
@@ -110,90 +177,150 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Floor<'a> {
-    /// Fits group after group on one device, until none is left or a stop is asked for. An error ends all devices.
+impl<'a> Scheduler<'a> {
+    /// Fits group after group on one device, until none is left or a stop is asked for.
     fn work(&self, device: &Device) -> Result<()> {
-        let mut loaded: Option<Arc<Loaded>> = None;
+        let mut prepared: Option<Arc<PreparedDataset>> = None;
         while let Some(group) = self.next() {
-            let done = self.group(&group, device, &mut loaded);
-            if done.is_err() {
-                lock(&self.queue).clear();
+            if let Err(e) = self.group(&group, device, &mut prepared) {
+                match is_lost(&e) {
+                    true => lock(&self.queue).push_front(group),
+                    // Records cannot be written: that concerns all.
+                    false => lock(&self.queue).clear(),
+                }
+                return Err(e);
             }
-            done?;
         }
         Ok(())
     }
 
-    fn next(&self) -> Option<Vec<Todo<'a>>> {
-        if lock(&self.tally).interrupted {
-            return None;
+    fn next(&self) -> Option<Vec<Task<'a>>> {
+        let mut told = false;
+        loop {
+            if stop::requested() {
+                lock(&self.tally).interrupted = true;
+                return None;
+            }
+            if let Some(group) = lock(&self.queue).pop_front() {
+                return Some(group);
+            }
+            let (task, why) = {
+                let mut claimed = lock(&self.claimed);
+                if claimed.is_empty() {
+                    return None;
+                }
+                claimed.remove(0)
+            };
+            if !self.waits {
+                lock(&self.tally).claimed.push(format!("{}: {why}", task.entry.spec));
+                continue;
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.c.progress.say(&format!("waiting for {}: {why}", task.entry.spec));
+            }
+            let until = std::time::Instant::now() + look_again();
+            while std::time::Instant::now() < until && !stop::requested() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            lock(&self.queue).push_back(vec![task]);
         }
-        lock(&self.queue).pop_front()
     }
 
-    fn group(&self, group: &[Todo<'_>], device: &Device, loaded: &mut Option<Arc<Loaded>>) -> Result<()> {
+    fn group(&self, group: &[Task<'a>], device: &Device, prepared: &mut Option<Arc<PreparedDataset>>) -> Result<()> {
+        let (begun, taken) = fit::claim(&self.plan.store, group)?;
+        self.note(taken);
+        if begun.is_empty() {
+            return Ok(());
+        }
         let first = &group[0];
         let key = first.entry.spec.image_key(&first.inputs.data_root);
-        if loaded.as_ref().is_none_or(|l| l.key != key) {
-            drop(loaded.take());
-            *loaded = Some(self.load(&first.entry.spec, key)?);
+        if prepared.as_ref().is_none_or(|p| p.key != key) {
+            drop(prepared.take());
         }
-        let Some(l) = loaded else { return Ok(()) };
-        self.all.set_message(format!("{}", first.entry.spec));
-        for ended in fit(self, group, l, device)? {
-            let mut tally = lock(&self.tally);
-            match ended {
-                Ended::Done(text) => {
-                    tally.done += 1;
-                    say(self.c, &self.all, &text);
-                }
-                Ended::Failed(text) => {
-                    tally.failed += 1;
-                    self.all.suspend(|| eprintln!("{text}"));
-                }
-                Ended::Elsewhere(text) => {
-                    tally.elsewhere += 1;
-                    self.all.suspend(|| eprintln!("{text}"));
-                }
-                Ended::Interrupted => tally.interrupted = true,
+        let ready = match prepared {
+            Some(p) => Ok(Arc::clone(p)),
+            None => self.prepare(&first.entry.spec, key),
+        };
+        let ends = match ready {
+            Err(e) => fit::fail(&self.plan.store, begun, &e)?,
+            Ok(p) => {
+                self.bar.message(first.entry.spec.to_string());
+                let names: Vec<&str> = group.iter().map(|t| t.id.short()).collect();
+                let steps = self.alone.then(|| self.c.progress.items(&names.join("+"), 0));
+                *prepared = Some(Arc::clone(&p));
+                fit::fit(self.c, &self.plan.store, begun, &p, device, steps.as_ref())?
             }
-            self.all.inc(1);
-        }
+        };
+        self.note(ends);
         Ok(())
+    }
+
+    /// Counts and tells what became of runs.
+    fn note(&self, ends: Vec<(Task<'a>, RunOutcome)>) {
+        for (task, outcome) in ends {
+            let run = &task.entry.spec;
+            let mut tally = lock(&self.tally);
+            match outcome {
+                RunOutcome::Done(text) => {
+                    tally.done += 1;
+                    self.c.progress.say(&text);
+                }
+                RunOutcome::Failed(why) => {
+                    self.c.progress.say(&format!("failed {} {run}: {why}", task.id.short()));
+                    tally.failed.push((format!("{} {run}", task.id.short()), why));
+                }
+                RunOutcome::Finished => tally.finished += 1,
+                RunOutcome::Claimed(why) => {
+                    lock(&self.claimed).push((task, why));
+                    continue;
+                }
+                RunOutcome::Again => {
+                    lock(&self.queue).push_back(vec![task]);
+                    continue;
+                }
+                RunOutcome::Interrupted => {
+                    tally.interrupted = true;
+                    continue;
+                }
+            }
+            drop(tally);
+            self.bar.step();
+        }
     }
 
     /// The data set with its images, also where another device has it already.
-    fn load(&self, spec: &RunSpec, key: String) -> Result<Arc<Loaded>> {
+    fn prepare(&self, spec: &RunSpec, key: String) -> Result<Arc<PreparedDataset>> {
         let mut last = lock(&self.loading);
-        if let Some(l) = last.upgrade().filter(|l| l.key == key) {
-            return Ok(l);
+        if let Some(p) = last.upgrade().filter(|p| p.key == key) {
+            return Ok(p);
         }
-        let l = Arc::new(load(self.c, self.plan, spec, key)?);
-        *last = Arc::downgrade(&l);
-        Ok(l)
+        if let Some(why) = lock(&self.unusable).get(&key) {
+            return Err(anyhow!(why.clone()));
+        }
+        let load = PreparedDataset::load(self.c, &self.plan.inventory, spec, key.clone());
+        let p = Arc::new(load.inspect_err(|e| {
+            if !e.is::<stop::Stopped>() {
+                lock(&self.unusable).insert(key, format!("{e:#}"));
+            }
+        })?);
+        *last = Arc::downgrade(&p);
+        Ok(p)
     }
-}
-
-/// A run that is to be fitted.
-pub(super) struct Todo<'a> {
-    pub entry: &'a Entry,
-    pub id: &'a RunId,
-    pub inputs: &'a RunInputs,
 }
 
 /// What is to be fitted, in the plan's order: runs that differ in nothing but the head of a frozen backbone come together,
 /// so that the backbone runs once for both.
-fn groups(entries: &[Entry]) -> Vec<Vec<Todo<'_>>> {
-    let mut groups: Vec<Vec<Todo<'_>>> = Vec::new();
-    for e in entries {
+fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
+    let mut groups: Vec<Vec<Task<'_>>> = Vec::new();
+    for e in &plan.entries {
         let (Some(id), Some(inputs)) = (&e.id, &e.inputs) else {
             continue;
         };
         if matches!(e.state, State::Done | State::Blocked(_)) {
             continue;
         }
-        let todo = Todo { entry: e, id, inputs };
-        let fits = |g: &&mut Vec<Todo<'_>>| {
+        let task = Task { entry: e, id, inputs };
+        let fits = |g: &&mut Vec<Task<'_>>| {
             let first = &g[0];
             let same_head = RunSpec {
                 head: first.entry.spec.head,
@@ -204,50 +331,23 @@ fn groups(entries: &[Entry]) -> Vec<Vec<Todo<'_>>> {
                 && inputs.pretrained.backbone == first.inputs.pretrained.backbone
         };
         match groups.iter_mut().find(fits) {
-            Some(g) => g.push(todo),
-            None => groups.push(vec![todo]),
+            Some(g) => g.push(task),
+            None => groups.push(vec![task]),
         }
     }
     groups
 }
 
-fn say(c: &Context, bar: &indicatif::ProgressBar, text: &str) {
-    if c.global.verbose > 0 || !terminal() {
-        bar.suspend(|| eprintln!("{text}"));
-    }
-}
-
-fn load(c: &Context, plan: &Plan, spec: &RunSpec, key: String) -> Result<Loaded> {
-    let source = registry::find(&spec.dataset)?;
-    let data = source.load_from(&plan.inventory.folder(spec)?, &spec.protocol)?;
-    let bar = bar(0, Unit::Items);
-    bar.set_prefix(format!("{} images", spec.dataset));
-    let options = Options::cached(c.workers(), c.cache());
-    let progress = |done: usize, of: usize| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    };
-    let images = match spec.protocol.normalisation {
-        Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &progress)?,
-        Normalisation::Backbone => {
-            let (mean, std) =
-                model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
-                    .with_context(|| format!("no statistics of {}", spec.backbone))?;
-            let transform = Transform::new(&spec.protocol, &mean, &std)?;
-            Images::with_transform(&data, transform, &options, &progress)?
-        }
-    };
-    bar.finish_and_clear();
-    Ok(Loaded { key, data, images })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Verb};
+    use crate::cli::{Cli, StudyArgs, Verb};
     use crate::manifest::Catalogue;
+    use crate::progress::Progress;
     use crate::runner::inventory;
+    use crate::study::RunId;
     use crate::train::scripted::Scripted;
+    use crate::train::{Job, Outcome, Progress as Step, Trainer};
     use clap::Parser;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -257,10 +357,7 @@ mod tests {
         epoch: Duration::from_millis(1),
     };
 
-    /// Runs a small study on `devices` and returns the records' metrics by file.
-    fn records(data: &Path, devices: usize) -> BTreeMap<String, Vec<u8>> {
-        let place = tempfile::tempdir().unwrap();
-        let results = place.path().join("results");
+    fn context(data: &Path, results: &Path, trainer: &'static dyn Trainer) -> (Context, StudyArgs) {
         let words = [
             "medft".as_ref(),
             "run".as_ref(),
@@ -273,28 +370,40 @@ mod tests {
             results.as_os_str(),
         ];
         let cli = Cli::parse_from(words);
-        let Verb::Run(args) = &cli.verb else { unreachable!() };
+        let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
             catalogue: Catalogue::embedded(),
-            trainer: &TRAINER,
+            progress: Progress::default(),
+            trainer,
         };
+        (c, args)
+    }
+
+    fn plan(c: &Context, args: &StudyArgs) -> Plan {
         let (study, runs) = c.study(args).unwrap();
-        inventory::synthesise_missing(&c, &runs).unwrap();
-        let plan = Plan::make(&c, study, runs).unwrap();
-        let all = groups(&plan.entries);
+        inventory::synthesise_missing(c, &runs).unwrap();
+        Plan::make(c, study, runs).unwrap()
+    }
+
+    fn metrics(plan: &Plan) -> BTreeMap<String, Vec<u8>> {
+        let file = |id: &RunId| std::fs::read(plan.store.run_dir(id.full()).join("metrics.json")).unwrap();
+        let ids = plan.entries.iter().filter_map(|e| e.id.as_ref());
+        ids.map(|id| (id.short().to_owned(), file(id))).collect()
+    }
+
+    /// Runs a small study on `devices` and returns the records' metrics by file.
+    fn records(data: &Path, devices: usize) -> BTreeMap<String, Vec<u8>> {
+        let place = tempfile::tempdir().unwrap();
+        let (c, args) = context(data, &place.path().join("results"), &TRAINER);
+        let plan = plan(&c, &args);
+        let all = groups(&plan);
         let runs: usize = all.iter().map(Vec::len).sum();
         // Frozen heads go together.
         assert!(all.len() < runs && runs >= 16, "{} groups of {runs} runs", all.len());
         let tally = fit_on(&c, &plan, &vec![Device::Cpu; devices], all).unwrap();
-        assert_eq!((tally.done, tally.failed, tally.interrupted), (runs, 0, false));
-        let mut out = BTreeMap::new();
-        for e in &plan.entries {
-            let id = e.id.as_ref().unwrap();
-            let dir = plan.store.run_dir(id.full());
-            out.insert(id.short().to_owned(), std::fs::read(dir.join("metrics.json")).unwrap());
-        }
-        out
+        assert_eq!((tally.done, tally.failed.len(), tally.interrupted), (runs, 0, false));
+        metrics(&plan)
     }
 
     #[test]
@@ -302,5 +411,75 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let one = records(data.path(), 1);
         assert_eq!(one, records(data.path(), 3));
+    }
+
+    /// Two images of one data set vanish after it was verified: its runs fail, both images are named, the other set is done.
+    #[test]
+    fn a_bad_image_stops_its_own_data_set_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        let (c, args) = context(&data, &place.path().join("results"), &TRAINER);
+        let plan = plan(&c, &args);
+        let images = data.join("phantom/APTOS2019/train_images/train_images");
+        let mut names: Vec<_> = std::fs::read_dir(&images).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        std::fs::remove_file(&names[3]).unwrap();
+        std::fs::write(&names[7], b"no image").unwrap();
+        let tally = fit_on(&c, &plan, &[Device::Cpu], groups(&plan)).unwrap();
+        let of = |set: &str| plan.entries.iter().filter(|e| e.spec.dataset == set).count();
+        assert_eq!(
+            (tally.done, tally.failed.len()),
+            (of("ddsm"), of("aptos2019")),
+            "{tally:?}"
+        );
+        let said = tally.summary();
+        assert_eq!(said.len(), 1, "one reason, told once: {said:?}");
+        for n in [&names[3], &names[7]] {
+            assert!(said[0].contains(n.file_name().unwrap().to_str().unwrap()), "{said:?}");
+        }
+        assert!(!tally.complete());
+        for e in plan.entries.iter().filter(|e| e.spec.dataset == "aptos2019") {
+            let state = plan.store.state(e.id.as_ref().unwrap().full());
+            assert!(matches!(state, crate::results::RunState::Failed(_)), "{state:?}");
+        }
+    }
+
+    /// Fails or panics in some runs, after an epoch.
+    struct Faulty;
+
+    impl Trainer for Faulty {
+        fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Step)) -> Result<Vec<Outcome>> {
+            for job in jobs.iter().filter(|j| j.spec.backbone == "mae-b") {
+                std::fs::create_dir_all(job.checkpoint_dir).unwrap();
+                std::fs::write(job.checkpoint_dir.join("kept"), b"work").unwrap();
+                match job.spec.freeze {
+                    Freeze::Frozen => anyhow::bail!("out of memory"),
+                    Freeze::Unfrozen => panic!("a panic of the test"),
+                }
+            }
+            TRAINER.fit(jobs, progress)
+        }
+    }
+
+    #[test]
+    fn an_error_ends_its_run_and_its_checkpoint_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let (data, results) = (place.path().join("data"), place.path().join("results"));
+        let (c, args) = context(&data, &results, &Faulty);
+        let first = plan(&c, &args);
+        let tally = fit_on(&c, &first, &[Device::Cpu, Device::Cpu], groups(&first)).unwrap();
+        let bad = first.entries.iter().filter(|e| e.spec.backbone == "mae-b").count();
+        assert_eq!((tally.done, tally.failed.len()), (first.entries.len() - bad, bad));
+        assert_eq!(tally.summary().len(), 2, "{:?}", tally.summary());
+        for e in first.entries.iter().filter(|e| e.spec.backbone == "mae-b") {
+            let dir = first.store.checkpoint_dir(e.id.as_ref().unwrap().full());
+            assert!(dir.join("kept").exists(), "{}", e.spec);
+        }
+        // With the fault gone, the same command makes what is missing, in the bytes of an undisturbed study.
+        let (c, args) = context(&data, &results, &TRAINER);
+        let second = plan(&c, &args);
+        let tally = fit_on(&c, &second, &[Device::Cpu], groups(&second)).unwrap();
+        assert_eq!((tally.wanted, tally.done), (bad, bad));
+        assert_eq!(metrics(&second), records(&data, 1));
     }
 }

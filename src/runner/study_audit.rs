@@ -25,7 +25,7 @@ const STEM: &str = "data";
 pub fn ensure(c: &Context, plan: &Plan) {
     let folder = report_place::folder(c, &plan.study, &[]);
     if let Err(e) = make(c, plan, &folder) {
-        eprintln!("warning: the data were not audited: {e:#}");
+        c.progress.say(&format!("warning: the data were not audited: {e:#}"));
     }
 }
 

@@ -1,13 +1,12 @@
-//! `medft verify-results`: is every stored number the one that was stored, and does every rendered number follow from them?
+//! Is every stored number the one that was stored, and does every rendered number follow from them?
 
 use super::plan::Plan;
 use super::{Context, report};
-use crate::cli::exit::{BROKEN, OK};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed};
 use crate::results::{Content, Expected, Finding, ModelFacts, Store, read_record, record_bytes};
-use crate::study::{Known, RunSpec, Study};
+use crate::study::{RunSpec, Study};
 use crate::train::schedule::Schedule;
 use crate::{data, model};
 use anyhow::{Context as _, Result};
@@ -17,40 +16,25 @@ use std::path::{Path, PathBuf};
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
-struct Checked {
-    runs: usize,
-    files: usize,
+pub struct Checked {
+    pub runs: usize,
+    pub files: usize,
     /// What could not be checked, and why: sentences.
-    notes: Vec<String>,
-    findings: Vec<Finding>,
+    pub notes: Vec<String>,
+    pub findings: Vec<Finding>,
 }
 
-/// Checks the named studies, or every folder of results; exit code 2 where anything is not what it should be.
-pub fn run(c: &Context, studies: &[String]) -> Result<u8> {
+/// Checks the named studies, or every folder of results.
+///
+/// # Errors
+/// Where a folder cannot be read, or a name is none of a study.
+pub fn verify(c: &Context, studies: &[String]) -> Result<Checked> {
     let names = if studies.is_empty() { all(c)? } else { studies.to_vec() };
     let mut checked = Checked::default();
     for name in &names {
         check(c, name, &mut checked)?;
     }
-    if c.global.json {
-        println!("{}", serde_json::to_string_pretty(&checked)?);
-    } else {
-        for n in &checked.notes {
-            eprintln!("note: {n}");
-        }
-        for f in &checked.findings {
-            println!("{f}");
-        }
-        let Checked { runs, files, .. } = checked;
-        println!(
-            "{runs} runs and {files} rendered files checked: {} not as they should be",
-            match checked.findings.len() {
-                0 => "none".to_owned(),
-                n => n.to_string(),
-            }
-        );
-    }
-    Ok(if checked.findings.is_empty() { OK } else { BROKEN })
+    Ok(checked)
 }
 
 /// Every folder of results that is not a cache.
@@ -69,12 +53,7 @@ fn all(c: &Context) -> Result<Vec<String>> {
 }
 
 fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
-    let (datasets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
-    let known = Known {
-        datasets: &datasets,
-        backbones: &backbones,
-    };
-    let study = Study::resolve(name, &c.global.experiments_dir, &known);
+    let study = c.known(|known| Study::resolve(name, &c.global.experiments_dir, known));
     let folder = study.as_ref().map_or(name, |s| s.name.as_str()).to_owned();
     let store = Store::new(&c.global.results_dir, &folder);
     if !store.folder().is_dir() {

@@ -25,7 +25,6 @@
 
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
-use super::published::Published;
 use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
 use super::switches::{Switch, Values};
 use super::words::{did_you_mean, or_list};
@@ -41,11 +40,13 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-/// The words that other rooms own and a study may use.
+/// The words that other modules own and a study may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub datasets: &'a [&'a str],
     pub backbones: &'a [&'a str],
+    /// Sets of published values: see [`Published::names`](super::Published::names).
+    pub published: &'a [&'a str],
 }
 
 /// What the report is told by the study.
@@ -53,7 +54,7 @@ pub struct Known<'a> {
 pub struct ReportOptions {
     /// The numbers mean nothing and the first line says so. Always true for tiny models.
     pub demo: bool,
-    /// Names of [`Published`] sets to compare with.
+    /// Names of [`Published`](super::Published) sets to compare with.
     pub published: Vec<String>,
 }
 
@@ -204,7 +205,7 @@ impl Study {
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
             splits: read_splits(&top)?,
             protocol,
-            report: read_report(&top, scale)?,
+            report: read_report(&top, scale, known)?,
         };
         check_combinations(&study, &top)?;
         Ok(study)
@@ -292,7 +293,7 @@ fn check_name(name: &str, file: &str) -> Result<(), BadInput> {
     ))
 }
 
-fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
+fn read_report(top: &Section, scale: Scale, known: &Known) -> Result<ReportOptions, BadInput> {
     let mut report = ReportOptions {
         demo: scale == Scale::Tiny,
         published: Vec::new(),
@@ -311,7 +312,7 @@ fn read_report(top: &Section, scale: Scale) -> Result<ReportOptions, BadInput> {
         report.demo = demo;
     }
     if let Some(item) = section.get("published") {
-        let one = |i: &Item| i.choice(&Published::names()).map(str::to_string);
+        let one = |i: &Item| i.choice(known.published).map(str::to_string);
         report.published = if item.is_list() {
             item.list(one)?
         } else {

@@ -39,7 +39,7 @@ fn hashed(spec: &RunSpec) -> Value {
     if let Some(protocol) = json["protocol"].as_object_mut() {
         protocol.retain(|field, value| {
             let later = Protocol::find(field).and_then(|s| Some((s, s.since?)));
-            later.is_none_or(|(s, since)| concerns(s, &spec.dataset) && *value != (since.before)())
+            later.is_none_or(|(s, since)| concerns(s, &spec.dataset) && *value != (since.before)(spec.protocol.preset))
         });
     }
     json
@@ -304,6 +304,28 @@ mod tests {
             old["protocol"].as_object_mut().unwrap().shift_remove(later.field);
         }
         assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec());
+    }
+
+    /// A run that stops where it diverges is another one under `faithful`, and the same as ever under `corrected`.
+    #[test]
+    fn divergence_is_hashed_where_it_departs_from_its_preset() {
+        use super::super::protocol::Divergence;
+        let id = |s: &RunSpec| RunId::new(s, &inputs());
+        for protocol in [Protocol::faithful(), Protocol::corrected()] {
+            let own = RunSpec { protocol, ..spec() };
+            let mut other = own.clone();
+            other.protocol.divergence = match own.protocol.divergence {
+                Divergence::Authors => Divergence::Stop,
+                Divergence::Stop => Divergence::Authors,
+            };
+            assert_ne!(id(&own), id(&other));
+            let mut old = serde_json::to_value(&own).unwrap();
+            old["protocol"].as_object_mut().unwrap().shift_remove("divergence");
+            assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), own);
+        }
+        let mut part = spec();
+        part.protocol.train_fraction = 0.5;
+        assert_ne!(id(&part), id(&spec()));
     }
 
     #[test]

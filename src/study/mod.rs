@@ -1,4 +1,4 @@
-//! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other room.
+//! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other module.
 //!
 //! Read in this order: [`protocol`], [`spec`] and [`split_rule`] are the words, [`switches`] says what each word means, [`file`](mod@file)
 //! turns a study file into runs, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
@@ -11,6 +11,7 @@ pub mod id;
 mod located;
 pub mod protocol;
 pub mod published;
+mod published_csv;
 pub mod spec;
 mod split_rule;
 pub mod switches;
@@ -22,7 +23,7 @@ pub use file::{Known, ReportOptions, Study};
 pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use protocol::{Preset, Protocol};
-pub use published::{AuthorsCode, BackboneNote, Published, PublishedValue};
+pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
 pub use spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
 pub use switches::{Scope, Switch};
 pub use tolerance::{Tolerance, Tolerances};

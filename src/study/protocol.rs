@@ -10,7 +10,7 @@
 //! share and the table of `docs/PROTOCOL.md` all follow from it.
 
 use super::switches::{Later, Scope, Switch, Values};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -109,6 +109,9 @@ switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (author
 switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
     /// whose products round their operands to 10 bits of fraction.
     Precision { F32, Tf32, Bf16, F16 });
+switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: updates with a gradient that is not finite are skipped, as
+    /// their GradScaler does in every precision, and the run goes on to its last epoch. `Stop`: it ends without a result.
+    Divergence { Authors, Stop });
 
 /// How the learning rate rises; afterwards it is constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,13 +129,14 @@ const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
 
 /// Makes the struct, the presets and the list of [`Switch`]es from one table:
 /// `field: type = faithful => corrected; Scope split; values; [quirks]; "why", before value;`, where `=> corrected` stands only
-/// where the presets part, `split` only where a split rule decides the switch, `before` only where it came after the first results.
+/// where the presets part, `split` only where a split rule decides the switch, `before` only where it came after the first results
+/// (`before a => b` where what it was hangs on the preset).
 macro_rules! switches {
     ($($(#[$m:meta])* $field:ident: $ty:ty = $faithful:expr $(=> $corrected:expr)?;
-        $scope:ident $($split:ident)?; $values:expr; [$($quirk:literal),*]; $why:literal $(, before $before:expr)?;)*) => {
+        $scope:ident $($split:ident)?; $values:expr; [$($quirk:literal),*]; $why:literal $(, before $before:expr $(=> $under_corrected:expr)?)?;)*) => {
         /// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, remote = "Self")]
         pub struct Protocol {
             pub preset: Preset,
             $($(#[$m])* #[doc = $why] pub $field: $ty,)*
@@ -167,14 +171,20 @@ macro_rules! switches {
                 why: $why,
                 scope: Scope::$scope,
                 by_split_rule: { let words: &[&str] = &[$(stringify!($split))?]; !words.is_empty() },
-                since: switches!(@later $($before)?),
+                since: switches!(@later $($before $(=> $under_corrected)?)?),
             }),*]
         };
     };
     (@last $faithful:expr) => { $faithful };
     (@last $faithful:expr, $corrected:expr) => { $corrected };
     (@later) => { None };
-    (@later $before:expr) => { Some(Later { before: || serde_json::json!($before) }) };
+    (@later $before:expr) => { Some(Later { before: |_| serde_json::json!($before) }) };
+    (@later $faithful:expr => $corrected:expr) => {
+        Some(Later { before: |preset| match preset {
+            Preset::Faithful => serde_json::json!($faithful),
+            Preset::Corrected => serde_json::json!($corrected),
+        } })
+    };
 }
 
 #[rustfmt::skip]
@@ -184,10 +194,8 @@ switches! {
         "Which images are the APTOS data set: `train_1.csv` of a re-split copy (2,930 rows), or all 3,662 of Kaggle's `train.csv`.";
     ddsm_task: DdsmTask = DdsmTask::NormalVsLesion; Images; Words(DdsmTask::words); [9];
         "Normal against benign-or-cancer, as in the code; three classes; or cancer against the rest. Not changed by `corrected`: another task has another number.";
-    #[serde(default = "lists")]
     ddsm_split: DdsmSplit = DdsmSplit::Lists => DdsmSplit::ByCase; Images split; Words(DdsmSplit::words); [];
         "The published lists keep the views of an exam together, but five case numbers stand in two lists (as exams of two volumes); the correction leaves such a case whole in the first of train, val and test that has it.", before DdsmSplit::Lists;
-    #[serde(default = "ignored")]
     duplicates: Duplicates = Duplicates::Ignored => Duplicates::Together; Images split; Words(Duplicates::words); [];
         "APTOS2019 and MedMNIST name no patients; of images that are there twice (same file, same pixels) one may be trained on and the other tested. The correction leaves all copies in the first of train, val and test that has one.", before Duplicates::Ignored;
     chexpert_split: ChexpertSplit = ChexpertSplit::LabelSlices => ChexpertSplit::PatientBorders; Images split; Words(ChexpertSplit::words); [10];
@@ -200,6 +208,9 @@ switches! {
         "A random split by image puts photographs of one lesion into train and test; the correction keeps a lesion together.";
     val_ids_file: ValIdsFile = ValIdsFile::ReadIfPresent => ValIdsFile::Ignore; Images; Words(ValIdsFile::words); [43];
         "The code obeys a `val_ids.json` beside the data if its lengths fit, stale or not.";
+    /// See [`crate::data::fraction`].
+    train_fraction: f64 = 1.0; Images; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [];
+        "Share of the training images that is trained on: groups whole, classes in proportion, a smaller share a part of every larger one, the same for all seeds; validation and test stay. 1 is all.", before 1.0;
     png_twin: PngTwin = PngTwin::Prefer => PngTwin::Off; Images; Words(PngTwin::words); [44];
         "The code reads `x.png` in place of a listed `x.jpg` when both exist.";
     image_loading: ImageLoading = ImageLoading::Authors => ImageLoading::Sane; Images; Words(ImageLoading::words); [];
@@ -257,10 +268,15 @@ switches! {
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
     precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
         "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable.";
+    // What it was before hangs on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
+    // did not diverge has the same numbers under both values. So the finished runs of both presets are what the presets say now, and a
+    // failed one is fitted again under the same id.
+    divergence: Divergence = Divergence::Authors => Divergence::Stop; Fit; Words(Divergence::words); [27];
+        "The code stops at no loss: its gradient scaler skips every update with a gradient that is not finite, and the best epoch so far is tested. Skipped steps are recorded and such cells marked. The correction ends the run, without a result, at a loss that is not a number or above 10,000.", before Divergence::Authors => Divergence::Stop;
     // evaluation
-    /// [Q26] Round validation logits of the linear head to float16 before metrics.
+    /// [Q26] Round validation logits to float16 before metrics.
     val_logits_f16: bool = false; Select; Flag; [26];
-        "The code's validation logits of the linear head are float16, which ties scores; a float32 run can round them alike.";
+        "In linear runs the code's validation logits are float16, and so is the softmax over them, which ties scores; here the logits of either head are rounded and the softmax is not.";
     validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Words(ValidationSet::words); [13];
         "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS).";
     selection_rounding: SelectionRounding = SelectionRounding::ThreeDecimals => SelectionRounding::Exact; Select; Words(SelectionRounding::words); [14];
@@ -282,12 +298,28 @@ switches! {
         "Recompute activations in the backward pass: the same gradients, less memory, more time.";
 }
 
-fn lists() -> DdsmSplit {
-    DdsmSplit::Lists
+impl Serialize for Protocol {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, s)
+    }
 }
 
-fn ignored() -> Duplicates {
-    Duplicates::Ignored
+/// A switch that is not there came later than what is read; it is what medft did before.
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(d)?;
+        // Where the preset is missing or unknown, the reader of the whole says so.
+        if let Some(preset) = fields
+            .get("preset")
+            .and_then(Value::as_str)
+            .and_then(|p| p.parse().ok())
+        {
+            for (s, later) in BUILT_IN.iter().filter_map(|s| Some((s, s.since?))) {
+                fields.entry(s.field).or_insert_with(|| (later.before)(preset));
+            }
+        }
+        Self::deserialize(Value::Object(fields)).map_err(serde::de::Error::custom)
+    }
 }
 
 impl std::str::FromStr for Preset {
@@ -368,7 +400,7 @@ impl Protocol {
         };
         all.remove("extra");
         for s in Switch::registered() {
-            let before = || s.since.map_or(Value::Null, |l| (l.before)());
+            let before = || s.since.map_or(Value::Null, |l| (l.before)(self.preset));
             all.insert(s.field.into(), self.extra.get(s.field).cloned().unwrap_or_else(before));
         }
         all
@@ -379,9 +411,10 @@ impl Protocol {
     /// # Errors
     /// Where a value is of the wrong type.
     pub(super) fn from_json(mut all: Map<String, Value>) -> serde_json::Result<Self> {
+        let preset = all.get("preset").and_then(Value::as_str).and_then(|p| p.parse().ok());
         let mut extra = BTreeMap::new();
         for s in Switch::registered() {
-            let before = s.since.map(|l| (l.before)());
+            let before = s.since.zip(preset).map(|(l, preset)| (l.before)(preset));
             if let Some(value) = all.remove(s.field).filter(|v| Some(v) != before.as_ref()) {
                 extra.insert(s.field.to_owned(), value);
             }
@@ -495,6 +528,7 @@ mod tests {
                 "coca_tokens",
                 "dinov2_tokens",
                 "warmup_overshoot",
+                "divergence",
                 "validation_set",
                 "selection_rounding",
                 "selection_start",

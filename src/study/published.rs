@@ -1,23 +1,11 @@
 //! Published values to compare with: `experiments/published/<name>.csv`, with `<name>.toml` beside it for the source.
 //!
-//! Lines of the CSV that begin with `#` are comments; an empty field means "the source does not say". Columns:
-//!
-//! | column | meaning |
-//! |---|---|
-//! | dataset | our word for the data set |
-//! | label | the model as the source prints it |
-//! | backbone | our word for it; empty where it is none of our backbones |
-//! | freeze, head | the regime in our words |
-//! | regime | the regime in the source's words |
-//! | input_px | side of the images the source started from |
-//! | metric | our word where the definition is ours, another one where it is not |
-//! | params_millions | as the source counts them |
-//! | value, uncertainty | as a fraction of 1, and the half-width of reading or rounding |
-//! | sd, seeds | spread over seeds and their number |
-//! | raw | the value as printed or measured, before rounding and scaling |
+//! The columns of the CSV are explained in [`super::published_csv`], and in the first lines of every template.
 
-use super::located::{Section, Text};
-use super::spec::{Freeze, HeadKind};
+use super::file::Known;
+use super::located::{Item, Section, Text};
+use super::published_csv;
+use super::spec::{Freeze, HeadKind, RunSpec};
 use super::words::{did_you_mean, or_list};
 use crate::error::BadInput;
 use crate::fsio;
@@ -25,7 +13,6 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 
 /// One published number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -103,10 +90,61 @@ pub struct Published {
     pub method: String,
     /// Whether the values are of the same experiments as ours, so that a verdict may be given; otherwise they are context.
     pub comparable: bool,
-    pub caveats: Vec<String>,
+    pub caveats: Vec<Caveat>,
     pub values: Vec<PublishedValue>,
     /// Notes by our word for the backbone.
     pub backbones: BTreeMap<String, BackboneNote>,
+}
+
+/// What must be known of a set's values, until another set says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Caveat {
+    pub text: String,
+    /// What makes it untrue.
+    pub unless: Option<Outdated>,
+}
+
+/// What other values a study is compared with as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outdated {
+    /// For every backbone and data set there is a value whose regime is stated.
+    Regimes,
+    /// There is any value whose regime is stated.
+    Tables,
+}
+
+impl Outdated {
+    pub const ALL: &[Self] = &[Self::Regimes, Self::Tables];
+}
+
+impl std::fmt::Display for Outdated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Regimes => "regimes",
+            Self::Tables => "tables",
+        })
+    }
+}
+
+/// A set with all that is wrong with it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The rows that are right.
+    pub set: Published,
+    /// Rows without a value.
+    pub empty: usize,
+    pub wrong: Vec<BadInput>,
+}
+
+impl Checked {
+    /// The set.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn into_set(self) -> Result<Published, BadInput> {
+        self.wrong.into_iter().next().map_or(Ok(self.set), Err)
+    }
 }
 
 const BUILT_IN: [(&str, &str, &str); 3] = [
@@ -127,70 +165,131 @@ const BUILT_IN: [(&str, &str, &str); 3] = [
     ),
 ];
 
-const COLUMNS: [&str; 14] = [
-    "dataset",
-    "label",
-    "backbone",
-    "freeze",
-    "head",
-    "regime",
-    "input_px",
-    "metric",
-    "params_millions",
-    "value",
-    "uncertainty",
-    "sd",
-    "seeds",
-    "raw",
-];
-
 /// The text at `path` under its own name, or `built_in` where there is no such file.
 pub(super) fn beside_or_built_in(path: &Path, built_in: &str) -> Result<(String, String), BadInput> {
     let file = path.display().to_string();
     if !path.exists() {
         return Ok((format!("{file} (built in)"), built_in.to_string()));
     }
-    match fs::read_to_string(path) {
-        Ok(text) => Ok((file, text)),
-        Err(e) => Err(BadInput::new(
-            file,
+    read_text(path).map(|text| (file, text))
+}
+
+fn read_text(path: &Path) -> Result<String, BadInput> {
+    fs::read_to_string(path).map_err(|e| {
+        BadInput::new(
+            path.display(),
             "a text file that can be read",
             e.to_string(),
-            "Restore the file.",
-        )),
-    }
+            "Name a file that is there, in UTF-8.",
+        )
+    })
 }
 
 impl Published {
-    /// The names a study may give in `[report] published`.
-    pub fn names() -> Vec<&'static str> {
-        BUILT_IN.iter().map(|b| b.0).collect()
+    /// The names a study may give in `[report] published`: the built-in sets, then every `<experiments_dir>/published/*.csv`.
+    pub fn names(experiments_dir: &Path) -> Vec<String> {
+        let mut own: Vec<String> = fs::read_dir(experiments_dir.join("published"))
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.ok()?.path().into_os_string().into_string().ok())
+            .filter_map(|p| Some(Path::new(p.strip_suffix(".csv")?).file_name()?.to_str()?.to_owned()))
+            .filter(|n| !BUILT_IN.iter().any(|b| b.0 == n))
+            .collect();
+        own.sort();
+        BUILT_IN.iter().map(|b| b.0.to_owned()).chain(own).collect()
     }
 
-    /// Reads `<experiments_dir>/published/<name>.{csv,toml}`, or the copies inside the binary where a file is absent.
+    /// Reads `<experiments_dir>/published/<name>.{csv,toml}`, or the copies inside the binary where one of theirs is absent. The
+    /// TOML of a set of one's own may be left out.
     ///
     /// # Errors
-    /// [`BadInput`] with file and line for an unknown name, a malformed or repeated row, or a CSV whose hash is not the one
-    /// the TOML states (a number was edited).
-    pub fn load(name: &str, experiments_dir: &Path) -> Result<Self, BadInput> {
-        let Some((name, csv, toml)) = BUILT_IN.iter().find(|b| b.0 == name) else {
-            let names = Self::names();
-            let expected = format!("a set of published values: {}", or_list(&names));
+    /// [`BadInput`] with file and line for an unknown name, a malformed or repeated row, a word that nobody knows, or a CSV whose
+    /// hash is not the one the TOML states (a number was edited).
+    pub fn load(name: &str, experiments_dir: &Path, known: &Known) -> Result<Self, BadInput> {
+        let dir = experiments_dir.join("published");
+        let (csv_path, toml_path) = (dir.join(format!("{name}.csv")), dir.join(format!("{name}.toml")));
+        if let Some((name, csv, toml)) = BUILT_IN.iter().find(|b| b.0 == name) {
+            let (csv_file, csv) = beside_or_built_in(&csv_path, csv)?;
+            let (toml_file, toml) = beside_or_built_in(&toml_path, toml)?;
+            return Self::parse(name, (&csv_file, &csv), Some((&toml_file, &toml)), known);
+        }
+        if !csv_path.exists() {
+            let names = Self::names(experiments_dir);
+            let expected = format!(
+                "a set of published values: {}, or the name of a CSV in {}",
+                or_list(&names),
+                dir.display()
+            );
             return Err(BadInput::new(
                 "published",
                 expected,
                 format!("`{name}`"),
                 did_you_mean(name, &names),
             ));
-        };
-        let dir = experiments_dir.join("published");
-        let (csv_file, csv) = beside_or_built_in(&dir.join(format!("{name}.csv")), csv)?;
-        let (toml_file, toml) = beside_or_built_in(&dir.join(format!("{name}.toml")), toml)?;
-        Self::parse(name, (&csv_file, &csv), (&toml_file, &toml))
+        }
+        Self::check(&csv_path, known)?.into_set()
+    }
+
+    /// Reads a set of one's own from a file, with the description of the same name beside it where there is one.
+    ///
+    /// # Errors
+    /// [`BadInput`] where a file cannot be read or the description is wrong. What is wrong with the rows is in the answer.
+    pub fn check(csv: &Path, known: &Known) -> Result<Checked, BadInput> {
+        let name = csv.file_stem().and_then(|s| s.to_str()).unwrap_or("");
+        let toml = csv.with_extension("toml");
+        let text = read_text(csv)?;
+        let description = toml.exists().then(|| read_text(&toml)).transpose()?;
+        let (csv_file, toml_file) = (csv.display().to_string(), toml.display().to_string());
+        let description = description.as_deref().map(|d| (toml_file.as_str(), d));
+        Self::read(name, (&csv_file, &text), description, known)
     }
 
     /// Reads a set from the texts of its CSV and its TOML, each with the name messages use.
-    pub fn parse(name: &str, csv: (&str, &str), toml: (&str, &str)) -> Result<Self, BadInput> {
+    ///
+    /// # Errors
+    /// As [`Published::load`].
+    pub fn parse(name: &str, csv: (&str, &str), toml: Option<(&str, &str)>, known: &Known) -> Result<Self, BadInput> {
+        Self::read(name, csv, toml, known)?.into_set()
+    }
+
+    fn read(name: &str, csv: (&str, &str), toml: Option<(&str, &str)>, known: &Known) -> Result<Checked, BadInput> {
+        let mut set = Self {
+            name: name.into(),
+            title: name.into(),
+            source: format!("{}, which has no description beside it", csv.0),
+            cite: name.into(),
+            url: String::new(),
+            method: String::new(),
+            comparable: true,
+            caveats: Vec::new(),
+            values: Vec::new(),
+            backbones: BTreeMap::new(),
+        };
+        let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
+        if let Some(toml) = toml {
+            rounding = set.describe(csv, toml, &mut offsets)?;
+        }
+        // The words of a set that is context only are its source's.
+        let words = set.comparable.then(|| published_csv::Words::new(known));
+        let rows = published_csv::read(csv.0, csv.1, &set.cite, &offsets, words.as_ref());
+        set.values = rows.values;
+        for v in &mut set.values {
+            v.rounding = rounding;
+        }
+        Ok(Checked {
+            set,
+            empty: rows.empty,
+            wrong: rows.wrong,
+        })
+    }
+
+    /// Takes title, source, caveats and notes from the description; returns the half-width of the source's own rounding.
+    fn describe(
+        &mut self,
+        csv: (&str, &str),
+        toml: (&str, &str),
+        offsets: &mut BTreeMap<String, f64>,
+    ) -> Result<f64, BadInput> {
         let text = Text {
             file: toml.0,
             text: toml.1,
@@ -210,37 +309,63 @@ impl Published {
             "rounding",
             "backbone",
         ])?;
-        let stated = top.need("sha256")?;
+        let built_in = BUILT_IN.iter().any(|b| b.0 == self.name);
+        let stated = if built_in {
+            Some(top.need("sha256")?)
+        } else {
+            top.get("sha256")
+        };
         let found = fsio::sha256_hex(csv.1.as_bytes());
-        if stated.string()? != found {
-            let expected = format!("sha256 {} as {} states", stated.string()?, toml.0);
+        if let Some(stated) = stated.map(|s| s.string()).transpose()?.filter(|s| *s != found) {
+            let expected = format!("sha256 {stated} as {} states", toml.0);
             let remedy = "Restore the file, or correct the hash if the change is meant.";
             return Err(BadInput::new(csv.0, expected, format!("sha256 {found}"), remedy));
         }
-        let mut offsets = BTreeMap::new();
+        for (key, field) in [
+            ("title", &mut self.title),
+            ("source", &mut self.source),
+            ("cite", &mut self.cite),
+            ("url", &mut self.url),
+            ("method", &mut self.method),
+        ] {
+            match top.get(key) {
+                Some(item) => *field = item.string()?,
+                None if built_in => return Err(top.need(key).err().expect("the key is absent")),
+                None => {}
+            }
+        }
+        if let Some(item) = top.get("comparable") {
+            self.comparable = item.flag()?;
+        }
+        if let Some(item) = top.get("caveats") {
+            self.caveats = item.list(read_caveat)?;
+        }
         if let Some(item) = top.get("shared_offset") {
             for entry in item.section()?.items() {
                 let offset = entry.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?;
                 offsets.insert(entry.key, offset);
             }
         }
-        let rounding = match top.get("rounding") {
-            Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1")?,
-            None => 0.0,
+        self.backbones = read_notes(&top)?;
+        match top.get("rounding") {
+            Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1"),
+            None => Ok(0.0),
+        }
+    }
+
+    /// An empty table for the cells of a study's `runs`; `metric` is the target of a run's data set.
+    pub fn template(study: &str, runs: &[RunSpec], metric: impl Fn(&RunSpec) -> String) -> String {
+        published_csv::template(study, runs, metric)
+    }
+
+    /// Where the numbers are from and how they came here, as one line of a report.
+    pub fn origin(&self) -> String {
+        let url = if self.url.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.url)
         };
-        let cite = top.need("cite")?.string()?;
-        Ok(Self {
-            name: name.into(),
-            title: top.need("title")?.string()?,
-            source: top.need("source")?.string()?,
-            url: top.need("url")?.string()?,
-            method: top.need("method")?.string()?,
-            comparable: top.need("comparable")?.flag()?,
-            caveats: top.need("caveats")?.list(|i| i.string())?,
-            values: read_rows(csv.0, csv.1, &cite, (&offsets, rounding))?,
-            backbones: read_notes(&top)?,
-            cite,
-        })
+        format!("{}{url}. {}", self.source, self.method).trim_end().to_owned()
     }
 
     /// The values of one backbone on one data set, by our words.
@@ -249,6 +374,44 @@ impl Published {
             .iter()
             .filter(move |v| v.dataset == dataset && v.backbone.as_deref() == Some(backbone))
     }
+}
+
+fn read_caveat(item: &Item) -> Result<Caveat, BadInput> {
+    if !item.is_table() {
+        return Ok(Caveat {
+            text: item.string()?,
+            unless: None,
+        });
+    }
+    let section = item.section()?;
+    section.only(&["text", "unless"])?;
+    Ok(Caveat {
+        text: section.need("text")?.string()?,
+        unless: Some(section.need("unless")?.choice(Outdated::ALL)?),
+    })
+}
+
+/// The caveats that hold for a study on `datasets` that is compared with all of `sets`: what one set leaves open another may say.
+pub fn caveats(sets: &[Published], datasets: &[String]) -> Vec<String> {
+    let here = || {
+        let comparable = sets.iter().filter(|s| s.comparable);
+        comparable
+            .flat_map(|s| &s.values)
+            .filter(|v| datasets.contains(&v.dataset))
+    };
+    let whole = |v: &PublishedValue| v.freeze.is_some() && v.head.is_some();
+    let cell = |v: &PublishedValue| (v.dataset.clone(), v.backbone.clone());
+    let stated: BTreeSet<_> = here().filter(|v| whole(v)).map(cell).collect();
+    let open = here().any(|v| !whole(v) && !stated.contains(&cell(v)));
+    let outdated = |unless: Outdated| match unless {
+        Outdated::Regimes => !stated.is_empty() && !open,
+        Outdated::Tables => !stated.is_empty(),
+    };
+    sets.iter()
+        .flat_map(|s| &s.caveats)
+        .filter(|c| !c.unless.is_some_and(outdated))
+        .map(|c| c.text.clone())
+        .collect()
 }
 
 fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput> {
@@ -270,129 +433,4 @@ fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput>
         }
     }
     Ok(notes)
-}
-
-/// One record of the CSV with its line.
-struct Row<'a> {
-    file: &'a str,
-    line: u64,
-    record: csv::StringRecord,
-}
-
-impl Row<'_> {
-    fn bad(&self, expected: impl Into<String>, found: impl Into<String>) -> BadInput {
-        let at = format!("{}:{}", self.file, self.line);
-        BadInput::new(
-            at,
-            expected,
-            found,
-            "Restore the line; the columns are explained in the file's first lines.",
-        )
-    }
-
-    fn text(&self, column: &str) -> Option<&str> {
-        let index = COLUMNS.iter().position(|c| *c == column)?;
-        self.record.get(index).map(str::trim).filter(|s| !s.is_empty())
-    }
-
-    fn need(&self, column: &str) -> Result<&str, BadInput> {
-        self.text(column)
-            .ok_or_else(|| self.bad(format!("a value in column {column}"), "none"))
-    }
-
-    fn read<T: FromStr>(&self, column: &str, ok: impl Fn(&T) -> bool, what: &str) -> Result<Option<T>, BadInput> {
-        let Some(text) = self.text(column) else { return Ok(None) };
-        let value = text.parse().ok().filter(ok);
-        value
-            .map(Some)
-            .ok_or_else(|| self.bad(format!("{what} in column {column}"), format!("`{text}`")))
-    }
-
-    fn number(&self, column: &str, lo: f64, hi: f64) -> Result<Option<f64>, BadInput> {
-        self.read(
-            column,
-            |x: &f64| (lo..=hi).contains(x),
-            &format!("a number from {lo} to {hi}"),
-        )
-    }
-}
-
-fn read_rows(
-    file: &str,
-    text: &str,
-    cite: &str,
-    known_to: (&BTreeMap<String, f64>, f64),
-) -> Result<Vec<PublishedValue>, BadInput> {
-    let mut reader = csv::ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .from_reader(text.as_bytes());
-    let broken = |e: csv::Error| {
-        let line = e.position().map_or(1, csv::Position::line);
-        BadInput::new(
-            format!("{file}:{line}"),
-            "a CSV row",
-            e.to_string(),
-            "Restore the line.",
-        )
-    };
-    let header = reader.headers().map_err(broken)?.clone();
-    if !header.iter().eq(COLUMNS) {
-        let found = header.iter().collect::<Vec<_>>().join(",");
-        return Err(BadInput::new(
-            file,
-            format!("the columns {}", COLUMNS.join(",")),
-            found,
-            "Restore the header.",
-        ));
-    }
-    let (mut values, mut seen) = (Vec::new(), BTreeSet::new());
-    for record in reader.records() {
-        let record = record.map_err(broken)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row = Row { file, line, record };
-        let key: Vec<String> = COLUMNS[..8]
-            .iter()
-            .map(|c| row.text(c).unwrap_or("").to_string())
-            .collect();
-        if !seen.insert(key) {
-            return Err(row.bad(
-                "every value once",
-                "the same data set, model, regime, input and metric again",
-            ));
-        }
-        values.push(read_row(&row, cite, known_to)?);
-    }
-    Ok(values)
-}
-
-fn read_row(
-    row: &Row,
-    cite: &str,
-    (offsets, rounding): (&BTreeMap<String, f64>, f64),
-) -> Result<PublishedValue, BadInput> {
-    let missing = |column: &str| row.bad(format!("a value in column {column}"), "none");
-    let owned = |column: &str| row.text(column).map(str::to_string);
-    let dataset = row.need("dataset")?.to_string();
-    Ok(PublishedValue {
-        shared_offset: offsets.get(&dataset).copied().unwrap_or(0.0),
-        rounding,
-        dataset,
-        label: row.need("label")?.into(),
-        backbone: owned("backbone"),
-        freeze: row.read("freeze", |_: &Freeze| true, "frozen or unfrozen")?,
-        head: row.read("head", |_: &HeadKind| true, "linear or mha")?,
-        regime: owned("regime"),
-        input_px: row.read("input_px", |&n: &u32| n > 0, "a whole number above 0")?,
-        metric: row.need("metric")?.into(),
-        params_millions: row.number("params_millions", 0.0, 1e6)?,
-        value: row.number("value", -1.0, 1.0)?.ok_or_else(|| missing("value"))?,
-        uncertainty: row
-            .number("uncertainty", 0.0, 1.0)?
-            .ok_or_else(|| missing("uncertainty"))?,
-        sd: row.number("sd", 0.0, 1.0)?,
-        seeds: row.read("seeds", |&n: &u32| n > 0, "a whole number above 0")?,
-        raw: row.number("raw", -100.0, 100.0)?.ok_or_else(|| missing("raw"))?,
-        source: cite.into(),
-        line: row.line,
-    })
 }

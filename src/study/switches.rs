@@ -2,6 +2,7 @@
 //!
 //! The switches themselves are the table in [`super::protocol`]; others can be registered behind them.
 
+use super::protocol::Preset;
 use crate::eval;
 use serde_json::Value;
 use std::sync::{PoisonError, RwLock};
@@ -42,8 +43,8 @@ pub enum Values {
 /// It is hashed only where it says something: for a data set that it concerns, at another value than `before`.
 #[derive(Debug, Clone, Copy)]
 pub struct Later {
-    /// The value that means what medft did before.
-    pub before: fn() -> Value,
+    /// The value that means what medft did before, under a preset.
+    pub before: fn(Preset) -> Value,
 }
 
 /// One field of [`super::Protocol`].

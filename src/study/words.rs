@@ -33,7 +33,8 @@ pub(super) fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option
             let other = plain(a.as_ref());
             let short = word.len().min(other.len());
             let begins = short >= 3 && (other.starts_with(&word) || word.starts_with(&other));
-            (if begins { 1 } else { edits(&word, &other) }, a.as_ref())
+            let cost = edits(&word, &other);
+            (if begins { cost.min(1) } else { cost }, a.as_ref())
         })
         .min_by_key(|&(cost, _)| cost)?;
     (cost <= word.chars().count().max(3) / 3).then_some(best)
@@ -103,6 +104,7 @@ mod tests {
             ("isic", Some("isic2019")),
             ("APTOS2019", Some("aptos2019")),
             ("dinov2_b", Some("dinov2-b")),
+            ("dinov2_l", Some("dinov2-l")),
             ("forzen", Some("frozen")),
             ("dsdm", Some("ddsm")),
             ("resnet50", None),

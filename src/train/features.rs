@@ -11,6 +11,7 @@ use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::model::Classifier;
+use crate::stop;
 use crate::study::{HeadKind, Scope};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
@@ -136,6 +137,7 @@ fn compute(
         .onto(job.device)
     {
         let b = b?;
+        stop::check()?;
         done += b.indices.len();
         let features = model.backbone.forward(&b.images)?;
         for (s, &i) in missing.iter().enumerate() {

@@ -26,7 +26,8 @@ impl LossScale {
     /// Moves the factor after a step whose gradients were all finite, or not (such a step must be skipped).
     pub fn update(&mut self, finite: bool) {
         if !finite {
-            self.factor *= 0.5;
+            // torch keeps it in float32, where it ends at 0: from there on nothing is updated any more.
+            self.factor = f64::from((self.factor * 0.5) as f32);
             self.good_steps = 0;
             return;
         }

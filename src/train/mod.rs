@@ -22,7 +22,6 @@ use anyhow::Result;
 use candle_core::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One run to fit.
@@ -37,6 +36,8 @@ pub struct Job<'a> {
     pub checkpoint_dir: &'a Path,
     /// Time between checkpoints; a stop always writes one.
     pub checkpoint_every: Duration,
+    /// Asked before a checkpoint is written: whether this process still has the run.
+    pub may_write: &'a (dyn Fn() -> Result<()> + Sync),
     /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
     pub feature_cache: Option<FeatureCache>,
 }
@@ -80,7 +81,27 @@ pub struct Fitted {
     pub backbone_params: u64,
     pub trainable_params: u64,
     pub total_params: u64,
+    pub divergence: Divergence,
     pub timing: Timing,
+}
+
+/// Steps at which a run went astray that was not stopped, each list as first and last step of every unbroken stretch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Divergence {
+    /// A gradient was not finite: nothing was updated.
+    pub skipped: Vec<[u64; 2]>,
+    /// The loss was finite and had exploded; the step was made.
+    pub exploded: Vec<[u64; 2]>,
+}
+
+impl Divergence {
+    /// Adds a step, later than all of the list, to one of the lists.
+    fn note(list: &mut Vec<[u64; 2]>, step: u64) {
+        match list.last_mut() {
+            Some(last) if last[1] + 1 == step => last[1] = step,
+            _ => list.push([step, step]),
+        }
+    }
 }
 
 /// Where the seconds went; kept over resumptions.
@@ -115,7 +136,7 @@ impl Timing {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     Done(Box<Fitted>),
-    /// The loss exploded or stopped being a number.
+    /// The loss exploded or stopped being a number, and the protocol stops there.
     Failed(Box<Failure>),
     /// Stopped on request after a checkpoint.
     Interrupted,
@@ -144,16 +165,4 @@ pub trait Trainer: Sync {
     /// # Errors
     /// For inputs that cannot be read or do not fit; nothing computed before is lost.
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>;
-}
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Asks running fits to stop after the current step, with a checkpoint.
-pub fn request_stop() {
-    STOP.store(true, Ordering::SeqCst);
-}
-
-/// Whether a stop was asked for.
-pub fn stop_requested() -> bool {
-    STOP.load(Ordering::SeqCst)
 }

@@ -30,7 +30,8 @@ pub struct Failure {
     pub step: u64,
     /// A sentence without its full stop.
     pub reason: String,
-    /// Learning rate of the step.
+    /// Learning rate of the step; NaN where it failed outside a step.
+    #[serde(with = "crate::nan::value")]
     pub lr: f64,
     /// The latest losses, the failing one last; NaN where a loss was no finite number.
     #[serde(with = "crate::nan::list")]
@@ -38,4 +39,24 @@ pub struct Failure {
     /// Ids of the images in the failing batch.
     pub images: Vec<String>,
     pub epochs: Vec<Epoch>,
+    /// Whether an error from outside its numbers ended it (an image, memory, the disk): its checkpoint is good, and the run goes
+    /// on from there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub error: bool,
+}
+
+impl Failure {
+    /// By an error from outside the run's numbers.
+    pub fn by_error(reason: String) -> Self {
+        Self {
+            epoch: 0,
+            step: 0,
+            reason,
+            lr: f64::NAN,
+            losses: Vec::new(),
+            images: Vec::new(),
+            epochs: Vec::new(),
+            error: true,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::evaluate::{Rule, metrics};
 use super::optim::{AdamW, AdamWConfig};
 use super::state::{self, Position};
-use super::{Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
+use super::{Divergence, Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
 use crate::model::params::Params;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
@@ -40,7 +40,7 @@ impl Scripted {
         };
         while position.epochs_done < p.epochs {
             std::thread::sleep(self.epoch);
-            if super::stop_requested() {
+            if crate::stop::requested() {
                 return Ok(Outcome::Interrupted);
             }
             let epoch = position.epochs_done + 1;
@@ -54,6 +54,7 @@ impl Scripted {
             });
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
+            (job.may_write)()?;
             state::save(job.checkpoint_dir, &position, &optim, &Vec::new(), &BTreeMap::new())?;
             progress(Progress::Step {
                 epoch,
@@ -80,6 +81,7 @@ impl Scripted {
             backbone_params: 0,
             trainable_params: 0,
             total_params: 0,
+            divergence: Divergence::default(),
             timing: position.timing.clone(),
         })))
     }

@@ -6,7 +6,7 @@
 
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, Slot};
-use super::{Epoch, Timing};
+use super::{Divergence, Epoch, Timing};
 use crate::fsio;
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -31,6 +31,7 @@ pub struct Position {
     /// Optimiser steps since the start.
     pub steps: u64,
     /// Sum of the losses of the epoch under way.
+    #[serde(with = "crate::nan::value")]
     pub loss_sum: f64,
     /// Seconds of the epoch under way.
     pub epoch_seconds: f64,
@@ -44,6 +45,8 @@ pub struct Position {
     /// The factor on the loss, in float16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+    #[serde(default)]
+    pub divergence: Divergence,
     /// Updates each parameter has had, in order.
     updates: Vec<u64>,
 }

@@ -12,6 +12,6 @@ pub static NEGATIVE: Switch = Switch {
     scope: Scope::Images,
     by_split_rule: false,
     since: Some(Later {
-        before: || false.into(),
+        before: |_| false.into(),
     }),
 };

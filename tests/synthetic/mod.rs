@@ -114,6 +114,7 @@ pub fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
     let known = Known {
         datasets: &datasets,
         backbones: &backbones,
+        published: &["paper2025", "medmnist2023", "medmnistplus2025"],
     };
     let study = Study::load(&file, &known).unwrap();
     let store = Store::new(&dir.join("results"), &study.name);
@@ -199,6 +200,7 @@ fn output(spec: &Spec, size: Size) -> RunOutput {
             trainable_params: 86_000_000,
             total_params: 86_000_000,
         },
+        divergence: None,
         predictions,
         provenance,
     }

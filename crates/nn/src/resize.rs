@@ -1,7 +1,5 @@
 //! Bicubic resizing of position tables as PyTorch does it, written as two matrix products so that it is differentiable.
 
-use super::dispatch::uses_kernels;
-use super::linear::linear;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// The weights of a 1-D bicubic resize (`align_corners = false`, no antialias, a = −0.75): a matrix (out, in).
@@ -27,14 +25,6 @@ pub fn bicubic_matrix(input: usize, output: usize, step: f64) -> Vec<f32> {
     m
 }
 
-/// `weights (out, in) · x (in, n)`. On the CPU by this crate's product, whose sums do not depend on the processor.
-fn weighted(weights: &Tensor, x: &Tensor) -> Result<Tensor> {
-    if uses_kernels(x) {
-        return weights.matmul(x);
-    }
-    linear(&x.t()?.contiguous()?, weights, None)?.t()?.contiguous()
-}
-
 /// Resizes a table (1, gh·gw, D) from the grid (gh, gw) to (oh, ow) with the given sampling steps (vertical, horizontal).
 ///
 /// # Errors
@@ -55,38 +45,15 @@ pub fn resize_table(
             .to_dtype(table.dtype())
     };
     debug_assert!(table.dtype() == DType::F32 || table.dtype() == DType::F64);
-    let y = weighted(&mat(gh, oh, sy, table.device())?, &table.reshape((gh, gw * d))?)?;
+    let y = mat(gh, oh, sy, table.device())?.matmul(&table.reshape((gh, gw * d))?)?;
     let y = y
         .reshape((oh, gw, d))?
         .transpose(0, 1)?
         .contiguous()?
         .reshape((gw, oh * d))?;
-    let y = weighted(&mat(gw, ow, sx, table.device())?, &y)?;
+    let y = mat(gw, ow, sx, table.device())?.matmul(&y)?;
     y.reshape((ow, oh, d))?
         .transpose(0, 1)?
         .contiguous()?
         .reshape((1, oh * ow, d))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::random;
-    use candle_core::Var;
-
-    /// The bits of candle's own product, of the result and of the gradient.
-    #[test]
-    fn weighted_sums_are_a_matrix_product() {
-        for (input, output, n) in [(14, 16, 5), (37, 16, 384), (16, 14, 100), (7, 7, 1)] {
-            let m = Tensor::from_vec(bicubic_matrix(input, output, 0.9), (output, input), &Device::Cpu).unwrap();
-            let x = Var::from_tensor(&random(&[input, n], 1).to_dtype(DType::F32).unwrap()).unwrap();
-            let w = random(&[output, n], 2).to_dtype(DType::F32).unwrap();
-            let run = |y: Tensor| -> [Vec<Vec<f32>>; 2] {
-                let g = (&y * &w).unwrap().sum_all().unwrap().backward().unwrap();
-                [y.to_vec2().unwrap(), g.get(&x).unwrap().to_vec2().unwrap()]
-            };
-            let (a, b) = (run(weighted(&m, &x).unwrap()), run(m.matmul(&x).unwrap()));
-            assert_eq!(a, b, "{input} to {output}");
-        }
-    }
 }

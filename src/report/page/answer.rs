@@ -1,6 +1,6 @@
 //! What the page says first: the answer, data set by data set, under the reading of the published values that fits best.
 //!
-//! [`Answer`] is all that the template knows. It is filled here from comparisons and fits, and from nothing else.
+//! [`Answer`] is all that the template knows. It is filled here from comparisons and the verdicts on whole data sets, and from nothing else.
 
 use super::delta;
 use crate::report::Findings;
@@ -39,7 +39,7 @@ pub struct SetAnswer {
     pub why: String,
     /// Published values beside ours.
     pub values: usize,
-    /// Mean of ours − published, delta; a dash where there is none.
+    /// Mean of ours − published with its sign; a dash where there is none.
     pub difference: String,
     pub interval: String,
     /// Verdicts of the single values, those that were given.
@@ -153,6 +153,7 @@ pub fn letter(word: &str) -> &'static str {
         "Consistent" => "C",
         "Differs" => "D",
         "Inconclusive" => "I",
+        "Shown" => "S",
         _ => "–",
     }
 }

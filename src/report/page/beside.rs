@@ -6,6 +6,7 @@ use super::delta;
 use crate::report::Findings;
 use crate::report::compare::Comparison;
 use crate::report::dossier::{Dossier, key};
+use crate::report::paper_level::Shows;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
 use crate::report::table::PLACES;
 use crate::report::text::fixed;
@@ -20,7 +21,7 @@ pub struct Beside {
     pub name: String,
     pub title: String,
     pub metric: String,
-    /// The regime that the published values are read as.
+    /// What the published values are read as.
     pub reading: String,
     pub others: Vec<String>,
     pub margin: Option<f64>,
@@ -34,6 +35,8 @@ pub struct Row {
     pub params: String,
     pub published: String,
     pub ours: Ours,
+    /// The regime of `ours` where it is not that of the whole table.
+    pub regime: Option<String>,
     pub others: Vec<Ours>,
     /// What a reader must know of the backbone's published value.
     pub note: Option<String>,
@@ -60,7 +63,10 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
     let table = |d: &DatasetFacts| {
         let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
         let regime = reading(&d.name, comparisons, paper)?;
-        let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| *r != regime).collect();
+        // Where the hypothesis is no single regime, a backbone's value is held against a regime of its own.
+        let best = paper.best().find(|s| s.dataset == d.name).map(|s| s.hypothesis);
+        let each = best.filter(|h| !matches!(h.shows, Shows::Regime(..)));
+        let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| each.is_some() || *r != regime).collect();
         others.sort_unstable();
         others.dedup();
         let largest = own
@@ -71,6 +77,7 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
         let row = |b: &BackboneFacts| {
             let mine: Vec<&Comparison> = own.iter().copied().filter(|c| c.backbone == b.name).collect();
             let first = mine.first()?;
+            let own_regime = mine.iter().find(|c| c.counted).and_then(|c| c.regime).filter(|_| each.is_some());
             let of = |r: Regime| {
                 let c = mine.iter().find(|c| c.regime == Some(r));
                 c.map_or_else(Ours::default, |c| ours(c, r, unit, dossiers))
@@ -79,7 +86,8 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
                 title: b.title.clone(),
                 params: b.params.map_or_else(|| "–".to_owned(), |p| millions(p as f64 / 1e6)),
                 published: fixed(first.published, PLACES),
-                ours: of(regime),
+                ours: of(own_regime.unwrap_or(regime)),
+                regime: own_regime.map(|r| regime_title(r.0, r.1)),
                 others: others.iter().map(|r| of(*r)).collect(),
                 note: input
                     .published
@@ -92,7 +100,7 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
             name: d.name.clone(),
             title: d.title.clone(),
             metric: d.metric_title.clone(),
-            reading: regime_title(regime.0, regime.1),
+            reading: each.map_or_else(|| regime_title(regime.0, regime.1), |h| h.title()),
             others: others.iter().map(|r| regime_title(r.0, r.1)).collect(),
             margin: d.margin,
             rows: input.backbones.iter().filter_map(row).collect(),

@@ -115,7 +115,7 @@ pub struct ScoreCell {
     pub p_best: Option<f64>,
     /// Below the best, but not significantly so.
     pub tied: bool,
-    /// Mark of the note that says why something is missing.
+    /// Mark of the note that says why something is missing, or what happened to what is there.
     pub mark: Option<String>,
     /// The note's text, for CSV.
     pub gap: Option<String>,
@@ -362,7 +362,8 @@ pub(super) fn score_cell(score: Option<&Score>) -> ScoreCell {
         gap: if unplanned {
             Some("not planned in this study".to_owned())
         } else {
-            s.gap()
+            let notes: Vec<String> = s.gap().into_iter().chain(s.divergence()).collect();
+            (!notes.is_empty()).then(|| notes.join("; "))
         },
         values: s.values.clone(),
         seeds: s.seeds.clone(),

@@ -6,11 +6,11 @@ use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
-use crate::study::protocol::ValidationSet;
+use crate::study::protocol::{Divergence, ValidationSet};
 use crate::train::evaluate::{Rule, direction, metrics};
 use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
-use crate::train::{Epoch, Fitted, Progress, Selection, Tested};
+use crate::train::{Epoch, Fitted, Outcome, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::precision::scope;
@@ -32,6 +32,7 @@ impl Fit<'_> {
         let (mut logits, val_loss) = scope(compute(p.precision), || {
             self.predict(&job.data.val, &rows, table, &mut |_| {})
         })?;
+        self.require_finite(&logits, "validation", epoch)?;
         if p.val_logits_f16 {
             let rounded = Tensor::from_vec(logits.clone(), logits.len(), &Device::Cpu)?;
             logits = rounded.to_dtype(DType::F16)?.to_dtype(DType::F32)?.to_vec1()?;
@@ -103,6 +104,17 @@ impl Fit<'_> {
         Ok((logits, loss_sum / f64::from(batches.max(1))))
     }
 
+    /// Ends a run that stops where it diverges, when logits are no numbers.
+    fn require_finite(&mut self, logits: &[f32], part: &str, epoch: u32) -> Result<()> {
+        let stops = self.job.spec.protocol.divergence == Divergence::Stop;
+        if !stops || self.outcome.is_some() || logits.iter().all(|l| l.is_finite()) {
+            return Ok(());
+        }
+        let step = self.position.steps;
+        let reason = format!("logits of {part} images are not finite after step {step}");
+        self.fail(epoch, step, &[], self.schedule.lr(step), reason)
+    }
+
     pub(super) fn labels(&self, indices: impl Iterator<Item = u32>) -> Vec<Label> {
         indices
             .map(|i| self.job.data.samples[i as usize].label.clone())
@@ -115,6 +127,7 @@ impl Fit<'_> {
         let rows: Vec<u32> = (0..job.data.test.len() as u32).collect();
         let table = self.tables.as_ref().map(|t| &t.test);
         let (logits, _) = self.predict(&job.data.test, &rows, table, progress)?;
+        self.require_finite(&logits, "test", self.position.epochs_done)?;
         let labels = self.labels(job.data.test.iter().copied());
         let metrics = metrics(job.data.info.task, &job.spec.protocol, &logits, &labels)?;
         *self.position.timing.phases.entry("test".into()).or_default() += start.elapsed().as_secs_f64();
@@ -126,7 +139,7 @@ impl Fit<'_> {
     }
 
     /// Tests the weights after the last step and those that each rule selects; equal ones once.
-    pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Fitted> {
+    pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let job = self.job;
         let last_epoch = job.spec.protocol.epochs;
         let last = self.test(progress)?;
@@ -173,16 +186,20 @@ impl Fit<'_> {
             let of = self.model.params.0.iter().filter(|p| f(&p.name));
             of.map(|p| p.tensor.elem_count() as u64).sum()
         };
-        Ok(Fitted {
+        if let Some(failed) = self.outcome.take() {
+            return Ok(failed);
+        }
+        Ok(Outcome::Done(Box::new(Fitted {
             best,
             faithful,
             corrected,
             last,
             backbone_params: count(&|n| n.starts_with("backbone.") || n.starts_with("foundation_model.")),
+            divergence: self.position.divergence,
             trainable_params: self.model.params.trainable().map(|(_, v)| v.elem_count() as u64).sum(),
             total_params: count(&|_| true),
             timing: self.position.timing,
             epochs: self.position.epochs,
-        })
+        })))
     }
 }

@@ -4,9 +4,10 @@ use super::{Fit, Tables, compute};
 use crate::data::loader::{Images, Mode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
+use crate::stop;
 use crate::study::protocol::Augment;
 use crate::study::{Freeze, RunSpec};
-use crate::train::{Job, Outcome, Progress, features, stop_requested};
+use crate::train::{Job, Outcome, Progress, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
 use std::time::Instant;
@@ -152,7 +153,7 @@ impl<'a> Group<'a> {
                 steps: steps_per_epoch * u64::from(p.epochs),
                 loss,
             });
-            if stop_requested() {
+            if stop::requested() {
                 self.save()?;
                 for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
                     f.outcome = Some(Outcome::Interrupted);

@@ -10,11 +10,11 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, Position, Weights};
-use super::{Failure, Job, Outcome, Progress, Trainer};
+use super::{Divergence, Failure, Job, Outcome, Progress, Trainer};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
-use crate::study::protocol::Precision;
+use crate::study::protocol::{Divergence as OnDivergence, Precision};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use group::Group;
@@ -146,7 +146,9 @@ impl<'a> Fit<'a> {
         if self.position.recent.len() > RECENT {
             self.position.recent.pop_front();
         }
-        if value.is_nan() || value.abs() > EXPLODED {
+        let stops = job.spec.protocol.divergence == OnDivergence::Stop;
+        let exploded = value.is_nan() || value.abs() > EXPLODED;
+        if exploded && stops {
             let what = if value.is_finite() { "has exploded to" } else { "is" };
             let reason = format!("the loss {what} {value} at step {step} (learning rate {lr:.3e})");
             return self.fail(epoch, step, rows, lr, reason).map(|()| value);
@@ -158,12 +160,18 @@ impl<'a> Fit<'a> {
         if let Some(scale) = &mut self.position.loss_scale {
             // A step whose gradients overflow is skipped; the next has half the factor.
             scale.update(finite);
-        } else if !finite {
+        } else if !finite && stops {
             let reason = format!(
                 "the gradient norm is {} at step {step} (loss {value:.4}, learning rate {lr:.3e})",
                 report.grad_norm
             );
             return self.fail(epoch, step, rows, lr, reason).map(|()| value);
+        }
+        // The authors' scaler skips in every precision (PROTOCOL 6.4), and the learning rate moves on (Q27).
+        if !finite {
+            Divergence::note(&mut self.position.divergence.skipped, step);
+        } else if exploded {
+            Divergence::note(&mut self.position.divergence.exploded, step);
         }
         self.position.steps = step;
         self.position.step_in_epoch += 1;
@@ -189,6 +197,7 @@ impl<'a> Fit<'a> {
             losses: self.position.recent.iter().copied().collect(),
             images: rows.iter().map(image).collect(),
             epochs: self.position.epochs.clone(),
+            error: false,
         })));
         Ok(())
     }
@@ -217,10 +226,12 @@ impl<'a> Fit<'a> {
             let lr = self.schedule.lr(self.position.steps);
             self.validate(p.epochs + 1, lr, f64::NAN)?;
         }
-        self.finish(progress).map(|f| Outcome::Done(Box::new(f)))
+        self.finish(progress)
     }
 
+    /// Writes a checkpoint, where the run is still this process's.
     fn save(&self) -> Result<()> {
+        (self.job.may_write)()?;
         state::save(
             self.job.checkpoint_dir,
             &self.position,

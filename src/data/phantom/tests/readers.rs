@@ -62,3 +62,43 @@ fn the_readers_read_the_phantoms_under_every_split() {
         }
     }
 }
+
+/// A part of the training images of every data set and split: nested, groups whole, the rest of the set as it is.
+#[test]
+fn every_data_set_has_parts() {
+    use std::collections::BTreeSet;
+    let part = |preset: Protocol, train_fraction| Protocol {
+        train_fraction,
+        ..preset
+    };
+    for source in registry::all() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = super::super::medmnist::DEFAULT_IMAGES;
+        source.synth(dir.path(), images).unwrap();
+        for preset in [Protocol::faithful(), Protocol::corrected()] {
+            let whole = source.load(dir.path(), &preset).unwrap();
+            let all = source.read(dir.path(), &part(preset.clone(), 1.0)).unwrap();
+            assert_eq!(all.train, whole.train);
+            let group = |i: &u32| whole.samples[*i as usize].group.clone();
+            let mut larger: BTreeSet<u32> = whole.train.iter().copied().collect();
+            for f in [0.75, 0.5, 0.1] {
+                let d = source.read(dir.path(), &part(preset.clone(), f)).unwrap();
+                let name = format!("{} {:?} {f}", d.info.name, preset.preset);
+                assert_eq!((&d.val, &d.test), (&whole.val, &whole.test), "{name}");
+                let kept: BTreeSet<u32> = d.train.iter().copied().collect();
+                assert!(kept.is_subset(&larger), "{name}");
+                // Half a group for each class or label, of which a phantom has up to 15, of a few images.
+                let goal = f * whole.train.len() as f64;
+                assert!(
+                    (kept.len() as f64 - goal).abs() <= 0.1 * goal + 15.0,
+                    "{name}: {} of {goal}",
+                    kept.len()
+                );
+                let groups: BTreeSet<_> = kept.iter().filter_map(group).collect();
+                let left = whole.train.iter().filter(|i| !kept.contains(i));
+                assert!(left.filter_map(group).all(|g| !groups.contains(&g)), "{name}");
+                larger = kept;
+            }
+        }
+    }
+}

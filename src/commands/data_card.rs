@@ -7,11 +7,12 @@ use crate::manifest::card::{Columns, card};
 use crate::manifest::{HashList, RelPath};
 use crate::runner::Context;
 use crate::study::Protocol;
+use crate::{print, tell};
 use anyhow::Result;
 use std::borrow::Cow;
 
 /// Exit code 1 where a file had to be left out because its SHA-256 is not known.
-pub fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
+pub(super) fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
     let source = registry::find(set)?;
     let m = c.catalogue.set(set)?;
     let dir = if phantom {
@@ -41,12 +42,12 @@ pub fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
     }
     let size = |path: &RelPath| Some(std::fs::metadata(path.below(&root)).ok()?.len());
     let made = card(m, list.as_deref(), size, &tables, phantom);
-    println!("{}", serde_json::to_string_pretty(&made.json)?);
+    print::json(&made.json)?;
     for what in &made.left_out {
-        eprintln!("left out, since a card wants the SHA-256 of every file: {what}");
+        tell!("left out, since a card wants the SHA-256 of every file: {what}");
     }
     if !made.left_out.is_empty() {
-        eprintln!("Bring the set and run `medft data lock {set}`: the card then lists all its files.");
+        tell!("Bring the set and run `medft data lock {set}`: the card then lists all its files.");
         return Ok(INCOMPLETE);
     }
     Ok(OK)

@@ -1,0 +1,60 @@
+//! `medft bench`: throughput of this machine, as median and spread over steps.
+
+use crate::cli::exit::OK;
+use crate::cli::{BenchArgs, BenchWhat};
+use crate::runner::{Context, bench, bench_files};
+use crate::{outln, print};
+use anyhow::Result;
+
+/// Measures and prints.
+pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
+    if a.what == BenchWhat::Hash {
+        return hash(c, a);
+    }
+    let r = bench::measure(c, a)?;
+    if c.global.json {
+        print::json(&r)?;
+    } else {
+        outln!(
+            "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
+            r.what,
+            r.subject,
+            r.images_per_s,
+            r.steps,
+            r.seconds_median,
+            r.seconds_min,
+            r.seconds_max
+        )?;
+        if let Some(b) = r.peak_rss_bytes {
+            outln!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
+        }
+        if let Some(b) = r.peak_device_bytes {
+            outln!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
+        }
+    }
+    Ok(OK)
+}
+
+/// Hashing files on 1, 2, … threads.
+fn hash(c: &Context, a: &BenchArgs) -> Result<u8> {
+    let (files, bytes, speeds) = bench_files::hash(a)?;
+    if c.global.json {
+        let out =
+            serde_json::json!({ "what": "hash", "files": files, "bytes": bytes, "steps": a.steps, "speeds": speeds });
+        print::json(&out)?;
+        return Ok(OK);
+    }
+    outln!("hash {files} files, {:.1} MB:", bytes as f64 / 1e6)?;
+    for s in &speeds {
+        let mb = s.bytes_per_s / 1e6;
+        let cpu = s.bytes_per_cpu_s.map_or_else(String::new, |b| {
+            format!(", {:.1} MB a second of processor time", b / 1e6)
+        });
+        let threads = s.threads;
+        outln!(
+            "{threads} threads: {mb:.1} MB/s, {:.1} MB/s a thread{cpu}",
+            mb / threads as f64
+        )?;
+    }
+    Ok(OK)
+}

@@ -1,0 +1,46 @@
+//! `medft data synth`: writes phantom data sets in the real layouts.
+
+use crate::cli::exit::OK;
+use crate::data::registry;
+use crate::error::BadInput;
+use crate::manifest::{Kind, Mode, SetState, lock_phantom};
+use crate::outln;
+use crate::runner::Context;
+use crate::runner::inventory::verify;
+use crate::study::Protocol;
+use anyhow::Result;
+
+/// Refuses a folder with other content, so that no file is mixed with older ones.
+pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
+    let dir = c.global.data_dir.join("phantom");
+    let names: Vec<&str> = if sets.is_empty() {
+        registry::of_paper().collect()
+    } else {
+        sets.iter().map(String::as_str).collect()
+    };
+    for name in names {
+        let source = registry::find(name)?;
+        let folder = dir.join(source.info(&Protocol::faithful()).folder);
+        if folder.exists() && !registry::shares_folder(source) {
+            let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
+            if here.state == SetState::Verified && images.is_none() {
+                outln!("{name}: already there and verified, {}", folder.display())?;
+                continue;
+            }
+            return Err(BadInput::new(
+                folder.display(),
+                "no folder, so that no file is mixed with older ones",
+                "one with other content",
+                "Remove it, then run the same command again.",
+            )
+            .into());
+        }
+        source.synth(&folder, images.unwrap_or_else(|| source.phantom_images()))?;
+        outln!("{name}: {}", folder.display())?;
+        if let Some(lists) = lists {
+            let r = lock_phantom(c.catalogue, name, &dir, lists)?;
+            outln!("{name}: list {}", r.list.display())?;
+        }
+    }
+    Ok(OK)
+}

@@ -1,0 +1,505 @@
+//! `medft plan --budget`: the part of a study that decides the most for so many hours of this machine, as a study file.
+//!
+//! A study is a matrix, so what is looked for is one: some of the data sets, freeze modes and heads, the backbones (all of them,
+//! those that the authors' code can run, or the cheapest few) and a number of seeds. All such matrices that fit the hours are compared: the
+//! one with the most claims within reach wins, then the one with the most values, then the cheapest.
+
+use super::Context;
+use super::estimate::{Basis, Estimator, Machine};
+use super::foresight::{self, Cell, ClaimOutlook, ENOUGH, SetNoise};
+use super::plan::Plan;
+use super::power::percent;
+use crate::cli::PlanArgs;
+use crate::cli::exit::OK;
+use crate::error::BadInput;
+use crate::fsio;
+use crate::study::{AuthorsCode, Claims, Freeze, HeadKind, Protocol, Published, RunSpec, Study, Tolerances};
+use crate::text as ui;
+use crate::{outln, print};
+use anyhow::Result;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The most seeds a budget is spent on: what more of them add is little.
+const SEEDS: usize = 10;
+
+/// Hours of work: `48h`, `90m`, `2d`, or a number of hours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget(pub f64);
+
+impl FromStr for Budget {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let (number, factor) = match s.char_indices().next_back() {
+            Some((i, 'h')) => (&s[..i], 1.0),
+            Some((i, 'm')) => (&s[..i], 1.0 / 60.0),
+            Some((i, 'd')) => (&s[..i], 24.0),
+            _ => (s, 1.0),
+        };
+        let hours = number.parse::<f64>().ok().map(|x| x * factor);
+        hours
+            .filter(|h| h.is_finite() && *h > 0.0)
+            .map(Self)
+            .ok_or_else(|| "a time above 0, such as 48h, 90m or 2d".to_owned())
+    }
+}
+
+/// A matrix within a study.
+#[derive(Debug, Clone)]
+struct Part {
+    datasets: Vec<String>,
+    backbones: Vec<String>,
+    freeze: Vec<Freeze>,
+    heads: Vec<HeadKind>,
+    seeds: usize,
+}
+
+/// A part with what it costs and decides.
+struct Offer {
+    part: Part,
+    hours: f64,
+    claims: Vec<ClaimOutlook>,
+    /// Claims within reach.
+    decided: usize,
+    /// Values that are expected to come out reproduced or consistent if they are.
+    values: f64,
+}
+
+impl Offer {
+    /// What is compared, the better the larger; hours are rounded so that the last bit of a sum decides nothing.
+    fn rank(&self) -> (usize, i64, i64) {
+        (self.decided, (self.values * 1e6) as i64, -((self.hours * 1e6) as i64))
+    }
+}
+
+pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
+    let (study, runs) = c.study(&a.study)?;
+    let plan = Plan::make(c, study, runs)?;
+    let study = &plan.study;
+    let out = place(c, a, study)?;
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
+    let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
+    let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
+    let prices = Prices::new(&specs, &mut estimator)?;
+    let judge = Judge {
+        claims: Claims::load(&c.global.experiments_dir)?,
+        alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
+        cells: foresight::cells(&specs),
+        noises: &noises,
+    };
+    let backbones = backbone_choices(c, study, &prices)?;
+    let Some(best) = search(study, &backbones, &prices, &judge, budget.0) else {
+        let least = prices.least() * 2.0;
+        return Err(BadInput::new(
+            "--budget",
+            format!("at least {} hours: the cheapest cell with two seeds", ui::hours(least)),
+            format!("{} hours", ui::hours(budget.0)),
+            "Give it more time, or a faster device (--device).",
+        )
+        .into());
+    };
+    let text = file(study, &best.part, &format!("{} within {}", study.name, a.budget_word()));
+    let name = out.file_stem().and_then(|s| s.to_str()).unwrap_or("").to_owned();
+    // What is written is read back first: a study that could not be run would be worse than none.
+    let written = c.known(|known| Study::parse(&name, &out.display().to_string(), &text, known))?;
+    fsio::write_atomic(&out, text.as_bytes())?;
+    tell(c, &best, &written, &prices, &judge, budget, &out)?;
+    Ok(OK)
+}
+
+/// Where the study goes.
+fn place(c: &Context, a: &PlanArgs, study: &Study) -> Result<PathBuf> {
+    let default = || {
+        c.global
+            .experiments_dir
+            .join(format!("{}-{}.toml", study.name, a.budget_word()))
+    };
+    let out = a.out.clone().unwrap_or_else(default);
+    if out.exists() {
+        return Err(BadInput::new(
+            out.display(),
+            "a file that is not there yet",
+            "one that is",
+            "Name another with --out, or remove it.",
+        )
+        .into());
+    }
+    Ok(out)
+}
+
+/// Hours by data set, backbone, freeze mode and heads that are run together.
+struct Prices {
+    hours: BTreeMap<(String, String, Freeze, Vec<HeadKind>), f64>,
+    guessed: bool,
+}
+
+impl Prices {
+    /// # Errors
+    /// [`BadInput`] where the speed of this device is not known for a cell.
+    fn new(specs: &[RunSpec], estimator: &mut Estimator) -> Result<Self> {
+        let (mut hours, mut guessed) = (BTreeMap::new(), false);
+        for s in specs.iter().filter(|s| s.seed == specs[0].seed) {
+            for heads in [vec![s.head], vec![HeadKind::Linear, HeadKind::Mha]] {
+                let together = if s.freeze == Freeze::Frozen { heads.len() } else { 1 };
+                let e = estimator.estimate(s, together);
+                let Some(h) = e.hours else {
+                    return Err(BadInput::new(
+                        format!("{s}"),
+                        "a device whose speed is known",
+                        e.basis.to_string(),
+                        "Measure it with `medft bench forward` and `medft bench train` on a backbone of the study, then plan again.",
+                    )
+                    .into());
+                };
+                guessed |= matches!(e.basis, Basis::Guess(_));
+                *hours
+                    .entry((s.dataset.clone(), s.backbone.clone(), s.freeze, heads))
+                    .or_insert(0.0) += h;
+            }
+        }
+        Ok(Self { hours, guessed })
+    }
+
+    /// Of one seed.
+    fn of(&self, part: &Part) -> f64 {
+        let mut sum = 0.0;
+        for d in &part.datasets {
+            for b in &part.backbones {
+                for &f in &part.freeze {
+                    let key = (d.clone(), b.clone(), f, part.heads.clone());
+                    sum += self.hours.get(&key).copied().unwrap_or(0.0);
+                }
+            }
+        }
+        sum
+    }
+
+    fn backbone(&self, name: &str) -> f64 {
+        self.hours.iter().filter(|(k, _)| k.1 == name).map(|h| h.1).sum()
+    }
+
+    fn least(&self) -> f64 {
+        self.hours.values().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// All backbones, those of the authors' code, and the cheapest few of either.
+fn backbone_choices(c: &Context, study: &Study, prices: &Prices) -> Result<Vec<Vec<String>>> {
+    let mut without = Vec::new();
+    for name in &study.report.published {
+        let set = c.known(|known| Published::load(name, &c.global.experiments_dir, known))?;
+        let broken = set.backbones.into_iter().filter(|b| b.1.code != AuthorsCode::Runs);
+        without.extend(broken.map(|b| b.0));
+    }
+    let authors: Vec<String> = study
+        .backbones
+        .iter()
+        .filter(|b| !without.contains(b))
+        .cloned()
+        .collect();
+    let mut all = Vec::new();
+    for list in [study.backbones.clone(), authors] {
+        let mut cheapest = list.clone();
+        cheapest.sort_by(|a, b| prices.backbone(a).total_cmp(&prices.backbone(b)));
+        for n in 1..=list.len() {
+            let mut some = list.clone();
+            some.retain(|b| cheapest[..n].contains(b));
+            if !all.contains(&some) {
+                all.push(some);
+            }
+        }
+    }
+    Ok(all)
+}
+
+struct Judge<'a> {
+    claims: Claims,
+    alpha: f64,
+    cells: Vec<Cell>,
+    noises: &'a [SetNoise],
+}
+
+impl Judge<'_> {
+    fn offer(&self, part: Part, hours: f64) -> Offer {
+        let here = |c: &&Cell| {
+            part.datasets.contains(&c.dataset)
+                && part.backbones.contains(&c.backbone)
+                && part.freeze.contains(&c.freeze)
+                && part.heads.contains(&c.head)
+        };
+        let cells: Vec<Cell> = self.cells.iter().filter(here).cloned().collect();
+        let claims = foresight::claims(&self.claims, &cells, part.seeds, self.noises);
+        let sets = self.noises.iter().filter(|n| part.datasets.contains(&n.dataset));
+        let value = |n: &SetNoise| {
+            n.value(part.seeds, 0.0, self.alpha)
+                .map_or(0.0, |o| o.reproduced + o.consistent)
+        };
+        let values = sets.map(|n| part.backbones.len() as f64 * value(n)).sum();
+        Offer {
+            decided: claims
+                .iter()
+                .filter(|o| o.probability.is_some_and(|p| p >= ENOUGH))
+                .count(),
+            claims,
+            values,
+            part,
+            hours,
+        }
+    }
+}
+
+/// The best part that fits.
+fn search(study: &Study, backbones: &[Vec<String>], prices: &Prices, judge: &Judge, budget: f64) -> Option<Offer> {
+    let mut best: Option<Offer> = None;
+    for datasets in subsets(&study.datasets) {
+        for freeze in subsets(&study.freeze) {
+            for heads in subsets(&study.heads) {
+                for backbones in backbones {
+                    let mut part = Part {
+                        datasets: datasets.clone(),
+                        backbones: backbones.clone(),
+                        freeze: freeze.clone(),
+                        heads: heads.clone(),
+                        seeds: 2,
+                    };
+                    let one = prices.of(&part);
+                    for seeds in 2..=SEEDS {
+                        let hours = one * seeds as f64;
+                        if hours > budget {
+                            break;
+                        }
+                        part.seeds = seeds;
+                        let offer = judge.offer(part.clone(), hours);
+                        if best.as_ref().is_none_or(|b| offer.rank() > b.rank()) {
+                            best = Some(offer);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    best
+}
+
+/// Every part of a list that is not empty, in its order.
+fn subsets<T: Clone>(all: &[T]) -> Vec<Vec<T>> {
+    let pick = |mask: usize| {
+        (0..all.len())
+            .filter(move |i| mask >> i & 1 == 1)
+            .map(|i| all[i].clone())
+            .collect()
+    };
+    (1..1usize << all.len()).map(pick).collect()
+}
+
+/// The part as a study file.
+fn file(study: &Study, part: &Part, what: &str) -> String {
+    let text = |s: &str| Value::from(s).to_string();
+    let list = |all: &[String]| all.iter().map(|s| text(s)).collect::<Vec<_>>().join(", ");
+    let mut out = format!(
+        "# Made by `medft plan --budget`: the part of {} that decides the most claims, then values, for its time.\n",
+        study.name
+    );
+    let words = |all: Vec<String>| list(&all);
+    let freeze = words(part.freeze.iter().map(ToString::to_string).collect());
+    let heads = words(part.heads.iter().map(ToString::to_string).collect());
+    let _ = writeln!(out, "title = {}", text(&format!("{} ({what})", study.title)));
+    if !study.description.is_empty() {
+        let _ = writeln!(out, "description = {}", text(&study.description));
+    }
+    let _ = writeln!(out, "expected = {}\n", text(&study.expected));
+    let _ = writeln!(out, "preset = \"{}\"", study.protocol.preset);
+    let _ = writeln!(out, "scale = \"{}\"", study.scale);
+    let _ = writeln!(out, "datasets = [{}]", list(&part.datasets));
+    let _ = writeln!(out, "backbones = [{}]", list(&part.backbones));
+    let _ = writeln!(out, "freeze = [{freeze}]\nheads = [{heads}]");
+    let seeds: Vec<u64> = (0..).take(part.seeds).collect();
+    let _ = writeln!(out, "seeds = {seeds:?}");
+    if !study.splits.is_empty() {
+        let splits = words(study.splits.iter().map(ToString::to_string).collect());
+        let _ = writeln!(out, "splits = [{splits}]");
+    }
+    let (own, preset) = (&study.protocol, study.protocol.preset.protocol());
+    let fields = Protocol::switches().into_iter().map(|s| s.field);
+    let set: Vec<&str> = fields.filter(|f| own.get(f) != preset.get(f)).collect();
+    if !set.is_empty() {
+        out.push_str("\n[protocol]\n");
+        for field in set {
+            let _ = writeln!(out, "{field} = {}", toml(&own.get(field)));
+        }
+    }
+    out.push_str("\n[report]\n");
+    if study.report.demo {
+        out.push_str("demo = true\n");
+    }
+    if !study.report.published.is_empty() {
+        let _ = writeln!(out, "published = [{}]", list(&study.report.published));
+    }
+    out
+}
+
+/// A switch's value in TOML; JSON but for tables.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k} = {}", toml(v))).collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn tell(
+    c: &Context,
+    best: &Offer,
+    written: &Study,
+    prices: &Prices,
+    judge: &Judge,
+    budget: Budget,
+    out: &std::path::Path,
+) -> Result<()> {
+    let part = &best.part;
+    let sets: Vec<&SetNoise> = judge
+        .noises
+        .iter()
+        .filter(|n| part.datasets.contains(&n.dataset))
+        .collect();
+    let values = |n: &SetNoise| n.value(part.seeds, 0.0, judge.alpha);
+    if c.global.json {
+        let values: Vec<_> = sets
+            .iter()
+            .map(|n| {
+                let o = values(n).unwrap_or_default();
+                serde_json::json!({"dataset": n.dataset, "sd": n.sd, "sd_from": n.sd_from,
+                    "reproduced": o.reproduced, "consistent": o.consistent, "inconclusive": o.inconclusive, "differs": o.differs})
+            })
+            .collect();
+        let all = serde_json::json!({
+            "file": out.display().to_string(), "budget_hours": budget.0, "hours": best.hours, "guessed": prices.guessed,
+            "device": Machine::this(c).device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
+            "enough": ENOUGH, "claims": best.claims, "values": values,
+        });
+        print::json(&all)?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = best
+        .claims
+        .iter()
+        .map(|o| {
+            let can = if o.probability.is_some_and(|p| p >= ENOUGH) {
+                "yes"
+            } else {
+                "no"
+            };
+            let p = o.probability.map_or_else(|| "?".to_owned(), percent);
+            vec![o.claim.clone(), can.to_owned(), p, o.why.clone()]
+        })
+        .collect();
+    outln!(
+        "{}",
+        ui::table(&["claim", "can be decided", "probability", "remark"], &rows)
+    )?;
+    let rows: Vec<Vec<String>> = sets
+        .iter()
+        .filter_map(|n| {
+            let o = values(n)?;
+            let numbers = [o.reproduced, o.consistent, o.inconclusive].map(percent);
+            Some(
+                [
+                    &[n.dataset.clone(), part.backbones.len().to_string()][..],
+                    &numbers[..],
+                    &[n.sd_from.clone()][..],
+                ]
+                .concat(),
+            )
+        })
+        .collect();
+    outln!(
+        "\nof a value that is the same in truth:\n{}",
+        ui::table(
+            &[
+                "data set",
+                "values",
+                "Reproduced",
+                "Consistent",
+                "Inconclusive",
+                "sd over seeds"
+            ],
+            &rows
+        )
+    )?;
+    outln!(
+        "\n{}: {} cells with {} seeds, {} runs, {} of {} {}{}",
+        out.display(),
+        written.cells(),
+        part.seeds,
+        written.runs().len(),
+        ui::hours(best.hours),
+        ui::hours(budget.0),
+        Machine::this(c).hours(),
+        if prices.guessed {
+            " (in part by the speed of other backbones)"
+        } else {
+            ""
+        }
+    )?;
+    outln!(
+        "medft power {} says what the probabilities rest on; medft run {0} runs it.",
+        out.display()
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_read_in_hours() {
+        for (word, hours) in [("48h", 48.0), ("90m", 1.5), ("2d", 48.0), ("3.5", 3.5)] {
+            assert_eq!(word.parse::<Budget>().unwrap().0, hours, "{word}");
+        }
+        for bad in ["", "h", "-1h", "0", "48x", "NaN", "infh"] {
+            assert!(bad.parse::<Budget>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subsets_are_all_there() {
+        let all = subsets(&[1, 2, 3]);
+        assert_eq!(all.len(), 7);
+        assert!(all.contains(&vec![1, 3]) && all.contains(&vec![1, 2, 3]) && !all.contains(&vec![]));
+    }
+
+    /// Overrides of every kind of value survive, and what is written runs what was chosen.
+    #[test]
+    fn the_file_is_the_part() {
+        let (sets, backbones) = (crate::data::registry::names(), crate::model::registry::names());
+        let known = crate::study::Known {
+            datasets: &sets,
+            backbones: &backbones,
+            published: &["paper2025"],
+        };
+        let text = "title = \"T \\\"q\\\"\"\nexpected = \"e\"\npreset = \"corrected\"\ndatasets = [\"ddsm\", \"isic2019\"]\n\
+            backbones = [\"mae-b\", \"dinov2-b\"]\nfreeze = [\"frozen\", \"unfrozen\"]\nheads = [\"linear\", \"mha\"]\nseeds = [4]\n\
+            splits = [\"grouped\"]\n[protocol]\nlr = 3e-4\nwarmup = { epochs = 2 }\ncrop_scale = [0.5, 1]\nclip = 0\ngrey_stem = \"red-kernel\"\n\
+            train_fraction = 0.25\nextra_validation = true\nselection_metric = \"accuracy\"\n[report]\npublished = [\"paper2025\"]\n";
+        let study = Study::parse("s", "s.toml", text, &known).unwrap();
+        let part = Part {
+            datasets: vec!["isic2019".into()],
+            backbones: vec!["mae-b".into()],
+            freeze: vec![Freeze::Unfrozen],
+            heads: vec![HeadKind::Linear, HeadKind::Mha],
+            seeds: 3,
+        };
+        let made = Study::parse("p", "p.toml", &file(&study, &part, "s within 2h"), &known).unwrap();
+        assert_eq!(
+            (&made.protocol, &made.splits, &made.report),
+            (&study.protocol, &study.splits, &study.report)
+        );
+        assert_eq!((made.runs().len(), made.cells(), made.seeds), (6, 2, vec![0, 1, 2]));
+    }
+}
