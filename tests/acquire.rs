@@ -324,7 +324,7 @@ fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
         "{}",
         a.err
     );
-    // A key that others can read is refused.
+    // A key that others can read is used with a warning, as Kaggle's own client does: on many disks `chmod` does nothing.
     fs::create_dir_all(p.path(".kaggle")).unwrap();
     fs::write(
         p.path(".kaggle/kaggle.json"),
@@ -338,10 +338,9 @@ fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
         )
     };
     mode(0o644).unwrap();
-    let a = run(&fetch, &[]);
-    assert_eq!(a.code, 2, "{}", a.all());
+    let a = run(&[&fetch[..], &["--copy", "competition"]].concat(), &[]);
+    assert_eq!(a.code, 1, "{}", a.all());
     assert!(a.err.contains("chmod 600") && !a.all().contains(KEY), "{}", a.err);
-    assert!(server.asked().is_empty());
     // The competition's rules were not accepted.
     mode(0o600).unwrap();
     let a = run(&[&fetch[..], &["--copy", "competition"]].concat(), &[]);

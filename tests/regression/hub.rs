@@ -171,7 +171,7 @@ fn tilde_and_variables_in_paths_are_expanded() {
         "synth",
         "aptos2019",
         "--images",
-        "40",
+        "60",
         "--data-dir",
         "~/below home",
     ]);

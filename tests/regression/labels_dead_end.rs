@@ -8,7 +8,7 @@ use std::fs;
 #[test]
 fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     // Another file of the competition's, with other bytes than the published ones.
     let rows = fs::read_to_string(set.join("train_1.csv"))
         .unwrap()
@@ -30,7 +30,7 @@ fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
         "plan",
         "paper",
         "--only",
-        "dataset=aptos2019,backbone=dinov2-s,freeze=frozen,head=linear",
+        "dataset=aptos2019,backbone=dinov2-b,freeze=frozen,head=linear",
     ]);
     assert!(!a.all().contains("label file train.csv: expected"), "{}", a.all());
     // Accepted is what was there, not what comes later.
@@ -42,7 +42,7 @@ fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
 #[test]
 fn a_blank_line_at_the_end_of_a_label_file_is_no_dead_end() {
     let p = Place::new();
-    let a = p.medft(&["data", "synth", "isic2019", "--images", "60", "--data-dir", "made"]);
+    let a = p.medft(&["data", "synth", "isic2019", "--images", "120", "--data-dir", "made"]);
     assert_eq!(a.code, 0, "{}", a.all());
     let set = p.path("data/ISIC2019");
     copy(&p.path("made/phantom/ISIC2019"), &set);

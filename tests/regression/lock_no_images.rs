@@ -13,12 +13,12 @@ fn lock(p: &Place) -> crate::place::Said {
 #[test]
 fn a_set_without_images_is_not_locked_and_every_state_says_so() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     fs::remove_dir_all(set.join("train_images")).unwrap();
     let a = lock(&p);
     assert_eq!(a.code, 2, "{}", a.all());
     assert!(
-        a.err.contains("40 images listed, 40 not here") && a.err.contains("and 20 more"),
+        a.err.contains("48 images listed, 48 not here") && a.err.contains("and 28 more"),
         "{}",
         a.err
     );
@@ -29,7 +29,7 @@ fn a_set_without_images_is_not_locked_and_every_state_says_so() {
 #[test]
 fn a_list_of_other_origin_does_not_stand_for_the_images() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     let all = images(&set);
     fs::remove_file(&all[7]).unwrap();
     fs::write(&all[9], b"").unwrap();
@@ -61,7 +61,7 @@ fn a_list_of_other_origin_does_not_stand_for_the_images() {
         "plan",
         "paper",
         "--only",
-        "dataset=aptos2019,backbone=dinov2-s,freeze=frozen,head=linear",
+        "dataset=aptos2019,backbone=dinov2-b,freeze=frozen,head=linear",
     ]);
     assert!(a.all().contains("blocked") && a.all().contains(&name(7)), "{}", a.all());
 }
@@ -69,7 +69,7 @@ fn a_list_of_other_origin_does_not_stand_for_the_images() {
 #[test]
 fn what_is_there_instead_is_named_with_what_to_do() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     let all = images(&set);
     let name = |i: usize| all[i].file_name().unwrap().to_str().unwrap().to_owned();
     fs::rename(&all[0], all[0].with_extension("PNG")).unwrap();
@@ -92,7 +92,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     let a = lock(&p);
     assert_eq!(a.code, 2, "{}", a.all());
     for words in [
-        "40 images listed, 4 not here, 6 unreadable",
+        "48 images listed, 4 not here, 6 unreadable",
         "upper and lower case differ",
         "another ending",
         "it lies at deeper/",
@@ -115,28 +115,28 @@ fn what_is_there_instead_is_named_with_what_to_do() {
 #[test]
 fn other_sets_go_on_and_nothing_is_said_to_be_decoded_that_is_not() {
     let p = Place::new();
-    aptos(&p, 40);
+    aptos(&p);
     let a = p.medft(&["data", "lock", "ddsm", "aptos2019"]);
     assert_eq!(a.code, 2, "{}", a.all());
     assert!(
-        a.err.contains("DDSM") && a.out.contains("aptos2019: 41 files"),
+        a.err.contains("DDSM") && a.out.contains("aptos2019: 49 files"),
         "{}",
         a.all()
     );
     assert!(
-        a.out.contains("40 images listed, 40 not decoded (--decode does it)"),
+        a.out.contains("48 images listed, 48 not decoded (--decode does it)"),
         "{}",
         a.out
     );
     let a = p.medft(&["data", "lock", "aptos2019", "--decode"]);
     assert!(
-        a.code == 0 && a.out.contains("40 images listed, all decoded"),
+        a.code == 0 && a.out.contains("48 images listed, all decoded"),
         "{}",
         a.all()
     );
     let a = p.medft(&["data", "verify", "aptos2019"]);
     assert!(
-        a.code == 0 && a.out.contains("40 not decoded (--decode does it)"),
+        a.code == 0 && a.out.contains("48 not decoded (--decode does it)"),
         "{}",
         a.all()
     );
@@ -164,7 +164,7 @@ fn other_sets_go_on_and_nothing_is_said_to_be_decoded_that_is_not() {
 #[test]
 fn litter_is_left_out_and_counted() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     let before = lock(&p);
     let root = |out: &str| out.split("root ").nth(1).unwrap()[..64].to_owned();
     fs::create_dir_all(set.join("__MACOSX/train_images")).unwrap();
@@ -186,14 +186,14 @@ fn litter_is_left_out_and_counted() {
 #[test]
 fn one_image_stops_all() {
     let p = Place::new();
-    aptos(&p, 40);
+    aptos(&p);
     assert_eq!(lock(&p).code, 0);
     fs::remove_file(&images(&p.path("data/APTOS2019"))[0]).unwrap();
     let a = p.medft(&[
         "plan",
         "paper",
         "--only",
-        "dataset=aptos2019,backbone=dinov2-s,freeze=frozen,head=linear",
+        "dataset=aptos2019,backbone=dinov2-b,freeze=frozen,head=linear",
     ]);
     assert!(a.all().contains("blocked"), "{}", a.all());
     assert!(a.all().contains("1 missing"), "{}", a.all());
@@ -203,7 +203,7 @@ fn one_image_stops_all() {
 #[test]
 fn a_half_unpacked_folder_misses_only_what_is_missing() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     let csv = fs::read_to_string(set.join("train_1.csv")).unwrap();
     let first = csv.lines().nth(1).unwrap().split(',').next().unwrap().to_owned();
     // One level, as in the competition's archive.
@@ -215,7 +215,7 @@ fn a_half_unpacked_folder_misses_only_what_is_missing() {
     fs::remove_file(set.join(format!("train_images/{first}.png"))).unwrap();
     let a = lock(&p);
     assert!(
-        a.code == 2 && a.err.contains("40 images listed, 1 not here"),
+        a.code == 2 && a.err.contains("48 images listed, 1 not here"),
         "{}",
         a.all()
     );

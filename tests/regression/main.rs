@@ -48,21 +48,21 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// APTOS in the authors' copy (`train_1.csv` and images) below `data`, drawn by medft; returns its folder.
-pub fn aptos(p: &Place, images: usize) -> PathBuf {
-    let a = p.medft(&[
-        "data",
-        "synth",
-        "aptos2019",
-        "--images",
-        &images.to_string(),
-        "--data-dir",
-        "made",
-    ]);
+/// APTOS in the authors' copy below `data`, drawn by medft: `train_1.csv` and the 48 images that it lists. Returns its folder.
+pub fn aptos(p: &Place) -> PathBuf {
+    let a = p.medft(&["data", "synth", "aptos2019", "--images", "60", "--data-dir", "made"]);
     assert_eq!(a.code, 0, "{}", a.all());
     let set = p.path("data/APTOS2019");
     copy(&p.path("made/phantom/APTOS2019"), &set);
     fs::remove_file(set.join("train.csv")).unwrap();
+    let listed = fs::read_to_string(set.join("train_1.csv")).unwrap();
+    for image in images(&set) {
+        let id = image.file_stem().unwrap().to_str().unwrap().to_owned();
+        if !listed.lines().any(|l| l.split(',').next() == Some(id.as_str())) {
+            fs::remove_file(image).unwrap();
+        }
+    }
+    assert_eq!(images(&set).len(), 48);
     set
 }
 

@@ -36,7 +36,7 @@ fn on(p: &Place, library: &PathBuf, refuse: &str, args: &[&str]) -> Said {
 fn data_are_written_and_locked_where_an_operation_is_missing() {
     let p = Place::new();
     let Some(library) = library(&p) else { return };
-    aptos(&p, 40);
+    aptos(&p);
     for (i, (refuse, word)) in [
         ("chmod=1", None),
         ("chmod=38", None),
@@ -161,7 +161,7 @@ fn weights_are_fetched_without_locks_and_without_links() {
 #[test]
 fn paths_need_not_be_utf_8() {
     let p = Place::new();
-    aptos(&p, 40);
+    aptos(&p);
     let odd = p.path("").join(OsStr::from_bytes(b"d\xff\xe9"));
     fs::rename(p.path("data"), &odd).unwrap();
     // A file of the set with such a name.
@@ -181,7 +181,7 @@ fn paths_need_not_be_utf_8() {
         &["data", "verify", "aptos2019", "--json"],
         &["data", "list", "--json"],
         &["doctor", "--json"],
-        &["data", "synth", "ddsm", "--images", "40"],
+        &["data", "synth", "ddsm", "--images", "60"],
     ] {
         let a = run(args);
         assert_eq!(a.code, 0, "{args:?}: {}", a.all());

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 #[test]
 fn lists_may_lie_elsewhere() {
     let p = Place::new();
-    aptos(&p, 40);
+    aptos(&p);
     let mode = |m| fs::set_permissions(p.path("data"), fs::Permissions::from_mode(m)).unwrap();
     mode(0o555);
     // Beside the results, of its own accord.

@@ -9,7 +9,7 @@ use std::fs;
 #[test]
 fn the_audit_says_what_an_unreadable_file_is() {
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     let all = images(&set);
     let kinds: [(&[u8], &str); 6] = [
         (b"", "an empty file"),
@@ -52,7 +52,7 @@ fn a_servers_sentence_does_not_end_twice() {
 fn an_unreadable_file_is_said_to_be_unreadable() {
     use std::os::unix::fs::PermissionsExt;
     let p = Place::new();
-    let set = aptos(&p, 40);
+    let set = aptos(&p);
     fs::write(set.join("notes"), "x").unwrap();
     fs::set_permissions(set.join("notes"), fs::Permissions::from_mode(0o0)).unwrap();
     if fs::read(set.join("notes")).is_ok() {
