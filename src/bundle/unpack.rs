@@ -2,13 +2,14 @@
 
 use super::{MANIFEST, PREDICTIONS};
 use crate::error::BadInput;
-use crate::fsio;
+use crate::fsio::{self, Pending};
+use crate::zipfile;
 use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path};
-use zip::ZipArchive;
 
 /// The largest file that is unpacked: trained weights of the largest backbone take less than 4 GB.
 const MOST_BYTES: u64 = 8 << 30;
@@ -41,7 +42,7 @@ pub fn unpack(file: &Path, to: &Path) -> Result<Unpacked> {
         )
     };
     let source = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    let mut zip = ZipArchive::new(source).map_err(|e| bad(format!("an unreadable file ({e})")))?;
+    let mut zip = zipfile::open(source).map_err(|e| bad(format!("an unreadable file ({e})")))?;
     let mut text = String::new();
     zip.by_name(MANIFEST)
         .map_err(|_| bad(format!("one without {MANIFEST}")))?
@@ -77,22 +78,14 @@ pub fn unpack(file: &Path, to: &Path) -> Result<Unpacked> {
                 .push(format!("{name}: a name that leads out of the archive"));
             continue;
         }
-        if entry.size() > MOST_BYTES {
-            out.findings
-                .push(format!("{name}: {} bytes, more than medft unpacks", entry.size()));
-            continue;
+        let path = to.join(&name);
+        match write_held(&mut entry, &path, &hash)? {
+            None => {}
+            Some(wrong) => {
+                out.findings.push(format!("{name}: {wrong}"));
+                continue;
+            }
         }
-        let mut bytes = Vec::new();
-        if let Err(e) = (&mut entry).take(MOST_BYTES).read_to_end(&mut bytes) {
-            out.findings.push(format!("{name}: cannot be read ({e})"));
-            continue;
-        }
-        if fsio::sha256_hex(&bytes) != hash {
-            out.findings
-                .push(format!("{name}: its hash is not the one in {MANIFEST}"));
-            continue;
-        }
-        fsio::write_atomic(&to.join(&name), &bytes)?;
         out.files += 1;
         let mut parts = name.split('/');
         if let (Some("results"), Some(study), Some(run), Some(last)) =
@@ -113,4 +106,28 @@ pub fn unpack(file: &Path, to: &Path) -> Result<Unpacked> {
     out.studies = studies.into_iter().collect();
     out.without_predictions = runs.difference(&predicted).count();
     Ok(out)
+}
+
+/// Writes an entry to `path` where its hash is `wanted`; else says what is wrong with it and leaves nothing.
+fn write_held(entry: &mut impl Read, path: &Path, wanted: &str) -> Result<Option<String>> {
+    let mut file = Pending::create(path)?;
+    let (mut hash, mut piece, mut left) = (Sha256::new(), vec![0; 1 << 20], MOST_BYTES);
+    loop {
+        let n = match entry.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) => return Ok(Some(format!("cannot be read ({e})"))),
+        };
+        let Some(rest) = left.checked_sub(n as u64) else {
+            return Ok(Some(format!("more than {MOST_BYTES} bytes, which is more than medft unpacks")));
+        };
+        left = rest;
+        hash.update(&piece[..n]);
+        file.put(&piece[..n])?;
+    }
+    if fsio::hex(&hash.finalize()) != wanted {
+        return Ok(Some(format!("its hash is not the one in {MANIFEST}")));
+    }
+    file.publish()?;
+    Ok(None)
 }
