@@ -101,7 +101,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", value_parser = folder())]
     pub templates: Option<PathBuf>,
     /// Threads that decode and augment (default: all cores); never changes a result
-    #[arg(long, global = true, value_name = "N", value_parser = bounded(1, crate::machine::MAX_THREADS))]
+    #[arg(allow_negative_numbers = true, long, global = true, value_name = "N", value_parser = bounded(1, crate::machine::MAX_THREADS))]
     pub workers: Option<usize>,
     /// Seconds between the checkpoints of a run; 0 is after every step. Never changes a result
     #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
@@ -419,7 +419,7 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: BenchPrecision,
     /// Channels of decoded images: 1 or 3 (decode, augment)
-    #[arg(long, default_value_t = 3, value_parser = PossibleValuesParser::new(["1", "3"]).map(|n| if n == "1" { 1 } else { 3 }))]
+    #[arg(long, default_value_t = 3, value_parser = PossibleValuesParser::new(["1", "3"]).map(|n| -> usize { if n == "1" { 1 } else { 3 } }))]
     pub channels: usize,
     /// Images to decode or augment, or files to hash (default: some made for the purpose); with train, images that the loader
     /// augments for every step (default: one batch of noise that stays on the device)

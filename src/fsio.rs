@@ -391,7 +391,8 @@ mod tests {
     #[test]
     fn writing_into_a_folder_sweeps_it() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(".medft-dead.tmp"), b"half").unwrap();
+        let dead = format!("{TEMP_PREFIX}{}-{}-x{TEMP_SUFFIX}", Process::this().space(), u32::MAX);
+        fs::write(dir.path().join(dead), b"half").unwrap();
         let living = Pending::create(&dir.path().join("a")).unwrap();
         assert_eq!(temps(dir.path()), 1);
         sweep_below(dir.path());

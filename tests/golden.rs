@@ -68,8 +68,9 @@ epochs = 3
 batch = 16
 "#;
 
-/// SHA-256 over the list of all records of [`STUDY`] but provenance.
-const RECORDS: &str = "d8c38c67e5ededaac96d0a0a131fdfd6b23d0d5886cc28a09c5d938480e8b9ec";
+/// SHA-256 over the list of all records of [`STUDY`] but provenance. At f925d73 it began with d8c38c67; since then predictions have gained
+/// the column `group`, and specs the switches `divergence` and `train_fraction`.
+const RECORDS: &str = "57f5de656f3db13890b03374bcb31895c6160777bd7f0a7301fa71bc1fa28cbd";
 
 /// Records hold no number that a processor's vector instructions or thread count decide here: the trainer is a scripted one.
 #[test]

@@ -463,8 +463,15 @@ fn published_values_stand_beside_ours() {
         *counts.entry(word.to_owned()).or_default() += 1;
     }
     // The answer counts what the tables show.
-    let sentences: Vec<&str> = html.split("<p class=\"answer\">").skip(1).map(|t| t.split_once("</p>").unwrap().0).collect();
-    let answer = sentences.iter().find(|s| s.starts_with("Of 20 published values, each counted once, ")).unwrap();
+    let sentences: Vec<&str> = html
+        .split("<p class=\"answer\">")
+        .skip(1)
+        .map(|t| t.split_once("</p>").unwrap().0)
+        .collect();
+    let answer = sentences
+        .iter()
+        .find(|s| s.starts_with("Of 20 published values, each counted once, "))
+        .unwrap();
     for (word, said) in [
         ("Reproduced", "reproduced"),
         ("Consistent", "consistent"),

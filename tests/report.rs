@@ -969,7 +969,7 @@ fn eight(ours: impl Fn(usize) -> f64, published: impl Fn(usize) -> f64) -> Study
 #[test]
 fn the_paper_is_judged_under_the_hypothesis_that_fits_best() {
     let base = |i: usize| 0.80 + 0.01 * i as f64;
-    let wobble = |i: usize| if i % 2 == 0 { 0.001 } else { -0.001 };
+    let wobble = |i: usize| if i.is_multiple_of(2) { 0.001 } else { -0.001 };
     let mut s = eight(base, |i| base(i) + 0.02 + wobble(i));
     let out = s.render("r");
     let best: Vec<_> = out.paper.best().collect();
@@ -1256,7 +1256,7 @@ fn test_images_are_drawn_patient_by_patient() {
         let mut out = output(&s, "accuracy", 0.5);
         out.rules.clear();
         let n = 60;
-        let right = |i: usize| (i / 10) % 2 == 0;
+        let right = |i: usize| (i / 10).is_multiple_of(2);
         let logits: Vec<f32> = (0..n)
             .flat_map(|i| {
                 if right(i) == (i % 2 == 0) {

@@ -746,7 +746,7 @@ ddsm,coca-b,frozen,linear
     }
     assert_eq!(found.len(), 13, "{found:#?}");
     for (header, message) in [
-        ("dataset,backbone,fraze,metric,value", "Did you mean `freeze`?"),
+        ("dataset,backbone,freze,metric,value", "Did you mean `freeze`?"),
         ("dataset;backbone;metric;value", "separated by commas"),
         ("dataset,backbone,metric", "no column `value`"),
         ("dataset,metric,metric,value", "`metric` twice"),

@@ -21,7 +21,7 @@ const ALL_SWAPS: u32 = 200;
 fn study(t: String) -> String {
     t.replace(r#"["frozen", "unfrozen"]"#, r#"["frozen"]"#)
         .replace(r#"["linear", "mha"]"#, r#"["linear"]"#)
-        .replace(r#"["aptos2019"]"#, r#"["aptos2019", "breastmnist"]"#)
+        .replace(r#"["aptos2019"]"#, r#"["aptos2019", "ddsm"]"#)
         .replace("epochs = 2", "epochs = 1\naugment = \"none\"")
 }
 
@@ -206,7 +206,7 @@ fn images_exchanged_while_an_earlier_set_runs_are_not_used() {
     let p = Place::new();
     p.study("s", |t| {
         study(t)
-            .replace(r#"["aptos2019", "breastmnist"]"#, r#"["breastmnist", "aptos2019"]"#)
+            .replace(r#"["aptos2019", "ddsm"]"#, r#"["ddsm", "aptos2019"]"#)
             .replace("epochs = 1", "epochs = 30")
     });
     assert!(start(&p).wait().unwrap().success());

@@ -170,6 +170,9 @@ fn entries(c: &Contents<'_>) -> Result<BTreeMap<String, Source>> {
     for (name, content) in c.manifests {
         text(&format!("data-manifests/{name}"), content);
     }
+    if !c.results.is_dir() {
+        return Ok(all);
+    }
     add_folder(&mut all, c.results, &format!("results/{}", c.study), &|name| {
         let finished = |run: &str| c.results.join(run).join("DONE").is_file();
         // Of the results, finished runs alone; checkpoints, leases and what was set aside are not theirs.

@@ -119,7 +119,9 @@ fn write_held(entry: &mut impl Read, path: &Path, wanted: &str) -> Result<Option
             Err(e) => return Ok(Some(format!("cannot be read ({e})"))),
         };
         let Some(rest) = left.checked_sub(n as u64) else {
-            return Ok(Some(format!("more than {MOST_BYTES} bytes, which is more than medft unpacks")));
+            return Ok(Some(format!(
+                "more than {MOST_BYTES} bytes, which is more than medft unpacks"
+            )));
         };
         left = rest;
         hash.update(&piece[..n]);

@@ -112,8 +112,13 @@ fn row(e: &Entry, time: &Estimate) -> Vec<String> {
 
 /// What the study still takes, and how far the figure is measured.
 fn total(times: &[Estimate], machine: &Machine) -> String {
-    let sum =
-        |f: &dyn Fn(&Basis) -> bool| -> f64 { times.iter().filter(|t| f(&t.basis)).filter_map(|t| t.hours).sum() };
+    let sum = |f: &dyn Fn(&Basis) -> bool| -> f64 {
+        times
+            .iter()
+            .filter(|t| f(&t.basis))
+            .filter_map(|t| t.hours)
+            .fold(0.0, |a, h| a + h)
+    };
     let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
     let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
     let unknown = times.iter().filter(|t| t.hours.is_none()).count();

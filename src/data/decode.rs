@@ -282,7 +282,10 @@ fn plain(text: &str) -> String {
     if let Some((_, chunk)) = out.split_once("while decoding ")
         && out.starts_with("CRC error")
     {
-        return format!("the checksum of its {} chunk is wrong", chunk.trim_matches(['.', ' ']));
+        return format!(
+            "the checksum of its {} chunk is wrong",
+            chunk.trim_matches(['.', ' ']).trim_end_matches(" chunk")
+        );
     }
     // A cause in Rust's notation follows the sentence: `Corrupt deflate stream. InsufficientInput`.
     let sentence = out.split_once(". ").map_or(out.as_str(), |s| s.0);

@@ -27,8 +27,11 @@ pub struct BackboneEntry {
     /// Where a parameter stands, by its canonical name: what layer decay counts.
     pub place: fn(&str) -> Place,
     /// `(scale, input side in pixels, switches, builder)` → encoder.
-    pub build: fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>,
+    pub build: Build,
 }
+
+/// How an encoder is built: `(scale, input side in pixels, switches, builder)`.
+pub type Build = fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>;
 
 impl BackboneEntry {
     /// The input sides accepted at a scale.

@@ -242,6 +242,10 @@ enum Found {
 
 /// What a hypothesis finds on one data set, value by value.
 type Rows<'a> = Vec<(&'a PublishedPoint, Found)>;
+/// The rows of every data set.
+type SetRows<'a> = Vec<(String, Rows<'a>)>;
+/// (data set, backbone) → misfit.
+type Misfits<'a> = BTreeMap<(&'a str, &'a str), f64>;
 
 struct Group<'a> {
     input: &'a ReportInput,
@@ -252,7 +256,7 @@ struct Group<'a> {
 impl<'a> Group<'a> {
     /// Every hypothesis with what it finds on each data set. Weights are told apart only where the source does not state
     /// the regime and some run tells them apart.
-    fn hypotheses(&self, stated: Stated) -> Vec<(Hypothesis, Vec<(String, Rows<'a>)>)> {
+    fn hypotheses(&self, stated: Stated) -> Vec<(Hypothesis, SetRows<'a>)> {
         let mut regimes: Vec<(Freeze, HeadKind)> = self.points.iter().flat_map(|p| p.regimes(self.cells)).collect();
         regimes.sort_unstable();
         regimes.dedup();
@@ -321,8 +325,8 @@ impl<'a> Group<'a> {
     ///
     /// The misfit of a value is its squared difference in margins, what the reading explains taken off. Two hypotheses are told
     /// apart by a paired t test of their misfits (the test of Vuong, 1989, for models without free parameters).
-    fn rank(&self, stated: Stated, found: &[(Hypothesis, Vec<(String, Rows<'a>)>)]) -> Vec<Ranked> {
-        let misfits: Vec<(Hypothesis, BTreeMap<(&str, &str), f64>)> = found
+    fn rank(&self, stated: Stated, found: &[(Hypothesis, SetRows<'a>)]) -> Vec<Ranked> {
+        let misfits: Vec<(Hypothesis, Misfits<'_>)> = found
             .iter()
             .map(|(h, sets)| {
                 let of = sets

@@ -91,11 +91,14 @@ pub(super) struct Begun<'a> {
     claim: Claim,
 }
 
+/// What became of runs.
+type Outcomes<'a> = Vec<(Task<'a>, RunOutcome)>;
+
 /// Claims the runs of a group; those that another process has are told as outcomes.
 ///
 /// # Errors
 /// Where records cannot be written: nothing that is computed could be kept.
-pub(super) fn claim<'a>(store: &Store, group: &[Task<'a>]) -> Result<(Vec<Begun<'a>>, Vec<(Task<'a>, RunOutcome)>)> {
+pub(super) fn claim<'a>(store: &Store, group: &[Task<'a>]) -> Result<(Vec<Begun<'a>>, Outcomes<'a>)> {
     let (mut begun, mut taken) = (Vec::new(), Vec::new());
     for &task in group {
         let spec = Spec {

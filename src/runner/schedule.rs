@@ -423,6 +423,9 @@ mod tests {
         let plan = plan(&c, &args);
         let images = data.join("phantom/APTOS2019/train_images/train_images");
         let mut names: Vec<_> = std::fs::read_dir(&images).unwrap().map(|e| e.unwrap().path()).collect();
+        // Of those that this study reads: the phantom has images, as Kaggle's folder, that its label file does not list.
+        let listed = std::fs::read_to_string(data.join("phantom/APTOS2019/train_1.csv")).unwrap();
+        names.retain(|p| listed.contains(p.file_stem().unwrap().to_str().unwrap()));
         names.sort();
         std::fs::remove_file(&names[3]).unwrap();
         std::fs::write(&names[7], b"no image").unwrap();
@@ -450,13 +453,15 @@ mod tests {
 
     impl Trainer for Faulty {
         fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Step)) -> Result<Vec<Outcome>> {
-            for job in jobs.iter().filter(|j| j.spec.backbone == "mae-b") {
+            let bad: Vec<_> = jobs.iter().filter(|j| j.spec.backbone == "mae-b").collect();
+            for job in &bad {
                 std::fs::create_dir_all(job.checkpoint_dir).unwrap();
                 std::fs::write(job.checkpoint_dir.join("kept"), b"work").unwrap();
-                match job.spec.freeze {
-                    Freeze::Frozen => anyhow::bail!("out of memory"),
-                    Freeze::Unfrozen => panic!("a panic of the test"),
-                }
+            }
+            match bad.first().map(|j| j.spec.freeze) {
+                Some(Freeze::Frozen) => anyhow::bail!("out of memory"),
+                Some(Freeze::Unfrozen) => panic!("a panic of the test"),
+                None => {}
             }
             TRAINER.fit(jobs, progress)
         }

@@ -94,11 +94,12 @@ pub(super) fn read(file: &str, text: &str, cite: &str, offsets: &BTreeMap<String
             return rows;
         }
     };
-    let line = reader
-        .headers()
-        .ok()
-        .and_then(|h| h.position().map(csv::Position::line));
-    if let Err(e) = check_header(&format!("{file}:{}", line.unwrap_or(1)), &header) {
+    let line = text
+        .lines()
+        .position(|l| !l.starts_with('#') && !l.is_empty())
+        .unwrap_or(0)
+        + 1;
+    if let Err(e) = check_header(&format!("{file}:{line}"), &header) {
         rows.wrong.push(e);
         return rows;
     }

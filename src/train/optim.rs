@@ -219,7 +219,9 @@ mod tests {
     }
 
     /// By hand, from the upstream modules in the order in which an image passes them: (beginning of a name, layer).
-    const BY_HAND: [(&str, usize, &[(&str, usize)]); 8] = [
+    type ByHand = (&'static str, usize, &'static [(&'static str, usize)]);
+
+    const BY_HAND: [ByHand; 8] = [
         (
             "dinov2-b",
             13,

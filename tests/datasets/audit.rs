@@ -125,7 +125,7 @@ fn files_pixels_looks_conflicts_and_warnings_are_told_apart() {
         .collect();
     assert_eq!(failed[1], (n(9).as_str(), "a file that ends early"));
     assert!(
-        failed[0].0 == n(7) && failed[0].1.contains("No such file"),
+        failed[0].0 == n(7) && failed[0].1.contains("no such file"),
         "{failed:?}"
     );
 
@@ -188,7 +188,7 @@ fn a_set_without_images_can_be_audited_by_its_labels_only() {
     let p = Protocol::faithful();
     let set = d.load("ddsm", &p).unwrap();
     let e = audit::pictures(&set, &p, &|_, _| ()).unwrap_err().to_string();
-    assert!(e.contains("--labels-only") && e.contains("No such file"), "{e}");
+    assert!(e.contains("--labels-only") && e.contains("no such file"), "{e}");
     let l = audit::labels(&set);
     assert_eq!(l.groups.divided.len(), 1);
     let labels: Vec<_> = l.groups.divided[0]

@@ -177,7 +177,7 @@ fn a_plan_tells_the_words_of_each_runs_group() {
 #[test]
 fn a_plan_on_a_login_node_knows_the_hours_of_a_named_gpu() {
     let p = Place::new();
-    let dir = p.path("results/.cache/bench");
+    let dir = p.path("results/.cache/rates-2");
     fs::create_dir_all(&dir).unwrap();
     for what in ["forward", "train"] {
         let bench = serde_json::json!({

@@ -140,7 +140,8 @@ mod tests {
             |x| RmsNorm::new(x[1].clone(), eps).forward(&x[0]),
             |x| rms_norm(&x[0], &x[1], eps),
         );
-        agree("gelu", &[&[5, 33]], 1e-9, |x| crate::gelu(&x[0]), |x| gelu(&x[0]));
+        // candle's own derivative of gelu_erf writes 1/√(2π) with six digits, which is up to 1.7e-7 off.
+        agree("gelu", &[&[5, 33]], 3e-7, |x| crate::gelu(&x[0]), |x| gelu(&x[0]));
         agree(
             "quick_gelu",
             &[&[5, 33]],

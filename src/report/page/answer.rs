@@ -176,7 +176,10 @@ fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done:
             "This study has no published value to compare with; the best of each data set:".to_owned(),
         ];
     }
-    let parts: Vec<String> = counts(all).iter().map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word))).collect();
+    let parts: Vec<String> = counts(all)
+        .iter()
+        .map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word)))
+        .collect();
     let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
     let list = match first {
         [] => last.to_owned(),

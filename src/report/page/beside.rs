@@ -6,8 +6,8 @@ use super::delta;
 use crate::report::Findings;
 use crate::report::compare::Comparison;
 use crate::report::dossier::{Dossier, key};
-use crate::report::paper_level::Shows;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
+use crate::report::paper_level::Shows;
 use crate::report::table::PLACES;
 use crate::report::text::fixed;
 use crate::study::{Freeze, HeadKind};
@@ -66,7 +66,11 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
         // Where the hypothesis is no single regime, a backbone's value is held against a regime of its own.
         let best = paper.best().find(|s| s.dataset == d.name).map(|s| s.hypothesis);
         let each = best.filter(|h| !matches!(h.shows, Shows::Regime(..)));
-        let mut others: Vec<Regime> = own.iter().filter_map(|c| c.regime).filter(|r| each.is_some() || *r != regime).collect();
+        let mut others: Vec<Regime> = own
+            .iter()
+            .filter_map(|c| c.regime)
+            .filter(|r| each.is_some() || *r != regime)
+            .collect();
         others.sort_unstable();
         others.dedup();
         let largest = own
@@ -77,7 +81,11 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
         let row = |b: &BackboneFacts| {
             let mine: Vec<&Comparison> = own.iter().copied().filter(|c| c.backbone == b.name).collect();
             let first = mine.first()?;
-            let own_regime = mine.iter().find(|c| c.counted).and_then(|c| c.regime).filter(|_| each.is_some());
+            let own_regime = mine
+                .iter()
+                .find(|c| c.counted)
+                .and_then(|c| c.regime)
+                .filter(|_| each.is_some());
             let of = |r: Regime| {
                 let c = mine.iter().find(|c| c.regime == Some(r));
                 c.map_or_else(Ours::default, |c| ours(c, r, unit, dossiers))

@@ -87,10 +87,16 @@ fn every_data_set_has_parts() {
                 assert_eq!((&d.val, &d.test), (&whole.val, &whole.test), "{name}");
                 let kept: BTreeSet<u32> = d.train.iter().copied().collect();
                 assert!(kept.is_subset(&larger), "{name}");
-                // Half a group for each class or label, of which a phantom has up to 15, of a few images.
+                // Of each class or label, and of what has none, at most a group more or less.
                 let goal = f * whole.train.len() as f64;
+                let mut sizes = std::collections::BTreeMap::<_, usize>::new();
+                for i in &whole.train {
+                    *sizes.entry(group(i).unwrap_or_else(|| i.to_string())).or_default() += 1;
+                }
+                let largest = sizes.values().max().copied().unwrap_or(0);
+                let strata = whole.info.task.outputs() + 1;
                 assert!(
-                    (kept.len() as f64 - goal).abs() <= 0.1 * goal + 15.0,
+                    (kept.len() as f64 - goal).abs() <= (strata * largest) as f64,
                     "{name}: {} of {goal}",
                     kept.len()
                 );
