@@ -24,7 +24,7 @@ reproduce: build
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --document-private-items --quiet
 
 unit:
 	$(CARGO) test --workspace --release

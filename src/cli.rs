@@ -1,8 +1,10 @@
 //! The words a user types. What they do is in `commands`.
+// The texts are those of --help, where <study> is a word to be replaced.
+#![allow(rustdoc::invalid_html_tags)]
 
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
-use clap::builder::{PathBufValueParser, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
 use std::path::PathBuf;
@@ -25,7 +27,13 @@ fn folder() -> impl TypedValueParser<Value = PathBuf> {
 
 /// A whole number with its bounds: beyond them a typing error starts threads or asks for memory until the machine stops.
 fn bounded(least: u64, most: u64) -> impl TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<usize>::new().range(least..=most)
+    move |text: &str| -> Result<usize, String> {
+        let number = text
+            .parse::<usize>()
+            .ok()
+            .filter(|n| (least..=most).contains(&(*n as u64)));
+        number.ok_or_else(|| format!("{text} is not in {least}..={most}"))
+    }
 }
 
 /// Options of every verb.
@@ -242,7 +250,7 @@ pub struct CompareArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum PublishedVerb {
-    /// The sets that a study may list under [report] published
+    /// The sets that a study may list as `published` of their report
     List,
     /// Print an empty table for the cells of a study, to be filled in from the source and saved as
     /// <experiments-dir>/published/<name>.csv

@@ -5,6 +5,8 @@
 //! [`eval`] measures, [`results`] keeps records, [`report`] shows them beside the published numbers.
 //! [`runner`] says which run goes where and when; `commands` is what each verb reads and prints, and nothing imports it.
 #![forbid(unsafe_code)]
+// A module's page may speak of what is private in it: `make lint` documents that too.
+#![allow(rustdoc::private_intra_doc_links)]
 // What is printed goes through `print`, which knows what a reader who leaves means.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 

@@ -35,7 +35,7 @@ pub fn write(text: fmt::Arguments<'_>) -> Result<()> {
 /// Writes a value as indented JSON to stdout.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn json(value: &impl serde::Serialize) -> Result<()> {
     write(format_args!("{}\n", serde_json::to_string_pretty(value)?))
 }
@@ -45,7 +45,7 @@ pub fn tell(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A line on stdout; see [`write`].
+/// A line on stdout; see [`write()`].
 #[macro_export]
 macro_rules! outln {
     ($($arg:tt)*) => { $crate::print::write(format_args!("{}\n", format_args!($($arg)*))) };

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 
-fn entries(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+type Entries = BTreeMap<String, Vec<u8>>;
+
+fn entries(bytes: &[u8]) -> Entries {
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
     (0..zip.len())
         .map(|i| {
@@ -107,7 +109,7 @@ fn a_study_is_packed_and_verified() {
 
     // A changed file, a missing one, one too many; and a record that was edited together with the manifest.
     let metrics = whole.keys().find(|k| k.ends_with("/metrics.json")).unwrap().clone();
-    let edited = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>), named: &str| {
+    let edited = |change: &dyn Fn(&mut Entries), named: &str| {
         let mut other = whole.clone();
         change(&mut other);
         fs::write(elsewhere.path("b.zip"), pack(&other)).unwrap();

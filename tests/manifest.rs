@@ -428,8 +428,8 @@ fn sets_that_share_a_folder_do_not_see_each_other() {
     write(dir.path(), "medmnist/dermamnist.npz", "three");
     let r = verify_real("chestmnist", dir.path());
     assert!(r.files.as_ref().unwrap().ok);
-    // The publisher's MD5 is known, and this is not it.
-    assert_eq!(r.state, SetState::Differs);
+    // The publisher's MD5 is known, and this is not it: it was accepted, and is said.
+    assert_eq!(r.state, SetState::Verified);
     assert!(
         r.text(9).contains("md5 02c8a6516a18b556561a56cbdd36c4a8"),
         "{}",
@@ -450,9 +450,14 @@ fn a_users_own_list_goes_before_the_committed_one_but_not_before_the_publishers_
         (vec!["breastmnist.npz".into()], vec!["breastmnist_64.npz".into()])
     );
     assert!(r.remedy.contains("medft data lock breastmnist"));
+    let refused = bad(lock_set(Catalogue::embedded(), "breastmnist", dir.path(), false, &quiet).unwrap_err());
+    assert!(
+        refused.found.contains("md5 742edef2a1fd1524b2efff4bd7ba9364"),
+        "{refused}"
+    );
     lock_set(Catalogue::embedded(), "breastmnist", dir.path(), true, &quiet).unwrap();
     let r = verify_real("breastmnist", dir.path());
-    assert!(r.files.as_ref().unwrap().ok && r.state == SetState::Differs);
+    assert!(r.files.as_ref().unwrap().ok && r.state == SetState::Verified);
     assert!(
         r.text(9).contains("md5 742edef2a1fd1524b2efff4bd7ba9364"),
         "{}",

@@ -45,10 +45,10 @@ pub fn run(cli: Cli) -> Result<u8> {
     run_with(cli, &CandleTrainer)
 }
 
-/// As [`run`], with another trainer: tests of scheduling and crashes use the scripted one.
+/// As [`run()`], with another trainer: tests of scheduling and crashes use the scripted one.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {

@@ -119,7 +119,7 @@ pub fn examine(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<(
     Ok((img, stored))
 }
 
-/// The file that is read for one that the labels name: that file, or [Q44] a `.png` beside it.
+/// The file that is read for one that the labels name: that file, or (Q44) a `.png` beside it.
 pub fn resolve<'a>(root: &Folder, file: &'a Path, twin: PngTwin) -> Cow<'a, Path> {
     if twin == PngTwin::Prefer {
         let png = file.with_extension("png");
@@ -275,7 +275,12 @@ fn plain(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("ChunkType { type: ") {
         let (name, after) = after.split_once(',').unwrap_or((after, ""));
         out.push_str(before);
-        out.push_str(name.trim_matches(['"', '\'']));
+        // A name that is no letters was damaged.
+        out.push_str(if name.contains('\\') {
+            "an unknown"
+        } else {
+            name.trim_matches(['"', '\''])
+        });
         rest = after.split_once('}').map_or("", |a| a.1);
     }
     out.push_str(rest);
@@ -459,7 +464,7 @@ mod tests {
         assert!(cut.contains("ends early") && cut.contains("data verify"), "{cut}");
     }
 
-    /// [Q44]: the twin replaces the listed file, even a whole one, unless that is switched off.
+    /// (Q44): the twin replaces the listed file, even a whole one, unless that is switched off.
     #[test]
     fn a_png_twin_is_preferred() {
         let dir = tempfile::tempdir().unwrap();

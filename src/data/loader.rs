@@ -110,7 +110,7 @@ impl Images {
     ///
     /// # Errors
     /// [`BadInput`] naming an image that is missing, truncated or no image, or a cache that cannot be written; also
-    /// for a protocol that wants the backbone's statistics [Q19], which come through [`Images::with_transform`].
+    /// for a protocol that wants the backbone's statistics (Q19), which come through [`Images::with_transform`].
     pub fn prepare(
         data: &Dataset,
         p: &Protocol,

@@ -73,7 +73,7 @@ impl Preparation {
         self.crop * self.crop * self.channels
     }
 
-    /// The file that is read for `file` of a data set, with the twin rule [Q44].
+    /// The file that is read for `file` of a data set, with the twin rule (Q44).
     pub fn resolve<'a>(&self, root: &Folder, file: &'a Path) -> Cow<'a, Path> {
         decode::resolve(root, file, self.png_twin)
     }
@@ -329,7 +329,7 @@ pub struct CropDraw {
 }
 
 impl CropDraw {
-    /// Up to ten attempts to find a crop that fits. With a `scale` above 1 [Q20] most do not: areas beyond the image are
+    /// Up to ten attempts to find a crop that fits. With a `scale` above 1 (Q20) most do not: areas beyond the image are
     /// drawn and refused, which is part of the published augmentation.
     pub fn new(side: usize, scale: [f64; 2], stream: &mut Stream) -> Self {
         let area = (side * side) as f64;
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(a, b);
     }
 
-    /// [Q40]: both ways of making a square, against the plain operations one after the other.
+    /// (Q40): both ways of making a square, against the plain operations one after the other.
     #[test]
     fn preparation_is_resize_then_centre_crop() {
         for (aspect, width, height) in [(Aspect::Squash, 256, 256), (Aspect::ShortSide, 384, 256)] {

@@ -228,7 +228,7 @@ mod tests {
         assert!(roc_auc_ovo(&p, 3, &[0, 1], AucRule::Strict).unwrap().is_nan());
     }
 
-    /// [Q26]: float16 probabilities do not sum to 1 within 1e-5, and the authors' code reports 0.5.
+    /// (Q26): float16 probabilities do not sum to 1 within 1e-5, and the authors' code reports 0.5.
     #[test]
     fn rows_that_do_not_sum_to_one_are_half_for_the_authors() {
         let p = [0.5, 0.3, 0.2002, 0.1, 0.8, 0.1, 0.1, 0.1, 0.8];

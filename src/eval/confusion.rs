@@ -68,7 +68,7 @@ impl Confusion {
 
     /// Mean of `numerator / denominator` over classes, 0/0 counting 0 (`zero_division=0`).
     ///
-    /// The classes are those that occur in truth or prediction, or all of them [Q46].
+    /// The classes are those that occur in truth or prediction, or all of them (Q46).
     fn macro_mean(&self, all_classes: bool, ratio: impl Fn(u64, u64, u64) -> (u64, u64)) -> f64 {
         mean((0..self.classes).filter_map(|k| {
             let (hits, actual, predicted) = (self.hits(k), self.actual(k), self.predicted(k));

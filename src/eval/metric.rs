@@ -35,7 +35,7 @@ pub struct ClassTable<'a> {
     pub probs: &'a [f64],
     pub classes: usize,
     pub truth: &'a [u32],
-    /// Macro means run over all classes, not only over those in truth or prediction [Q46].
+    /// Macro means run over all classes, not only over those in truth or prediction (Q46).
     pub all_classes: bool,
     predicted: OnceCell<Vec<u32>>,
     strict: OnceCell<f64>,

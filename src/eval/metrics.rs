@@ -10,7 +10,7 @@ pub type Metrics = BTreeMap<String, f64>;
 /// Metrics of a multi-class task from (n, classes) probabilities, row-major, and one label an image (PROTOCOL 7.2).
 ///
 /// `accuracy`; `precision`, `recall`, `f1`: macro means over the classes in truth or prediction, or over all classes
-/// when `all_classes` [Q46]; `cohen_kappa`, `quadratic_kappa`: over the full class list; `roc_auc`: column 1 of two
+/// when `all_classes` (Q46); `cohen_kappa`, `quadratic_kappa`: over the full class list; `roc_auc`: column 1 of two
 /// classes, one-vs-one macro of more, with the authors' 0.5 where scikit-learn raises ([`super::AucRule::Authors`]). Beside
 /// the authors' keys: `balanced_accuracy` (mean recall over the classes in truth), `roc_auc_strict` (NaN instead of
 /// 0.5), `roc_auc_ovr` (one-vs-rest macro), and for two classes `average_precision`.

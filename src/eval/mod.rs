@@ -1,9 +1,9 @@
 //! Metrics, intervals, tests: pure functions. Imports no other module.
 //!
 //! Three layers. *Metrics* ([`multiclass`], [`multilabel`]) turn probabilities and labels into the numbers the authors'
-//! code reports, under its names (PROTOCOL 7.2, 7.3). *Selection* ([`select`]) replays which epoch that code would have
+//! code reports, under its names (PROTOCOL 7.2, 7.3). *Selection* ([`select()`]) replays which epoch that code would have
 //! kept (PROTOCOL 7.1). *Inference* says how far a number may be trusted: over seeds ([`Sample`], [`tost`], [`welch`]),
-//! over test images ([`Resamples`], [`delong`]) and over many comparisons ([`holm`]).
+//! over test images ([`Resamples`], [`delong()`]) and over many comparisons ([`holm()`]).
 //!
 //! Counts stay integers until the last division, so a metric is the same for any order of the images, and a bootstrap
 //! replicate is the same for any number of threads. Randomness comes in as a closure; NaN means *undefined*, never

@@ -6,8 +6,8 @@ use super::scores::round3;
 /// The epoch whose metric wins, or `None` when no epoch exceeds `start` and the initial weights are kept.
 ///
 /// Walks the values in order; one wins when it is strictly greater than the best so far, so ties keep the earlier epoch
-/// and NaN never wins. `rounding` compares at 3 decimals, as the authors do [Q14]; `start` is 0 for the authors and −∞
-/// for a reader of the paper [Q16]. Pass the extra validation after the last epoch [Q15] as one more value or leave it
+/// and NaN never wins. `rounding` compares at 3 decimals, as the authors do (Q14); `start` is 0 for the authors and −∞
+/// for a reader of the paper (Q16). Pass the extra validation after the last epoch (Q15) as one more value or leave it
 /// out.
 pub fn select(values: &[f64], rounding: bool, start: f64) -> Option<usize> {
     let mut best = start;

@@ -1,6 +1,6 @@
 //! Gets files over HTTP and unpacks archives: continued after a cut, checked while they stream, published whole.
 //!
-//! [`download`] is one file from one of several addresses; [`Hub`] puts one into the Hugging Face cache. Knows no
+//! [`download()`] is one file from one of several addresses; [`Hub`] puts one into the Hugging Face cache. Knows no
 //! manifest, no data set and no backbone: what is expected of a file is passed in. Nothing here displays or stores a
 //! credential, and a credential goes to its own origin only.
 

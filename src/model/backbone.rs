@@ -59,7 +59,7 @@ pub struct Options {
     pub channels: usize,
     pub grey_stem: GreyStem,
     pub position_rule: PositionRule,
-    /// [Q31] DINOv2's and CLIP's patches before or after the final norm.
+    /// (Q31) DINOv2's and CLIP's patches before or after the final norm.
     pub dinov2_tokens: Dinov2Tokens,
     pub coca_tokens: CocaTokens,
     /// The activation of families whose weights decide it: CLIP's erf GELU (LAION) or QuickGELU (OpenAI).

@@ -28,7 +28,7 @@ pub fn find(name: &str) -> Option<&'static Facts> {
     BACKBONES.get(name).map(|e| &e.facts)
 }
 
-/// Mean and standard deviation (RGB, of values in 0..1) that a backbone was pretrained with [Q19], for `channels` input channels;
+/// Mean and standard deviation (RGB, of values in 0..1) that a backbone was pretrained with (Q19), for `channels` input channels;
 /// `None` for an unknown one. For one channel: those of the kernels that read it, red alone or the average of the three.
 pub fn input_statistics(backbone: &str, channels: usize, stem: GreyStem) -> Option<(Vec<f32>, Vec<f32>)> {
     let s = BACKBONES.get(backbone)?.statistics;

@@ -266,7 +266,7 @@ impl Builder {
     /// Ends construction from this builder's source: the checkpoint must have no tensor left.
     ///
     /// # Errors
-    /// [`BadInput`] that names the extra tensors.
+    /// [`crate::error::BadInput`] that names the extra tensors.
     pub fn finish_source(&self) -> Result<()> {
         match &*self.source {
             Source::Checkpoint(c) => c.borrow().finish(),

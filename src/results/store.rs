@@ -309,10 +309,13 @@ impl Store {
     /// # Errors
     /// Where the checkpoint cannot be removed.
     pub fn tidy(&self, id: &str) -> Result<()> {
-        match self.run_dir(id).join(DONE).exists() {
-            true => remove(&self.checkpoint_dir(id)),
-            false => Ok(()),
+        let dir = self.run_dir(id);
+        if !dir.join(DONE).exists() {
+            return Ok(());
         }
+        // Nobody takes the lease of a finished run; one that is there is of a process that ended before it gave it back.
+        remove(&dir.join(LEASE))?;
+        remove(&self.checkpoint_dir(id))
     }
 
     /// The record of a finished run.

@@ -50,63 +50,63 @@ fn word<T: Serialize>(value: &T) -> String {
 
 switch!(/// Which of the two published recipes a protocol started from; printed in every table.
     Preset { Faithful, Corrected });
-switch!(/// [Q1] Which weights the headline test number comes from. Both are always evaluated and stored.
+switch!(/// (Q1) Which weights the headline test number comes from. Both are always evaluated and stored.
     TestWeights { Best, Last });
-switch!(/// [Q2] What stands behind "multi-head attention": the ImageNet-supervised DeiT-B of the code, or one random block.
+switch!(/// (Q2) What stands behind "multi-head attention": the ImageNet-supervised DeiT-B of the code, or one random block.
     MhaBody { DeitBase, OneBlock });
-switch!(/// [Q6] Which APTOS label file is the data set.
+switch!(/// (Q6) Which APTOS label file is the data set.
     AptosCsv { Train1, TrainFull });
-switch!(/// [Q9] The DDSM task.
+switch!(/// (Q9) The DDSM task.
     DdsmTask { NormalVsLesion, ThreeClass, CancerVsRest });
 switch!(/// What the lists of DDSM keep together: five case numbers stand in two of them.
     DdsmSplit { Lists, ByCase });
 switch!(/// Whether images that are there twice (the same file, the same pixels) stay in one part, in the sets that name no groups:
     /// APTOS2019 and MedMNIST.
     Duplicates { Ignored, Together });
-switch!(/// [Q10] How train.csv of CheXpert is cut.
+switch!(/// (Q10) How train.csv of CheXpert is cut.
     ChexpertSplit { LabelSlices, PatientBorders });
-switch!(/// [Q11] What CheXpert is tested on.
+switch!(/// (Q11) What CheXpert is tested on.
     ChexpertTest { TrainCsv, OfficialValid });
-switch!(/// [Q12] "No Finding" when all 14 labels are 0 after U-Zeroes.
+switch!(/// (Q12) "No Finding" when all 14 labels are 0 after U-Zeroes.
     ChexpertNoFinding { SetWhenAllZero, AsInFile });
-switch!(/// [Q13] Which validation images choose the epoch.
+switch!(/// (Q13) Which validation images choose the epoch.
     ValidationSet { ShuffledDropLast, All });
-switch!(/// [Q14] The resolution of the selection metric.
+switch!(/// (Q14) The resolution of the selection metric.
     SelectionRounding { ThreeDecimals, Exact });
-switch!(/// [Q16] The value an epoch must exceed to be selected at all.
+switch!(/// (Q16) The value an epoch must exceed to be selected at all.
     SelectionStart { Zero, MinusInfinity });
-switch!(/// [Q17] How a three-channel stem reads a one-channel image.
+switch!(/// (Q17) How a three-channel stem reads a one-channel image.
     GreyStem { RedKernel, SummedKernels });
-switch!(/// [Q19] Whose mean and standard deviation normalise the input.
+switch!(/// (Q19) Whose mean and standard deviation normalise the input.
     Normalisation { Dataset, Backbone });
-switch!(/// [Q29] CoCa's tokens for the MHA head.
+switch!(/// (Q29) CoCa's tokens for the MHA head.
     CocaTokens { Pooled, Patches });
-switch!(/// [Q31] DINOv2's and CLIP's tokens for the MHA head: before or after the final norm.
+switch!(/// (Q31) DINOv2's and CLIP's tokens for the MHA head: before or after the final norm.
     Dinov2Tokens { Unnormed, Normed });
-switch!(/// [Q32] What the linear head reads: each family's own pooled vector, or the mean of the tokens.
+switch!(/// (Q32) What the linear head reads: each family's own pooled vector, or the mean of the tokens.
     Readout { Family, MeanTokens });
-switch!(/// [Q35] DINOv2's position-table rule: torch.hub's scale factor (g+0.1)/37, or Hugging Face's plain size.
+switch!(/// (Q35) DINOv2's position-table rule: torch.hub's scale factor (g+0.1)/37, or Hugging Face's plain size.
     PositionRule { Hub, Size });
-switch!(/// [Q39] The training augmentation. `Paper`: crop, both flips, jitter. `NoVerticalFlipNoJitter`: anatomically
+switch!(/// (Q39) The training augmentation. `Paper`: crop, both flips, jitter. `NoVerticalFlipNoJitter`: anatomically
     /// plausible views only. `None`: validation transform, so frozen features can be cached.
     Augment { Paper, NoVerticalFlipNoJitter, None });
-switch!(/// [Q40] How an image becomes a square.
+switch!(/// (Q40) How an image becomes a square.
     Aspect { Squash, ShortSide });
 switch!(/// Which side a resize begins with; the 8-bit rounding between the passes makes it visible (±1 level). `WidthFirst`: all
     /// versions of Pillow up to 12.1, so the authors'. `Pillow12` (12.2, 12.3): the height of images more than a hundred times as
     /// high as wide. `Pillow13`: the height when it shrinks by more than twice what the width does.
     ResizeOrder { WidthFirst, Pillow12, Pillow13 });
-switch!(/// [Q41] What the random 80/10/10 split of ISIC keeps together.
+switch!(/// (Q41) What the random 80/10/10 split of ISIC keeps together.
     IsicSplit { ByImage, ByLesion });
-switch!(/// [Q43] Whether a `val_ids.json` beside the data is obeyed.
+switch!(/// (Q43) Whether a `val_ids.json` beside the data is obeyed.
     ValIdsFile { ReadIfPresent, Ignore });
-switch!(/// [Q44] Whether `x.png` beside a listed `x.jpg` replaces it.
+switch!(/// (Q44) Whether `x.png` beside a listed `x.jpg` replaces it.
     PngTwin { Prefer, Off });
-switch!(/// [Q46] The classes a macro average runs over.
+switch!(/// (Q46) The classes a macro average runs over.
     MacroClasses { PresentInTruthOrPrediction, All });
 switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (authors), or applied and scaled by 1/257 (sane).
     ImageLoading { Authors, Sane });
-switch!(/// [Q25] Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
+switch!(/// (Q25) Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
     /// whose products round their operands to 10 bits of fraction.
     Precision { F32, Tf32, Bf16, F16 });
 switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: updates with a gradient that is not finite are skipped, as
@@ -140,7 +140,7 @@ macro_rules! switches {
         pub struct Protocol {
             pub preset: Preset,
             $($(#[$m])* #[doc = $why] pub $field: $ty,)*
-            /// Registered switches that are not as they were before they came (see [`super::switches::register`]).
+            /// Registered switches that are not as they were before they came (see [`Protocol::register`]).
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
             pub extra: BTreeMap<String, Value>,
         }
@@ -228,7 +228,7 @@ switches! {
         "Pillow up to version 12.1 resizes the width first; 12.2 and 12.3 (pillow12) the height of images over a hundred times as high as wide; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
     augment: Augment = Augment::Paper; Fit; Words(Augment::words); [39];
         "The paper's flips and colour jitter also on X-rays and mammograms; the same without them; or none, so that frozen features can be computed once.";
-    /// [Q20] Area range of RandomResizedCrop.
+    /// (Q20) Area range of RandomResizedCrop.
     crop_scale: [f64; 2] = [0.8, 1.2] => [0.8, 1.0]; Fit; Pair(POSITIVE, "two finite numbers above 0, the first at most 1 and at most the second"); [20];
         "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames.";
     normalisation: Normalisation = Normalisation::Dataset; Images; Words(Normalisation::words); [19];
@@ -255,7 +255,7 @@ switches! {
         "AdamW's learning rate, the same for backbone and head, constant after the warm-up.";
     weight_decay: f64 = 1e-5; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [24];
         "Decoupled, on tensors of two or more axes that are no biases. At 1e-5 it does next to nothing.";
-    /// [Q23] Factor on the learning rate per block from the top; 1.0 is none.
+    /// (Q23) Factor on the learning rate per block from the top; 1.0 is none.
     layer_decay: f64 = 1.0; Fit; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [23];
         "Factor on the learning rate per block from the top; 1 is none. Not changed by `corrected`.";
     /// Global gradient-norm clip; 0 is none.
@@ -263,7 +263,7 @@ switches! {
         "Largest global norm of the gradient; 0 is no clipping.";
     warmup: Warmup = Warmup::PerDataset; Fit; Values::Warmup; [21];
         "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`).";
-    /// [Q22] One increment too many at the end of the warm-up.
+    /// (Q22) One increment too many at the end of the warm-up.
     warmup_overshoot: bool = true => false; Fit; Flag; [22];
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
     precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
@@ -274,7 +274,7 @@ switches! {
     divergence: Divergence = Divergence::Authors => Divergence::Stop; Fit; Words(Divergence::words); [27];
         "The code stops at no loss: its gradient scaler skips every update with a gradient that is not finite, and the best epoch so far is tested. Skipped steps are recorded and such cells marked. The correction ends the run, without a result, at a loss that is not a number or above 10,000.", before Divergence::Authors => Divergence::Stop;
     // evaluation
-    /// [Q26] Round validation logits to float16 before metrics.
+    /// (Q26) Round validation logits to float16 before metrics.
     val_logits_f16: bool = false; Select; Flag; [26];
         "In linear runs the code's validation logits are float16, and so is the softmax over them, which ties scores; here the logits of either head are rounded and the softmax is not.";
     validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Words(ValidationSet::words); [13];
@@ -283,7 +283,7 @@ switches! {
         "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins.";
     selection_start: SelectionStart = SelectionStart::Zero => SelectionStart::MinusInfinity; Select; Words(SelectionStart::words); [16];
         "The value an epoch must exceed: from 0, a run whose kappa never exceeds 0 tests untrained weights.";
-    /// [Q15] Validate once more after the last epoch.
+    /// (Q15) Validate once more after the last epoch.
     extra_validation: bool = true => false; Select; Flag; [15];
         "The code validates once more after the last epoch, on another random subset, which gives the last weights a second chance.";
     test_weights: TestWeights = TestWeights::Best; Select; Words(TestWeights::words); [1];

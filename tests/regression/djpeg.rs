@@ -183,7 +183,13 @@ fn one_damaged_bit_never_gives_other_pixels_unnoticed() {
             };
             fs::write(p.path("x.jpg"), &bytes).unwrap();
             let noticed = !stored.damage.words().is_empty();
-            let at = format!("{args:?}, bit {bit}");
+            let at = format!(
+                "{args:?}, bit {bit}: byte {} of {}, {:02x?} before, {:02x?} now",
+                bit / 8,
+                whole.len(),
+                &whole[bit / 8 - 2..(bit / 8 + 3).min(whole.len())],
+                bytes[bit / 8]
+            );
             let Some((warns, pixels)) = djpeg(&p.path("x.jpg")) else {
                 // A fault in what no block uses, such as a table: there are no pixels to differ from.
                 continue;

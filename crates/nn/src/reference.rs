@@ -7,7 +7,7 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::Module;
 
-/// [`crate::linear`].
+/// [`crate::linear()`].
 ///
 /// # Errors
 /// Where shapes do not fit.
@@ -56,7 +56,7 @@ pub fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
     candle_nn::ops::silu(x)? * z
 }
 
-/// [`crate::attention`]: q (B, N, H, d), k and v (B, M, H, d) → (B, N, H·d).
+/// [`crate::attention()`]: q (B, N, H, d), k and v (B, M, H, d) → (B, N, H·d).
 ///
 /// # Errors
 /// Where shapes do not fit.

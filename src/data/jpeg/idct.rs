@@ -1,7 +1,8 @@
 //! libjpeg's accurate integer inverse DCT ("islow", after Loeffler, Ligtenberg and Moschytz 1989).
 //!
 //! The factorisation, the 13-bit constants and the rounding between the passes are what makes two decoders agree; they are
-//! those of libjpeg's `jidctint.c`.
+//! those of libjpeg's `jidctint.c`. What no whole file has, numbers beyond 16 bits, is wrapped and saturated where libjpeg-turbo's vector
+//! code for x86 does it, so that damaged files too have the pixels that Pillow shows.
 
 use medft_nn::vectorised;
 
@@ -12,10 +13,12 @@ const PASS1_BITS: u32 = 2;
 type Square = [[i32; 8]; 8];
 
 /// One pass down all columns, with `bits` fractional bits rounded away. The loop over the columns is the one that becomes
-/// vectors. Damaged files may overflow, to no harm.
+/// vectors.
 #[inline(always)]
 fn pass(x: &Square, bits: u32) -> Square {
     let mut out = [[0; 8]; 8];
+    let short = |a: i32| i32::from(a as i16);
+    let saturated = |a: i32| a.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
     for i in 0..8 {
         let mul = |a: i32, constant: i32| a.wrapping_mul(constant);
         let add = |a: i32, b: i32| a.wrapping_add(b);
@@ -25,8 +28,8 @@ fn pass(x: &Square, bits: u32) -> Square {
         let z1 = mul(add(x[2][i], x[6][i]), 4433); // 0.541196100
         let t2 = add(z1, mul(x[6][i], -15137)); // 1.847759065
         let t3 = add(z1, mul(x[2][i], 6270)); // 0.765366865
-        let t0 = mul(add(x[0][i], x[4][i]), 1 << CONST_BITS);
-        let t1 = mul(sub(x[0][i], x[4][i]), 1 << CONST_BITS);
+        let t0 = mul(short(add(x[0][i], x[4][i])), 1 << CONST_BITS);
+        let t1 = mul(short(sub(x[0][i], x[4][i])), 1 << CONST_BITS);
         // The rounding constant rides along with the even part, which is in every output once.
         let half = 1 << (bits - 1);
         let (t0, t1) = (add(t0, half), add(t1, half));
@@ -34,7 +37,7 @@ fn pass(x: &Square, bits: u32) -> Square {
 
         // Odd part.
         let (z1, z2) = (add(x[7][i], x[1][i]), add(x[5][i], x[3][i]));
-        let (z3, z4) = (add(x[7][i], x[3][i]), add(x[5][i], x[1][i]));
+        let (z3, z4) = (short(add(x[7][i], x[3][i])), short(add(x[5][i], x[1][i])));
         let z5 = mul(add(z3, z4), 9633); // 1.175875602
         let (z1, z2) = (mul(z1, -7373), mul(z2, -20995)); // 0.899976223, 2.562915447
         let z3 = add(mul(z3, -16069), z5); // 1.961570560
@@ -44,14 +47,14 @@ fn pass(x: &Square, bits: u32) -> Square {
         let o2 = add(mul(x[5][i], 16819), add(z2, z4)); // 2.053119869
         let o3 = add(mul(x[7][i], 2446), add(z1, z3)); // 0.298631336
 
-        out[0][i] = add(e0, o0) >> bits;
-        out[1][i] = add(e1, o1) >> bits;
-        out[2][i] = add(e2, o2) >> bits;
-        out[3][i] = add(e3, o3) >> bits;
-        out[4][i] = sub(e3, o3) >> bits;
-        out[5][i] = sub(e2, o2) >> bits;
-        out[6][i] = sub(e1, o1) >> bits;
-        out[7][i] = sub(e0, o0) >> bits;
+        out[0][i] = saturated(add(e0, o0) >> bits);
+        out[1][i] = saturated(add(e1, o1) >> bits);
+        out[2][i] = saturated(add(e2, o2) >> bits);
+        out[3][i] = saturated(add(e3, o3) >> bits);
+        out[4][i] = saturated(sub(e3, o3) >> bits);
+        out[5][i] = saturated(sub(e2, o2) >> bits);
+        out[6][i] = saturated(sub(e1, o1) >> bits);
+        out[7][i] = saturated(sub(e0, o0) >> bits);
     }
     out
 }
@@ -67,14 +70,32 @@ fn transpose(x: &Square) -> Square {
     out
 }
 
+/// A dequantised coefficient, in 16 bits.
+#[inline(always)]
+fn product(coefficient: i16, quant: i32) -> i32 {
+    i32::from(coefficient.wrapping_mul(quant as i16))
+}
+
+/// With the fractional bits of the first pass, in 16 bits.
+#[inline(always)]
+fn raised(v: i32) -> i32 {
+    i32::from((v << PASS1_BITS) as i16)
+}
+
 vectorised! {
     /// Dequantises a row-major block and writes its 8×8 samples at the start of `out`, `stride` bytes a row.
     pub fn block(coefficients: &[i16; 64], quant: &[i32; 64], out: &mut [u8], stride: usize) {
         let mut x = [[0; 8]; 8];
         for ((x, c), q) in x.as_flattened_mut().iter_mut().zip(coefficients).zip(quant) {
-            *x = i32::from(*c).wrapping_mul(*q);
+            *x = product(*c, *q);
         }
-        let x = transpose(&pass(&x, CONST_BITS - PASS1_BITS));
+        // libjpeg-turbo takes a shorter way, which wraps, where only the first row has coefficients.
+        let flat = x[1..].iter().all(|row| row.iter().all(|&v| v == 0));
+        let first = match flat {
+            true => [x[0].map(raised); 8],
+            false => pass(&x, CONST_BITS - PASS1_BITS),
+        };
+        let x = transpose(&first);
         let x = transpose(&pass(&x, CONST_BITS + PASS1_BITS + 3));
         for (row, x) in out.chunks_mut(stride).zip(&x) {
             for (o, v) in row.iter_mut().zip(x) {
@@ -86,7 +107,7 @@ vectorised! {
 
 /// As [`block`] where all coefficients but the first are 0.
 pub fn flat_block(first: i16, quant: i32, out: &mut [u8], stride: usize) {
-    let v = ((i32::from(first).wrapping_mul(quant).wrapping_add(4) >> 3) + 128).clamp(0, 255) as u8;
+    let v = (((raised(product(first, quant)) + 16) >> 5) + 128).clamp(0, 255) as u8;
     for row in out.chunks_mut(stride).take(8) {
         row[..8].fill(v);
     }

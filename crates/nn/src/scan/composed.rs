@@ -1,6 +1,6 @@
 //! Cross-scan and cross-merge, and the selective scan from candle's ops, to compare the fused ones with.
 //!
-//! The recurrence h_t = exp(α_t)·h_{t−1} + β_t is solved in pieces of [`PIECE`] steps by a small triangular matrix of
+//! The recurrence h_t = exp(α_t)·h_{t−1} + β_t is solved in pieces of `PIECE` steps by a small triangular matrix of
 //! decays (all exponents ≤ 0, so nothing overflows), and the pieces' ends by the same recurrence again: some fifteen ops a
 //! level and log₈ L levels, instead of L steps.
 
