@@ -139,6 +139,7 @@ fn fresh(place: &Path, name: &str, data: &Path) -> PathBuf {
 }
 
 #[test]
+#[ignore = "takes minutes, and has not been seen to end yet: run it alone"]
 fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed_bytes() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path().canonicalize().unwrap();
