@@ -55,17 +55,7 @@ impl Pending {
         let open = || -> io::Result<NamedTempFile> {
             fs::create_dir_all(folder(path))?;
             sweep_once(folder(path));
-            let tmp = tempfile::Builder::new()
-                .prefix(&format!(
-                    "{TEMP_PREFIX}{}-{}-",
-                    Process::this().space(),
-                    Process::this().pid
-                ))
-                .suffix(TEMP_SUFFIX)
-                // What the user's umask leaves of it, as for any file that a program creates.
-                .permissions(fs::Permissions::from_mode(0o666))
-                .tempfile_in(folder(path))?;
-            Ok(tmp)
+            temp_beside(path)
         };
         let tmp = open().map_err(|e| describe(path, &e))?;
         Ok(Self {
@@ -106,6 +96,20 @@ impl Write for Pending {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// A temp file in the folder of `path`, which is there; signed with this process, so that [`sweep`] finds what a killed one left.
+///
+/// # Errors
+/// What the system says where the folder is not writable.
+pub fn temp_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let this = Process::this();
+    tempfile::Builder::new()
+        .prefix(&format!("{TEMP_PREFIX}{}-{}-", this.space(), this.pid))
+        .suffix(TEMP_SUFFIX)
+        // What the user's umask leaves of it, as for any file that a program creates.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder(path))
 }
 
 fn folder(path: &Path) -> &Path {

@@ -1,7 +1,8 @@
 //! Who has a folder, on file systems that many computers share.
 //!
-//! A lease is a file that one process creates (`O_EXCL`, atomic on NFS, Lustre, GPFS and BeeGFS, where locks hold within a
-//! node only or not at all) and touches every [`touch_every`]. Another process may take it over when
+//! A lease is a file that one process gives its name, whole and only where none is (a link, or a rename that does not replace;
+//! `O_EXCL` where a file system has neither: atomic on NFS, Lustre, GPFS and BeeGFS, where locks hold within a node only or not
+//! at all), and touches every [`touch_every`]. Another process may take it over when
 //!
 //! * (a) the holder was a process of this computer that has ended, or whose lock on the file is free: at once;
 //! * (b) the holder was an earlier start of the same batch job: at once, the newer start wins;
@@ -11,6 +12,8 @@
 //! A holder that was away for longer (a stopped process, a cut cable) may come back: it asks [`Lease::check`] before it writes
 //! anything that counts, and ends without writing where the token in the file is another's.
 
+use crate::fsio;
+use crate::guarantee;
 use crate::host::Process;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -75,7 +78,7 @@ impl Holder {
             process,
             job: task().or_else(|| var("SLURM_JOB_ID")),
             restart: var("SLURM_RESTART_COUNT").and_then(|v| v.parse().ok()).unwrap_or(0),
-            token: crate::fsio::sha256_hex(unique.as_bytes())[..32].to_owned(),
+            token: fsio::sha256_hex(unique.as_bytes())[..32].to_owned(),
             locked: false,
         }
     }
@@ -125,11 +128,8 @@ impl Lease {
         let failed = || format!("cannot write {}", path.display());
         // Each round ends with a lease, with somebody else's, or with one less that is in the way.
         for _ in 0..8 {
-            let mut options = File::options();
-            match options.read(true).write(true).create_new(true).open(path) {
-                Ok(file) => return Self::begin(path, file, me).map(Ok).with_context(failed),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e).with_context(failed),
+            if let Some(lease) = Self::create(path, me.clone()).with_context(failed)? {
+                return Ok(Ok(lease));
             }
             let Some(there) = There::look(path).with_context(failed)? else {
                 continue;
@@ -137,27 +137,43 @@ impl Lease {
             if !there.may_be_taken(&me, path).with_context(failed)? {
                 return Ok(Err(Held(there.holder)));
             }
-            there.clear(path, &me.token).with_context(failed)?;
+            there.clear(path).with_context(failed)?;
         }
         Ok(Err(Held(None)))
     }
 
-    fn begin(path: &Path, file: File, mut me: Holder) -> io::Result<Self> {
-        me.locked = file.try_lock().is_ok();
-        let fill = || -> io::Result<u64> {
-            let mut text = serde_json::to_vec(&me)?;
-            text.push(b'\n');
-            (&file).write_all(&text)?;
-            file.sync_data()?;
-            Ok(text.len() as u64)
+    /// A lease where none is. The file gets its name when it is whole: of a process that is killed at any point, either nothing
+    /// is left that says "taken", or what tells who it was.
+    fn create(path: &Path, me: Holder) -> io::Result<Option<Self>> {
+        if path.exists() {
+            return Ok(None);
+        }
+        let temp = fsio::temp_beside(path)?;
+        let (me, length) = fill(temp.as_file(), me, path)?;
+        match temp.persist_noclobber(path) {
+            Ok(file) => Self::begin(path, file, me, length).map(Some),
+            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(e) if guarantee::is_unsupported(&e.error) => Self::create_in_place(path, me),
+            Err(e) => Err(e.error),
+        }
+    }
+
+    /// As [`Self::create`], on file systems that know no hard links.
+    fn create_in_place(path: &Path, me: Holder) -> io::Result<Option<Self>> {
+        let file = match File::options().read(true).write(true).create_new(true).open(path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
+            other => other?,
         };
-        let length = match fill() {
-            Ok(n) => n,
+        match fill(&file, me, path) {
+            Ok((me, length)) => Self::begin(path, file, me, length).map(Some),
             Err(e) => {
                 let _ = fs::remove_file(path);
-                return Err(e);
+                Err(e)
             }
-        };
+        }
+    }
+
+    fn begin(path: &Path, file: File, me: Holder, length: u64) -> io::Result<Self> {
         let beating = Arc::new((Mutex::new(true), Condvar::new()));
         let shared = Arc::clone(&beating);
         std::thread::Builder::new()
@@ -192,6 +208,16 @@ impl Drop for Lease {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Writes what a lease says, with a lock where the file system has them; the length in bytes.
+fn fill(mut file: &File, mut me: Holder, path: &Path) -> io::Result<(Holder, u64)> {
+    me.locked = file.try_lock().is_ok();
+    let mut text = serde_json::to_vec(&me)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    guarantee::sync_file(file, path)?;
+    Ok((me, text.len() as u64))
 }
 
 /// Touches the file until the lease ends: by writing its last byte again, since a file system takes the time of a write from its
@@ -269,20 +295,20 @@ impl There {
     }
 
     /// Moves the file out of the way; of several that try, one does.
-    fn clear(&self, path: &Path, token: &str) -> io::Result<()> {
-        let aside = path.with_extension(format!("{}.old", &token[..16]));
-        match fs::rename(path, &aside) {
+    fn clear(&self, path: &Path) -> io::Result<()> {
+        let aside = fsio::temp_beside(path)?;
+        match fs::rename(path, aside.path()) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
-        let moved = Self::look(&aside)?;
+        let moved = Self::look(aside.path())?;
         let other = moved.is_some_and(|m| m.holder.is_some() && m.holder != self.holder);
         // Another process took over between the look and the move: its lease gets its name again where the file system can
         // do that without replacing a third one; where not, its holder will see that it has lost it.
         if other {
-            let _ = fs::hard_link(&aside, path);
+            let _ = fs::hard_link(aside.path(), path);
         }
-        match fs::remove_file(&aside) {
+        match aside.close() {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
@@ -291,8 +317,7 @@ impl There {
 
 /// The file system's own time: that of a file written now beside `path`.
 fn now_at(path: &Path) -> io::Result<SystemTime> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut probe = tempfile::Builder::new().prefix(".medft-now-").tempfile_in(dir)?;
+    let mut probe = fsio::temp_beside(path)?;
     probe.write_all(b"\n")?;
     let _ = probe.as_file().sync_data();
     probe.as_file().metadata()?.modified()
@@ -360,6 +385,42 @@ mod tests {
             drop(got);
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    /// Whoever is killed at any point leaves no lease without a holder's name: nobody could tell that it is left.
+    #[test]
+    fn a_lease_is_never_seen_half_written() {
+        let (_dir, path) = place();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (seen, torn) = std::thread::scope(|s| {
+            let reader = s.spawn(|| {
+                let (mut seen, mut torn) = (0, 0);
+                while !done.load(Ordering::Relaxed) {
+                    let Ok(text) = fs::read(&path) else { continue };
+                    seen += 1;
+                    torn += usize::from(serde_json::from_slice::<Holder>(&text).is_err());
+                }
+                (seen, torn)
+            });
+            for _ in 0..300 {
+                drop(Lease::take(&path).unwrap().unwrap());
+            }
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+        assert!(seen > 0);
+        assert_eq!(torn, 0, "of {seen}");
+    }
+
+    #[test]
+    fn without_hard_links_a_lease_is_made_in_place() {
+        let (_dir, path) = place();
+        let lease = Lease::create_in_place(&path, Holder::this()).unwrap().unwrap();
+        lease.check().unwrap();
+        assert!(Lease::create_in_place(&path, Holder::this()).unwrap().is_none());
+        assert!(Lease::take(&path).unwrap().is_err());
+        drop(lease);
+        drop(Lease::take(&path).unwrap().unwrap());
     }
 
     #[test]
