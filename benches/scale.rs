@@ -7,7 +7,7 @@
 //! The scores are drawn (a shared difficulty of every image, a skill of every cell, noise of every run): they look like
 //! results and mean nothing.
 
-#[path = "../tests/synthetic/mod.rs"]
+#[path = "../tests/shared/synthetic/mod.rs"]
 mod synthetic;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 //! same build prints the same numbers. `tests/verdicts.rs` holds a cut of it against the bars.
 
 #[allow(dead_code)]
-#[path = "../tests/simulate/mod.rs"]
+#[path = "../tests/shared/simulate/mod.rs"]
 mod simulate;
 
 use rayon::prelude::*;

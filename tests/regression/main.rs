@@ -8,11 +8,11 @@ mod kaggle_credentials;
 mod labels_dead_end;
 mod lock_no_images;
 mod numbers;
-#[path = "../place/mod.rs"]
+#[path = "../shared/place/mod.rs"]
 mod place;
 mod poor_file_systems;
 mod read_only_data;
-#[path = "../server/mod.rs"]
+#[path = "../shared/server/mod.rs"]
 mod server;
 mod tls_roots;
 mod words;

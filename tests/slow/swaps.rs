@@ -4,17 +4,15 @@
 //! exchanged behind its back, with size and time kept or not, and put back or not. Whatever a run records under an id must be the
 //! bytes of the undisturbed run of that id.
 
-mod place;
-
+use crate::place::Place;
 use medft::rng::{Purpose, Stream};
-use place::Place;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Swaps in `make test`; the whole number runs with `cargo test --release --test swaps -- --ignored`.
+/// Swaps in `make test`; the whole number runs with `cargo test --release --test slow -- --ignored`.
 const SWAPS: u32 = 12;
 const ALL_SWAPS: u32 = 200;
 

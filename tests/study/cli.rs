@@ -1,10 +1,7 @@
 //! The binary from the outside: the way from data to table, what bad input says, and that nothing computed is lost.
 
-mod place;
-mod unattended;
-
+use crate::place::{Place, Said};
 use assert_cmd::Command;
-use place::{Place, Said};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,9 @@
 //! `medft weights fetch` against a server on 127.0.0.1 that plays the Hugging Face hub and a plain publisher, with every
 //! fault they can have. The files are a few kB; that they are no weights does not matter: they are judged by hash.
 
-mod place;
-mod server;
-
+use crate::place::{Place, Said};
+use crate::server::{Ask, Reply, Server, sha};
 use assert_cmd::Command;
-use place::{Place, Said};
-use server::{Ask, Reply, Server, sha};
 use std::fs;
 use std::path::{Path, PathBuf};
 

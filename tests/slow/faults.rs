@@ -72,11 +72,18 @@ struct Fault<'a> {
 
 fn start(dir: &Path, fault: Option<&Fault>) -> Child {
     let mut c = Command::new(std::env::current_exe().unwrap());
-    c.args(["--ignored", "--exact", "child", "--nocapture", "--test-threads", "1"])
-        .current_dir(dir)
-        .env("RAYON_NUM_THREADS", "1")
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(dir.with_extension("stderr")).unwrap());
+    c.args([
+        "--ignored",
+        "--exact",
+        "faults::child",
+        "--nocapture",
+        "--test-threads",
+        "1",
+    ])
+    .current_dir(dir)
+    .env("RAYON_NUM_THREADS", "1")
+    .stdout(Stdio::null())
+    .stderr(fs::File::create(dir.with_extension("stderr")).unwrap());
     if let Some(f) = fault {
         c.env("LD_PRELOAD", f.library)
             .env("MEDFT_FAULT_DIR", dir)
@@ -114,7 +121,7 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn library(place: &Path) -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/faults.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow/faults.c");
     let library = place.join("faults.so");
     let built = ["cc", "gcc", "clang"].iter().any(|cc| {
         let mut c = Command::new(cc);

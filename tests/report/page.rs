@@ -4,8 +4,6 @@
 //! tests need tools: pdflatex with siunitx and threeparttable, and chromium; where they are absent they print "skipped".
 //! With `MEDFT_PAGE_TEST_DIR` set, the report is written there too, to be looked at.
 
-mod synthetic;
-
 use medft::report::{
     self, Archive, Audit, BackboneFacts, Cells, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote,
     PublishedPoint, ReportInput, compare, figure, paper_level,

@@ -1,12 +1,10 @@
 //! An edited number is found and named, wherever it stands; and two folders of results are held against each other.
 
-mod place;
-
+use crate::place::{Place, Said};
 use medft::fsio::{below, sha256_hex};
 use medft::results::{Content, Epochs, FOLDER_DIGITS, Metrics, Provenance, Spec, read_record, write_record};
 use medft::rng::{Purpose, Stream};
 use medft::study::{Inputs, RunId};
-use place::{Place, Said};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

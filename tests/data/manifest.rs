@@ -1,7 +1,6 @@
 //! Manifests, lists and pins against real files, against coreutils' sha256sum and against every way a copy can be wrong.
 
-#[path = "parity/common.rs"]
-mod common;
+use crate::common;
 
 use medft::error::BadInput;
 use medft::manifest::*;
@@ -540,7 +539,11 @@ fn real_medmnist_files_are_the_published_ones_but_for_the_reordered_copy() {
     assert!(said.contains("found 4158908 bytes with sha256 91163a7f"), "{said}");
     lock(true).unwrap();
     let r = verify_real("pneumoniamnist", dir.path());
-    assert!(r.text(9).contains("was accepted when the set was locked"), "{}", r.text(9));
+    assert!(
+        r.text(9).contains("was accepted when the set was locked"),
+        "{}",
+        r.text(9)
+    );
 }
 
 // ---- weights

@@ -1,11 +1,8 @@
 //! `medft data fetch` and `data import` against a server on 127.0.0.1 that plays publishers, mirrors and Kaggle. The sets are
 //! phantoms in the real layouts, packed as the publishers pack them.
 
-mod place;
-mod server;
-
-use place::{Place, Said};
-use server::{Ask, Reply, Server, sha};
+use crate::place::{Place, Said};
+use crate::server::{Ask, Reply, Server, sha};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Write};

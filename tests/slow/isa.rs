@@ -85,7 +85,7 @@ fn child() {
 /// The child's lines with this set.
 fn run(isa: &str) -> Result<Vec<String>, String> {
     let out = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .args(["--exact", "isa::child", "--ignored", "--nocapture"])
         .env(VARIABLE, isa)
         .output()
         .unwrap();

@@ -3,9 +3,7 @@
 //! change of the code.
 
 #[allow(dead_code)]
-mod simulate;
-
-use simulate::{ClaimTruth, Truth, claim_rates, coverage, rates};
+use crate::simulate::{ClaimTruth, Truth, claim_rates, coverage, rates};
 
 const STUDIES: u32 = 150;
 

@@ -1,8 +1,6 @@
 //! `medft bundle`: one archive, the same bytes from the same records, and every change of it found.
 
-mod place;
-
-use place::Place;
+use crate::place::Place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -54,7 +54,7 @@ fn command(dir: &Path) -> Command {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("study.toml"), STUDY).unwrap();
     let mut c = Command::new(std::env::current_exe().unwrap());
-    c.args(["--ignored", "--exact", "child", "--nocapture"])
+    c.args(["--ignored", "--exact", "crash::child", "--nocapture"])
         .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -1,0 +1,14 @@
+//! Studies from their file to their records: runs, ids, switches, the command line, verdicts, plans.
+
+mod cli;
+mod divergence;
+mod golden;
+mod money;
+#[path = "../shared/place/mod.rs"]
+mod place;
+mod runs;
+#[path = "../shared/simulate/mod.rs"]
+mod simulate;
+#[path = "../shared/unattended/mod.rs"]
+mod unattended;
+mod verdicts;
