@@ -20,6 +20,7 @@ pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
 mod signals;
+mod sources;
 mod study_audit;
 mod usage;
 pub mod verify_results;

@@ -267,7 +267,7 @@ impl Published {
         };
         let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
         if let Some(toml) = toml {
-            rounding = set.describe(csv, toml, &mut offsets)?;
+            rounding = set.describe(csv, toml, &mut offsets, known)?;
         }
         // The words of a set that is context only are its source's.
         let words = set.comparable.then(|| published_csv::Words::new(known));
@@ -289,6 +289,7 @@ impl Published {
         csv: (&str, &str),
         toml: (&str, &str),
         offsets: &mut BTreeMap<String, f64>,
+        known: &Known,
     ) -> Result<f64, BadInput> {
         let text = Text {
             file: toml.0,
@@ -346,7 +347,7 @@ impl Published {
                 offsets.insert(entry.key, offset);
             }
         }
-        self.backbones = read_notes(&top)?;
+        self.backbones = read_notes(&top, (!built_in).then_some(known))?;
         match top.get("rounding") {
             Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1"),
             None => Ok(0.0),
@@ -414,7 +415,7 @@ pub fn caveats(sets: &[Published], datasets: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput> {
+fn read_notes(top: &Section, known: Option<&Known>) -> Result<BTreeMap<String, BackboneNote>, BadInput> {
     let mut notes = BTreeMap::new();
     let Some(item) = top.get("backbone") else {
         return Ok(notes);
@@ -422,6 +423,9 @@ fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput>
     for section in item.sections()? {
         section.only(&["name", "code", "encoder_params_millions", "note"])?;
         let name = section.need("name")?;
+        if let Some(known) = known {
+            name.choice(known.backbones)?;
+        }
         let params = section.get("encoder_params_millions");
         let note = BackboneNote {
             code: section.need("code")?.choice(AuthorsCode::ALL)?,

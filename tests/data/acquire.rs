@@ -11,14 +11,14 @@ use std::path::Path;
 const KEY: &str = "0123456789kagglesecret";
 
 impl Place {
-    fn toy() -> Self {
+    fn with_sets() -> Self {
         let p = Self::new().set("MEDFT_HTTP_BACKOFF_MS", "20");
         let manifests = p.path("manifests");
         fs::create_dir_all(&manifests).unwrap();
         p.set("MEDFT_MANIFESTS", manifests)
     }
 
-    fn fetch(&self, args: &[&str]) -> Said {
+    fn fetch_data(&self, args: &[&str]) -> Said {
         let mut all = vec!["data", "fetch", "--accept-terms"];
         all.extend(args);
         self.medft(&all)
@@ -131,7 +131,7 @@ fn no_staging(p: &Place) {
 
 #[test]
 fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let all = p.phantom("ddsm", "DDSM", 120);
     let raw = tar_gz(&all, |f| f.starts_with("ddsm_raw/"));
     let lists = tar_gz(&all, |f| f.starts_with("ddsm_raw_image_lists/"));
@@ -172,7 +172,7 @@ fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
     }
     assert!(server.asked().is_empty() && !p.path("data/DDSM").exists());
 
-    let a = p.fetch(&["ddsm", "--json"]);
+    let a = p.fetch_data(&["ddsm", "--json"]);
     assert_eq!(a.code, 0, "{}", a.all());
     let line = &a.json()[0];
     assert_eq!(line["state"], "fetched");
@@ -189,13 +189,13 @@ fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
     assert_eq!(a.code, 0, "{}", a.all());
     assert!(a.out.contains(&line["root"].as_str().unwrap()[..12]), "{}", a.out);
     let asked = server.asked().len();
-    let a = p.fetch(&["ddsm"]);
+    let a = p.fetch_data(&["ddsm"]);
     assert!(a.code == 0 && a.out.contains("already here"), "{}", a.all());
     assert_eq!(server.asked().len(), asked);
 
     // A set that is there and does not verify is never mixed with a new one.
     fs::write(p.path("data/DDSM/ddsm_raw_image_lists/train.txt"), "changed").unwrap();
-    let a = p.fetch(&["ddsm"]);
+    let a = p.fetch_data(&["ddsm"]);
     assert_eq!(a.code, 2, "{}", a.all());
     assert!(a.err.contains("data verify ddsm"), "{}", a.err);
     assert_eq!(server.asked().len(), asked);
@@ -203,7 +203,7 @@ fn tarballs_come_from_publisher_or_mirror_and_the_set_verifies() {
 
 #[test]
 fn a_wrong_file_publishes_nothing_and_the_right_ones_are_kept() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let all = p.phantom("isic2019", "ISIC2019", 120);
     let images = zip_of(
         all.iter()
@@ -238,12 +238,12 @@ fn a_wrong_file_publishes_nothing_and_the_right_ones_are_kept() {
         ]
         .concat(),
     );
-    let a = p.fetch(&["isic2019"]);
+    let a = p.fetch_data(&["isic2019"]);
     assert_eq!(a.code, 2, "{}", a.all());
     assert!(a.err.contains(meta) && a.err.contains(&sha(&csv(meta))), "{}", a.err);
     assert!(!p.path("data/ISIC2019").exists() && !p.path("data/isic2019.sha256").exists());
     right.store(true, std::sync::atomic::Ordering::SeqCst);
-    let a = p.fetch(&["isic2019"]);
+    let a = p.fetch_data(&["isic2019"]);
     assert_eq!(a.code, 0, "{}", a.all());
     assert_eq!(files(&p.path("data/ISIC2019")), all);
     assert_eq!(
@@ -286,7 +286,7 @@ fn aptos_manifest(p: &Place) {
 
 #[test]
 fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let all = aptos(&p);
     let zip = zip_of(all.clone());
     let server = Server::start({
@@ -384,7 +384,7 @@ fn kaggle_is_asked_with_the_users_key_and_nobody_else_sees_it() {
 
 #[test]
 fn an_archive_that_a_user_brings_is_taken_in_whatever_its_name_and_top_folder() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let all = aptos(&p);
     aptos_manifest(&p);
     let in_folder = all.iter().map(|(n, b)| (format!("some-folder/{n}"), b.clone()));
@@ -417,7 +417,7 @@ fn an_archive_that_a_user_brings_is_taken_in_whatever_its_name_and_top_folder() 
 
 #[test]
 fn hostile_archives_and_pages_in_their_place_leave_nothing() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     aptos_manifest(&p);
     let good = ("train_1.csv".to_owned(), b"id_code,diagnosis\n".to_vec());
     let bad = [
@@ -477,7 +477,7 @@ fn hostile_archives_and_pages_in_their_place_leave_nothing() {
 
 #[test]
 fn medmnist_sets_share_a_folder_and_have_sizes() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let npz = p
         .phantom("breastmnist", "medmnist", 120)
         .remove("breastmnist.npz")
@@ -498,13 +498,13 @@ fn medmnist_sets_share_a_folder_and_have_sizes() {
     );
     fs::create_dir_all(p.path("data/medmnist")).unwrap();
     fs::write(p.path("data/medmnist/other.npz"), "another set's").unwrap();
-    let a = p.fetch(&["breastmnist"]);
+    let a = p.fetch_data(&["breastmnist"]);
     assert_eq!(a.code, 0, "{}", a.all());
     assert_eq!(fs::read(p.path("data/medmnist/breastmnist.npz")).unwrap(), npz);
     assert_eq!(fs::read(p.path("data/medmnist/other.npz")).unwrap(), b"another set's");
     assert_eq!(server.asked().len(), 1, "one size only");
     no_staging(&p);
-    let a = p.fetch(&["breastmnist", "--copy", "64"]);
+    let a = p.fetch_data(&["breastmnist", "--copy", "64"]);
     assert!(a.code == 0 && a.out.contains("already here"), "{}", a.all());
     // A brought file is held against its hash.
     fs::remove_dir_all(p.path("data")).unwrap();
@@ -517,7 +517,7 @@ fn medmnist_sets_share_a_folder_and_have_sizes() {
 
 #[test]
 fn a_process_that_ended_between_publication_and_list_is_carried_on() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let all = aptos(&p);
     aptos_manifest(&p);
     fs::write(p.path("aptos2019.zip"), zip_of(all.clone())).unwrap();
@@ -533,7 +533,7 @@ fn a_process_that_ended_between_publication_and_list_is_carried_on() {
     assert!(a.err.contains("other.txt"), "{}", a.err);
     fs::remove_file(p.path("data/aptos2019.sha256")).unwrap();
     fs::remove_file(p.path("aptos2019.zip")).unwrap();
-    let a = p.fetch(&["aptos2019"]);
+    let a = p.fetch_data(&["aptos2019"]);
     assert_eq!(a.code, 0, "{}", a.all());
     assert_eq!(files(&p.path("data/APTOS2019")), all);
     no_staging(&p);
@@ -553,7 +553,7 @@ fn breast(p: &Place) -> Vec<u8> {
 
 #[test]
 fn a_publisher_that_falls_silent_is_asked_for_the_rest() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let npz = breast(&p);
     let half = npz.len() / 2;
     let server = Server::start({
@@ -576,7 +576,7 @@ fn a_publisher_that_falls_silent_is_asked_for_the_rest() {
 
 #[test]
 fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let npz = breast(&p);
     let server = Server::start({
         let npz = npz.clone();
@@ -587,13 +587,13 @@ fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
         }
     });
     one_file(&p, &format!("{}/b.npz", server.url()), &npz);
-    let a = p.fetch(&["breastmnist"]);
+    let a = p.fetch_data(&["breastmnist"]);
     assert_eq!(a.code, 0, "{}", a.all());
     assert!(a.seconds >= 2.0, "{} s", a.seconds);
     assert!(a.err.contains("too many requests (429)"), "{}", a.err);
     fs::remove_dir_all(p.path("data")).unwrap();
     one_file(&p, &format!("{}/later.npz", server.url()), &npz);
-    let a = p.fetch(&["breastmnist"]);
+    let a = p.fetch_data(&["breastmnist"]);
     assert!(a.code != 0 && a.err.contains("again in 120 min"), "{}", a.all());
     assert_eq!(server.asked_for("GET", "/later.npz").len(), 1);
     assert!(!p.path("data/medmnist").exists());
@@ -601,7 +601,7 @@ fn a_publisher_that_asks_to_wait_is_waited_for_and_not_for_hours() {
 
 #[test]
 fn a_file_of_another_length_is_refused() {
-    let p = Place::toy();
+    let p = Place::with_sets();
     let npz = breast(&p);
     let server = Server::start({
         let npz = npz.clone();
@@ -620,7 +620,7 @@ fn a_file_of_another_length_is_refused() {
     });
     for path in ["long", "short", "never"] {
         one_file(&p, &format!("{}/{path}.npz", server.url()), &npz);
-        let a = p.fetch(&["breastmnist"]);
+        let a = p.fetch_data(&["breastmnist"]);
         assert!(a.code != 0, "{path}: {}", a.all());
         assert!(a.err.contains("breastmnist.npz"), "{path}: {}", a.err);
         if path != "never" {

@@ -832,8 +832,8 @@ fn the_whole_paper_is_shown_as_designed() {
     let temp = tempfile::tempdir().unwrap();
     let dir = std::env::var_os("MEDFT_PAGE_TEST_DIR")
         .map_or_else(|| temp.path().to_owned(), |d| PathBuf::from(d).join("paper"));
-    let (file, _) = synthetic::write(&dir, synthetic::Size::SMALL);
-    let made = synthetic::report(&dir, &file, "20").output().unwrap();
+    let (file, _) = crate::synthetic::write(&dir, crate::synthetic::Size::SMALL);
+    let made = crate::synthetic::report(&dir, &file, "20").output().unwrap();
     assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
     let report = dir.join("reports/scale");
     let svg = fs::read_to_string(report.join("figures/scores.svg")).unwrap();
