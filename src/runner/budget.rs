@@ -148,7 +148,13 @@ impl Prices {
     fn new(specs: &[RunSpec], estimator: &mut Estimator) -> Result<Self> {
         let (mut hours, mut guessed) = (BTreeMap::new(), false);
         for s in specs.iter().filter(|s| s.seed == specs[0].seed) {
-            let both = specs.iter().any(|o| o.head != s.head && RunSpec { head: s.head, ..o.clone() } == *s);
+            let both = specs.iter().any(|o| {
+                o.head != s.head
+                    && RunSpec {
+                        head: s.head,
+                        ..o.clone()
+                    } == *s
+            });
             // Frozen heads share their features; a part has this head alone or all that are planned.
             for heads in [vec![s.head], HeadKind::ALL.to_vec()] {
                 if heads.len() > 1 && !both {

@@ -17,9 +17,7 @@ use crate::report::{
 };
 use crate::results::{DECISION, Evidences, Listing, frame};
 use crate::study::protocol::Preset;
-use crate::study::{
-    Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of,
-};
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of};
 use crate::tell;
 use anyhow::Result;
 use std::collections::BTreeSet;
@@ -109,12 +107,7 @@ fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> R
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(
-    plan: &Plan,
-    listing: &mut Listing,
-    replicates: usize,
-    cache: Option<&Path>,
-) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()

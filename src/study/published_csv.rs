@@ -288,7 +288,11 @@ impl Row<'_> {
         if sd.is_some() && seeds.is_none_or(|n| n < 2) {
             let found = seeds.map_or_else(|| "none".to_owned(), |n| n.to_string());
             let remedy = "Say of how many runs the deviation is, or leave it out.";
-            wrong.push(self.wrong("2 or more in column seeds beside an sd".to_owned(), found, remedy.to_owned()));
+            wrong.push(self.wrong(
+                "2 or more in column seeds beside an sd".to_owned(),
+                found,
+                remedy.to_owned(),
+            ));
         }
         let raw = take!(self.number("raw", -100.0, 100.0)).or(value);
         let input_px = take!(self.count("input_px"));

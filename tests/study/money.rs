@@ -34,8 +34,8 @@ fn power_says_what_it_assumes_and_more_noise_never_takes_fewer_seeds() {
     let all = [at("0.001"), at("0.002"), at("0.008")];
     let seeds = |v: &Value, i: usize| v["verdicts"][i]["seeds"].as_u64().unwrap_or(u64::MAX);
     let verdicts = all[0]["verdicts"].as_array().unwrap();
-    // Four data sets; a value three ways, a data set two.
-    assert_eq!((verdicts.len(), all[0]["claims"].as_array().unwrap().len()), (20, 8));
+    // Four data sets; a value and a data set three ways each.
+    assert_eq!((verdicts.len(), all[0]["claims"].as_array().unwrap().len()), (24, 8));
     for (i, verdict) in verdicts.iter().enumerate() {
         assert!(
             seeds(&all[0], i) <= seeds(&all[1], i) && seeds(&all[1], i) <= seeds(&all[2], i),

@@ -30,7 +30,8 @@ fn a_perfect_reproduction_is_found_and_does_not_differ() {
         assert!(r.value[2] <= 0.05, "a single value differs: {r:?}");
         assert!(r.narrowed == 0.0);
         // Values of a study share nothing but its regime: 44 of each.
-        assert!((r.predicted - 0.95).abs() < 0.015 || r.predicted > 0.95, "{r:?}");
+        // The reading widens every prediction interval: more than 95 % is right, less is not.
+        assert!(r.predicted > 0.935, "{r:?}");
         assert!(r.misnamed <= bar(STUDIES), "{r:?}");
         if sd == 0.002 {
             assert!(r.set[0] > 0.95 && r.found > 0.99, "Reproduced cannot be reached: {r:?}");
@@ -58,6 +59,7 @@ fn claims_without_an_effect_are_neither_supported_nor_turned_round() {
     let none = ClaimTruth {
         sd: 0.004,
         unequal: 1.0,
+        exploded: 1.0,
         seeds: 2,
         images: 0.01,
         correlation: 0.8,
@@ -66,6 +68,10 @@ fn claims_without_an_effect_are_neither_supported_nor_turned_round() {
     let r = claim_rates(none, STUDIES);
     println!("{r:?}");
     assert!(r.any <= bar(STUDIES), "{r:?}");
+    // One cell that holds nearly all the noise lends the others no degrees of freedom of its own.
+    let exploded = claim_rates(ClaimTruth { exploded: 50.0, ..none }, STUDIES);
+    println!("{exploded:?}");
+    assert!(exploded.any <= bar(STUDIES), "{exploded:?}");
     // Exactly the smallest effect that matters: neither larger nor smaller.
     let edge = claim_rates(ClaimTruth { mha: 1.0, ..none }, STUDIES);
     println!("{edge:?}");

@@ -258,6 +258,8 @@ pub struct ClaimTruth {
     pub sd: f64,
     /// The unfrozen runs' standard deviation over the frozen ones'.
     pub unequal: f64,
+    /// How many times as noisy one single frozen MHA cell is, as one whose runs diverge.
+    pub exploded: f64,
     pub seeds: usize,
     /// Standard error over test images, and the correlation between cells there.
     pub images: f64,
@@ -333,7 +335,7 @@ fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
     let mut rng = Stream::new(
         711,
         Purpose::Test,
-        truth.seeds as u32 * 100 + (truth.unequal * 10.0) as u32,
+        truth.seeds as u32 * 100 + (truth.unequal * 10.0) as u32 + (truth.exploded as u32 - 1) * 10_000,
         index,
     );
     let report = ReportInput {
@@ -361,6 +363,8 @@ fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
                 } else {
                     truth.sd
                 };
+                let alone = (d, b, freeze, head) == (sets[0].0, FAMILIES[0].0, Freeze::Frozen, HeadKind::Mha);
+                let sd = sd * if alone { truth.exploded } else { 1.0 };
                 let values: Vec<f64> = (0..truth.seeds)
                     .map(|_| 0.88 + gain + deviation[0] + sd * rng.normal())
                     .collect();
