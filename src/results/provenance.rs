@@ -114,8 +114,7 @@ pub fn cpu_name() -> String {
         let line = text.lines().find(|l| l.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    std::fs::read_to_string("/proc/cpuinfo")
-        .ok()
+    crate::fsio::read_system("/proc/cpuinfo")
         .and_then(|text| field(&text, "model name").or_else(|| field(&text, "Hardware")))
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }

@@ -20,6 +20,7 @@ use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::lease::{Held, Lease};
+use crate::limits;
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -343,7 +344,8 @@ impl Store {
         let path = dir.join(PREDICTIONS);
         let bytes = fsio::read(&path)?;
         same_hash(&path, &done[PREDICTIONS], &fsio::sha256_hex(&bytes))?;
-        Predictions::from_bytes(&path, &bytes)
+        let (metrics, _) = read_record::<Metrics>(&dir.join(METRICS))?;
+        Predictions::from_bytes(&path, &bytes, Some(metrics.predictions.images))
     }
 
     /// What changes whenever a file of a finished run does, without reading the predictions: the text of `DONE`, and size and
@@ -482,7 +484,8 @@ pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
         )
         .into());
     }
-    let text = fsio::read_to_string(&path)?;
+    let text = fsio::read_text_at_most(&path, limits::RECORD)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let hashes: BTreeMap<String, String> = text
         .lines()
         .filter_map(|l| l.split_once("  "))
