@@ -6,6 +6,7 @@
 //! repeats of it, and what one run says from what another does. What follows from nothing is listed in SECURITY.md: hashes
 //! are no signature.
 
+use super::between::{Seen, between};
 use super::evidence::{Prepared, images_of};
 use super::predictions::{Predictions, Truth};
 use super::provenance::Provenance;
@@ -13,9 +14,9 @@ use super::record::{Content, read_edited, read_record, record_bytes};
 use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
-use crate::eval;
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
+use crate::train::evaluate::Rule;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -61,20 +62,6 @@ pub struct Expected {
     pub rate: Box<dyn Fn(u64, u32) -> f64>,
 }
 
-/// What is compared between runs.
-struct Seen {
-    at: String,
-    spec: RunSpec,
-    data: String,
-    predictions: String,
-    epochs: String,
-    weights: BTreeMap<String, String>,
-    /// Hash over ids and truth of the test images.
-    images: String,
-    /// Whether it went astray: what is not finite is alike in every such run.
-    diverged: bool,
-}
-
 impl Store {
     /// Checks every run of the study, as many at a time as there are threads: finished ones in all they say, others in the
     /// bytes of their files. `expected` is asked for what follows from a spec.
@@ -111,58 +98,6 @@ impl Store {
         audit.others.sort();
         Ok(audit)
     }
-}
-
-/// What contradicts itself between finished runs.
-fn between(seen: &[Seen]) -> Vec<Finding> {
-    let mut out = Vec::new();
-    let mut add = |a: &Seen, file: &str, expected: String, found: String| {
-        let at = format!("{}/{file}", a.at);
-        out.push(Finding { at, expected, found });
-    };
-    // Two runs that only differ in switches may well come to the same; other seeds, heads or models never do.
-    let apart = |a: &RunSpec, b: &RunSpec| {
-        (&a.dataset, &a.backbone, a.freeze, a.head, a.seed) != (&b.dataset, &b.backbone, b.freeze, b.head, b.seed)
-    };
-    for (i, a) in seen.iter().enumerate() {
-        for b in &seen[..i] {
-            if a.data == b.data
-                && a.spec.dataset == b.spec.dataset
-                && a.spec.protocol == b.spec.protocol
-                && a.images != b.images
-            {
-                let expected = format!(
-                    "the test images and truths of {}, which has the same data and protocol",
-                    b.at
-                );
-                add(a, PREDICTIONS, expected, "others".to_owned());
-            }
-            if !apart(&a.spec, &b.spec) {
-                continue;
-            }
-            let own = |what: &str| format!("{what} of its own");
-            let same = format!("those of {}, another run", b.at);
-            if a.diverged && b.diverged {
-                continue;
-            }
-            if a.predictions == b.predictions {
-                add(a, PREDICTIONS, own("predictions"), same.clone());
-            }
-            if a.epochs == b.epochs {
-                add(a, EPOCHS, own("epochs"), same.clone());
-            }
-            let shared = |(set, hash): &(&String, &String)| b.weights.iter().any(|w| w.1 == *hash && !set.is_empty());
-            if let Some((set, _)) = a.weights.iter().find(shared) {
-                add(
-                    a,
-                    &format!("{METRICS}: weights_sha256.{set}"),
-                    own("trained weights"),
-                    same,
-                );
-            }
-        }
-    }
-    out
 }
 
 /// The bytes of a run that is not finished: each file against the hash that it carries.
@@ -256,8 +191,8 @@ impl Findings<'_> {
             // What an edited spec says now makes no other file wrong.
             return None;
         }
-        if let Some(p) = provenance {
-            all.check_provenance(&spec, &p);
+        if let Some(p) = &provenance {
+            all.check_provenance(&spec, p);
         }
         let metrics = metrics?;
         if let Some(e) = &epochs {
@@ -290,7 +225,9 @@ impl Findings<'_> {
             predictions: done[PREDICTIONS].clone(),
             epochs: done[EPOCHS].clone(),
             diverged: metrics.divergence.is_some(),
-            weights: metrics.weights_sha256,
+            weights: epochs.as_ref().map_or_else(BTreeMap::new, |e| trained(&spec.run, &metrics, e)),
+            rates: epochs.iter().flat_map(|e| &e.0).map(|e| e.lr.to_bits()).collect(),
+            build: provenance.as_ref().and_then(build),
             images: images_of(&predictions),
             spec: spec.run,
         })
@@ -323,6 +260,35 @@ impl Findings<'_> {
             Err(e) => self.add(file, "a record that hashes to what it says", format!("{e:#}")),
         }
     }
+}
+
+/// The metric whose value on the validation images selects an epoch.
+fn selection_metric<'a>(run: &'a RunSpec, metrics: &'a Metrics) -> &'a str {
+    run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target)
+}
+
+/// The sets of weights that were trained: a set whose rule selects no epoch is the head as it was drawn.
+fn trained(run: &RunSpec, metrics: &Metrics, epochs: &Epochs) -> BTreeMap<String, String> {
+    let selected = |set: &str| match set {
+        "best" => Rule::of(&run.protocol)
+            .select(&epochs.0, selection_metric(run, metrics))
+            .is_some(),
+        "faithful" => metrics.selected.faithful.is_some(),
+        "corrected" => metrics.selected.corrected.is_some(),
+        _ => true,
+    };
+    let last = metrics.weights_sha256.get("last");
+    let all = metrics.weights_sha256.iter();
+    all.filter(|(set, hash)| selected(set) || Some(*hash) == last)
+        .map(|(set, hash)| (set.clone(), hash.clone()))
+        .collect()
+}
+
+/// The commit of a clean build, and what it says of itself.
+fn build(p: &Provenance) -> Option<(String, String)> {
+    let commit = p.commit.clone().filter(|_| p.dirty == Some(false))?;
+    let crates: Vec<String> = p.crates.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    Some((commit, format!("medft {} with {}", p.medft, crates.join(", "))))
 }
 
 struct Findings<'a> {
@@ -407,23 +373,17 @@ impl Findings<'_> {
     }
 
     fn check_selection(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
-        let metric = spec.run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target);
-        let values: Vec<f64> = epochs
-            .0
-            .iter()
-            .map(|e| e.val.get(metric).copied().unwrap_or(f64::NAN))
-            .collect();
-        let epoch = |rounding, start| eval::select(&values, rounding, start).map(|i| epochs.0[i].epoch);
+        let epoch = |rule: Rule| rule.select(&epochs.0, selection_metric(&spec.run, metrics));
         let word = |e: Option<u32>| e.map_or_else(|| "none".to_owned(), |e| e.to_string());
         for (at, expected, found) in [
             (
                 "metrics.json: selected.faithful",
-                epoch(true, 0.0),
+                epoch(Rule::FAITHFUL),
                 metrics.selected.faithful,
             ),
             (
                 "metrics.json: selected.corrected",
-                epoch(false, f64::NEG_INFINITY),
+                epoch(Rule::CORRECTED),
                 metrics.selected.corrected,
             ),
         ] {
@@ -560,7 +520,7 @@ impl Findings<'_> {
         expected: Option<&Expected>,
     ) -> Option<Predictions> {
         let path = self.dir.join(PREDICTIONS);
-        let read = fsio::read(&path).and_then(|bytes| Ok((Predictions::from_bytes(&path, &bytes)?, bytes)));
+        let read = fsio::read(&path).and_then(|bytes| Ok((Predictions::from_bytes(&path, &bytes, Some(metrics.predictions.images))?, bytes)));
         let (predictions, bytes) = match read {
             Ok(p) => p,
             Err(e) => {
