@@ -22,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// The folder of all caches, below that of the results.
-const FOLDER: &str = ".cache";
+pub const FOLDER: &str = ".cache";
 
 /// A kind of cached things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +121,7 @@ impl Held {
         for e in all {
             let full = match self.cache.limit {
                 Some(limit) => total.saturating_add(to_come) > limit,
-                None => {
-                    fsio::free_space(&self.cache.root).is_some_and(|free| free < to_come.saturating_add(SPARE))
-                }
+                None => fsio::free_space(&self.cache.root).is_some_and(|free| free < to_come.saturating_add(SPARE)),
             };
             if !full {
                 return;
@@ -383,7 +381,10 @@ mod tests {
         assert!(old.exists(), "another still uses it");
         drop(both.1);
         second.make_room(150);
-        assert!(!old.exists(), "400 bytes do not fit although none of the 300 is written");
+        assert!(
+            !old.exists(),
+            "400 bytes do not fit although none of the 300 is written"
+        );
     }
 
     #[test]
