@@ -151,11 +151,12 @@ impl Lease {
         }
         let temp = fsio::temp_beside(path)?;
         let (me, length) = fill(temp.as_file(), me, path)?;
-        match temp.persist_noclobber(path) {
-            Ok(file) => Self::begin(path, file, me, length).map(Some),
-            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(e) if guarantee::is_unsupported(&e.error) => Self::create_in_place(path, me),
-            Err(e) => Err(e.error),
+        match fs::hard_link(temp.path(), path) {
+            // Its first name goes.
+            Ok(()) => Self::begin(path, temp.into_file(), me, length).map(Some),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(e) if guarantee::is_unsupported(&e) => Self::create_in_place(path, me),
+            Err(e) => Err(e),
         }
     }
 
@@ -295,7 +296,11 @@ impl There {
                 // In another container of this computer: the lock tells.
                 None => {
                     let same = h.process.host == me.process.host && h.process.boot == me.process.boot;
-                    if same && h.process.boot.is_some() && h.locked && self.file.as_ref().is_some_and(|f| f.try_lock().is_ok()) {
+                    if same
+                        && h.process.boot.is_some()
+                        && h.locked
+                        && self.file.as_ref().is_some_and(|f| f.try_lock().is_ok())
+                    {
                         return Ok(true);
                     }
                 }
