@@ -30,7 +30,11 @@ pub struct FeatureTable {
 enum Rows {
     Memory(Vec<f32>),
     /// The table and where it lies.
-    File(HashedFile, PathBuf, #[expect(dead_code, reason = "the entry stays while this lives")] Held),
+    File(
+        HashedFile,
+        PathBuf,
+        #[expect(dead_code, reason = "the entry stays while this lives")] Held,
+    ),
 }
 
 impl FeatureTable {
@@ -220,11 +224,16 @@ fn name(path: &Path) -> String {
 /// Where it is not there, not whole, or was made under another key.
 fn open(path: &Path, n: usize, held: Held) -> Result<FeatureTable> {
     let about = path.join(ABOUT);
-    let text = fsio::read_at_most(&about, limits::RECORD).with_context(|| format!("cannot read {}", about.display()))?;
+    let text =
+        fsio::read_at_most(&about, limits::RECORD).with_context(|| format!("cannot read {}", about.display()))?;
     let About { key, dims, sha256 } = serde_json::from_slice(&text)?;
     ensure!(key == name(path), "{} is of another table", about.display());
     let rows = path.join(ROWS);
-    let file = HashedFile::open(&rows, None).with_context(|| format!("cannot read {}", rows.display()))?;
+    let row = dims
+        .iter()
+        .try_fold(4usize, |a, &d| a.checked_mul(d))
+        .context("rows without end")?;
+    let file = HashedFile::open_rows(&rows, row).with_context(|| format!("cannot read {}", rows.display()))?;
     ensure!(file.sha256() == sha256, "{} is not what was written", rows.display());
     let bytes = dims.iter().try_fold(n as u64 * 4, |a, &d| a.checked_mul(d as u64));
     ensure!(bytes == Some(file.len()), "{} is of another size", rows.display());
