@@ -155,7 +155,10 @@ impl Predictions {
         let about = reader.get_metadata().map_err(unreadable)?;
         let columns: Vec<_> = about.row_groups.iter().flat_map(|g| g.parquet_columns()).collect();
         let width = columns.len() / about.row_groups.len().max(1);
-        let cells = about.num_rows.checked_mul(width).filter(|c| *c <= limits::PREDICTION_CELLS);
+        let cells = about
+            .num_rows
+            .checked_mul(width)
+            .filter(|c| *c <= limits::PREDICTION_CELLS);
         let unpacked = columns.iter().try_fold(0, |all: u64, c| {
             let sum = all.checked_add(u64::try_from(c.uncompressed_size()).ok()?)?;
             (sum <= limits::PREDICTION_BYTES).then_some(sum)
@@ -266,4 +269,48 @@ fn whole(frame: &DataFrame, name: &str) -> Result<Vec<u32>> {
         .iter()
         .map(|x| x.ok_or_else(|| anyhow!("`{name}` has an empty cell")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_images() -> Predictions {
+        Predictions {
+            ids: vec!["a".into(), "b".into()],
+            groups: None,
+            truth: Truth::Classes(vec![0, 1]),
+            outputs: 2,
+            best: vec![0.1, 0.9, 0.8, 0.2],
+            last: vec![0.2, 0.8, 0.7, 0.3],
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// A file of a few KB that would unpack to 300 million cells, and one of other images than the metrics say.
+    #[test]
+    fn what_the_file_says_of_its_size_is_held_first() {
+        let p = two_images();
+        let bytes = p.to_bytes().unwrap();
+        assert_eq!(Predictions::from_bytes(Path::new("x"), &bytes, Some(2)).unwrap(), p);
+        for images in [0, 1, 3, u64::MAX] {
+            let found = Predictions::from_bytes(Path::new("x"), &bytes, Some(images));
+            match images {
+                // Four sets of one image are as many rows as two of two: the ids tell them apart.
+                1 => assert!(found.is_ok()),
+                _ => assert!(found.unwrap_err().to_string().contains("no number of sets")),
+            }
+        }
+        let many = BooleanChunked::full("a".into(), true, 150_000_000).into_series();
+        let columns = vec![many.clone().into(), many.with_name("b".into()).into()];
+        let mut frame = DataFrame::new(150_000_000, columns).unwrap();
+        let mut bomb = Vec::new();
+        ParquetWriter::new(&mut bomb).finish(&mut frame).unwrap();
+        drop(frame);
+        assert!(bomb.len() < 100_000_000, "{}", bomb.len());
+        let e = Predictions::from_bytes(Path::new("x"), &bomb, None)
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("unpacks to 150000000 rows of 2 columns"), "{e}");
+    }
 }

@@ -114,10 +114,12 @@ fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
         let stored = fsio::read_at_most(&path, limits::RECORD)
             .map_err(anyhow::Error::from)
             .and_then(|text| Ok(serde_json::from_slice::<Measurement>(&text)?))
-            .and_then(|m| match file_name(&m)? == path.file_name().unwrap_or_default().to_string_lossy() {
-                true => Ok(m),
-                false => bail!("it is another one than its name says"),
-            });
+            .and_then(
+                |m| match file_name(&m)? == path.file_name().unwrap_or_default().to_string_lossy() {
+                    true => Ok(m),
+                    false => bail!("it is another one than its name says"),
+                },
+            );
         match stored {
             Ok(m) if machine.like(&m.machine) => out.push(m),
             Ok(_) => {}

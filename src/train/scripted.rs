@@ -55,7 +55,14 @@ impl Scripted {
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
             (job.may_write)()?;
-            state::save(job.checkpoint_dir, job.id, &position, &optim, &Vec::new(), &BTreeMap::new())?;
+            state::save(
+                job.checkpoint_dir,
+                job.id,
+                &position,
+                &optim,
+                &Vec::new(),
+                &BTreeMap::new(),
+            )?;
             progress(Progress::Step {
                 epoch,
                 epochs: p.epochs,

@@ -296,7 +296,15 @@ mod tests {
             );
         }
         // Where the newest is of another run, the one before it is taken up.
-        save(dir.path(), "b", &at(9), &o, &vec![vec![0.0; 3]], &BTreeMap::from([(1, vec![vec![0.5; 3]])])).unwrap();
+        save(
+            dir.path(),
+            "b",
+            &at(9),
+            &o,
+            &vec![vec![0.0; 3]],
+            &BTreeMap::from([(1, vec![vec![0.5; 3]])]),
+        )
+        .unwrap();
         let newest = files(dir.path()).unwrap().pop().unwrap();
         assert!(load(dir.path(), "b", &mut fresh, 2).unwrap().is_some());
         fs::remove_file(newest).unwrap();

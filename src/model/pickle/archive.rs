@@ -178,7 +178,8 @@ fn read_pickle(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str) -> Resu
             return Err(BadInput::new(at, "little-endian tensors", format!("byte order {order:?}"), REMEDY).into());
         }
     }
-    let bytes = small_entry(at, zip, &format!("{root}/data.pkl"), crate::limits::PICKLE)?.context("data.pkl was listed")?;
+    let bytes =
+        small_entry(at, zip, &format!("{root}/data.pkl"), crate::limits::PICKLE)?.context("data.pkl was listed")?;
     vm::run(&bytes).map_err(|e| BadInput::new(format!("{at}:data.pkl"), e.expected, e.found, REMEDY).into())
 }
 
