@@ -15,6 +15,7 @@
 use crate::fsio;
 use crate::guarantee;
 use crate::host::Process;
+use crate::limits;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -150,11 +151,12 @@ impl Lease {
         }
         let temp = fsio::temp_beside(path)?;
         let (me, length) = fill(temp.as_file(), me, path)?;
-        match temp.persist_noclobber(path) {
-            Ok(file) => Self::begin(path, file, me, length).map(Some),
-            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(e) if guarantee::is_unsupported(&e.error) => Self::create_in_place(path, me),
-            Err(e) => Err(e.error),
+        match fs::hard_link(temp.path(), path) {
+            // Its first name goes.
+            Ok(()) => Self::begin(path, temp.into_file(), me, length).map(Some),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(e) if guarantee::is_unsupported(&e) => Self::create_in_place(path, me),
+            Err(e) => Err(e),
         }
     }
 
@@ -244,18 +246,28 @@ struct There {
     /// `None` where the file is not (yet) whole.
     holder: Option<Holder>,
     touched: SystemTime,
-    file: File,
+    /// `None` where no file lies there.
+    file: Option<File>,
 }
 
 impl There {
     fn look(path: &Path) -> io::Result<Option<Self>> {
         // Opened, not only looked at: that is when NFS asks the server how old the file is.
-        let file = match File::options().read(true).write(true).open(path) {
+        let file = match fsio::open_file_to_write(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            // A pipe or a device is nobody's lease: its time runs out as that of a file which is not whole.
+            Err(e) if e.kind() == ErrorKind::InvalidInput => {
+                return Ok(Some(Self {
+                    holder: None,
+                    touched: fs::symlink_metadata(path)?.modified()?,
+                    file: None,
+                }));
+            }
             other => other?,
         };
-        let mut text = String::new();
-        let whole = io::Read::read_to_string(&mut &file, &mut text);
+        let mut text = Vec::new();
+        // No lease is longer; of what is, the beginning does not parse.
+        let whole = io::Read::read_to_end(&mut io::Read::take(&file, limits::NOTE), &mut text);
         // A server forgets a file that was renamed or removed meanwhile.
         if let Err(e) = whole {
             return if e.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) {
@@ -265,9 +277,9 @@ impl There {
             };
         }
         Ok(Some(Self {
-            holder: serde_json::from_str(&text).ok(),
+            holder: serde_json::from_slice(&text).ok(),
             touched: file.metadata()?.modified()?,
-            file,
+            file: Some(file),
         }))
     }
 
@@ -284,7 +296,11 @@ impl There {
                 // In another container of this computer: the lock tells.
                 None => {
                     let same = h.process.host == me.process.host && h.process.boot == me.process.boot;
-                    if same && h.process.boot.is_some() && h.locked && self.file.try_lock().is_ok() {
+                    if same
+                        && h.process.boot.is_some()
+                        && h.locked
+                        && self.file.as_ref().is_some_and(|f| f.try_lock().is_ok())
+                    {
                         return Ok(true);
                     }
                 }

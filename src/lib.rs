@@ -9,6 +9,8 @@
 #![allow(rustdoc::private_intra_doc_links)]
 // What is printed goes through `print`, which knows what a reader who leaves means.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+// Files are opened by `fsio`, which waits for none; tests read what they have written.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod build_info;
 pub mod bundle;

@@ -64,10 +64,15 @@ impl Options {
         }
     }
 
-    /// With a disk cache.
+    /// With a disk cache. `MEDFT_IMAGE_CACHE_FROM` (bytes) sets from which size of a set it is used: tests have it for sets of a
+    /// few images.
     pub fn cached(workers: usize, cache: Cache) -> Self {
+        let asked = std::env::var("MEDFT_IMAGE_CACHE_FROM")
+            .ok()
+            .and_then(|n| n.parse().ok());
         Self {
             cache: Some(cache),
+            worth_caching: asked.unwrap_or(WORTH_CACHING),
             ..Self::new(workers)
         }
     }

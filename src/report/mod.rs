@@ -42,7 +42,7 @@ pub use input::{
 pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
-pub use templates::notes as template_notes;
+pub use templates::{notes as template_notes, replaced as replaced_templates};
 
 use crate::fsio;
 use anyhow::Result;

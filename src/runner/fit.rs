@@ -207,6 +207,7 @@ fn train(
         .zip(&dirs)
         .zip(&checks)
         .map(|((b, dir), check)| Job {
+            id: &b.spec.id,
             spec: &b.task.entry.spec,
             data: &prepared.data,
             images: &prepared.images,

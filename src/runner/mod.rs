@@ -21,7 +21,7 @@ pub mod reproduce;
 pub mod schedule;
 mod signals;
 mod sources;
-mod study_audit;
+pub mod study_audit;
 mod usage;
 pub mod verify_results;
 

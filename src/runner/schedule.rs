@@ -3,6 +3,7 @@
 //! An error in a run, or in the images of a data set, ends the runs it concerns and no other. A device that does not answer any
 //! more gives its group back to the queue; the study ends where none is left, or where records cannot be written.
 
+use super::disk::Disk;
 use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
 use super::plan::{Plan, State};
 use super::{Context, signals};
@@ -95,6 +96,10 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     let groups = groups(plan);
     if groups.is_empty() {
         return Ok(Tally::default());
+    }
+    // Hours are worth a look; where it cannot be taken, a full disk will say so.
+    if let Some(warning) = Disk::of(c, plan).ok().and_then(|d| d.shortage(c)) {
+        c.progress.say(&warning);
     }
     let _listening = signals::listen()?;
     fit_on(c, plan, &c.global.device.open()?, groups)

@@ -32,11 +32,12 @@ use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;
 use crate::eval::{self, METRICS};
+use crate::fsio;
+use crate::limits;
 use crate::model::registry::BACKBONES;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
@@ -118,7 +119,7 @@ impl Study {
     /// [`BadInput`] with file and line for anything that is not understood or cannot be run.
     pub fn load(path: &Path, known: &Known) -> Result<Self, BadInput> {
         let file = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|e| {
+        let text = fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
             let remedy = format!(
                 "Name a study file or one of the built-in studies: {}.",
                 or_list(&built_in())
@@ -170,7 +171,7 @@ impl Study {
             Some((_, text)) if !beside.exists() => return Ok((*text).to_owned()),
             _ => &beside,
         };
-        fs::read_to_string(file).map_err(|e| {
+        fsio::read_text_at_most(file, limits::RECORD).map_err(|e| {
             BadInput::new(
                 file.display(),
                 "a study file that can be read",

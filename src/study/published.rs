@@ -9,6 +9,7 @@ use super::spec::{Freeze, HeadKind, RunSpec};
 use super::words::{did_you_mean, or_list};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -175,7 +176,7 @@ pub(super) fn beside_or_built_in(path: &Path, built_in: &str) -> Result<(String,
 }
 
 fn read_text(path: &Path) -> Result<String, BadInput> {
-    fs::read_to_string(path).map_err(|e| {
+    fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
         BadInput::new(
             path.display(),
             "a text file that can be read",

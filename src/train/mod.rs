@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// One run to fit.
 pub struct Job<'a> {
+    /// The whole run id, which its checkpoints carry.
+    pub id: &'a str,
     pub spec: &'a RunSpec,
     pub data: &'a Dataset,
     /// The data set's images, prepared by the protocol's transform.

@@ -34,7 +34,7 @@ impl Scripted {
         };
         let mut optim = AdamW::new(&Params::default(), config)?;
         let metric = job.data.info.target;
-        let mut position = match state::load(job.checkpoint_dir, &mut optim, 0)? {
+        let mut position = match state::load(job.checkpoint_dir, job.id, &mut optim, 0)? {
             Some(r) => r.position,
             None => Position::default(),
         };
@@ -55,7 +55,14 @@ impl Scripted {
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
             (job.may_write)()?;
-            state::save(job.checkpoint_dir, &position, &optim, &Vec::new(), &BTreeMap::new())?;
+            state::save(
+                job.checkpoint_dir,
+                job.id,
+                &position,
+                &optim,
+                &Vec::new(),
+                &BTreeMap::new(),
+            )?;
             progress(Progress::Step {
                 epoch,
                 epochs: p.epochs,

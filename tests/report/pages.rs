@@ -176,8 +176,11 @@ fn multi_label_predictions_come_back() {
     };
     let bytes = p.to_bytes().unwrap();
     assert_eq!(bytes, p.to_bytes().unwrap());
-    assert_eq!(Predictions::from_bytes(Path::new("x"), &bytes).unwrap(), p);
-    let e = Predictions::from_bytes(Path::new("x.parquet"), &bytes[..bytes.len() / 2]).unwrap_err();
+    assert_eq!(
+        Predictions::from_bytes(Path::new("x"), &bytes, Some(p.ids.len() as u64)).unwrap(),
+        p
+    );
+    let e = Predictions::from_bytes(Path::new("x.parquet"), &bytes[..bytes.len() / 2], None).unwrap_err();
     assert!(e.to_string().contains("x.parquet"), "{e}");
 }
 

@@ -2,7 +2,9 @@
 
 use crate::place::{Place, Said};
 use medft::fsio::{below, sha256_hex};
-use medft::results::{Content, Epochs, FOLDER_DIGITS, Metrics, Provenance, Spec, read_record, write_record};
+use medft::results::{
+    Content, Epochs, FOLDER_DIGITS, Failure, Metrics, Provenance, Spec, Store, read_record, write_record,
+};
 use medft::rng::{Purpose, Stream};
 use medft::study::{Inputs, RunId};
 use serde_json::Value;
@@ -271,6 +273,12 @@ fn threads_change_no_byte_of_a_report() {
 fn one_bit_of_any_file_is_found_and_the_right_file_named() {
     const ROUNDS: u32 = 6;
     let p = Place::with_results(|t| t);
+    // Part of the study, and runs that are not finished: one with a checkpoint, one that failed.
+    let a = p.medft(&["report", "./short.toml", "--only", "seed=1"]);
+    assert_eq!(a.code, 0, "{}", a.all());
+    open_runs(&p);
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "{said}");
     let mut draw = Stream::new(5, Purpose::Test, 0, 0);
     let (mut flips, mut files) = (0, BTreeSet::new());
     for round in 0..ROUNDS {
@@ -335,9 +343,333 @@ fn one_bit_of_any_file_is_found_and_the_right_file_named() {
         "index.html",
         "DONE",
         "provenance.json",
+        "failed.json",
+        ".safetensors",
+        "only-seed=1/report.json",
+        "only-seed=1/README.md",
     ] {
         assert!(files.iter().any(|f| f.ends_with(file)), "{file}");
     }
+}
+
+/// Two runs that are not finished, as the store leaves them: one stopped after a checkpoint, one that failed.
+fn open_runs(p: &Place) {
+    let store = Store::new(&p.path("results"), "short");
+    let like: Spec = read_record(&runs(p)[0].join("spec.json")).unwrap().0;
+    for seed in [2, 3] {
+        let mut spec = like.clone();
+        spec.run.seed = seed;
+        let pairs: Vec<(&str, &str)> = spec.weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        spec.id = RunId::new(&spec.run, &Inputs::new(&spec.data_sha256, &pairs).unwrap())
+            .full()
+            .to_owned();
+        let claim = store.begin(&spec).unwrap();
+        let bytes: Vec<u8> = (0..5000u32).flat_map(u32::to_le_bytes).collect();
+        let name = format!("{:012}-{}.safetensors", 7, sha256_hex(&bytes));
+        medft::fsio::write_atomic(&claim.join("checkpoint").join(name), &bytes).unwrap();
+        if seed == 3 {
+            store
+                .fail(&spec.id, &Failure::by_error("the disk was full".into()))
+                .unwrap();
+        }
+    }
+}
+
+/// Everything of a report of fewer results, which has a folder of its own, while the larger one beside it follows from no records
+/// any more.
+#[test]
+fn a_file_of_a_report_of_fewer_results_is_found_and_named() {
+    let p = Place::with_results(|t| t);
+    fs::remove_dir_all(p.run()).unwrap();
+    assert_eq!(p.medft(&["report", "./short.toml"]).code, 1);
+    let folder = p.path("reports/short/fewer-results");
+    let said = p.verify().1;
+    assert!(!said.contains("fewer-results/"), "{said}");
+    let files = below(&folder);
+    let whole: Vec<Vec<u8>> = files.iter().map(|f| fs::read(f).unwrap()).collect();
+    let held = |f: &PathBuf| f.ends_with("report.json");
+    for holders in [false, true] {
+        for (f, bytes) in files.iter().zip(&whole).filter(|f| held(f.0) == holders) {
+            let mut bytes = bytes.clone();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+            fs::write(f, bytes).unwrap();
+        }
+        let (code, said) = p.verify();
+        assert_eq!(code, 2, "{said}");
+        for (f, bytes) in files.iter().zip(&whole) {
+            let name = f.strip_prefix(p.path("")).unwrap().display().to_string();
+            assert!(
+                held(f) != holders || said.contains(&name),
+                "{name} is not named in:\n{said}"
+            );
+            fs::write(f, bytes).unwrap();
+        }
+    }
+}
+
+/// What is not a study's, or is not in its records, is named: nobody may take it for checked.
+#[test]
+fn what_medft_did_not_write_is_named_wherever_it_lies() {
+    let p = Place::with_results(|t| t);
+    let run = p.run();
+    let run = run.strip_prefix(p.path("")).unwrap().to_str().unwrap().to_owned();
+    let strays = [
+        "results/stray.csv".to_owned(),
+        "results/.hidden".to_owned(),
+        "results/short/stray.json".to_owned(),
+        "results/short/.dot".to_owned(),
+        format!("{run}/.metrics.json"),
+        format!("{run}/.medft-0-1-x.tmp"),
+        format!("{run}/notes.txt"),
+        "reports/stray.html".to_owned(),
+        "reports/.dot".to_owned(),
+        "reports/short/data.forged.md".to_owned(),
+        "reports/short/.medft-x".to_owned(),
+        "reports/short/tables/forged.csv".to_owned(),
+    ];
+    for f in &strays {
+        fs::write(p.path(f), "forged").unwrap();
+    }
+    let folders = ["results/short/.broken", "reports/other"];
+    for f in folders {
+        fs::create_dir(p.path(f)).unwrap();
+    }
+    let a = p.medft(&["verify-results"]);
+    assert_eq!(a.code, 0, "{}", a.all());
+    for name in strays.iter().map(String::as_str).chain(folders) {
+        assert!(
+            a.err.lines().any(|l| l.contains(name) && l.contains("not checked")),
+            "{name} is not named in:\n{}",
+            a.err
+        );
+    }
+    assert!(!a.err.contains(".cache"), "{}", a.err);
+}
+
+/// A report is held against its own hashes where it cannot be rendered again: of a study that is not known by its name, and
+/// beside a record that is not whole.
+#[test]
+fn an_edited_report_is_found_whatever_else_is_wrong() {
+    let p = Place::with_results(|t| t);
+    let figure = p.path("reports/short/figures/scores.png");
+    let page = p.path("reports/short/data.md");
+    let seal = p.path("reports/short/.seal.json");
+    let whole = [&figure, &page, &seal].map(|f| fs::read(f).unwrap());
+    let edit = || {
+        for (f, bytes) in [&figure, &page, &seal].iter().zip(&whole) {
+            fs::write(f, flip(0)(bytes.clone())).unwrap();
+        }
+    };
+    let named = |said: &str| {
+        for f in ["figures/scores.png", "data.md", ".seal.json"] {
+            assert!(
+                said.contains(&format!("reports/short/{f}")),
+                "{f} is not named in:\n{said}"
+            );
+        }
+    };
+    edit();
+    // The study is one of a file, which its folder's name does not find.
+    let (code, said) = p.says(&["verify-results"]);
+    assert_eq!(code, 2, "{said}");
+    named(&said);
+    // One bad record.
+    let metrics = p.run().join("metrics.json");
+    let record = fs::read(&metrics).unwrap();
+    fs::write(&metrics, flip(0)(record.clone())).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 2, "{said}");
+    named(&said);
+    assert!(said.contains("metrics.json"), "{said}");
+    fs::write(&metrics, record).unwrap();
+    // No results at all.
+    let aside = p.path("aside");
+    fs::rename(p.path("results/short"), &aside).unwrap();
+    let (code, said) = p.says(&["verify-results"]);
+    assert_eq!(code, 2, "{said}");
+    named(&said);
+    fs::rename(aside, p.path("results/short")).unwrap();
+    for (f, bytes) in [&figure, &page, &seal].iter().zip(&whole) {
+        fs::write(f, bytes).unwrap();
+    }
+    assert_eq!(p.says(&["verify-results"]).0, 0);
+    assert_eq!(p.verify().0, 0);
+}
+
+/// A finished run that is made to look unfinished, so that an edit in it would count as work under way.
+#[test]
+fn an_edit_is_found_in_a_run_whose_marker_was_removed() {
+    let p = Place::with_results(|t| t);
+    fs::remove_dir_all(p.path("reports")).unwrap();
+    let run = p.run();
+    fs::remove_file(run.join("DONE")).unwrap();
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "a process may have been killed just then: {said}");
+    for file in [
+        "metrics.json",
+        "epochs.json",
+        "provenance.json",
+        "predictions.parquet",
+        "spec.json",
+    ] {
+        p.finds(&run.join(file), flip(0), &[file]);
+    }
+    let metrics = fs::read(run.join("metrics.json")).unwrap();
+    fs::remove_file(run.join("metrics.json")).unwrap();
+    p.finds(&run.join("predictions.parquet"), flip(0), &["predictions"]);
+    fs::write(run.join("metrics.json"), metrics).unwrap();
+    // A lease says that a process is at it.
+    fs::write(run.join("lease"), "{}").unwrap();
+    let (code, said) = p.verify();
+    assert!(
+        code == 0 && said.contains("lease says that a process is at this run"),
+        "{said}"
+    );
+    assert!(!said.contains("not of medft"), "{said}");
+    // What a process that was killed could not remove any more from a run that is done.
+    let done = runs(&p)[1].join("checkpoint/000000000001-0.safetensors");
+    medft::fsio::write_atomic(&done, b"x").unwrap();
+    let (code, said) = p.verify();
+    assert!(
+        code == 2 && said.contains("checkpoint/000000000001-0.safetensors"),
+        "{said}"
+    );
+}
+
+/// Heads that were never trained are alike wherever seed and shape are: no copy of one another.
+#[test]
+fn an_untrained_head_is_nobodys_copy() {
+    let p = Place::with_results(|t| {
+        t.replace(r#"["dinov2-b"]"#, r#"["dinov2-b", "mae-b", "clip-b"]"#)
+            .replace(r#"heads = ["linear"]"#, r#"heads = ["linear", "mha"]"#)
+            .replace("lr = 2e-3", "lr = 1e-9")
+            .replace("epochs = 2", "epochs = 1")
+    });
+    let mut hashes = BTreeMap::<String, usize>::new();
+    for run in runs(&p) {
+        let m: Metrics = read_record(&run.join("metrics.json")).unwrap().0;
+        *hashes.entry(m.weights_sha256["best"].clone()).or_default() += 1;
+    }
+    assert!(
+        hashes.values().any(|n| *n > 1),
+        "no two untrained heads are alike: {hashes:?}"
+    );
+    let (code, said) = p.verify();
+    assert_eq!(code, 0, "{said}");
+}
+
+/// The page on the data has its hashes beside it whoever writes it, and in whatever order.
+#[test]
+fn a_page_on_the_data_is_sealed_by_whoever_writes_it() {
+    let p = Place::new();
+    p.study("short", |t| t.replace(r#"["frozen", "unfrozen"]"#, r#"["frozen"]"#));
+    let audit = |more: &[&str]| {
+        let a = p.medft(&[&["data", "audit", "--study", "./short.toml"], more].concat());
+        assert_eq!(a.code, 0, "{}", a.all());
+    };
+    let content = |what: &str| {
+        let (code, said) = p.verify();
+        assert_eq!(code, 0, "{what}: {said}");
+        assert!(!said.contains("data.md"), "{what}: {said}");
+    };
+    assert_eq!(p.medft(&["run", "./short.toml"]).code, 0);
+    audit(&[]);
+    content("an audit and no report");
+    p.finds(&p.path("reports/short/data.md"), flip(0), &["as .data-audit.json says"]);
+    assert_eq!(p.medft(&["report", "./short.toml"]).code, 0);
+    content("an audit, then a report");
+    audit(&[]);
+    content("the audit again");
+    audit(&["--labels-only"]);
+    assert_eq!(p.medft(&["report", "./short.toml"]).code, 0);
+    content("another audit, then a report");
+    assert_eq!(p.medft(&["reproduce", "./short.toml"]).code, 0);
+    content("everything");
+    p.finds(&p.path("reports/short/data.md"), flip(0), &["as .data-audit.json says"]);
+}
+
+/// Templates of one's own are used where they are asked for and nowhere else, and the report says so and is sealed with them.
+#[test]
+fn templates_are_used_only_where_they_are_asked_for_and_are_named() {
+    let p = Place::with_results(|t| t);
+    let readme = || fs::read_to_string(p.path("reports/short/README.md")).unwrap();
+    let before = readme();
+    fs::create_dir(p.path("templates")).unwrap();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/summary.md.tera");
+    let text = fs::read_to_string(own).unwrap() + "\nA line of mine.\n";
+    fs::write(p.path("templates/summary.md.tera"), &text).unwrap();
+    // Merely lying there they do nothing.
+    assert_eq!(p.medft(&["report", "./short.toml"]).code, 0);
+    assert_eq!(readme(), before);
+    let with = ["report", "./short.toml", "--templates", "templates"];
+    assert_eq!(p.medft(&with).code, 0);
+    let hash = sha256_hex(text.as_bytes());
+    let after = readme();
+    assert!(after.contains("A line of mine.") && after.contains(&hash), "{after}");
+    let page = fs::read_to_string(p.path("reports/short/index.html")).unwrap();
+    assert!(page.contains(&hash));
+    let rendered: Value = serde_json::from_slice(&fs::read(p.path("reports/short/report.json")).unwrap()).unwrap();
+    assert_eq!(
+        rendered["content"]["templates"]["summary.md.tera"],
+        Value::from(hash.clone())
+    );
+    // Rendered again with them, and held against its hashes without.
+    let (code, said) = p.says(&["verify-results", "./short.toml", "--templates", "templates"]);
+    assert!(code == 0 && !said.contains("--templates"), "{said}");
+    let (code, said) = p.verify();
+    assert!(
+        code == 0 && said.contains("other templates than those that are given here"),
+        "{said}"
+    );
+    p.finds(&p.path("reports/short/README.md"), flip(0), &["as report.json says"]);
+    // Another text of the template is another report.
+    fs::write(p.path("templates/summary.md.tera"), text + "And another.\n").unwrap();
+    assert_eq!(p.medft(&with).code, 0);
+    assert!(readme().contains("And another."));
+    assert_eq!(p.medft(&["report", "./short.toml"]).code, 0);
+    assert_eq!(readme(), before);
+}
+
+/// A report that is killed at any moment leaves nothing that the next one does not remove.
+#[test]
+fn a_report_that_is_killed_leaves_no_temp_file_after_the_next() {
+    let p = Place::with_results(|t| t);
+    let expected = p.files("reports/short");
+    let temps = || {
+        let all = below(&p.path("reports"));
+        all.into_iter()
+            .filter(|f| f.file_name().unwrap().to_str().unwrap().ends_with(".tmp"))
+            .count()
+    };
+    let (mut left, mut kills) = (0, 0);
+    let began = std::time::Instant::now();
+    while (left == 0 || kills < 10) && began.elapsed().as_secs() < 120 {
+        fs::remove_dir_all(p.path("reports/short")).unwrap();
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("medft"))
+            .args(["reproduce", "./short.toml"])
+            .current_dir(p.path(""))
+            .env("HOME", p.path(""))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // In the middle of a file, as soon as one is seen to be written.
+        while temps() == 0 && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        left += usize::from(temps() > 0);
+        let a = p.medft(&["reproduce", "./short.toml"]);
+        assert_eq!(a.code, 0, "{}", a.all());
+        assert_eq!(temps(), 0);
+        let found = p.files("reports/short");
+        assert!(found == expected, "after kill {kills}");
+    }
+    println!("{kills} kills, {left} of them left a temp file");
+    assert!(left > 0, "no kill hit a file that was being written");
 }
 
 fn runs(p: &Place) -> Vec<PathBuf> {
@@ -412,7 +744,7 @@ const UNCONTRADICTED: &[&str] = &[
     "metrics.json: weights_sha256",
     "metrics.json: divergence",
     "provenance.json: medft, commit, dirty, crates",
-    "provenance.json: device, cpu, threads",
+    "provenance.json: device, cpu, threads, isa",
     "provenance.json: command",
     "provenance.json: started, ended, phases, epoch_seconds, resumed_after",
     "spec.json: run.seed",
@@ -452,6 +784,7 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
         tried += 1;
         if code == 0 {
             let line = uncontradicted(file, field).unwrap_or_else(|| panic!("{what} passes:\n{said}"));
+            println!("passes: {what}");
             *passed.entry(line.to_owned()).or_default() += 1;
         }
         for (f, bytes) in &whole {
@@ -556,7 +889,7 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
             tried += 1;
             if code == 0 {
                 // A whole run that claims to be another one: that is what a signature would be for.
-                let _ = said;
+                println!("passes: spec.json: {field} = {other}, as another run: {}", said.trim());
                 *passed.entry("spec.json: the run as a whole".to_owned()).or_default() += 1;
             }
         }
@@ -668,4 +1001,43 @@ fn a_smaller_report_never_replaces_a_larger_one() {
         page.starts_with("**Incomplete: 1 of 2 planned runs have a result.**"),
         "{page}"
     );
+}
+
+/// Absolute places with spaces, in arguments and in what is said of them, come into no record and no page.
+#[test]
+fn no_place_of_this_machine_is_published_whatever_its_name() {
+    let p = Place::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let at = |below: &str| elsewhere.path().join("jo smith").join(below).display().to_string();
+    p.study("short", |t| {
+        t.replace(r#"["frozen", "unfrozen"]"#, r#"["frozen"]"#)
+            .replace(r#"["linear", "mha"]"#, r#"["linear"]"#)
+            .replace("seeds = [0]", "seeds = [0, 1]")
+    });
+    let (data, weights) = (at("my data"), format!("--weights-dir={}", at("w of mine")));
+    let a = p.medft(&["reproduce", "./short.toml", "--data-dir", &data, &weights]);
+    assert_eq!(a.code, 0, "{}", a.all());
+    // A run that fails over an image says which, and not where.
+    let image = below(Path::new(&data))
+        .into_iter()
+        .find(|f| f.extension().is_some_and(|e| e == "png"))
+        .unwrap();
+    fs::remove_dir_all(p.run()).unwrap();
+    fs::write(image, "no image").unwrap();
+    assert_ne!(
+        p.medft(&["reproduce", "./short.toml", "--data-dir", &data, &weights])
+            .code,
+        0
+    );
+    let name = elsewhere.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let (mut files, mut commands) = (0, 0);
+    for f in ["results/short", "reports"].iter().flat_map(|d| below(&p.path(d))) {
+        let text = String::from_utf8_lossy(&fs::read(&f).unwrap()).into_owned();
+        for personal in ["jo smith", name.as_str()] {
+            assert!(!text.contains(personal), "{} says `{personal}`", f.display());
+        }
+        files += 1;
+        commands += usize::from(f.ends_with("provenance.json") && text.contains("…/my data"));
+    }
+    assert!(files > 20 && commands > 0, "{files} files, {commands} commands");
 }

@@ -1,4 +1,5 @@
 //! The slow ones: studies killed, disturbed and exchanged behind their back, over and over; every instruction set.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 mod crash;
 mod faults;

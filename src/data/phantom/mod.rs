@@ -26,6 +26,7 @@ pub mod medmnist;
 
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
 use draw::Canvas;
@@ -134,7 +135,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`BadInput`] when it is there with others.
 fn is_there(path: &Path, bytes: &[u8]) -> Result<bool> {
-    match std::fs::read(path) {
+    match fsio::read_at_most(path, limits::WHOLE_FILE) {
         Ok(found) if found == bytes => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         other => Err(BadInput::new(
