@@ -1,7 +1,6 @@
 //! The binary from the outside: the way from data to table, what bad input says, and that nothing computed is lost.
 
 mod place;
-mod unattended;
 
 use assert_cmd::Command;
 use place::{Place, Said};
