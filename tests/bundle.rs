@@ -96,6 +96,44 @@ fn a_study_is_packed_and_verified() {
         assert!(ids.contains(&a["instrument"]["@id"].as_str().unwrap()));
     }
 
+    // As the validator of the field asks: what is referred to is described, with name, type and description; the profile is
+    // one; a program has one version; times have an offset.
+    fn references<'a>(v: &'a serde_json::Value, out: &mut Vec<&'a str>) {
+        match v {
+            serde_json::Value::Array(all) => all.iter().for_each(|v| references(v, out)),
+            serde_json::Value::Object(o) if o.len() == 1 => out.extend(o.get("@id").and_then(|id| id.as_str())),
+            _ => {}
+        }
+    }
+    for e in graph {
+        let mut all = Vec::new();
+        e.as_object()
+            .unwrap()
+            .iter()
+            .filter(|(key, _)| *key != "conformsTo")
+            .for_each(|(_, v)| references(v, &mut all));
+        for id in all {
+            assert!(ids.contains(&id), "{id} of {} is not described", e["@id"]);
+        }
+        if e["@id"] == "ro-crate-metadata.json" {
+            continue;
+        }
+        assert!(e["name"].is_string() && e["description"].is_string(), "{e}");
+        if e["@type"] == "SoftwareApplication" {
+            assert!(e["version"].is_string() && e["softwareVersion"].is_null(), "{e}");
+        }
+        for time in ["startTime", "endTime", "datePublished"].map(|key| &e[key]) {
+            assert!(time.as_str().is_none_or(|t| t.ends_with("+00:00")), "{time}");
+        }
+    }
+    let by_id = |id: &str| &graph[ids.iter().position(|other| *other == id).unwrap()];
+    let profile = by_id(by_id("./")["conformsTo"]["@id"].as_str().unwrap());
+    assert!(
+        profile["@type"].as_array().unwrap().iter().any(|t| t == "Profile"),
+        "{profile}"
+    );
+    assert_eq!(by_id("https://spdx.org/licenses/MIT")["@type"], "CreativeWork");
+
     // Verified where nothing else of the study is.
     let elsewhere = Place::new();
     fs::write(elsewhere.path("b.zip"), &first).unwrap();
