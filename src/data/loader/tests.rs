@@ -221,10 +221,14 @@ fn all_unreadable_images_are_named_together() {
         });
         for e in said {
             assert_eq!(e.at, "3 images", "{e}");
-            let at = ["3.png", "6.png", "9.png"].map(|name| e.found.find(name).unwrap_or_else(|| panic!("{name}: {e}")));
+            let at =
+                ["3.png", "6.png", "9.png"].map(|name| e.found.find(name).unwrap_or_else(|| panic!("{name}: {e}")));
             assert!(at.is_sorted(), "{e}");
             assert!(e.found.contains("no such file") && e.found.contains("WebP"), "{e}");
-            assert!(e.remedy.contains("onvert"), "what is true of one of them only is said as well: {e}");
+            assert!(
+                e.remedy.contains("onvert"),
+                "what is true of one of them only is said as well: {e}"
+            );
         }
     }
 }
