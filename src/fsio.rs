@@ -409,7 +409,13 @@ mod tests {
     fn only_regular_files_are_opened_and_not_more_is_read_than_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
         for (path, kind) in [(&*pipe, "pipe"), (&*link, "device"), (dir.path(), "folder")] {

@@ -134,6 +134,8 @@ fn a_study_is_packed_and_verified() {
     );
     assert_eq!(by_id("https://spdx.org/licenses/MIT")["@type"], "CreativeWork");
 
+    valid_for_the_fields_validator(&place, &whole);
+
     // Verified where nothing else of the study is.
     let elsewhere = Place::new();
     fs::write(elsewhere.path("b.zip"), &first).unwrap();
@@ -194,4 +196,31 @@ fn a_study_is_packed_and_verified() {
     let small = place.medft(&["bundle", "--verify", "small.zip"]);
     assert_eq!(small.code, 0, "{}", small.all());
     assert!(small.err.contains("without their predictions"), "{}", small.all());
+}
+
+/// By `rocrate-validator` (roc-validator of PyPI), where it is and knows the JSON-LD context: it brings that from the network or has
+/// it in its cache. Its Process Run Crate 0.5 is built on RO-Crate 1.1 and would have the crate say so; that base is left out, as
+/// 1.2 is asked by itself.
+fn valid_for_the_fields_validator(place: &Place, whole: &Entries) {
+    let dir = place.path("crate");
+    for (name, content) in whole {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    for profile in [
+        &["-p", "ro-crate-1.2"][..],
+        &["-p", "process-run-crate-0.5", "--disable-profile-inheritance"],
+    ] {
+        let mut c = std::process::Command::new("rocrate-validator");
+        c.args(["-y", "--disable-color", "validate", "--no-paging", "-l", "required"]);
+        let Ok(out) = c.args(profile).arg(&dir).output() else {
+            return eprintln!("skipped: there is no rocrate-validator");
+        };
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        if said.contains("Unable to retrieve the JSON-LD context") {
+            return eprintln!("skipped: rocrate-validator cannot reach the JSON-LD context of RO-Crate");
+        }
+        assert!(out.status.success(), "{profile:?}: {said}");
+    }
 }

@@ -35,7 +35,6 @@ fn numbers_of_the_command_line_have_a_range() {
         ("MEDFT_LEASE_SECONDS", huge),
         ("MEDFT_LEASE_SECONDS", "0"),
         ("MEDFT_LEASE_SECONDS", "5m"),
-        ("MEDFT_CACHE_BYTES", "1e30"),
     ] {
         let mut c = p.command(&["doctor"]);
         let a = crate::place::Said::by(c.env(variable, value));
