@@ -12,6 +12,7 @@
 //! A holder that was away for longer (a stopped process, a cut cable) may come back: it asks [`Lease::check`] before it writes
 //! anything that counts, and ends without writing where the token in the file is another's.
 
+use crate::error::BadInput;
 use crate::fsio;
 use crate::guarantee;
 use crate::host::Process;
@@ -25,10 +26,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+/// The variable that sets [`time_out`].
+const TIME_OUT: &str = "MEDFT_LEASE_SECONDS";
+
 /// Seconds without a touch after which a lease counts as left: `MEDFT_LEASE_SECONDS`, else five minutes.
 pub fn time_out() -> Duration {
-    let asked = std::env::var("MEDFT_LEASE_SECONDS").ok().and_then(|s| s.parse().ok());
+    let asked = std::env::var(TIME_OUT).ok().and_then(|s| s.parse().ok());
     Duration::from_secs(asked.unwrap_or(300).max(1))
+}
+
+/// Refuses a time that is none: nodes that read it otherwise would take each other's runs.
+///
+/// # Errors
+/// [`BadInput`] with the range.
+pub fn check_time_out(env: &dyn Fn(&str) -> Option<String>) -> Result<(), BadInput> {
+    match env(TIME_OUT).filter(|value| !value.is_empty()) {
+        Some(value) if !value.parse().is_ok_and(|n: u64| (1..=86_400).contains(&n)) => Err(BadInput::new(
+            TIME_OUT,
+            "a number of seconds in 1..=86400",
+            format!("`{value}`"),
+            "Correct the variable, or unset it for five minutes.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Between two touches: a tenth of [`time_out`].

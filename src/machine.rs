@@ -11,20 +11,26 @@ use std::path::{Path, PathBuf};
 /// The most threads that a user may ask for.
 pub const MAX_THREADS: u64 = 1024;
 
-/// Refuses a number of threads that no machine has: the pools would start them all.
+/// Refuses a number of threads that no machine has, in a variable that the thread pools read: they would start them all. What
+/// they do not take for a number they do not heed.
 ///
 /// # Errors
 /// [`BadInput`] with the range.
-pub fn check_threads(value: Option<&str>) -> Result<(), BadInput> {
-    match value.map(str::trim).filter(|v| v.bytes().all(|b| b.is_ascii_digit())) {
-        Some(n) if !n.is_empty() && !n.parse().is_ok_and(|n: u64| n <= MAX_THREADS) => Err(BadInput::new(
-            "RAYON_NUM_THREADS",
-            format!("a number of threads from 1 to {MAX_THREADS}"),
-            n,
-            "Correct the variable, or unset it to use every processor.",
-        )),
-        _ => Ok(()),
+pub fn check_threads(env: &dyn Fn(&str) -> Option<String>) -> Result<(), BadInput> {
+    for variable in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
+        let value = env(variable).unwrap_or_default();
+        let digits = value.strip_prefix('+').unwrap_or(&value);
+        let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if number && !digits.parse().is_ok_and(|n: u64| n <= MAX_THREADS) {
+            return Err(BadInput::new(
+                variable,
+                format!("a number of threads in 1..={MAX_THREADS}"),
+                value,
+                "Correct the variable, or unset it to use every processor.",
+            ));
+        }
     }
+    Ok(())
 }
 
 /// Limits of the cgroups that this process is in; `None` where there is none.

@@ -25,14 +25,13 @@ use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::cli::{Cli, Verb};
 use crate::data::registry::SETS;
 use crate::error::BadInput;
-use crate::machine;
 use crate::manifest::Catalogue;
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
 use crate::runner::{Context, budget, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
-use crate::{print, text};
+use crate::{lease, machine, print, text};
 use anyhow::Result;
 use std::borrow::Cow;
 
@@ -50,7 +49,9 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
-    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
+    let env = |name: &str| std::env::var(name).ok();
+    machine::check_threads(&env)?;
+    lease::check_time_out(&env)?;
     let c = Context {
         global: cli.global,
         catalogue: catalogue()?,

@@ -358,13 +358,18 @@ impl Unreadable {
         if self.files.len() > list.len() {
             list.push(format!("and {} more", self.files.len() - list.len()));
         }
-        let remedy = self
-            .files
-            .iter()
-            .find_map(whole)
-            .map_or_else(|| "Get these files again.".to_owned(), |(.., remedy)| remedy);
+        // What is to be done about each kind of fault, once.
+        let mut remedies: Vec<String> = Vec::new();
+        for (.., remedy) in self.files.iter().filter_map(whole) {
+            if !remedies.contains(&remedy) {
+                remedies.push(remedy);
+            }
+        }
+        if remedies.is_empty() {
+            remedies.push("Get these files again.".to_owned());
+        }
         let at = format!("{} images", self.files.len());
-        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedy).into())
+        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedies.join(" ")).into())
     }
 }
 

@@ -12,6 +12,4 @@ mod place;
 mod runs;
 #[path = "../shared/simulate/mod.rs"]
 mod simulate;
-#[path = "../shared/unattended/mod.rs"]
-mod unattended;
 mod verdicts;

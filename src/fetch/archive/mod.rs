@@ -220,9 +220,19 @@ impl<'a> Out<'a> {
         });
     }
 
-    /// Makes everything survive a power cut: one call for the disk instead of one a file.
+    /// Makes everything survive a power cut: one call for the disk (Linux; elsewhere for all disks) instead of one a file.
     fn sync(&self) -> Result<(), FetchError> {
-        let run = || -> io::Result<()> { Ok(rustix::fs::syncfs(guarantee::open_folder(self.dir)?)?) };
+        let run = || -> io::Result<()> {
+            let dir = guarantee::open_folder(self.dir)?;
+            #[cfg(target_os = "linux")]
+            rustix::fs::syncfs(dir)?;
+            #[cfg(not(target_os = "linux"))]
+            {
+                rustix::fs::sync();
+                dir.sync_all()?;
+            }
+            Ok(())
+        };
         guarantee::forgive(run(), Guarantee::DurableFiles, self.dir)
             .map_err(|e| FetchError::disk(self.dir, "to write out these files", &e))
     }

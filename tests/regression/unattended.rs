@@ -1,4 +1,6 @@
-//! Runs that nobody watches: signals, terminals that go away, pipes whose reader leaves, and what a plan tells other programs.
+//! nohup and broken-pipe, and what else befalls runs that nobody watches: signals, terminals that go away, pipes whose reader
+//! leaves, and what a plan tells other programs. An ignored SIGHUP was undone (LlamaFactory#3036, SparK#19, rust-ctrlc#103); a
+//! reader that left was a panic, and ended training (rust#119980, fd#24).
 
 use crate::place::{Place, Said};
 use std::fs::{self, File};
