@@ -38,3 +38,33 @@ pub fn duration(seconds: f64) -> String {
         _ => format!("{} h {} min", s / 3600, s / 60 % 60),
     }
 }
+
+/// Seconds as a clock shows them: 0:07, 12:05, 3:00:00.
+pub fn clock(time: std::time::Duration) -> String {
+    let s = time.as_secs_f64().round() as u64;
+    match s / 3600 {
+        0 => format!("{}:{:02}", s / 60, s % 60),
+        hours => format!("{hours}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
+/// A text in lines of at most `width` columns that begin with `indent` blanks, broken between words; one line where there is no
+/// width.
+pub fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
+    let blanks = " ".repeat(indent);
+    let mut lines = vec![blanks.clone()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is a first line");
+        let begun = last.len() > indent;
+        let long = last.chars().count() + usize::from(begun) + word.chars().count();
+        if begun && width.is_some_and(|w| long > w) {
+            lines.push(format!("{blanks}{word}"));
+        } else {
+            if begun {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
+}

@@ -64,6 +64,7 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
             .push(format!("{} has no results", store.folder().display()));
         return Ok(());
     }
+    let _bar = c.progress.items(name, 0);
     let audit = store.audit(&expected)?;
     checked.runs += audit.runs;
     let whole = audit.findings.is_empty();
