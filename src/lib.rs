@@ -16,6 +16,7 @@ pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
+pub mod complete;
 pub mod data;
 pub mod device;
 pub mod error;

@@ -156,6 +156,11 @@ impl Study {
         }
     }
 
+    /// The names of the studies in the binary.
+    pub fn built_in() -> Vec<&'static str> {
+        BUILT_IN.iter().map(|b| b.0).collect()
+    }
+
     /// The text of the study that [`Study::resolve`] finds.
     ///
     /// # Errors

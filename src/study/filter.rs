@@ -55,6 +55,19 @@ impl Filter {
         Ok(filter)
     }
 
+    /// The keys.
+    pub fn keys() -> Vec<&'static str> {
+        KEYS.to_vec()
+    }
+
+    /// Every key with the values that a study has of it.
+    pub fn choices(study: &Study) -> Vec<(&'static str, Vec<String>)> {
+        KEYS.iter()
+            .enumerate()
+            .map(|(k, key)| (*key, values(study, k)))
+            .collect()
+    }
+
     /// Whether this run is meant.
     pub fn matches(&self, run: &RunSpec) -> bool {
         let seed = run.seed.to_string();
