@@ -43,4 +43,5 @@ pub mod stop;
 pub mod study;
 mod text;
 pub mod train;
+mod words;
 mod zipfile;

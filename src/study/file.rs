@@ -27,7 +27,7 @@ use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
 use super::switches::{Switch, Values};
-use super::words::{did_you_mean, or_list};
+use crate::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;

@@ -6,7 +6,7 @@
 
 use super::file::Study;
 use super::spec::{RunSpec, SplitRule};
-use super::words::{did_you_mean, glob, or_list};
+use crate::words::{did_you_mean, glob, or_list};
 use crate::error::BadInput;
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];

@@ -3,7 +3,7 @@
 //! serde would read the same files in fewer lines, but it loses the position of a value once it has the right type, and most
 //! mistakes in a study (an unknown backbone, a crop larger than the image) are of the right type.
 
-use super::words::{did_you_mean, or_list};
+use crate::words::{did_you_mean, or_list};
 use crate::error::BadInput;
 use std::fmt::Display;
 use std::ops::Range;

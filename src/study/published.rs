@@ -6,7 +6,7 @@ use super::file::Known;
 use super::located::{Item, Section, Text};
 use super::published_csv;
 use super::spec::{Freeze, HeadKind, RunSpec};
-use super::words::{did_you_mean, or_list};
+use crate::words::{did_you_mean, or_list};
 use crate::error::BadInput;
 use crate::fsio;
 use serde::Serialize;

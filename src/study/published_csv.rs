@@ -21,7 +21,7 @@
 use super::file::Known;
 use super::published::PublishedValue;
 use super::spec::{Freeze, HeadKind, RunSpec};
-use super::words::{did_you_mean, nearest, or_list};
+use crate::words::{did_you_mean, nearest, or_list};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use std::collections::{BTreeMap, BTreeSet};
