@@ -27,12 +27,12 @@ use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
 use super::switches::{Switch, Values};
-use crate::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;
 use crate::eval::{self, METRICS};
 use crate::model::registry::BACKBONES;
+use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -192,6 +192,7 @@ impl Study {
         let doc = text.parse()?;
         let top = Section::top(text, &doc);
         top.only(&KEYS)?;
+        top.needs(&["title", "preset", "datasets", "backbones", "freeze", "heads", "seeds"])?;
         let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
             top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
         };
@@ -201,7 +202,7 @@ impl Study {
             name: name.into(),
             title: top.need("title")?.string()?,
             description: top.string_or_empty("description")?,
-            expected: top.need("expected")?.string()?,
+            expected: top.string_or_empty("expected")?,
             scale,
             datasets: words(known.datasets, "datasets")?,
             backbones: words(known.backbones, "backbones")?,

@@ -6,8 +6,8 @@
 
 use super::file::Study;
 use super::spec::{RunSpec, SplitRule};
-use crate::words::{did_you_mean, glob, or_list};
 use crate::error::BadInput;
+use crate::words::{did_you_mean, glob, or_list};
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];
 
