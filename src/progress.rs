@@ -6,7 +6,7 @@
 
 use crate::fetch::Event;
 use crate::print::columns;
-use crate::text::clock;
+use crate::text::{clock, folded};
 use crate::{manifest, tell};
 use indicatif::{
     HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
@@ -178,7 +178,8 @@ impl Progress {
 impl All {
     fn say(&self, line: &str) {
         lock(&self.live).said = Instant::now();
-        self.bars.suspend(|| (self.sink)(line));
+        let width = if self.watched { columns(std::io::stderr()) } else { None };
+        self.bars.suspend(|| (self.sink)(&folded(line, width, 9)));
     }
 
     /// Says where every bar stands, when nothing was said for long.

@@ -1165,6 +1165,27 @@ fn a_demo_says_so_everywhere() {
         files += 1;
     }
     assert!(files > 150, "{files}");
+    let page = fs::read_to_string(dir.path().join("index.html")).unwrap();
+    assert!(
+        page.contains(
+            "What may be concluded: that the stations work on this machine, and that models which train learn."
+        )
+    );
+    // Verdicts are grey, whatever they say.
+    let Some(mut b) = Browser::open(&dir.path().join("index.html")) else {
+        return;
+    };
+    let colours = "JSON.stringify([...new Set([...document.querySelectorAll('.verdict')].map((v) => getComputedStyle(v).backgroundColor))])";
+    let colours: Vec<String> = serde_json::from_str(&b.ask(colours)).unwrap();
+    assert!(!colours.is_empty());
+    for c in &colours {
+        let parts: Vec<f64> = c
+            .split(|x: char| !x.is_ascii_digit() && x != '.')
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let grey = parts.len() > 2 && parts[..3].iter().all(|v| (v - parts[0]).abs() < 25.0);
+        assert!(grey || parts.get(3) == Some(&0.0), "a verdict of a demo in {c}");
+    }
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {

@@ -103,6 +103,27 @@ impl Drop for Terminal<'_> {
     }
 }
 
+/// Lines in one, blanks alike: what is longer than the terminal is broken between words.
+fn flat(lines: &[String]) -> String {
+    lines
+        .iter()
+        .flat_map(|l| l.split_whitespace())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What a command said last, before the shell said that it had ended.
+fn last(lines: &[String], begin: &str) -> String {
+    let all = flat(lines);
+    let at = all.rfind(begin).unwrap_or_else(|| panic!("no `{begin}`: {lines:#?}"));
+    all[at..].to_owned()
+}
+
+/// `done`, the id of the run, and what it is.
+fn is_result(line: &str) -> bool {
+    line.starts_with("done ") && line.split(' ').nth(1).is_some_and(|id| id.len() == 16)
+}
+
 /// The bar of all runs: whole, or it is torn.
 fn is_bar(line: &str) -> bool {
     line.starts_with("runs ") && line.contains("/4")
@@ -146,30 +167,32 @@ fn on_a_terminal_results_stand_above_one_whole_bar() {
             columns == 40 || steps > 0,
             "{columns}: what is being done was never seen: {end:#?}"
         );
-        let results = end
-            .iter()
-            .filter(|l| l.starts_with("done ") && l.contains("quadratic_kappa"))
-            .count();
+        let results = end.iter().filter(|l| is_result(l)).count();
         assert_eq!(results, 4, "{columns}: a result a run: {end:#?}");
         assert!(
             !end.iter().any(|l| is_bar(l) || torn(l)),
             "{columns}: a bar was left: {end:#?}"
         );
+        let all = flat(&end);
         assert!(
-            end[0].starts_with("medft ") && end[0].contains("4 cells × 1 seeds = 4 runs"),
+            all.starts_with("medft ") && all.contains("4 cells × 1 seed = 4 runs"),
             "{end:#?}"
         );
         assert!(
-            end.iter()
-                .any(|l| l.starts_with("done     4 runs in 0:") && l.ends_with("0 failed")),
+            all.contains("done 4 runs in 0:") && all.contains(", 0 failed"),
             "{end:#?}"
         );
-        let last = &end[end.len() - 2];
+        let last = last(&end, "next ");
         assert!(
-            last.starts_with("next     medft report ./short.toml   after 0:"),
+            last.starts_with("next medft report ./short.toml after 0:") && last.ends_with(" END 0"),
             "{end:#?}"
         );
-        assert_eq!(end[end.len() - 1], "END 0");
+        assert_eq!(last.split(' ').count(), 8, "nothing stands after it: {end:#?}");
+        // Nothing is broken within a word: every line begins a new one, and only a word that is longer goes over the edge.
+        let words: Vec<&str> = all.split(' ').collect();
+        for word in ["linear", "unfrozen", "quadratic_kappa", "seeds)", "(faithful):"] {
+            assert!(words.contains(&word), "{columns}: {word} is broken: {end:#?}");
+        }
     }
 }
 
@@ -197,9 +220,9 @@ fn a_reproduction_ends_with_its_time_and_what_to_open() {
         end.iter().any(|l| l.starts_with("best     APTOS2019: DINOv2-B ")),
         "{end:#?}"
     );
-    let last = &end[end.len() - 2];
+    let last = last(&end, "open ");
     assert!(
-        last.starts_with("open     reports/short/index.html   after 0:"),
+        last.starts_with("open reports/short/index.html after 0:") && last.ends_with(" END 0"),
         "{end:#?}"
     );
 }
@@ -221,9 +244,9 @@ fn interrupted_on_a_terminal_it_says_how_to_go_on_and_nothing_more() {
     t.tmux(&["send-keys", "C-c"]);
     let end = t.watch(|_| ());
     assert_eq!(end[end.len() - 1], "END 130", "{end:#?}");
-    let last = &end[end.len() - 2];
+    let last = last(&end, "stopped at");
     assert!(
-        last.starts_with("stopped at 0 of 4; go on with `") && last.ends_with("reproduce ./short.toml`"),
+        last.starts_with("stopped at 0 of 4; go on with `") && last.ends_with("reproduce ./short.toml` END 130"),
         "{end:#?}"
     );
     assert!(
@@ -402,6 +425,117 @@ fn a_plan_fits_the_terminal() {
     let long: Vec<&String> = end.iter().filter(|l| l.chars().count() > 80).collect();
     // A path or a command has no place to be broken at.
     assert!(long.iter().all(|l| l.trim_start().split(' ').count() < 3), "{long:#?}");
+}
+
+#[test]
+fn a_slip_of_the_pen_is_told_what_was_meant() {
+    let p = Place::new();
+    for (line, meant) in [
+        ("data verify dsm", "ddsm"),
+        ("data audit isic", "isic2019"),
+        ("data card chexprt", "chexpert"),
+        ("data synth ddms", "ddsm"),
+        ("data lock aptos", "aptos2019"),
+        ("data fetch brestmnist --accept-terms", "breastmnist"),
+        ("weights fetch dinov-b", "dinov2-b"),
+        ("weights verify vmanba-s", "vmamba-s"),
+        ("bench forward --backbone dinov2b --steps 1", "dinov2-b"),
+        ("plan papr", "paper"),
+        ("published template dmo", "demo"),
+        ("run demo --only dataset=dsm", "ddsm"),
+        ("run demo --only sed=0", "seed"),
+    ] {
+        let said = p.medft(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(said.code, 2, "{line}: {}", said.all());
+        assert!(
+            said.err.contains(&format!("Did you mean `{meant}`?")),
+            "{line}: {}",
+            said.err
+        );
+    }
+}
+
+/// A study says at once what it lacks, and need not say what is expected of it.
+#[test]
+fn keys_that_a_study_lacks_are_told_together() {
+    let p = Place::new();
+    fs::write(p.path("bare.toml"), "title = \"Bare\"\nseeds = [0]\n").unwrap();
+    let said = p.medft(&["plan", "./bare.toml"]);
+    assert_eq!(said.code, 2);
+    let all = "Add `preset = …`, `datasets = …`, `backbones = …`, `freeze = …`, `heads = …`.";
+    assert!(said.err.contains(all), "{}", said.err);
+    let without = p.study("short", |t| {
+        t.lines()
+            .filter(|l| !l.starts_with("expected"))
+            .map(|l| format!("{l}\n"))
+            .collect()
+    });
+    assert_eq!(p.medft(&["plan", &without]).code, 0);
+}
+
+/// The first page for a newcomer: short above the fold, with the picture and both commands, and every page one click away.
+#[test]
+fn the_readme_is_short_and_every_page_is_one_click_away() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let fold = readme.split("\n## Read on").next().unwrap();
+    let words = fold.split_whitespace().count();
+    assert!((150..=320).contains(&words), "{words} words above the fold");
+    for part in [
+        "make demo",
+        "make reproduce",
+        "docs/images/page.png",
+        "A100",
+        "H100",
+        "reports/demo/index.html",
+    ] {
+        assert!(fold.contains(part), "{part}");
+    }
+    assert!(root.join("docs/images/page.png").is_file());
+    for page in fs::read_dir(root.join("docs")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            assert!(
+                readme.contains(&format!("(docs/{name})")),
+                "{name} is not linked from the README"
+            );
+        }
+    }
+    // Links within the documentation lead somewhere.
+    let mut pages: Vec<_> = fs::read_dir(root.join("docs"))
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    pages.push(root.join("README.md"));
+    for page in pages.iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
+            let (file, part) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") || file.contains(' ') || file.contains('\n') {
+                continue;
+            }
+            let to = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(to.exists(), "{}: {link}", page.display());
+            if !part.is_empty() {
+                let heads = fs::read_to_string(&to).unwrap();
+                let slug = |l: &str| {
+                    l.trim_start_matches('#')
+                        .trim()
+                        .to_lowercase()
+                        .replace(' ', "-")
+                        .replace(['`', ',', '.', '(', ')', ':'], "")
+                };
+                assert!(
+                    heads.lines().any(|l| l.starts_with('#') && slug(l) == part),
+                    "{}: {link}",
+                    page.display()
+                );
+            }
+        }
+    }
 }
 
 /// Every verb's help ends with examples, and every example is a command line that is understood.

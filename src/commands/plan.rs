@@ -1,7 +1,7 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::code;
-use super::stations::{quoted, say_missing};
+use super::stations::{put, quoted, say_missing};
 use crate::cli::PlanArgs;
 use crate::data::registry;
 use crate::model::Classifier;
@@ -62,11 +62,11 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
         say_missing(&plan)?;
         let open = plan.entries.len() - plan.counts()[0].1;
         let verb = if open == 0 { "report" } else { "run" };
-        outln!(
+        put(&format!(
             "next     medft {verb} {}   after {}",
             quoted(&a.study.study),
             clock(start.elapsed())
-        )?;
+        ))?;
     }
     let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
     Ok(code(&plan, !blocked))

@@ -1,11 +1,11 @@
 //! `medft report`: renders what is there.
 
-use super::stations::{Rendered, closing};
+use super::stations::{Rendered, closing, put};
 use crate::cli::ReportArgs;
 use crate::cli::exit::{INCOMPLETE, OK};
+use crate::print;
 use crate::runner::plan::Plan;
 use crate::runner::{Context, report};
-use crate::{outln, print};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     if c.global.json {
         print::json(&Rendered::new(&plan, &out, start.elapsed()))?;
     } else {
-        outln!("done     report of {} of {} runs", out.done, out.planned)?;
+        put(&format!("done     report of {} of {} runs", out.done, out.planned))?;
         closing(&plan, &out, start.elapsed())?;
     }
     Ok(if out.done < out.planned { INCOMPLETE } else { OK })

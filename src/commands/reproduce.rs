@@ -1,13 +1,14 @@
 //! `medft reproduce`: verify → run → audit → report → compare.
 
 use super::code;
-use super::stations::{Ran, Rendered, closing, done, head, inputs, say, say_missing};
+use super::stations::{Ran, Rendered, closing, done, head, inputs, put, say, say_missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
+use crate::print;
 use crate::runner::plan::Plan;
 use crate::runner::schedule::Tally;
 use crate::runner::{Context, reproduce};
-use crate::{outln, print};
+use crate::text::clock;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -19,8 +20,9 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     head(c, &study, &runs);
     let plan = reproduce::verify(c, study, runs)?;
     inputs(c, &plan, start.elapsed());
+    let before = plan.counts();
     let tell = |plan: &Plan, tally: &Tally, report: Value| -> Result<()> {
-        print::json(&json!({ "run": Ran::new(plan, tally, start.elapsed()), "report": report }))
+        print::json(&json!({ "run": Ran::new(plan, before, tally, start.elapsed()), "report": report }))
     };
     if plan.entries.iter().all(|e| e.id.is_none()) {
         // Nothing can run and nothing was run: leave no trace.
@@ -28,10 +30,10 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
             true => tell(&plan, &Tally::default(), Value::Null)?,
             false => {
                 say_missing(&plan)?;
-                outln!(
-                    "done     nothing: what every run needs is missing, see above   after {}",
-                    crate::text::clock(start.elapsed())
-                )?;
+                let time = clock(start.elapsed());
+                put(&format!(
+                    "done     nothing: what every run needs is missing, see above   after {time}"
+                ))?;
             }
         }
         return Ok(code(&plan, false));
@@ -54,7 +56,7 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
         )?;
     } else {
         say_missing(&plan)?;
-        outln!("{}", done(&tally, plan.entries.len(), start.elapsed()))?;
+        put(&done(&tally, plan.entries.len(), start.elapsed()))?;
         closing(&plan, &out, start.elapsed())?;
     }
     let complete = out.done == out.planned && (plan.study.report.demo || !out.paper.differs());

@@ -1,12 +1,13 @@
 //! `medft run`: fits what is missing of a study.
 
 use super::code;
-use super::stations::{Ran, done, head, inputs, quoted, say, say_missing};
+use super::stations::{Ran, done, head, inputs, put, quoted, say, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
+use crate::print;
 use crate::runner::schedule::fit_all;
 use crate::runner::{Context, reproduce};
-use crate::{outln, print};
+use crate::text::clock;
 use anyhow::Result;
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     say(&tally);
     let time = start.elapsed();
     if c.global.json {
-        print::json(&Ran::new(&plan, &tally, time))?;
+        print::json(&Ran::new(&plan, plan.counts(), &tally, time))?;
     }
     if tally.interrupted {
         return Ok(INTERRUPTED);
@@ -29,16 +30,16 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     let blocked = !plan.missing().is_empty();
     if !c.global.json {
         say_missing(&plan)?;
-        outln!("{}", done(&tally, plan.entries.len(), time))?;
+        put(&done(&tally, plan.entries.len(), time))?;
         let only = match a.only.is_empty() {
             true => String::new(),
             false => format!(" --only {}", quoted(&a.only.join(","))),
         };
-        outln!(
+        put(&format!(
             "next     medft report {}{only}   after {}",
             quoted(&a.study),
-            crate::text::clock(time)
-        )?;
+            clock(time)
+        ))?;
     }
     Ok(match (blocked, tally.complete()) {
         (true, _) => code(&plan, false),

@@ -9,7 +9,7 @@ use crate::runner::Context;
 use crate::runner::plan::{Missing, Plan};
 use crate::runner::schedule::Tally;
 use crate::study::{RunSpec, Scale, Study};
-use crate::text::{clock, wrapped};
+use crate::text::{clock, folded, wrapped};
 use crate::train::evaluate::direction;
 use crate::{model, outln, tell};
 use anyhow::Result;
@@ -31,7 +31,7 @@ pub(super) fn head(c: &Context, study: &Study, runs: &[RunSpec]) {
     let cells: BTreeSet<_> = runs.iter().map(cell).collect();
     let seeds: BTreeSet<u64> = runs.iter().map(|r| r.seed).collect();
     let runs = match (cells.len(), seeds.len(), runs.len()) {
-        (c, s, n) if c * s == n && n > 1 => format!("{c} cells × {s} seeds = {n} runs"),
+        (c, s, n) if c * s == n && n > 1 => format!("{} × {} = {n} runs", count(c, "cell"), count(s, "seed")),
         (_, _, n) => count(n, "run"),
     };
     c.progress.say(&format!(
@@ -118,6 +118,7 @@ fn usable(all: usize, what: &str, bad: &[&str]) -> String {
 pub(super) struct Ran<'a> {
     pub study: &'a str,
     pub planned: usize,
+    /// How many runs were in each state before.
     pub states: BTreeMap<&'static str, usize>,
     /// How many were to be made now.
     pub wanted: usize,
@@ -140,12 +141,11 @@ pub(super) struct Failed<'a> {
 }
 
 impl<'a> Ran<'a> {
-    /// `plan` is that of before.
-    pub(super) fn new(plan: &'a Plan, tally: &'a Tally, time: Duration) -> Self {
+    pub(super) fn new(plan: &'a Plan, states: [(&'static str, usize); 6], tally: &'a Tally, time: Duration) -> Self {
         Self {
             study: &plan.study.name,
             planned: plan.entries.len(),
-            states: plan.counts().into_iter().collect(),
+            states: states.into_iter().collect(),
             wanted: tally.wanted,
             done: tally.done,
             failed: tally.failed.iter().map(|(run, why)| Failed { run, why }).collect(),
@@ -202,11 +202,22 @@ pub(super) fn quoted(arg: &str) -> String {
     }
 }
 
+/// A line on stdout, as wide as the terminal.
+pub(super) fn put(line: &str) -> Result<()> {
+    outln!("{}", folded(line, columns(std::io::stdout()), 9))
+}
+
 /// What is missing, why, and how to get it: a paragraph each, as wide as the terminal; nothing where nothing is.
 pub(super) fn say_missing(plan: &Plan) -> Result<()> {
     let width = columns(std::io::stdout());
     for m in plan.missing() {
-        outln!("missing  {} {} ({}): {}", m.what, m.name, count(m.runs, "run"), m.found)?;
+        put(&format!(
+            "missing  {} {} ({}): {}",
+            m.what,
+            m.name,
+            count(m.runs, "run"),
+            m.found
+        ))?;
         outln!("{}", wrapped(&m.remedy, width, 9))?;
     }
     Ok(())
@@ -272,30 +283,37 @@ pub(super) fn best(plan: &Plan) -> Vec<String> {
 /// The end of a report: the best cells, the verdicts, and what to open.
 pub(super) fn closing(plan: &Plan, out: &ReportOutput, time: Duration) -> Result<()> {
     for (i, line) in best(plan).iter().enumerate() {
-        outln!("{}{line}", if i == 0 { "best     " } else { "         " })?;
+        put(&format!("{}{line}", if i == 0 { "best     " } else { "         " }))?;
     }
     let v = out.verdicts;
     if plan.study.report.demo {
-        outln!("verdict  none: a demo, whose verdicts are an example")?;
+        put("verdict  none: a demo, whose verdicts are an example")?;
     } else if v != VerdictCounts::default() {
-        outln!(
-            "verdict  {} reproduced, {} consistent, {} differ, {} inconclusive, {} not run",
-            v.reproduced,
-            v.consistent,
-            v.differs,
-            v.inconclusive,
-            v.not_run
-        )?;
+        let VerdictCounts {
+            reproduced,
+            consistent,
+            differs,
+            inconclusive,
+            not_run,
+            ..
+        } = v;
+        put(&format!(
+            "verdict  {reproduced} reproduced, {consistent} consistent, {differs} differ, {inconclusive} inconclusive, {not_run} not run"
+        ))?;
         for s in out.paper.best() {
-            outln!(
+            put(&format!(
                 "         {}: {} ({})",
                 s.dataset,
                 s.verdict.word(),
                 s.hypothesis.title()
-            )?;
+            ))?;
         }
     }
-    outln!("open     {}   after {}", out.path("index.html").display(), clock(time))
+    put(&format!(
+        "open     {}   after {}",
+        out.path("index.html").display(),
+        clock(time)
+    ))
 }
 
 /// A rendered report, for machines.
