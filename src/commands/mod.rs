@@ -68,7 +68,10 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     if let Some((what, next)) = ends {
         let time = text::clock(start.elapsed());
         let next = next.map_or_else(String::new, |n| format!("; next `medft {n}`"));
-        tell!("done     {what} in {time}{next}");
+        match code {
+            OK => tell!("done     {what} in {time}{next}"),
+            other => tell!("ended    {what} in {time} with code {other}"),
+        }
     }
     Ok(code)
 }

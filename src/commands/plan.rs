@@ -40,10 +40,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let start = Instant::now();
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
-    let mut machine = Machine::this(c);
-    if let Some(device) = &a.as_device {
-        machine.device.clone_from(device);
-    }
+    let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times);
     if c.global.json {
@@ -146,9 +143,7 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
         "GB download",
     ];
     outln!("{}", table(&head, &rows))?;
-    outln!(
-        "GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top."
-    )?;
+    put("GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top.")?;
     let width = columns(std::io::stdout());
     for (text, n) in &why {
         outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;

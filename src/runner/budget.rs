@@ -80,10 +80,11 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
     let out = place(c, a, study)?;
-    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
+    let machine = Machine::asked(c, a.as_device.as_deref());
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &machine)?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
     let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
-    let prices = Prices::new(&specs, &mut estimator)?;
+    let prices = Prices::new(&specs, &mut estimator, machine)?;
     let judge = Judge {
         claims: Claims::load(&c.global.experiments_dir)?,
         alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
@@ -134,12 +135,13 @@ fn place(c: &Context, a: &PlanArgs, study: &Study) -> Result<PathBuf> {
 struct Prices {
     hours: BTreeMap<(String, String, Freeze, Vec<HeadKind>), f64>,
     guessed: bool,
+    machine: Machine,
 }
 
 impl Prices {
     /// # Errors
     /// [`BadInput`] where the speed of this device is not known for a cell.
-    fn new(specs: &[RunSpec], estimator: &mut Estimator) -> Result<Self> {
+    fn new(specs: &[RunSpec], estimator: &mut Estimator, machine: Machine) -> Result<Self> {
         let (mut hours, mut guessed) = (BTreeMap::new(), false);
         for s in specs.iter().filter(|s| s.seed == specs[0].seed) {
             for heads in [vec![s.head], vec![HeadKind::Linear, HeadKind::Mha]] {
@@ -160,7 +162,11 @@ impl Prices {
                     .or_insert(0.0) += h;
             }
         }
-        Ok(Self { hours, guessed })
+        Ok(Self {
+            hours,
+            guessed,
+            machine,
+        })
     }
 
     /// Of one seed.
@@ -379,7 +385,7 @@ fn tell(
             .collect();
         let all = serde_json::json!({
             "file": out.display().to_string(), "budget_hours": budget.0, "hours": best.hours, "guessed": prices.guessed,
-            "device": Machine::this(c).device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
+            "device": prices.machine.device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
             "enough": ENOUGH, "claims": best.claims, "values": values,
         });
         print::json(&all)?;
@@ -439,7 +445,7 @@ fn tell(
         written.runs().len(),
         ui::hours(best.hours),
         ui::hours(budget.0),
-        Machine::this(c).hours(),
+        prices.machine.hours(),
         if prices.guessed {
             " (in part by the speed of other backbones)"
         } else {
