@@ -8,7 +8,11 @@ MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2
 ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env" &&)
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
-.PHONY: build demo test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
+
+# Where man pages go.
+MANDIR ?= target/man
+
+.PHONY: build demo man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
 
 build:
 	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
@@ -20,6 +24,10 @@ demo: build
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
 	$(ENV) $(MEDFT) reproduce experiments/paper.toml
+
+# A page a verb; `man -l target/man/medft-run.1` shows one.
+man: build
+	$(ENV) $(MEDFT) man $(MANDIR)
 
 lint:
 	$(CARGO) fmt --check

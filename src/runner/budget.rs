@@ -81,14 +81,11 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
     let out = place(c, a, study)?;
-    let mut machine = Machine::this(c);
-    if let Some(device) = &a.as_device {
-        machine.device.clone_from(device);
-    }
+    let machine = Machine::asked(c, a.as_device.as_deref());
     let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &machine)?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
     let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
-    let prices = Prices::new(&specs, &mut estimator)?;
+    let prices = Prices::new(&specs, &mut estimator, machine)?;
     let judge = Judge {
         claims: foresight::asked(c, study)?,
         alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
@@ -112,7 +109,7 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     // What is written is read back first: a study that could not be run would be worse than none.
     let written = c.known(|known| Study::parse(&name, &out.display().to_string(), &text, known))?;
     fsio::write_atomic(&out, text.as_bytes())?;
-    tell(c, &best, &written, &prices, &judge, (budget, &machine), &out)?;
+    tell(c, &best, &written, &prices, &judge, budget, &out)?;
     Ok(OK)
 }
 
@@ -140,12 +137,13 @@ fn place(c: &Context, a: &PlanArgs, study: &Study) -> Result<PathBuf> {
 struct Prices {
     hours: BTreeMap<(String, String, Freeze, Vec<HeadKind>), f64>,
     guessed: bool,
+    machine: Machine,
 }
 
 impl Prices {
     /// # Errors
     /// [`BadInput`] where the speed of this device is not known for a cell.
-    fn new(specs: &[RunSpec], estimator: &mut Estimator) -> Result<Self> {
+    fn new(specs: &[RunSpec], estimator: &mut Estimator, machine: Machine) -> Result<Self> {
         let (mut hours, mut guessed) = (BTreeMap::new(), false);
         for s in specs.iter().filter(|s| s.seed == specs[0].seed) {
             let both = specs.iter().any(|o| {
@@ -177,7 +175,11 @@ impl Prices {
                     .or_insert(0.0) += h;
             }
         }
-        Ok(Self { hours, guessed })
+        Ok(Self {
+            hours,
+            guessed,
+            machine,
+        })
     }
 
     /// Of one seed; `None` where a cell of the part has no price.
@@ -406,7 +408,7 @@ fn tell(
     written: &Study,
     prices: &Prices,
     judge: &Judge,
-    (budget, machine): (Budget, &Machine),
+    budget: Budget,
     out: &std::path::Path,
 ) -> Result<()> {
     let part = &best.part;
@@ -427,7 +429,7 @@ fn tell(
             .collect();
         let all = serde_json::json!({
             "file": out.display().to_string(), "budget_hours": budget.0, "hours": best.hours, "guessed": prices.guessed,
-            "device": machine.device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
+            "device": prices.machine.device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
             "enough": ENOUGH, "claims": best.claims, "values": values,
         });
         print::json(&all)?;
@@ -487,7 +489,7 @@ fn tell(
         written.runs().len(),
         ui::hours(best.hours),
         ui::hours(budget.0),
-        machine.hours(),
+        prices.machine.hours(),
         if prices.guessed {
             " (in part by the speed of other backbones)"
         } else {

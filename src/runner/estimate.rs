@@ -56,6 +56,18 @@ impl Machine {
         }
     }
 
+    /// This machine with the device of that name, wherever it is.
+    pub fn asked(c: &Context, device: Option<&str>) -> Self {
+        let here = Self::this(c);
+        match device {
+            Some(name) => Self {
+                device: name.to_owned(),
+                ..here
+            },
+            None => here,
+        }
+    }
+
     fn of(r: &RunRecord) -> Self {
         Self {
             device: r.provenance.device.clone(),

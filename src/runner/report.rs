@@ -47,6 +47,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     if let Some(output) = seal::still_holds(&folder, &inputs) {
         return Ok(output);
     }
+    let _bar = c.progress.items("report", 0);
     fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
     let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;

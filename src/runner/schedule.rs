@@ -111,7 +111,7 @@ fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Task<'_>
     let scheduler = Scheduler {
         c,
         plan,
-        bar: c.progress.items(&plan.study.name, wanted),
+        bar: c.progress.items("runs", wanted),
         alone: devices.len() == 1,
         waits: in_a_job(),
         queue: Mutex::new(groups.into()),
@@ -250,9 +250,7 @@ impl<'a> Scheduler<'a> {
         let ends = match ready {
             Err(e) => fit::fail(&self.plan.store, begun, &e)?,
             Ok(p) => {
-                self.bar.message(first.entry.spec.to_string());
-                let names: Vec<&str> = group.iter().map(|t| t.id.short()).collect();
-                let steps = self.alone.then(|| self.c.progress.items(&names.join("+"), 0));
+                let steps = self.alone.then(|| self.c.progress.steps(&name_of(group)));
                 *prepared = Some(Arc::clone(&p));
                 fit::fit(self.c, &self.plan.store, begun, &p, device, steps.as_ref())?
             }
@@ -272,6 +270,7 @@ impl<'a> Scheduler<'a> {
                     self.c.progress.say(&text);
                 }
                 RunOutcome::Failed(why) => {
+                    self.bar.message(format!("{} failed", tally.failed.len() + 1));
                     self.c.progress.say(&format!("failed {} {run}: {why}", task.id.short()));
                     tally.failed.push((format!("{} {run}", task.id.short()), why));
                 }
@@ -312,6 +311,21 @@ impl<'a> Scheduler<'a> {
         *last = Arc::downgrade(&p);
         Ok(p)
     }
+}
+
+/// Runs that are made together, as people name them.
+fn name_of(group: &[Task<'_>]) -> String {
+    let s = &group[0].entry.spec;
+    let mut heads: Vec<String> = group.iter().map(|t| t.entry.spec.head.to_string()).collect();
+    heads.dedup();
+    format!(
+        "{} {} {} {} s{}",
+        s.dataset,
+        s.backbone,
+        s.freeze,
+        heads.join("+"),
+        s.seed
+    )
 }
 
 /// What is to be fitted, in the plan's order: runs that differ in nothing but the head of a frozen backbone come together,

@@ -101,6 +101,7 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
     let reports = c.global.reports_dir.join(&folder);
     let mut whole = true;
     if store.folder().is_dir() {
+        let _bar = c.progress.items(name, 0);
         let audit = store.audit(&expected)?;
         checked.runs += audit.runs;
         whole = audit.findings.is_empty();

@@ -27,7 +27,6 @@ use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
 use super::switches::{Switch, Values};
-use super::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;
@@ -35,6 +34,7 @@ use crate::eval::{self, METRICS};
 use crate::fsio;
 use crate::limits;
 use crate::model::registry::BACKBONES;
+use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -157,6 +157,11 @@ impl Study {
         }
     }
 
+    /// The names of the studies in the binary.
+    pub fn built_in() -> Vec<&'static str> {
+        BUILT_IN.iter().map(|b| b.0).collect()
+    }
+
     /// The text of the study that [`Study::resolve`] finds.
     ///
     /// # Errors
@@ -188,6 +193,7 @@ impl Study {
         let doc = text.parse()?;
         let top = Section::top(text, &doc);
         top.only(&KEYS)?;
+        top.needs(&["title", "preset", "datasets", "backbones", "freeze", "heads", "seeds"])?;
         let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
             top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
         };
@@ -197,7 +203,7 @@ impl Study {
             name: name.into(),
             title: top.need("title")?.string()?,
             description: top.string_or_empty("description")?,
-            expected: top.need("expected")?.string()?,
+            expected: top.string_or_empty("expected")?,
             scale,
             datasets: words(known.datasets, "datasets")?,
             backbones: words(known.backbones, "backbones")?,

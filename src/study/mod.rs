@@ -16,7 +16,6 @@ pub mod spec;
 mod split_rule;
 pub mod switches;
 pub mod tolerance;
-mod words;
 
 pub use claims::{Claim, ClaimSource, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};

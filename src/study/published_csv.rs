@@ -21,9 +21,9 @@
 use super::file::Known;
 use super::published::PublishedValue;
 use super::spec::{Freeze, HeadKind, RunSpec};
-use super::words::{did_you_mean, nearest, or_list};
 use crate::error::BadInput;
 use crate::eval::METRICS;
+use crate::words::{did_you_mean, nearest, or_list};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;

@@ -157,6 +157,16 @@ pub enum Progress {
         steps: u64,
         loss: f64,
     },
+    /// An epoch of the job of this number has ended.
+    Epoch {
+        job: usize,
+        epoch: u32,
+        epochs: u32,
+        train_loss: f64,
+        val_loss: f64,
+        /// Of the metric by which epochs are chosen; NaN where it is not defined.
+        val: f64,
+    },
 }
 
 /// Fits runs; the real one uses candle, the scripted one lets scheduling, crash and report tests run in milliseconds.

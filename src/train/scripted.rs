@@ -20,12 +20,13 @@ pub struct Scripted {
 
 impl Trainer for Scripted {
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
-        jobs.iter().map(|job| self.one(job, progress)).collect()
+        let one = |(number, job)| self.one(number, job, progress);
+        jobs.iter().enumerate().map(one).collect()
     }
 }
 
 impl Scripted {
-    fn one(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    fn one(&self, number: usize, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let p = &job.spec.protocol;
         let config = AdamWConfig {
             weight_decay: 0.0,
@@ -69,6 +70,14 @@ impl Scripted {
                 step: u64::from(epoch),
                 steps: u64::from(p.epochs),
                 loss: 1.0,
+            });
+            progress(Progress::Epoch {
+                job: number,
+                epoch,
+                epochs: p.epochs,
+                train_loss: 1.0 / f64::from(epoch),
+                val_loss: 1.0 / f64::from(epoch),
+                val: value,
             });
         }
         let test = |epoch: Option<u32>| tested(job, epoch);

@@ -117,16 +117,42 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
     }
 }
 
+type Set = (&'static str, &'static str, usize, bool, &'static str);
+type Backbone = (&'static str, &'static str, &'static str, f64);
+
+/// What a study is of.
+struct Shape {
+    sets: Vec<Set>,
+    backbones: Vec<Backbone>,
+    regimes: Vec<(Freeze, HeadKind)>,
+    seeds: u64,
+    /// Whether every run has a result.
+    whole: bool,
+    published: bool,
+}
+
 /// Every cell with two seeds; the last backbone has no result, the third only one seed of every cell.
 fn input(results: &Path) -> ReportInput {
+    let shape = Shape {
+        sets: SETS.to_vec(),
+        backbones: BACKBONES.to_vec(),
+        regimes: REGIMES.to_vec(),
+        seeds: 2,
+        whole: false,
+        published: true,
+    };
+    input_of(results, &shape)
+}
+
+fn input_of(results: &Path, shape: &Shape) -> ReportInput {
     let store = Store::new(results, "test");
     let mut rng = Stream::new(5, Purpose::Test, 0, 0);
     let (mut planned, mut published) = (Vec::new(), Vec::new());
-    for (dataset, _, outputs, several, metric) in SETS {
-        for (i, (backbone, ..)) in BACKBONES.iter().enumerate() {
-            for (k, (freeze, head)) in REGIMES.into_iter().enumerate() {
+    for (dataset, _, outputs, several, metric) in shape.sets.iter().copied() {
+        for (i, (backbone, ..)) in shape.backbones.iter().enumerate() {
+            for (k, (freeze, head)) in shape.regimes.iter().copied().enumerate() {
                 let centre = 0.85 + 0.01 * k as f64 + rng.uniform_in(-0.03, 0.03);
-                for seed in 0..2 {
+                for seed in 0..shape.seeds {
                     let run = RunSpec {
                         dataset: dataset.into(),
                         backbone: (*backbone).into(),
@@ -144,7 +170,7 @@ fn input(results: &Path) -> ReportInput {
                         protocol_revision: 1,
                     };
                     let value = centre + 0.003 * rng.normal();
-                    let missing = i == 4 || (i == 2 && seed == 1);
+                    let missing = !shape.whole && (i == 4 || (i == 2 && seed == 1));
                     if !missing {
                         store.begin(&spec).unwrap();
                         let out = output(&spec, (outputs, several, metric), value, &mut rng);
@@ -163,13 +189,16 @@ fn input(results: &Path) -> ReportInput {
                     });
                 }
             }
+            if !shape.published {
+                continue;
+            }
             published.push(PublishedPoint {
                 dataset: dataset.into(),
                 backbone: (*backbone).into(),
                 freeze: None,
                 head: None,
                 metric: metric.into(),
-                params_millions: Some(BACKBONES[i].3),
+                params_millions: Some(shape.backbones[i].3),
                 value: 0.86 + rng.uniform_in(-0.02, 0.02),
                 uncertainty: 0.0001,
                 shared_offset: 0.0,
@@ -191,7 +220,7 @@ fn input(results: &Path) -> ReportInput {
         expected: String::new(),
         demo: false,
         protocol: ProtocolNote::new("faithful", &preset, &preset),
-        datasets: SETS
+        datasets: shape.sets
             .iter()
             .map(|(name, title, outputs, several, metric)| DatasetFacts {
                 name: (*name).into(),
@@ -208,7 +237,7 @@ fn input(results: &Path) -> ReportInput {
                 margin_reason: "Chosen for the test.".into(),
             })
             .collect(),
-        backbones: BACKBONES
+        backbones: shape.backbones
             .iter()
             .map(|(name, title, family, millions)| BackboneFacts {
                 name: (*name).into(),
@@ -968,10 +997,9 @@ fn every_figure_that_belongs_is_there() {
     assert_eq!(stems, expected);
 }
 
-/// A column is 720 units for 3.5 inches: 7 points are 20 units. Boxes are those of capitals.
-#[test]
-fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
-    let input = &made().input;
+/// Paints the figures of a study and holds their texts against each other, against the markers and against the edges. A column is
+/// 720 units for 3.5 inches: 7 points are 20 units. Boxes are those of capitals.
+fn lie_apart(name: &str, input: &ReportInput) -> Vec<figure::Painted> {
     let cells = Cells::aggregate(input).unwrap();
     let painted = figure::paint(
         input,
@@ -980,22 +1008,107 @@ fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
     )
     .unwrap();
     for f in &painted {
+        let at = format!("{name}, {}", f.stem);
         let (width, height) = (f64::from(f.size.0), f64::from(f.size.1));
         for (i, (text, b)) in f.texts.iter().enumerate() {
             let inside = b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= width && b[3] <= height;
-            assert!(inside, "{}: {text} at {b:?} leaves {width} × {height}", f.stem);
+            assert!(inside, "{at}: {text} at {b:?} leaves {width} × {height}");
             for (other, o) in &f.texts[..i] {
                 let meet = b[0] < o[2] && o[0] < b[2] && b[1] < o[3] && o[1] < b[3];
-                assert!(!meet, "{}: {text} {b:?} meets {other} {o:?}", f.stem);
+                assert!(!meet, "{at}: {text} {b:?} meets {other} {o:?}");
             }
             for m in &f.markers {
                 let meet = b[0] < m[2] && m[0] < b[2] && b[1] < m[3] && m[1] < b[3];
-                assert!(!meet, "{}: {text} {b:?} lies over a marker {m:?}", f.stem);
+                assert!(!meet, "{at}: {text} {b:?} lies over a marker {m:?}");
             }
         }
         if f.span == figure::Span::Column {
-            assert_eq!(f.size.0, 720, "{}", f.stem);
+            assert_eq!(f.size.0, 720, "{at}");
         }
+        // Where points are of backbones, every backbone is named.
+        if ["scores", "difference", "slope"].iter().any(|k| f.stem.starts_with(k)) {
+            let done = |b: &&BackboneFacts| {
+                let of = |p: &&PlannedRun| p.backbone == b.name && matches!(p.state, PlannedState::Done(_));
+                input.planned.iter().any(|p| of(&p))
+            };
+            for b in input.backbones.iter().filter(done) {
+                assert!(f.texts.iter().any(|t| t.0 == b.title), "{at}: {} is not named", b.title);
+            }
+        }
+    }
+    painted
+}
+
+/// Every backbone of the paper, with its parameters in millions.
+const ALL: [Backbone; 14] = [
+    ("aimv2-l", "AIMv2-L", "AIMv2", 309.2),
+    ("aimv2-h", "AIMv2-H", "AIMv2", 681.0),
+    ("dinov2-b", "DINOv2-B", "DINOv2", 86.6),
+    ("dinov2-l", "DINOv2-L", "DINOv2", 304.4),
+    ("sam2-b", "SAM2-B+", "SAM2", 69.1),
+    ("sam2-l", "SAM2-L", "SAM2", 212.7),
+    ("mae-b", "MAE-B", "MAE", 85.8),
+    ("mae-l", "MAE-L", "MAE", 303.3),
+    ("mae-h", "MAE-H", "MAE", 630.8),
+    ("vmamba-s", "VMamba-S", "VMamba", 49.4),
+    ("vmamba-b", "VMamba-B", "VMamba", 87.5),
+    ("coca-b", "CoCa-B", "CoCa", 86.4),
+    ("coca-l", "CoCa-L", "CoCa", 306.7),
+    ("clip-b", "CLIP-B", "CLIP", 86.2),
+];
+
+/// The studies of the repository by their shape: the paper's 14 × 4 × 4 × 3, the demo's with two seeds, and the two small sets of
+/// one backbone with nothing published beside them.
+#[test]
+fn figures_of_the_paper_the_demo_and_medmnist_lie_apart() {
+    let sets: Vec<Set> = vec![
+        ("ddsm", "DDSM", 2, false, "roc_auc"),
+        ("aptos2019", "APTOS2019", 5, false, "quadratic_kappa"),
+        ("isic2019", "ISIC2019", 8, false, "recall"),
+        ("chexpert", "CheXpert", 14, true, "roc_auc"),
+    ];
+    let shape = |seeds| Shape {
+        sets: sets.clone(),
+        backbones: ALL.to_vec(),
+        regimes: REGIMES.to_vec(),
+        seeds,
+        whole: true,
+        published: true,
+    };
+    let medmnist = Shape {
+        sets: vec![
+            ("retinamnist", "RetinaMNIST", 5, false, "quadratic_kappa"),
+            ("breastmnist", "BreastMNIST", 2, false, "roc_auc"),
+        ],
+        backbones: vec![("dinov2-s-imgfocus", "DINOv2-S (ImgFocus)", "DINOv2", 22.1)],
+        regimes: vec![REGIMES[0]],
+        seeds: 5,
+        whole: true,
+        published: false,
+    };
+    for (name, shape, demo, least) in [
+        ("paper", shape(3), false, 25),
+        ("demo", shape(2), true, 25),
+        ("medmnist", medmnist, false, 6),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let mut input = input_of(temp.path(), &shape);
+        input.demo = demo;
+        let painted = lie_apart(name, &input);
+        println!("{name}: {} figures", painted.len());
+        assert!(painted.len() >= least, "{name}: {} figures", painted.len());
+        if name == "paper" {
+            let scores = painted.iter().find(|f| f.stem == "scores").unwrap();
+            // Four regimes and a published value a backbone and set; the key has five more.
+            assert_eq!(scores.markers.len(), 14 * 4 * 5 + 5);
+        }
+    }
+}
+
+#[test]
+fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
+    let painted = lie_apart("test", &made().input);
+    for f in &painted {
         if f.stem == "scores" {
             // Backbones with a result: four regimes on four sets; all five have a published value. The key has five more.
             assert_eq!(f.markers.len(), 4 * 4 * 4 + 5 * 4 + 5);
@@ -1050,6 +1163,27 @@ fn a_demo_says_so_everywhere() {
         files += 1;
     }
     assert!(files > 150, "{files}");
+    let page = fs::read_to_string(dir.path().join("index.html")).unwrap();
+    assert!(
+        page.contains(
+            "What may be concluded: that the stations work on this machine, and that models which train learn."
+        )
+    );
+    // Verdicts are grey, whatever they say.
+    let Some(mut b) = Browser::open(&dir.path().join("index.html")) else {
+        return;
+    };
+    let colours = "JSON.stringify([...new Set([...document.querySelectorAll('.verdict')].map((v) => getComputedStyle(v).backgroundColor))])";
+    let colours: Vec<String> = serde_json::from_str(&b.ask(colours)).unwrap();
+    assert!(!colours.is_empty());
+    for c in &colours {
+        let parts: Vec<f64> = c
+            .split(|x: char| !x.is_ascii_digit() && x != '.')
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let grey = parts.len() > 2 && parts[..3].iter().all(|v| (v - parts[0]).abs() < 25.0);
+        assert!(grey || parts.get(3) == Some(&0.0), "a verdict of a demo in {c}");
+    }
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {

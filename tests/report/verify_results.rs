@@ -962,7 +962,7 @@ fn a_smaller_report_never_replaces_a_larger_one() {
     for (only, folder) in [("seed=1", "only-seed=1"), ("backbone=*", "only-backbone=%2A")] {
         let a = p.medft(&["report", "./short.toml", "--only", only]);
         assert!(
-            a.out.contains(&format!("reports/short/{folder}/README.md")),
+            a.out.contains(&format!("reports/short/{folder}/index.html")),
             "{}",
             a.all()
         );

@@ -67,7 +67,7 @@ fn a_reproduction_audits_its_data_and_a_report_alone_does_not() {
     let page = || fs::read_to_string(p.path("reports/short/data.md")).unwrap();
     let html = || fs::read_to_string(p.path("reports/short/index.html")).unwrap();
     assert_eq!(p.medft(&["data", "synth", "aptos2019"]).code, 0);
-    complains(&p.medft(&["report", &s]), 1, &["reports/short/README.md"]);
+    complains(&p.medft(&["report", &s]), 1, &["reports/short/index.html"]);
     assert!(!p.path("reports/short/data.md").exists(), "{}", html());
     let reproduce = || p.medft(&["reproduce", &s]);
     complains(&reproduce(), 0, &[]);

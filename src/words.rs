@@ -1,7 +1,7 @@
 //! Words in messages: lists of what is allowed, and the nearest allowed word to a typo.
 
 /// `a`, `a or b`, `a, b or c`.
-pub(super) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
+pub(crate) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
     match words {
         [] => "nothing".into(),
         [one] => one.as_ref().into(),
@@ -13,7 +13,7 @@ pub(super) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
 }
 
 /// The remedy for a word that is not in `allowed`: names the nearest one where there is a near one.
-pub(super) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
+pub(crate) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
     match nearest(word, allowed) {
         Some(near) => format!("Did you mean `{near}`?"),
         None => "Use one of those.".into(),
@@ -24,7 +24,7 @@ pub(super) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
 ///
 /// Near is at most one edit in three letters (insertion, deletion, substitution, swap of neighbours), capitals and `_` for
 /// `-` being free, or the one being the beginning of the other (`isic` for `isic2019`). Ties go to the earlier word.
-pub(super) fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option<&'a str> {
+pub(crate) fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace('_', "-");
     let word = plain(word);
     let (cost, best) = allowed
@@ -61,7 +61,7 @@ fn edits(a: &str, b: &str) -> usize {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any run of characters.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| {
