@@ -92,6 +92,9 @@ pub struct Global {
         value_parser = folder()
     )]
     pub experiments_dir: PathBuf,
+    /// Folder of the manifests of your own data sets and checkpoints, beside the built-in ones (default: data-manifests)
+    #[arg(long, global = true, env = "MEDFT_MANIFESTS", value_name = "DIR", value_parser = folder())]
+    pub manifests_dir: Option<PathBuf>,
     /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
     #[arg(
         long,
@@ -127,7 +130,7 @@ pub enum Verb {
     /// Data sets: list, fetch, import, verify, lock, synth
     #[command(subcommand)]
     Data(DataVerb),
-    /// Pretrained weights: list, fetch, verify
+    /// Pretrained weights: list, add, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
     /// Published values to compare with: list, template, check
@@ -368,10 +371,33 @@ pub struct AuditArgs {
     pub preset: crate::study::Preset,
 }
 
+/// A checkpoint of one's own.
+#[derive(Debug, Clone, Args)]
+pub struct WeightsAddArgs {
+    /// What studies call it: a name of its own
+    pub name: String,
+    /// A .safetensors, .pth, .pt or .bin file; it is copied below <weights-dir>
+    pub file: PathBuf,
+    /// The published backbone that it has the architecture of
+    #[arg(long, value_name = "BACKBONE")]
+    pub like: String,
+    /// How its tensors are named (default: what it fits)
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<String>,
+    /// Its licence, as an SPDX word or in words (default: unknown)
+    #[arg(long, value_name = "LICENCE")]
+    pub licence: Option<String>,
+    /// What tables call it (default: made from both names)
+    #[arg(long, value_name = "TITLE")]
+    pub title: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum WeightsVerb {
     /// Each backbone's weights: source, licence, pin, and whether they are here
     List,
+    /// Take in a checkpoint of your own as a backbone of its own name: check every tensor, pin its hash
+    Add(WeightsAddArgs),
     /// Download weights; goes on where an earlier download was cut
     Fetch {
         /// Backbones (default: those of the paper)

@@ -19,17 +19,18 @@ mod reproduce;
 mod run;
 mod verify_results;
 mod weights;
+mod weights_add;
 mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Global, Verb};
 use crate::data::registry::SETS;
 use crate::error::BadInput;
 use crate::machine;
-use crate::manifest::Catalogue;
+use crate::manifest::{Catalogue, own_folder};
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
-use crate::runner::{Context, budget, power};
+use crate::runner::{Context, budget, own_weights, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use crate::{print, text};
@@ -52,8 +53,8 @@ pub fn run(cli: Cli) -> Result<u8> {
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
     let c = Context {
+        catalogue: catalogue(&cli.global)?,
         global: cli.global,
-        catalogue: catalogue()?,
         progress: Progress::default(),
         trainer,
     };
@@ -107,10 +108,10 @@ fn missing(plan: &Plan) -> Option<String> {
     (!rows.is_empty()).then(|| text::table(&["what", "name", "runs", "found", "how to get it"], &rows))
 }
 
-/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names (another mirror, another pin, a test), with those
-/// that registered data sets bring.
-fn catalogue() -> Result<&'static Catalogue> {
-    let all = match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
+/// The manifests compiled in, or those of the folder that `MEDFT_MIRROR` names (a mirror, another pin, a test), with those that registered
+/// data sets bring and those of the user's own checkpoints, which become backbones.
+fn catalogue(global: &Global) -> Result<&'static Catalogue> {
+    let all = match std::env::var_os("MEDFT_MIRROR").filter(|v| !v.is_empty()) {
         None => Cow::Borrowed(Catalogue::embedded()),
         Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
     };
@@ -119,8 +120,10 @@ fn catalogue() -> Result<&'static Catalogue> {
         .into_iter()
         .filter_map(|s| Some((s.name(), s.manifest()?)))
         .collect();
+    let weights = Catalogue::own_weights(own_folder(global.manifests_dir.as_deref()))?;
+    own_weights::register(&weights)?;
     Ok(match all {
-        Cow::Borrowed(built_in) if own.is_empty() => built_in,
-        all => Box::leak(Box::new(all.with(own.into_iter())?)),
+        Cow::Borrowed(built_in) if own.is_empty() && weights.is_empty() => built_in,
+        all => Box::leak(Box::new(all.with(own.into_iter())?.with_weights(&weights)?)),
     })
 }

@@ -1,4 +1,4 @@
-//! All manifests together: the ones compiled in, or those of a folder of the same form.
+//! All manifests together: the ones compiled in, or those of a mirror's folder, and a user's own beside them.
 
 use super::dataset::DataManifest;
 use super::embedded::FILES;
@@ -9,6 +9,14 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
+
+/// The folder of a user's own manifests: what `--manifests-dir` or `MEDFT_MANIFESTS` names, else `data-manifests`. They are added to
+/// the built-in ones and never take the place of one.
+pub fn own_folder(given: Option<&Path>) -> &Path {
+    given
+        .filter(|d| !d.as_os_str().is_empty())
+        .unwrap_or(Path::new("data-manifests"))
+}
 
 /// Every manifest, weight pin and committed list.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +85,72 @@ impl Catalogue {
             all.sets.insert(m.set.clone(), m);
         }
         Ok(all)
+    }
+
+    /// The manifests of a user's own checkpoints, `<folder>/weights/<name>.toml`. In a checkout the folder holds the built-in ones
+    /// too, which are passed over: by their names, so that none of them can be replaced.
+    ///
+    /// # Errors
+    /// [`BadInput`] naming the first manifest that cannot be used.
+    pub fn own_weights(folder: &Path) -> Result<Vec<WeightsManifest>> {
+        let dir = folder.join("weights");
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|e| {
+                let remedy = "Make the folder readable, or name another with --manifests-dir.";
+                BadInput::new(dir.display(), "a folder of manifests", e.to_string(), remedy)
+            })?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let built_in = FILES.iter().any(|f| f.0.strip_prefix("weights/") == Some(&name));
+            if name.ends_with(".toml") && !name.starts_with('.') && !built_in {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let read = |name: &String| {
+            let path = dir.join(name);
+            let at = path.display().to_string();
+            let pin = WeightsManifest::parse(&crate::fsio::read_to_string(&path)?, &at)?;
+            if pin.like.is_none() {
+                let remedy = "Write it with `medft weights add`; published files and mirrors of them are named in a folder that MEDFT_MIRROR names.";
+                return Err(BadInput::new(at, "`like`, as a checkpoint of one's own has", "none", remedy).into());
+            }
+            if pin.name != name.trim_end_matches(".toml") {
+                let (expected, found) = (format!("the manifest of `{}`", name.trim_end_matches(".toml")), format!("that of `{}`", pin.name));
+                return Err(BadInput::new(at, expected, found, "Rename the file or correct the name in it.").into());
+            }
+            Ok(pin)
+        };
+        names.iter().map(read).collect()
+    }
+
+    /// This one with a user's own checkpoints.
+    ///
+    /// # Errors
+    /// [`BadInput`] for a name that is taken.
+    pub fn with_weights(&self, own: &[WeightsManifest]) -> Result<Self, BadInput> {
+        let mut all = self.clone();
+        for pin in own {
+            if all.pins.values().any(|p| p.name == pin.name || p.backbone == pin.backbone) {
+                return Err(BadInput::new(
+                    format!("the manifest of {}", pin.name),
+                    "a name of its own",
+                    "that of other weights",
+                    "Add the checkpoint under another name.",
+                ));
+            }
+            all.texts.insert(format!("weights/{}.toml", pin.name), pin.to_toml());
+            all.pins.insert(pin.name.clone(), pin.clone());
+        }
+        Ok(all)
+    }
+
+    /// Names of pins and of what they are for.
+    pub fn weight_words(&self) -> impl Iterator<Item = &str> {
+        self.pins.values().flat_map(|p| [p.name.as_str(), p.backbone.as_str()])
     }
 
     /// From paths relative to the folder, with their content.

@@ -77,6 +77,7 @@ pub static AIMV2_L: BackboneEntry = BackboneEntry {
         tokens: (256, 1024),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -98,6 +99,7 @@ pub static AIMV2_H: BackboneEntry = BackboneEntry {
         tokens: (256, 1536),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 

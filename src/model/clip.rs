@@ -115,6 +115,7 @@ pub static CLIP_B: BackboneEntry = BackboneEntry {
         tokens: (196, 768),
     },
     place,
+    own: None,
     build,
 };
 

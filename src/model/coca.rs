@@ -45,6 +45,7 @@ pub static COCA_B: BackboneEntry = BackboneEntry {
         tokens: (256, 512),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (B32, ((32, 2, 4), 32, 9)), o, b),
 };
 
@@ -66,6 +67,7 @@ pub static COCA_L: BackboneEntry = BackboneEntry {
         tokens: (256, 768),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (L14, ((48, 3, 4), 16, 16)), o, b),
 };
 

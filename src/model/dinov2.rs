@@ -71,6 +71,7 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
     sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: S_FACTS,
     place,
+    own: None,
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -92,6 +93,7 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
         tokens: (256, 768),
     },
     place,
+    own: None,
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
 };
 
@@ -113,6 +115,7 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
         tokens: (256, 1024),
     },
     place,
+    own: None,
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
 };
 
@@ -127,6 +130,7 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: S_FACTS,
     place,
+    own: None,
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 

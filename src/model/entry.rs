@@ -26,6 +26,8 @@ pub struct BackboneEntry {
     pub facts: Facts,
     /// Where a parameter stands, by its canonical name: what layer decay counts.
     pub place: fn(&str) -> Place,
+    /// The scale of a user's own checkpoint; `None` for a published backbone.
+    pub own: Option<Scale>,
     /// `(scale, input side in pixels, switches, builder)` → encoder.
     pub build: Build,
 }

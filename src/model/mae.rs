@@ -71,6 +71,7 @@ pub static MAE_B: BackboneEntry = BackboneEntry {
         tokens: (196, 768),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (B, TINY_B), o, b),
 };
 
@@ -92,6 +93,7 @@ pub static MAE_L: BackboneEntry = BackboneEntry {
         tokens: (196, 1024),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -113,6 +115,7 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
         tokens: (256, 1280),
     },
     place,
+    own: None,
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 

@@ -7,7 +7,7 @@ use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
 use crate::error::BadInput;
 use crate::registry::Registry;
-use crate::study::Protocol;
+use crate::study::{Protocol, Scale};
 use anyhow::Result;
 
 /// All backbones, in the order of tables.
@@ -54,6 +54,78 @@ pub fn find(name: &str) -> Result<&'static BackboneEntry> {
         )
         .into()
     })
+}
+
+/// A user's own checkpoint, as a backbone.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnBackbone<'a> {
+    pub name: &'a str,
+    /// What tables call it.
+    pub title: &'a str,
+    /// The published backbone that it has the architecture of.
+    pub like: &'a str,
+    pub scale: Scale,
+}
+
+/// Makes a user's own checkpoint a backbone of its own: word, title and family are its own, all else is that of the published one.
+/// A process that runs several verbs finds it there.
+///
+/// # Errors
+/// [`BadInput`] for a name or title that could be taken for a published one's, and for an unknown `like`.
+pub fn register_own(own: OwnBackbone<'_>, at: &str) -> Result<()> {
+    own_words(own.name, own.title, at)?;
+    let like = published(own.like, at)?;
+    if BACKBONES.get(own.name).is_some_and(|e| e.own.is_some()) {
+        return Ok(());
+    }
+    let forever = |s: &str| -> &'static str { Box::leak(s.to_owned().into_boxed_str()) };
+    let name = forever(own.name);
+    BACKBONES.register(Box::leak(Box::new(BackboneEntry {
+        name,
+        title: forever(own.title),
+        family: name,
+        own: Some(own.scale),
+        ..*like
+    })))?;
+    Ok(())
+}
+
+/// The published backbone of a name.
+///
+/// # Errors
+/// [`BadInput`] listing those there are.
+pub fn published(name: &str, at: &str) -> Result<&'static BackboneEntry, BadInput> {
+    let all = BACKBONES.built_in();
+    all.iter().find(|e| e.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|e| e.name).collect();
+        let expected = format!("a published backbone that it is like: {}", known.join(", "));
+        BadInput::new(at, expected, format!("`{name}`"), "Correct `like`.")
+    })
+}
+
+/// Holds the name and the title of a user's own checkpoint against those of the published backbones: letters and digits alone
+/// count, since a reader does not see more.
+///
+/// # Errors
+/// [`BadInput`] where one could be taken for a published one's, or the name is no plain word.
+pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
+    let seen = |s: &str| -> String { s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+        let expected = "a name of lower-case letters, digits, `-`, `_` and `.`, since it is a word in studies and names a folder";
+        return Err(BadInput::new(at, expected, format!("`{name}`"), "Choose such a name."));
+    }
+    for entry in BACKBONES.built_in() {
+        let taken = [entry.name, entry.title, entry.family, entry.facts.upstream];
+        for (what, word) in [("name", name), ("title", title)] {
+            if seen(word).is_empty() || taken.iter().any(|t| seen(t) == seen(word)) {
+                let remedy = "Call it otherwise: results of other weights may never stand under a published name.";
+                let expected = format!("a {what} that no published backbone has ({} is {})", entry.name, entry.title);
+                return Err(BadInput::new(at, expected, format!("`{word}`"), remedy));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The switches a backbone is built with; its activation is that of the weights' layout.

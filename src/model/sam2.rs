@@ -52,6 +52,7 @@ pub static SAM2_B: BackboneEntry = BackboneEntry {
         tokens: (196, 256),
     },
     place,
+    own: None,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::base_plus(),
@@ -79,6 +80,7 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
         tokens: (196, 256),
     },
     place,
+    own: None,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::large(),

@@ -57,6 +57,7 @@ pub static VMAMBA_S: BackboneEntry = BackboneEntry {
         tokens: (49, 768),
     },
     place,
+    own: None,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(96, [2, 2, 15, 2]),
@@ -84,6 +85,7 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
         tokens: (49, 1024),
     },
     place,
+    own: None,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(128, [2, 2, 15, 2]),

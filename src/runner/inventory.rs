@@ -9,6 +9,7 @@ use crate::manifest::{
     Check, ImageReport, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set,
     verify_weights,
 };
+use crate::model::registry::BACKBONES;
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::{Duplicates, MhaBody};
 use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
@@ -47,11 +48,18 @@ pub fn data_dir(c: &Context, scale: Scale) -> (Kind, PathBuf) {
     }
 }
 
+/// Whether the backbone of a run is read from a file: a published one of full size, or a user's own.
+fn has_file(r: &RunSpec) -> bool {
+    r.scale == Scale::Full || BACKBONES.get(&r.backbone).is_some_and(|e| e.own.is_some())
+}
+
 /// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
 pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
-    if r.scale == Scale::Full {
+    if has_file(r) {
         out.push(("backbone", r.backbone.clone()));
+    }
+    if r.scale == Scale::Full {
         if r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase {
             out.push(("deit", "deit-b".to_owned()));
         }
@@ -122,7 +130,7 @@ impl Inventory {
                 _ => pretrained.backbone = file,
             }
         }
-        if r.scale == Scale::Tiny {
+        if !has_file(r) {
             weights.insert("backbone".to_owned(), fsio::sha256_hex(SEEDED.as_bytes()));
         }
         let pairs: Vec<(&str, &str)> = weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -159,11 +167,17 @@ impl Inventory {
     pub fn notes(&self) -> Vec<String> {
         let weights = self.weights.values();
         let weights = weights.filter_map(|w| w.require().ok()?.note.map(|n| format!("{}: {n}", w.backbone)));
+        let own = self.weights.values().filter_map(|w| {
+            let pin = w.pin.as_ref()?;
+            let (like, licence) = (pin.like.as_ref()?, pin.licence.as_deref().unwrap_or("unknown"));
+            let name = &w.backbone;
+            Some(format!("{name}: a checkpoint of one's own with the architecture of {like}, licence {licence}"))
+        });
         let labels = self.sets.values().flat_map(|s| {
             let notes = s.label_notes().into_iter();
             notes.map(|n| format!("{}: label file {n}", s.set))
         });
-        weights.chain(labels).collect()
+        weights.chain(own).chain(labels).collect()
     }
 }
 

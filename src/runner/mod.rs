@@ -13,6 +13,7 @@ pub mod folders;
 mod foresight;
 pub mod inventory;
 mod notes;
+pub mod own_weights;
 pub mod plan;
 pub mod power;
 pub mod report;

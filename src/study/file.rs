@@ -419,6 +419,10 @@ fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
         );
     }
     for entry in study.backbones.iter().filter_map(|b| BACKBONES.get(b)) {
+        if let Some(own) = entry.own.filter(|own| *own != study.scale) {
+            let (expected, remedy) = (format!("scale = \"{own}\", since {} is a checkpoint of that size", entry.name), "Change `scale` or leave the backbone out.");
+            return bad(&["scale", "backbones"], expected, format!("\"{}\"", study.scale), remedy);
+        }
         let sides = entry.sides(study.scale);
         if !sides.accept(p.crop) {
             return bad(

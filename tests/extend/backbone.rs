@@ -28,6 +28,7 @@ pub static TOYNET: BackboneEntry = BackboneEntry {
         tokens: (196, DIM),
     },
     place: |name| place_by(name, "blocks", &["patch"]),
+    own: None,
     build: |_, _, options, b| Ok(Box::new(ToyNet::new(options, b)?)),
 };
 
