@@ -141,7 +141,7 @@ pub enum Verb {
     /// Say how many seeds each verdict and claim takes, from measured scatter or a stated assumption
     Power(PowerArgs),
     /// Run what is missing of a study
-    Run(StudyArgs),
+    Run(RunArgs),
     /// Render tables, figure and comparison from the records of a study
     Report(ReportArgs),
     /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
@@ -152,7 +152,7 @@ pub enum Verb {
         studies: Vec<String>,
     },
     /// verify → run → report → compare
-    Reproduce(ReportArgs),
+    Reproduce(ReproduceArgs),
     /// Pack a study into one archive (an RO-Crate): study, manifests, records, report, licences; or verify such an archive
     Bundle(BundleArgs),
     /// Measure this machine
@@ -171,6 +171,35 @@ pub struct StudyArgs {
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub only: Vec<String>,
+}
+
+/// What runs leave behind besides their records. Never changes a result or a run's id.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FitArgs {
+    /// Which trained weights every run leaves in its folder: none, best, last or both (default: what the study says)
+    #[arg(long, value_name = "WHICH")]
+    pub keep_weights: Option<crate::study::KeepWeights>,
+    /// Write losses, rate and validation metrics by epoch for TensorBoard below this folder, one folder a run
+    #[arg(long, value_name = "DIR", value_parser = folder())]
+    pub tensorboard: Option<PathBuf>,
+}
+
+/// A study that is run.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    #[command(flatten)]
+    pub fit: FitArgs,
+}
+
+/// A study that is run and reported on.
+#[derive(Debug, Clone, Args)]
+pub struct ReproduceArgs {
+    #[command(flatten)]
+    pub report: ReportArgs,
+    #[command(flatten)]
+    pub fit: FitArgs,
 }
 
 /// A study, whose hours are told, and the hours that part of it may take.

@@ -115,6 +115,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
         },
         rules: BTreeMap::new(),
         weights_sha256: BTreeMap::from([("best".to_owned(), fsio::sha256_hex(spec.id.as_bytes()))]),
+        kept: BTreeMap::new(),
         provenance,
     }
 }

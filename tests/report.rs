@@ -81,6 +81,7 @@ fn output(spec: &Spec, metric: &str, value: f64) -> RunOutput {
             last: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             others: BTreeMap::from([("corrected".to_owned(), vec![0.5, 0.0, -0.5, 1.5, 2.5, f32::MAX])]),
         },
+        kept: BTreeMap::new(),
         provenance,
     }
 }

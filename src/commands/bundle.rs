@@ -75,6 +75,7 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
     global.experiments_dir = place.path().join("experiments");
     let inside = Context {
         global,
+        fit: c.fit.clone(),
         progress: c.progress.clone(),
         ..*c
     };

@@ -23,7 +23,7 @@ mod weights_add;
 mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::cli::{Cli, Global, Verb};
+use crate::cli::{Cli, FitArgs, Global, Verb};
 use crate::data::registry::SETS;
 use crate::error::BadInput;
 use crate::machine;
@@ -55,6 +55,11 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         catalogue: catalogue(&cli.global)?,
         global: cli.global,
+        fit: match &cli.verb {
+            Verb::Run(a) => a.fit.clone(),
+            Verb::Reproduce(a) => a.fit.clone(),
+            _ => FitArgs::default(),
+        },
         progress: Progress::default(),
         trainer,
     };
@@ -72,11 +77,11 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
             None => plan::run(&c, &a),
         },
         Verb::Power(a) => power::run(&c, &a),
-        Verb::Run(a) => run::run(&c, &a),
+        Verb::Run(a) => run::run(&c, &a.study),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => compare::run(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
-        Verb::Reproduce(a) => reproduce::run(&c, &a),
+        Verb::Reproduce(a) => reproduce::run(&c, &a.report),
         Verb::Bundle(a) => bundle::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),

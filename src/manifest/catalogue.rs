@@ -119,7 +119,10 @@ impl Catalogue {
                 return Err(BadInput::new(at, "`like`, as a checkpoint of one's own has", "none", remedy).into());
             }
             if pin.name != name.trim_end_matches(".toml") {
-                let (expected, found) = (format!("the manifest of `{}`", name.trim_end_matches(".toml")), format!("that of `{}`", pin.name));
+                let (expected, found) = (
+                    format!("the manifest of `{}`", name.trim_end_matches(".toml")),
+                    format!("that of `{}`", pin.name),
+                );
                 return Err(BadInput::new(at, expected, found, "Rename the file or correct the name in it.").into());
             }
             Ok(pin)
@@ -134,7 +137,11 @@ impl Catalogue {
     pub fn with_weights(&self, own: &[WeightsManifest]) -> Result<Self, BadInput> {
         let mut all = self.clone();
         for pin in own {
-            if all.pins.values().any(|p| p.name == pin.name || p.backbone == pin.backbone) {
+            if all
+                .pins
+                .values()
+                .any(|p| p.name == pin.name || p.backbone == pin.backbone)
+            {
                 return Err(BadInput::new(
                     format!("the manifest of {}", pin.name),
                     "a name of its own",

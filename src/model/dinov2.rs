@@ -1,7 +1,7 @@
 //! DINOv2 (Oquab et al. 2023; facebookresearch/dinov2 without registers). PROTOCOL 3.6.
 
 use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{Rule, part, same};
+use super::checkpoint::{Rule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
@@ -11,37 +11,44 @@ use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
 
-/// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's.
-pub const HF: &[Rule] = &[
-    same("embeddings.cls_token", "cls_token"),
-    same("embeddings.mask_token", "mask_token"),
-    same("embeddings.position_embeddings", "pos_embed"),
-    same("embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
-    part(
-        "encoder.layer.*.attention.attention.query.>",
-        "blocks.*.attn.qkv.>",
-        0,
-        3,
-    ),
-    part("encoder.layer.*.attention.attention.key.>", "blocks.*.attn.qkv.>", 1, 3),
-    part(
-        "encoder.layer.*.attention.attention.value.>",
-        "blocks.*.attn.qkv.>",
-        2,
-        3,
-    ),
-    same("encoder.layer.*.attention.output.dense.>", "blocks.*.attn.proj.>"),
-    same("encoder.layer.*.layer_scale1.lambda1", "blocks.*.ls1.gamma"),
-    same("encoder.layer.*.layer_scale2.lambda1", "blocks.*.ls2.gamma"),
-    same("encoder.layer.*.mlp.fc1.>", "blocks.*.mlp.fc1.>"),
-    same("encoder.layer.*.mlp.fc2.>", "blocks.*.mlp.fc2.>"),
-    same("encoder.layer.*.norm1.>", "blocks.*.norm1.>"),
-    same("encoder.layer.*.norm2.>", "blocks.*.norm2.>"),
-    same("layernorm.>", "norm.>"),
+/// Rules for transformers' names behind each of several prefixes.
+macro_rules! transformers {
+    ($($p:literal),+) => {
+        &[
+            $(
+                same(concat!($p, "embeddings.cls_token"), "cls_token"),
+                same(concat!($p, "embeddings.mask_token"), "mask_token"),
+                same(concat!($p, "embeddings.position_embeddings"), "pos_embed"),
+                same(concat!($p, "embeddings.patch_embeddings.projection.>"), "patch_embed.proj.>"),
+                part(concat!($p, "encoder.layer.*.attention.attention.query.>"), "blocks.*.attn.qkv.>", 0, 3),
+                part(concat!($p, "encoder.layer.*.attention.attention.key.>"), "blocks.*.attn.qkv.>", 1, 3),
+                part(concat!($p, "encoder.layer.*.attention.attention.value.>"), "blocks.*.attn.qkv.>", 2, 3),
+                same(concat!($p, "encoder.layer.*.attention.output.dense.>"), "blocks.*.attn.proj.>"),
+                same(concat!($p, "encoder.layer.*.layer_scale1.lambda1"), "blocks.*.ls1.gamma"),
+                same(concat!($p, "encoder.layer.*.layer_scale2.lambda1"), "blocks.*.ls2.gamma"),
+                same(concat!($p, "encoder.layer.*.mlp.fc1.>"), "blocks.*.mlp.fc1.>"),
+                same(concat!($p, "encoder.layer.*.mlp.fc2.>"), "blocks.*.mlp.fc2.>"),
+                same(concat!($p, "encoder.layer.*.norm1.>"), "blocks.*.norm1.>"),
+                same(concat!($p, "encoder.layer.*.norm2.>"), "blocks.*.norm2.>"),
+                same(concat!($p, "layernorm.>"), "norm.>"),
+            )+
+            unused("classifier.>", "the head of a fine-tuned `Dinov2ForImageClassification`"),
+        ]
+    };
+}
+
+/// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's, and of its `Dinov2ForImageClassification`.
+pub const HF: &[Rule] = transformers!("", "dinov2.");
+
+/// timm's names (`vit_*_patch14_dinov2`) are torch.hub's, without the token that only pre-training reads.
+const TIMM_NAMES: &[Rule] = &[
+    absent("mask_token", "timm leaves it out"),
+    unused("head.>", "a classifier"),
+    same(">", ">"),
 ];
 
-/// The layouts DINOv2 is published in.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF)];
+/// The layouts DINOv2 is published in, and timm's, which fine-tuned checkpoints have.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
 
 /// ViT-S/14, ViT-B/14 and ViT-L/14, and small models of the same code, for the demo: (width, depth, heads).
 const S: Config = Config::published(384, 12, 6);

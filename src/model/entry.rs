@@ -36,6 +36,12 @@ pub struct BackboneEntry {
 pub type Build = fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>;
 
 impl BackboneEntry {
+    /// The layout whose names are the canonical ones, or the first: that of models without a file.
+    pub fn own_layout(&self) -> &'static str {
+        let canonical = self.layouts.iter().find(|l| l.1.is_empty());
+        canonical.or(self.layouts.first()).map_or("", |l| l.0)
+    }
+
     /// The input sides accepted at a scale.
     pub fn sides(&self, scale: Scale) -> Sides {
         match scale {

@@ -11,6 +11,7 @@ pub mod entry;
 pub mod facts;
 pub mod head;
 pub mod hiera;
+pub mod kept;
 pub mod mae;
 pub mod params;
 pub mod pickle;

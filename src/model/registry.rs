@@ -1,7 +1,7 @@
 //! The backbones medft knows: a line each.
 
 use super::backbone::Options;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Rule};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
@@ -109,10 +109,16 @@ pub fn published(name: &str, at: &str) -> Result<&'static BackboneEntry, BadInpu
 /// # Errors
 /// [`BadInput`] where one could be taken for a published one's, or the name is no plain word.
 pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
-    let seen = |s: &str| -> String { s.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+    let seen = |s: &str| -> String {
+        s.chars()
+            .filter(|c| c.is_alphanumeric())
+            .flat_map(char::to_lowercase)
+            .collect()
+    };
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
-        let expected = "a name of lower-case letters, digits, `-`, `_` and `.`, since it is a word in studies and names a folder";
+        let expected =
+            "a name of lower-case letters, digits, `-`, `_` and `.`, since it is a word in studies and names a folder";
         return Err(BadInput::new(at, expected, format!("`{name}`"), "Choose such a name."));
     }
     for entry in BACKBONES.built_in() {
@@ -120,7 +126,10 @@ pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
         for (what, word) in [("name", name), ("title", title)] {
             if seen(word).is_empty() || taken.iter().any(|t| seen(t) == seen(word)) {
                 let remedy = "Call it otherwise: results of other weights may never stand under a published name.";
-                let expected = format!("a {what} that no published backbone has ({} is {})", entry.name, entry.title);
+                let expected = format!(
+                    "a {what} that no published backbone has ({} is {})",
+                    entry.name, entry.title
+                );
                 return Err(BadInput::new(at, expected, format!("`{word}`"), remedy));
             }
         }
@@ -142,6 +151,14 @@ pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, 
 /// # Errors
 /// [`BadInput`] for an unknown layout or an unreadable file.
 pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
+    Checkpoint::open(&file.path, file.sha256.as_deref(), rules(entry, file)?)
+}
+
+/// The name map of a file's layout.
+///
+/// # Errors
+/// [`BadInput`] for a layout that the backbone does not have.
+pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [Rule], BadInput> {
     let Some((_, rules)) = entry.layouts.iter().find(|(l, _)| *l == file.layout) else {
         let known: Vec<&str> = entry.layouts.iter().map(|l| l.0).collect();
         return Err(BadInput::new(
@@ -149,8 +166,7 @@ pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
             format!("a layout of {}: {}", entry.name, known.join(", ")),
             &*file.layout,
             "Correct `layout` in the weights manifest.",
-        )
-        .into());
+        ));
     };
-    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
+    Ok(rules)
 }

@@ -19,6 +19,7 @@ pub struct SafetensorsFile {
     at: String,
     file: HashedFile,
     tensors: BTreeMap<String, Stored>,
+    facts: BTreeMap<String, String>,
 }
 
 struct Stored {
@@ -37,6 +38,7 @@ impl SafetensorsFile {
         let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
         let file = HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?;
         let metadata = metadata(&file).map_err(bad)?;
+        let facts = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
         let data = file.len() - metadata.data_len() as u64;
         let tensors = metadata
             .tensors()
@@ -55,7 +57,13 @@ impl SafetensorsFile {
             at: path.display().to_string(),
             file,
             tensors,
+            facts,
         })
+    }
+
+    /// What the writer noted, by key.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.facts
     }
 
     /// Names of all tensors, sorted.

@@ -10,7 +10,7 @@ use super::evidence::{Prepared, images_of};
 use super::predictions::{Predictions, Truth};
 use super::provenance::Provenance;
 use super::record::{Content, read_edited, read_record, record_bytes};
-use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
+use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, KEPT, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
 use crate::eval;
@@ -175,6 +175,7 @@ fn audit_open(dir: &Path, audit: &mut Audit) {
             FAILED => all.canonical::<Failure>(FAILED),
             // Written after the last epoch and before DONE: the next start writes them again.
             EPOCHS | METRICS | PREDICTIONS | PROVENANCE => {}
+            n if KEPT.contains(&n) => {}
             n if n.starts_with(CHECKPOINT) && n.ends_with(".safetensors") => {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 let expected = stem.split_once('-').map_or("", |s| s.1);
@@ -202,11 +203,20 @@ fn audit_run(
 ) -> (Vec<Finding>, Vec<String>, Option<Seen>) {
     let mut all = Findings { dir, list: Vec::new() };
     let mut others = Vec::new();
-    let known = |n: &str| [DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC].contains(&n) || n.starts_with('.');
+    let known = |n: &str| {
+        [DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC].contains(&n) || KEPT.contains(&n) || n.starts_with('.')
+    };
     for path in fsio::below(dir) {
         let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
         if !known(&name) && !name.starts_with(CHECKPOINT) {
             others.push(path.display().to_string());
+        }
+    }
+    for file in KEPT {
+        // A file beside a run that kept none was put there.
+        let listed = read_done(dir).is_ok_and(|d| d.contains_key(file));
+        if dir.join(file).exists() && !listed {
+            all.add(file, "no trained weights, since DONE names none", "some");
         }
     }
     let run = all.run(expected);
@@ -227,6 +237,10 @@ impl Findings<'_> {
         };
         let mut intact = BTreeMap::new();
         for (file, expected) in &done {
+            if KEPT.contains(&file.as_str()) {
+                all.check_kept(file, expected);
+                continue;
+            }
             let whole = match fsio::sha256_file(&dir.join(file), |_| {}) {
                 Ok(found) if found == *expected => true,
                 Ok(found) if all.whole(file, &found) => {
@@ -294,6 +308,23 @@ impl Findings<'_> {
             images: images_of(&predictions),
             spec: spec.run,
         })
+    }
+
+    /// Trained weights that are there are those that were kept; a bundle may leave them out, and so may who needs the room.
+    fn check_kept(&mut self, file: &str, expected: &str) {
+        let path = self.dir.join(file);
+        if !path.exists() {
+            return;
+        }
+        match fsio::sha256_file(&path, |_| {}) {
+            Ok(found) if found == expected => {}
+            Ok(found) => self.add(
+                file,
+                format!("trained weights that hash to {expected}, as DONE says"),
+                format!("edited ones that hash to {found}"),
+            ),
+            Err(e) => self.add(file, "trained weights", format!("{e:#}")),
+        }
     }
 
     /// Whether a file that DONE does not know is whole by what it or another file says.

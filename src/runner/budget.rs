@@ -322,6 +322,7 @@ fn file(study: &Study, part: &Part, what: &str) -> String {
         let splits = words(study.splits.iter().map(ToString::to_string).collect());
         let _ = writeln!(out, "splits = [{splits}]");
     }
+    let _ = writeln!(out, "keep_weights = \"{}\"", study.keep_weights);
     let (own, preset) = (&study.protocol, study.protocol.preset.protocol());
     let fields = Protocol::switches().into_iter().map(|s| s.field);
     let set: Vec<&str> = fields.filter(|f| own.get(f) != preset.get(f)).collect();

@@ -171,7 +171,9 @@ impl Inventory {
             let pin = w.pin.as_ref()?;
             let (like, licence) = (pin.like.as_ref()?, pin.licence.as_deref().unwrap_or("unknown"));
             let name = &w.backbone;
-            Some(format!("{name}: a checkpoint of one's own with the architecture of {like}, licence {licence}"))
+            Some(format!(
+                "{name}: a checkpoint of one's own with the architecture of {like}, licence {licence}"
+            ))
         });
         let labels = self.sets.values().flat_map(|s| {
             let notes = s.label_notes().into_iter();

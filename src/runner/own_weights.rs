@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// A file of more bytes is no small model's.
+const SMALL: u64 = 16 << 20;
+
 /// What was taken in.
 #[derive(Debug, Serialize)]
 pub struct Added {
@@ -46,7 +49,15 @@ pub fn register(own: &[WeightsManifest]) -> Result<()> {
         if let (Some(like), Some(scale), Some(title)) = (&pin.like, pin.scale, &pin.title) {
             let name = &pin.name;
             let at = format!("the manifest of {name}");
-            registry::register_own(OwnBackbone { name, title, like, scale }, &at)?;
+            registry::register_own(
+                OwnBackbone {
+                    name,
+                    title,
+                    like,
+                    scale,
+                },
+                &at,
+            )?;
         }
     }
     Ok(())
@@ -67,14 +78,26 @@ pub fn size_word(pin: &WeightsManifest) -> &'static str {
 /// that it is said to be like; nothing is written then.
 pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
     let like = registry::published(&a.like, "--like")?;
-    let title = a.title.clone().unwrap_or_else(|| format!("{} ({})", like.title, a.name));
+    let title = a
+        .title
+        .clone()
+        .unwrap_or_else(|| format!("{} ({})", like.title, a.name));
     registry::own_words(&a.name, &title, "weights add")?;
     let folder = own_folder(c.global.manifests_dir.as_deref());
     let manifest = folder.join("weights").join(format!("{}.toml", a.name));
     let taken = c.catalogue.weight_words().any(|w| w == a.name);
     if taken || manifest.exists() {
-        let remedy = format!("Choose another name; to replace a checkpoint of your own, remove {} first.", manifest.display());
-        return Err(BadInput::new("weights add", "a name that no weights have", format!("`{}`", a.name), remedy).into());
+        let remedy = format!(
+            "Choose another name; to replace a checkpoint of your own, remove {} first.",
+            manifest.display()
+        );
+        return Err(BadInput::new(
+            "weights add",
+            "a name that no weights have",
+            format!("`{}`", a.name),
+            remedy,
+        )
+        .into());
     }
     let file = file_name(&a.file)?;
     let sha256 = fsio::sha256_file(&a.file, |_| {})?;
@@ -82,7 +105,9 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
     let path = c.global.weights_dir.join(&a.name).join(&file);
     copy(&a.file, &path, &sha256)?;
     let by = |what: &str| (what.to_owned(), "medft weights add".to_owned());
-    let size = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    let size = std::fs::metadata(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .len();
     let pin = WeightsManifest {
         schema: 1,
         name: a.name.clone(),
@@ -115,14 +140,23 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
         layout: fit.layout,
         activation: None,
         licence: a.licence.clone(),
-        licence_unknown: a.licence.is_none().then(|| "not said when it was added (--licence)".into()),
+        licence_unknown: a
+            .licence
+            .is_none()
+            .then(|| "not said when it was added (--licence)".into()),
         licence_conflict: None,
         confidence: Confidence::High,
         note: None,
         source: BTreeMap::from([by("sha256"), by("size"), by("layout")]),
     };
     fsio::write_atomic(&manifest, pin.to_toml().as_bytes())?;
-    Ok(Added { pin, tensors: fit.tensors, values: fit.values, path, manifest })
+    Ok(Added {
+        pin,
+        tensors: fit.tensors,
+        values: fit.values,
+        path,
+        manifest,
+    })
 }
 
 /// The file's name, which it keeps below the weights folder.
@@ -167,7 +201,10 @@ fn fitting(like: &BackboneEntry, a: &WeightsAddArgs, sha256: &str) -> Result<Fit
         return Err(BadInput::new(
             a.file.display(),
             "tensors that tell the layout",
-            format!("names that are those of {}, which compute differently (the activation is not in the file)", found.join(" and of ")),
+            format!(
+                "names that are those of {}, which compute differently (the activation is not in the file)",
+                found.join(" and of ")
+            ),
             format!("Say which with --layout {}.", found.join(" or --layout ")),
         )
         .into());
@@ -189,16 +226,36 @@ fn fitting(like: &BackboneEntry, a: &WeightsAddArgs, sha256: &str) -> Result<Fit
 /// # Errors
 /// [`BadInput`] naming the first tensor that is missing, extra or of another shape.
 fn fit(like: &BackboneEntry, file: &Path, layout: &str, sha256: &str) -> Result<Fit> {
-    let weights = WeightsFile { path: file.to_owned(), layout: layout.to_owned(), sha256: Some(sha256.to_owned()) };
-    let options = Options { activation: (like.activation)(layout), ..Options::new(&Protocol::faithful(), 3) };
+    let weights = WeightsFile {
+        path: file.to_owned(),
+        layout: layout.to_owned(),
+        sha256: Some(sha256.to_owned()),
+    };
+    let options = Options {
+        activation: (like.activation)(layout),
+        ..Options::new(&Protocol::faithful(), 3)
+    };
     let mut first = None;
-    for scale in [Scale::Full, Scale::Tiny] {
+    let bytes = std::fs::metadata(file)
+        .with_context(|| format!("cannot read {}", file.display()))?
+        .len();
+    let scales: &[Scale] = if bytes > SMALL {
+        &[Scale::Full]
+    } else {
+        &[Scale::Full, Scale::Tiny]
+    };
+    for &scale in scales {
         for side in sides(like, scale) {
             let b = Builder::from_checkpoint(registry::open(like, &weights)?, &Device::Cpu).trainable(false);
             match (like.build)(scale, side, options, &b).and_then(|_| b.finish_source()) {
                 Ok(()) => {
                     let params = b.params();
-                    return Ok(Fit { layout: layout.to_owned(), scale, tensors: params.0.len(), values: params.count() });
+                    return Ok(Fit {
+                        layout: layout.to_owned(),
+                        scale,
+                        tensors: params.0.len(),
+                        values: params.count(),
+                    });
                 }
                 // The full model is what is meant, unless the small one fits.
                 Err(e) => drop(first.get_or_insert(e)),
@@ -219,14 +276,20 @@ fn sides(like: &BackboneEntry, scale: Scale) -> Vec<usize> {
 
 /// Copies a file to where weights are looked for, holding it against its hash.
 fn copy(from: &Path, to: &Path, sha256: &str) -> Result<()> {
-    if from.canonicalize().ok().is_some_and(|f| to.canonicalize().ok() == Some(f)) {
+    if from
+        .canonicalize()
+        .ok()
+        .is_some_and(|f| to.canonicalize().ok() == Some(f))
+    {
         return Ok(());
     }
     let mut source = fsio::open_file(from).with_context(|| format!("cannot read {}", from.display()))?;
     let mut out = Pending::create(to)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
-        let n = source.read(&mut buffer).with_context(|| format!("cannot read {}", from.display()))?;
+        let n = source
+            .read(&mut buffer)
+            .with_context(|| format!("cannot read {}", from.display()))?;
         if n == 0 {
             break;
         }
@@ -236,7 +299,13 @@ fn copy(from: &Path, to: &Path, sha256: &str) -> Result<()> {
     let found = fsio::hex(&hash.finalize());
     if found != sha256 {
         let remedy = "Wait until nothing writes the file, then add it again.";
-        return Err(BadInput::new(from.display(), format!("a file that hashes to {sha256}, as a moment ago"), found, remedy).into());
+        return Err(BadInput::new(
+            from.display(),
+            format!("a file that hashes to {sha256}, as a moment ago"),
+            found,
+            remedy,
+        )
+        .into());
     }
     out.publish()
 }

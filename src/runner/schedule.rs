@@ -249,7 +249,7 @@ impl<'a> Scheduler<'a> {
                 let names: Vec<&str> = group.iter().map(|t| t.id.short()).collect();
                 let steps = self.alone.then(|| self.c.progress.items(&names.join("+"), 0));
                 *prepared = Some(Arc::clone(&p));
-                fit::fit(self.c, &self.plan.store, begun, &p, device, steps.as_ref())?
+                fit::fit(self.c, self.plan, begun, &p, device, steps.as_ref())?
             }
         };
         self.note(ends);
@@ -374,11 +374,12 @@ mod tests {
         let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
+            fit: args.fit,
             catalogue: Catalogue::embedded(),
             progress: Progress::default(),
             trainer,
         };
-        (c, args)
+        (c, args.study)
     }
 
     fn plan(c: &Context, args: &StudyArgs) -> Plan {

@@ -12,6 +12,7 @@
 //! # optional:
 //! description = "…"
 //! scale = "full"                   # or "tiny": small models of the same code from seeded random weights
+//! keep_weights = "best"            # or "none", "last", "both": the trained weights that each run leaves in its folder
 //! splits = ["authors", "grouped"]  # split rules, each a table of its own; without the key the preset's
 //! [protocol]                       # single switches that depart from the preset
 //! epochs = 50
@@ -25,7 +26,7 @@
 
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
-use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
+use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use super::switches::{Switch, Values};
 use super::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
@@ -77,6 +78,8 @@ pub struct Study {
     /// How data sets are cut; empty for what `protocol` says.
     pub splits: Vec<SplitRule>,
     pub protocol: Protocol,
+    /// Which trained weights every run leaves behind.
+    pub keep_weights: KeepWeights,
     pub report: ReportOptions,
 }
 
@@ -92,7 +95,7 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "title",
     "description",
     "expected",
@@ -104,6 +107,7 @@ const KEYS: [&str; 13] = [
     "heads",
     "seeds",
     "splits",
+    "keep_weights",
     "protocol",
     "report",
 ];
@@ -204,6 +208,9 @@ impl Study {
             heads: top.need("heads")?.list(|i| i.choice(HeadKind::ALL))?,
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
             splits: read_splits(&top)?,
+            keep_weights: top
+                .get("keep_weights")
+                .map_or(Ok(KeepWeights::default()), |i| i.choice(KeepWeights::ALL))?,
             protocol,
             report: read_report(&top, scale, known)?,
         };
@@ -420,8 +427,16 @@ fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
     }
     for entry in study.backbones.iter().filter_map(|b| BACKBONES.get(b)) {
         if let Some(own) = entry.own.filter(|own| *own != study.scale) {
-            let (expected, remedy) = (format!("scale = \"{own}\", since {} is a checkpoint of that size", entry.name), "Change `scale` or leave the backbone out.");
-            return bad(&["scale", "backbones"], expected, format!("\"{}\"", study.scale), remedy);
+            let (expected, remedy) = (
+                format!("scale = \"{own}\", since {} is a checkpoint of that size", entry.name),
+                "Change `scale` or leave the backbone out.",
+            );
+            return bad(
+                &["scale", "backbones"],
+                expected,
+                format!("\"{}\"", study.scale),
+                remedy,
+            );
         }
         let sides = entry.sides(study.scale);
         if !sides.accept(p.crop) {

@@ -24,6 +24,6 @@ pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use protocol::{Preset, Protocol};
 pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
-pub use spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
+pub use spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 pub use switches::{Scope, Switch};
 pub use tolerance::{Tolerance, Tolerances};
