@@ -3,12 +3,14 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::export::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::Tensor;
+use serde_json::json;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
 
 /// Rules for transformers' names behind each of several prefixes.
@@ -79,6 +81,7 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
+    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -101,6 +104,7 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch14_dinov2"),
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
 };
 
@@ -123,6 +127,7 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch14_dinov2"),
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
 };
 
@@ -138,6 +143,7 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
+    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -152,6 +158,52 @@ fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Bui
         Scale::Tiny => tiny,
     };
     Ok(Box::new(Dinov2::new(config, options, b)?))
+}
+
+/// For timm and transformers, with the position table of the run's input. Their classes read the class token, the mean of the patches
+/// behind the final norm, or both.
+fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    let p = &t.spec.protocol;
+    let offered = ["hf", "timm", "hub"];
+    if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
+        let why = "the head reads the mean of patches before the final norm; no class there does";
+        return Err(t.not_for(word, &["hub"], why).into());
+    }
+    let g = p.crop as usize / c.patch_size;
+    let (weight, bias) = t.linear()?;
+    let mut own = Trained { backbone: t.backbone.clone(), head: Vec::new(), ..*t };
+    let table = own.backbone.iter_mut().find(|t| t.0 == "pos_embed").context("no position table")?;
+    table.1 = positions(&table.1, &c, p.position_rule, (g, g))?;
+    match word {
+        "timm" => {
+            let mut tensors = own.in_layout(TIMM_NAMES)?;
+            tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+            let pool = if t.reads_mean() { "avg" } else { "token" };
+            // Where the mean is read, the norm stays before it.
+            let args = json!({
+                "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
+            });
+            Ok(Exported { config: t.timm_config(timm, pool, &args), tensors })
+        }
+        "hf" => {
+            let named = own.in_layout(HF)?.into_iter().map(|(name, t)| (format!("dinov2.{name}"), t));
+            let none = weight.zeros_like()?;
+            let both = if t.reads_mean() { [none, weight] } else { [weight, none] };
+            let head = [("classifier.weight".to_owned(), Tensor::cat(&both, 1)?), ("classifier.bias".to_owned(), bias)];
+            let fields = json!({
+                "hidden_size": c.embed_dim, "num_hidden_layers": c.depth, "num_attention_heads": c.num_heads, "mlp_ratio": c.mlp_ratio,
+                "patch_size": c.patch_size, "layer_norm_eps": c.layer_norm_eps, "hidden_act": "gelu", "qkv_bias": true, "use_swiglu_ffn": false,
+                "layerscale_value": 1.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "drop_path_rate": 0.0,
+            });
+            let config = t.hf_config("Dinov2ForImageClassification", "dinov2", &fields);
+            Ok(Exported { config, tensors: named.chain(head).collect() })
+        }
+        _ => Err(t.not_for(word, &offered, "an unknown word").into()),
+    }
 }
 
 /// The shape of a DINOv2 encoder.
@@ -255,21 +307,25 @@ impl Dinov2 {
     /// Hub rule: sampling step grid/(g + 0.1), from the scale factor torch.hub passes; size rule: grid/g. Neither touches the
     /// table where the grid is the pretrained one.
     pub fn positions(&self, gh: usize, gw: usize) -> candle_core::Result<Tensor> {
-        let m = self.config.grid;
-        if (gh, gw) == (m, m) {
-            return Ok(self.pos_embed.clone());
-        }
-        let offset = match self.options.position_rule {
-            PositionRule::Hub => self.config.interpolate_offset,
-            PositionRule::Size => 0.0,
-        };
-        // torch turns the scale factor into a step in double precision, then samples in float32.
-        let step = |g: usize| 1.0 / ((g as f64 + offset) / m as f64);
-        let cls = self.pos_embed.narrow(1, 0, 1)?;
-        let patches = self.pos_embed.narrow(1, 1, m * m)?;
-        let patches = resize_table(&patches, (m, m), (gh, gw), (step(gh), step(gw)))?;
-        Tensor::cat(&[cls, patches], 1)
+        positions(&self.pos_embed, &self.config, self.options.position_rule, (gh, gw))
     }
+}
+
+fn positions(table: &Tensor, c: &Config, rule: PositionRule, (gh, gw): (usize, usize)) -> candle_core::Result<Tensor> {
+    let m = c.grid;
+    if (gh, gw) == (m, m) {
+        return Ok(table.clone());
+    }
+    let offset = match rule {
+        PositionRule::Hub => c.interpolate_offset,
+        PositionRule::Size => 0.0,
+    };
+    // torch turns the scale factor into a step in double precision, then samples in float32.
+    let step = |g: usize| 1.0 / ((g as f64 + offset) / m as f64);
+    let cls = table.narrow(1, 0, 1)?;
+    let patches = table.narrow(1, 1, m * m)?;
+    let patches = resize_table(&patches, (m, m), (gh, gw), (step(gh), step(gw)))?;
+    Tensor::cat(&[cls, patches], 1)
 }
 
 impl Backbone for Dinov2 {

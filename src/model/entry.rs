@@ -2,6 +2,7 @@
 
 use super::backbone::{Backbone, Options};
 use super::checkpoint::Rule;
+use super::export::Export;
 use super::params::{Builder, Place};
 use super::vit::Act;
 use crate::registry::Named;
@@ -28,6 +29,8 @@ pub struct BackboneEntry {
     pub place: fn(&str) -> Place,
     /// The scale of a user's own checkpoint; `None` for a published backbone.
     pub own: Option<Scale>,
+    /// How a trained model is written for `timm` and `transformers`.
+    pub export: Export,
     /// `(scale, input side in pixels, switches, builder)` → encoder.
     pub build: Build,
 }

@@ -8,6 +8,7 @@ pub mod clip;
 pub mod coca;
 pub mod dinov2;
 pub mod entry;
+pub mod export;
 pub mod facts;
 pub mod head;
 pub mod hiera;

@@ -4,6 +4,7 @@ use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::hiera::{self, Hiera};
+use super::export::hub_alone;
 use super::params::{Builder, Init, Place};
 use crate::error::BadInput;
 use crate::study::Scale;
@@ -53,6 +54,7 @@ pub static SAM2_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: hub_alone,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::base_plus(),
@@ -81,6 +83,7 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: hub_alone,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::large(),

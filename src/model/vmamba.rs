@@ -4,6 +4,7 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
+use super::export::hub_alone;
 use super::params::{Builder, Init, Place};
 use super::vit::{layer_norm, trunc_linear};
 use crate::study::Scale;
@@ -58,6 +59,7 @@ pub static VMAMBA_S: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: hub_alone,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(96, [2, 2, 15, 2]),
@@ -86,6 +88,7 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
+    export: hub_alone,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(128, [2, 2, 15, 2]),

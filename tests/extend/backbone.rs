@@ -29,6 +29,7 @@ pub static TOYNET: BackboneEntry = BackboneEntry {
     },
     place: |name| place_by(name, "blocks", &["patch"]),
     own: None,
+    export: medft::model::export::hub_alone,
     build: |_, _, options, b| Ok(Box::new(ToyNet::new(options, b)?)),
 };
 
