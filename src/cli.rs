@@ -153,6 +153,10 @@ pub enum Verb {
     },
     /// verify → run → report → compare
     Reproduce(ReproduceArgs),
+    /// Say what a trained model sees in images: probabilities, with the run's own preprocessing
+    Predict(PredictArgs),
+    /// Write a run's trained model for timm, transformers or the original code
+    Export(ExportArgs),
     /// Pack a study into one archive (an RO-Crate): study, manifests, records, report, licences; or verify such an archive
     Bundle(BundleArgs),
     /// Measure this machine
@@ -248,6 +252,38 @@ pub struct ReportArgs {
     /// Resamples of the test images behind intervals and tests; 0 for none
     #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES, value_parser = bounded(0, 1_000_000))]
     pub replicates: usize,
+}
+
+/// A trained model and images.
+#[derive(Debug, Clone, Args)]
+pub struct PredictArgs {
+    /// A run that kept its weights: its id, the first digits of it, or its folder
+    pub run: String,
+    /// Image files
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// best or last (default: what the run kept)
+    #[arg(long, value_name = "WHICH", value_parser = PossibleValuesParser::new(["best", "last"]))]
+    pub weights: Option<String>,
+    /// A CSV table on stdout, with every digit
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// A trained model and where it goes.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// A run that kept its weights: its id, the first digits of it, or its folder
+    pub run: String,
+    /// Who is to load it: hf (transformers), timm, or hub (the original names, for code of one's own)
+    #[arg(long, value_parser = PossibleValuesParser::new(crate::model::export::WORDS))]
+    pub layout: String,
+    /// A folder that is empty or not there yet
+    #[arg(long, value_name = "DIR", value_parser = folder())]
+    pub out: PathBuf,
+    /// best or last (default: what the run kept)
+    #[arg(long, value_name = "WHICH", value_parser = PossibleValuesParser::new(["best", "last"]))]
+    pub weights: Option<String>,
 }
 
 /// What is packed, or which archive is verified.

@@ -12,7 +12,9 @@ mod data_lock;
 mod data_synth;
 mod data_verify;
 mod doctor;
+mod export;
 mod plan;
+mod predict;
 mod published;
 mod report;
 mod reproduce;
@@ -82,6 +84,8 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Compare(a) => compare::run(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
         Verb::Reproduce(a) => reproduce::run(&c, &a.report),
+        Verb::Predict(a) => predict::run(&c, &a),
+        Verb::Export(a) => export::run(&c, &a),
         Verb::Bundle(a) => bundle::run(&c, &a),
         Verb::Bench(a) => bench::run(&c, &a),
         Verb::Doctor => doctor::run(&c),

@@ -1,6 +1,6 @@
 //! `medft reproduce`: verify → run → audit → report → compare.
 
-use super::run::say;
+use super::run::{before, say};
 use super::{code, missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
@@ -21,6 +21,7 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
         }
         return Ok(code(&plan, false));
     }
+    before(c, &plan)?;
     let (plan, tally) = reproduce::fit(c, plan, &a.study)?;
     say(&tally);
     if tally.interrupted {

@@ -3,9 +3,10 @@
 use super::{code, missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
+use crate::runner::disk::Disk;
 use crate::runner::plan::Plan;
 use crate::runner::schedule::{Tally, fit_all};
-use crate::runner::{Context, inventory};
+use crate::runner::{Context, inventory, tensorboard};
 use crate::study::Scale;
 use crate::{outln, tell};
 use anyhow::Result;
@@ -18,6 +19,7 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     }
     let plan = Plan::make(c, study, runs)?;
     tell!("{}", plan.summary());
+    before(c, &plan)?;
     let tally = fit_all(c, &plan)?;
     say(&tally);
     if tally.interrupted {
@@ -28,6 +30,17 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
         return Ok(code(&plan, false));
     }
     Ok(if tally.complete() { OK } else { INCOMPLETE })
+}
+
+/// What runs leave besides their records: said, and made sure of, before the first begins.
+pub(super) fn before(c: &Context, plan: &Plan) -> Result<()> {
+    if let Some(dir) = &c.fit.tensorboard {
+        tensorboard::check(dir)?;
+    }
+    if let Some(text) = Disk::weights_to_come(c, plan)? {
+        tell!("{text}");
+    }
+    Ok(())
 }
 
 /// What did not get a result and why; after a signal, how to go on.

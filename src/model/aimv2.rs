@@ -9,8 +9,8 @@ use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
-use serde_json::json;
 use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
+use serde_json::json;
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
 pub const HF: &[Rule] = &[
@@ -73,7 +73,9 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
         Scale::Tiny => tiny,
     };
     if word != "timm" {
-        return Err(t.not_for(word, &["timm", "hub"], "it has no classifier of this encoder").into());
+        return Err(t
+            .not_for(word, &["timm", "hub"], "it has no classifier of this encoder")
+            .into());
     }
     let (weight, bias) = t.linear()?;
     let mut tensors = t.in_layout(TIMM_NAMES)?;
@@ -82,7 +84,10 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
         "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size,
         "mlp_ratio": c.mlp_hidden_dim as f64 / c.embed_dim as f64, "fc_norm": false,
     });
-    Ok(Exported { config: t.timm_config(timm, "avg", &args), tensors })
+    Ok(Exported {
+        config: t.timm_config(timm, "avg", &args),
+        tensors,
+    })
 }
 
 /// The layouts AIMv2 is published in: Apple's own classes, and transformers'.

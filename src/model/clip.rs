@@ -14,8 +14,8 @@ use crate::study::Scale;
 use crate::study::protocol::Dinov2Tokens;
 use anyhow::Result;
 use candle_core::Tensor;
-use serde_json::json;
 use medft_nn::{LayerNorm, Stack, linear, patch_embed, to_float};
+use serde_json::json;
 
 const TEXT: &str = "the text encoder";
 
@@ -178,7 +178,11 @@ const TIMM_NAMES: &[Rule] = &[
 
 /// A tensor that has axes of length 1 before its own in the file.
 const fn batched(from: &'static str, to: &'static str) -> Rule {
-    Rule { from, to, how: How::Reshape }
+    Rule {
+        from,
+        to,
+        how: How::Reshape,
+    }
 }
 
 /// For timm, whose head reads the class token behind the norm: the projection, which is linear too, becomes part of it.
@@ -217,7 +221,10 @@ fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
     let args = json!({
         "embed_dim": c.tower.width, "depth": c.tower.depth, "num_heads": c.tower.heads, "patch_size": c.tower.patch_size, "fc_norm": false,
     });
-    Ok(Exported { config: t.timm_config(timm, if t.reads_mean() { "avg" } else { "token" }, &args), tensors })
+    Ok(Exported {
+        config: t.timm_config(timm, if t.reads_mean() { "avg" } else { "token" }, &args),
+        tensors,
+    })
 }
 
 /// The transformer that CLIP and CoCa share in open_clip: patches without bias, LayerNorm before the blocks.

@@ -10,8 +10,8 @@ use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
-use serde_json::json;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
+use serde_json::json;
 
 /// Rules for transformers' names behind each of several prefixes.
 macro_rules! transformers {
@@ -175,8 +175,16 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
     }
     let g = p.crop as usize / c.patch_size;
     let (weight, bias) = t.linear()?;
-    let mut own = Trained { backbone: t.backbone.clone(), head: Vec::new(), ..*t };
-    let table = own.backbone.iter_mut().find(|t| t.0 == "pos_embed").context("no position table")?;
+    let mut own = Trained {
+        backbone: t.backbone.clone(),
+        head: Vec::new(),
+        ..*t
+    };
+    let table = own
+        .backbone
+        .iter_mut()
+        .find(|t| t.0 == "pos_embed")
+        .context("no position table")?;
     table.1 = positions(&table.1, &c, p.position_rule, (g, g))?;
     match word {
         "timm" => {
@@ -187,20 +195,32 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
             let args = json!({
                 "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
             });
-            Ok(Exported { config: t.timm_config(timm, pool, &args), tensors })
+            Ok(Exported {
+                config: t.timm_config(timm, pool, &args),
+                tensors,
+            })
         }
         "hf" => {
-            let named = own.in_layout(HF)?.into_iter().map(|(name, t)| (format!("dinov2.{name}"), t));
+            let named = own
+                .in_layout(HF)?
+                .into_iter()
+                .map(|(name, t)| (format!("dinov2.{name}"), t));
             let none = weight.zeros_like()?;
             let both = if t.reads_mean() { [none, weight] } else { [weight, none] };
-            let head = [("classifier.weight".to_owned(), Tensor::cat(&both, 1)?), ("classifier.bias".to_owned(), bias)];
+            let head = [
+                ("classifier.weight".to_owned(), Tensor::cat(&both, 1)?),
+                ("classifier.bias".to_owned(), bias),
+            ];
             let fields = json!({
                 "hidden_size": c.embed_dim, "num_hidden_layers": c.depth, "num_attention_heads": c.num_heads, "mlp_ratio": c.mlp_ratio,
                 "patch_size": c.patch_size, "layer_norm_eps": c.layer_norm_eps, "hidden_act": "gelu", "qkv_bias": true, "use_swiglu_ffn": false,
                 "layerscale_value": 1.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "drop_path_rate": 0.0,
             });
             let config = t.hf_config("Dinov2ForImageClassification", "dinov2", &fields);
-            Ok(Exported { config, tensors: named.chain(head).collect() })
+            Ok(Exported {
+                config,
+                tensors: named.chain(head).collect(),
+            })
         }
         _ => Err(t.not_for(word, &offered, "an unknown word").into()),
     }

@@ -38,7 +38,9 @@ pub type Export = fn(&str, &Trained<'_>) -> Result<Exported>;
 
 /// Of families that no other program has with a head that reads the same.
 pub fn hub_alone(word: &str, t: &Trained<'_>) -> Result<Exported> {
-    Err(t.not_for(word, &["hub"], "no class of it computes what this one does").into())
+    Err(t
+        .not_for(word, &["hub"], "no class of it computes what this one does")
+        .into())
 }
 
 /// A trained model for a program.
@@ -61,7 +63,11 @@ impl Trained<'_> {
     pub fn not_for(&self, word: &str, offered: &[&str], why: &str) -> BadInput {
         BadInput::new(
             format!("--layout {word}"),
-            format!("a layout that a run of {} can have: {}", self.spec.backbone, offered.join(", ")),
+            format!(
+                "a layout that a run of {} can have: {}",
+                self.spec.backbone,
+                offered.join(", ")
+            ),
             format!("`{word}` ({why})"),
             "Name one of these; `medft predict` and weights.safetensors have every model.",
         )
@@ -70,14 +76,18 @@ impl Trained<'_> {
     /// A tensor of the backbone.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         let found = self.backbone.iter().find(|t| t.0 == name);
-        found.map(|t| &t.1).with_context(|| format!("no {name} in the trained model"))
+        found
+            .map(|t| &t.1)
+            .with_context(|| format!("no {name} in the trained model"))
     }
 
     /// Weight (K, D) and bias (K) of a linear head.
     pub fn linear(&self) -> Result<(Tensor, Tensor)> {
         let of = |name: &str| {
             let found = self.head.iter().find(|t| t.0 == name);
-            found.map(|t| t.1.clone()).with_context(|| format!("no {name} in the trained model"))
+            found
+                .map(|t| t.1.clone())
+                .with_context(|| format!("no {name} in the trained model"))
         };
         Ok((of("fc.weight")?, of("fc.bias")?))
     }
@@ -116,12 +126,23 @@ impl Trained<'_> {
 
     /// Number of an output → its name, as `transformers` writes it.
     fn id2label(&self) -> Map<String, Value> {
-        self.about.classes.iter().enumerate().map(|(i, c)| (i.to_string(), json!(c))).collect()
+        self.about
+            .classes
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (i.to_string(), json!(c)))
+            .collect()
     }
 
     /// The fields of a `transformers` config that every image classifier has.
     pub fn hf_config(&self, class: &str, model_type: &str, fields: &Value) -> Value {
-        let label2id: Map<String, Value> = self.about.classes.iter().enumerate().map(|(i, c)| (c.clone(), json!(i))).collect();
+        let label2id: Map<String, Value> = self
+            .about
+            .classes
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (c.clone(), json!(i)))
+            .collect();
         let mut config = json!({
             "architectures": [class],
             "model_type": model_type,

@@ -9,8 +9,8 @@ use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, pre
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
-use serde_json::json;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
+use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
 pub const HF: &[Rule] = &[
@@ -169,7 +169,10 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
     let args = json!({
         "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
     });
-    Ok(Exported { config: t.timm_config(timm, "avg", &args), tensors })
+    Ok(Exported {
+        config: t.timm_config(timm, "avg", &args),
+        tensors,
+    })
 }
 
 /// The shape of an MAE encoder.

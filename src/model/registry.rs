@@ -1,7 +1,7 @@
 //! The backbones medft knows: a line each.
 
 use super::backbone::Options;
-use super::checkpoint::{Checkpoint, Rule};
+use super::checkpoint::{Checkpoint, Rule, same, unused};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
@@ -151,7 +151,12 @@ pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, 
 /// # Errors
 /// [`BadInput`] for an unknown layout or an unreadable file.
 pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
-    Checkpoint::open(&file.path, file.sha256.as_deref(), rules(entry, file)?)
+    let rules = rules(entry, file)?;
+    // A fine-tuned checkpoint has a classifier, also one that medft kept; a published encoder's file has what is expected of it.
+    let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+    let own = [&[unused("head.>", "the classifier of a fine-tuned model")], rest].concat();
+    let rules = if entry.own.is_some() { &own } else { rules };
+    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
 }
 
 /// The name map of a file's layout.

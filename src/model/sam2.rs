@@ -3,8 +3,8 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
-use super::hiera::{self, Hiera};
 use super::export::hub_alone;
+use super::hiera::{self, Hiera};
 use super::params::{Builder, Init, Place};
 use crate::error::BadInput;
 use crate::study::Scale;

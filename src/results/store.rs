@@ -131,6 +131,20 @@ impl Store {
         }
     }
 
+    /// The store that a finished run's folder lies in, and its record.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn of_run(dir: &Path) -> Result<(Self, RunRecord)> {
+        let record = load_dir(dir)?;
+        // A bare name lies in the working folder.
+        let folder = dir
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Ok((Self::at(folder), record))
+    }
+
     /// The study's folder.
     pub fn folder(&self) -> &Path {
         &self.folder

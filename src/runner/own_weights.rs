@@ -101,7 +101,14 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
     }
     let file = file_name(&a.file)?;
     let sha256 = fsio::sha256_file(&a.file, |_| {})?;
-    let fit = fitting(like, a, &sha256)?;
+    let fit = fitting(
+        &BackboneEntry {
+            own: Some(Scale::Full),
+            ..*like
+        },
+        a,
+        &sha256,
+    )?;
     let path = c.global.weights_dir.join(&a.name).join(&file);
     copy(&a.file, &path, &sha256)?;
     let by = |what: &str| (what.to_owned(), "medft weights add".to_owned());
