@@ -350,6 +350,7 @@ fn own_weights_are_trained_kept_predicted_with_and_exported() {
     }
     assert_eq!(p.medft(&["verify-results", "own"]).code, 0);
     watched(&p, &done, &store);
+    documented(&p, &done[0], &store);
 
     // Weights are no part of what a run is.
     let without = p.medft(&["run", &study, "--keep-weights", "none", "--results-dir", "plain"]);
@@ -584,6 +585,35 @@ fn curves_are_written_while_a_run_trains_and_once_where_it_is_taken_up_again() {
     assert_eq!(event_files().len(), 1);
     let (store, done) = runs(&p, "long");
     watched(&p, &done, &store);
+}
+
+/// The lines that docs/FORMATS.md has for pandas and polars, in a run's folder.
+fn documented(p: &Place, record: &RunRecord, store: &Store) {
+    let text = include_str!("../docs/FORMATS.md");
+    let (_, rest) = text.split_once("```python\nimport json, pandas").unwrap();
+    let lines: Vec<&str> = rest.split_once("```").unwrap().0.lines().skip(1).collect();
+    assert_eq!(lines.len(), 4);
+    let Some(python) = python(&["pandas", "polars", "pyarrow"]) else {
+        return;
+    };
+    let rows: Vec<String> = lines.iter().map(|l| format!("len({l})")).collect();
+    let script = format!("import json, pandas as pd, polars as pl\nprint([{}])", rows.join(", "));
+    let out = Command::new(python)
+        .args(["-c", &script])
+        .current_dir(store.run_dir(record.id()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    let (epochs, images) = (
+        store.epochs(record.id()).unwrap().len(),
+        test_images(p, &record.spec.run).len(),
+    );
+    assert_eq!(
+        said,
+        format!("[{epochs}, {epochs}, {images}, {images}]"),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 /// What TensorBoard reads is what epochs.json says, float32.

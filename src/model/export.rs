@@ -163,7 +163,7 @@ impl Trained<'_> {
     /// A `timm` config: what `timm.create_model("local-dir:…")` and `hf-hub:` read. `args` are those of the architecture.
     pub fn timm_config(&self, architecture: &str, pool: &str, args: &Value) -> Value {
         let a = self.about;
-        let mut model_args = json!({"img_size": a.crop, "in_chans": a.channels});
+        let mut model_args = json!({"img_size": a.crop, "in_chans": a.channels, "global_pool": pool});
         merge(&mut model_args, args);
         // timm rounds crop / crop_pct down to get the side after the resize.
         let crop_pct = f64::from(a.crop) / (f64::from(a.resize) + 1e-6);

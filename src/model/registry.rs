@@ -103,18 +103,18 @@ pub fn published(name: &str, at: &str) -> Result<&'static BackboneEntry, BadInpu
     })
 }
 
+/// A word as it reads: letters and digits alone, small.
+pub fn as_read(word: &str) -> String {
+    let letters = word.chars().filter(|c| c.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
+}
+
 /// Holds the name and the title of a user's own checkpoint against those of the published backbones: letters and digits alone
 /// count, since a reader does not see more.
 ///
 /// # Errors
 /// [`BadInput`] where one could be taken for a published one's, or the name is no plain word.
 pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
-    let seen = |s: &str| -> String {
-        s.chars()
-            .filter(|c| c.is_alphanumeric())
-            .flat_map(char::to_lowercase)
-            .collect()
-    };
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
         let expected =
@@ -124,7 +124,7 @@ pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
     for entry in BACKBONES.built_in() {
         let taken = [entry.name, entry.title, entry.family, entry.facts.upstream];
         for (what, word) in [("name", name), ("title", title)] {
-            if seen(word).is_empty() || taken.iter().any(|t| seen(t) == seen(word)) {
+            if as_read(word).is_empty() || taken.iter().any(|t| as_read(t) == as_read(word)) {
                 let remedy = "Call it otherwise: results of other weights may never stand under a published name.";
                 let expected = format!(
                     "a {what} that no published backbone has ({} is {})",

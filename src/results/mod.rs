@@ -26,4 +26,4 @@ pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
     Selected, Spec, Steps, WhichWeights,
 };
-pub use verify::{Audit, Expected, Finding};
+pub use verify::{Audit, Expected, Finding, TrainedFile};

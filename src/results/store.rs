@@ -323,6 +323,11 @@ impl Store {
         })
     }
 
+    /// Whether a run's folder says that it is whole.
+    pub fn is_done(&self, id: &str) -> bool {
+        self.run_dir(id).join(DONE).exists()
+    }
+
     /// Writes trained weights into a claimed run's folder; returns their hash, for [`RunOutput::kept`]. They are streamed: the largest
     /// models have gigabytes.
     ///

@@ -59,6 +59,18 @@ pub struct Expected {
     pub model: ModelFacts,
     /// The learning rate of the last step of an epoch, by (steps an epoch, epoch).
     pub rate: Box<dyn Fn(u64, u32) -> f64>,
+    /// What a file of trained weights is, of a run with this spec.
+    pub trained: Box<dyn Fn(&Path) -> Result<TrainedFile>>,
+}
+
+/// A file of trained weights, read.
+pub struct TrainedFile {
+    /// The whole run id that it says.
+    pub run: String,
+    /// `best` or `last`.
+    pub weights: String,
+    /// Over the trained parameters in it.
+    pub sha256: String,
 }
 
 /// What is compared between runs.
@@ -292,6 +304,11 @@ impl Findings<'_> {
         if let Some(x) = &expected {
             all.check_facts(x, &spec, &metrics, epochs.as_ref());
         }
+        if let Some(x) = &expected {
+            for file in KEPT.iter().filter(|f| done.contains_key(**f) && dir.join(f).exists()) {
+                all.check_trained(x, &spec, &metrics, file);
+            }
+        }
         all.check_rule(&spec, &metrics);
         if !intact[PREDICTIONS] {
             return None;
@@ -324,6 +341,22 @@ impl Findings<'_> {
                 format!("edited ones that hash to {found}"),
             ),
             Err(e) => self.add(file, "trained weights", format!("{e:#}")),
+        }
+    }
+
+    /// Trained weights are those whose hash stands in `metrics.json`.
+    fn check_trained(&mut self, x: &Expected, spec: &Spec, metrics: &Metrics, file: &str) {
+        match (x.trained)(&self.dir.join(file)) {
+            Ok(found) => {
+                self.same(&format!("{file}: run"), "spec.json says", &spec.id, &found.run);
+                let hash = metrics
+                    .weights_sha256
+                    .get(&found.weights)
+                    .map_or("none", String::as_str);
+                let source = format!("metrics.json says of {}", found.weights);
+                self.same(&format!("{file}: trained parameters"), &source, hash, &found.sha256);
+            }
+            Err(e) => self.add(file, "a trained model of spec.json", format!("{e:#}")),
         }
     }
 

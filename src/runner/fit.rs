@@ -303,7 +303,8 @@ fn keep(
     let entry = model::registry::find(&spec.backbone)?;
     let (mean, std) = statistics(spec, info)?;
     let mut files = BTreeMap::new();
-    for snapshot in kept {
+    // Where another process has finished the run meanwhile, its folder stays as it is.
+    for snapshot in kept.into_iter().filter(|_| !store.is_done(&b.spec.id)) {
         let (file, weights) = match snapshot.set {
             TestWeights::Best => (WEIGHTS, "best"),
             TestWeights::Last if both => (LAST_WEIGHTS, "last"),

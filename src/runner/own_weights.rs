@@ -85,7 +85,10 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
     registry::own_words(&a.name, &title, "weights add")?;
     let folder = own_folder(c.global.manifests_dir.as_deref());
     let manifest = folder.join("weights").join(format!("{}.toml", a.name));
-    let taken = c.catalogue.weight_words().any(|w| w == a.name);
+    let taken = c
+        .catalogue
+        .weight_words()
+        .any(|w| registry::as_read(w) == registry::as_read(&a.name));
     if taken || manifest.exists() {
         let remedy = format!(
             "Choose another name; to replace a checkpoint of your own, remove {} first.",
@@ -199,7 +202,10 @@ fn fitting(like: &BackboneEntry, a: &WeightsAddArgs, sha256: &str) -> Result<Fit
     for layout in &tried {
         match fit(like, &a.file, layout, sha256) {
             Ok(found) => fits.push(found),
-            Err(e) => misfits.push(format!("{layout}: {e}")),
+            Err(e) => misfits.push(match e.downcast_ref::<BadInput>() {
+                Some(e) => format!("{layout}: expected {}, found {}", e.expected, e.found),
+                None => format!("{layout}: {e}"),
+            }),
         }
     }
     let meanings: Vec<_> = fits.iter().map(|f| (like.activation)(&f.layout)).collect();
@@ -242,7 +248,8 @@ fn fit(like: &BackboneEntry, file: &Path, layout: &str, sha256: &str) -> Result<
         activation: (like.activation)(layout),
         ..Options::new(&Protocol::faithful(), 3)
     };
-    let mut first = None;
+    // How many tensors fitted before the first that did not, and what is wrong with that: the nearest size says what is meant.
+    let mut nearest: Option<(usize, anyhow::Error)> = None;
     let bytes = std::fs::metadata(file)
         .with_context(|| format!("cannot read {}", file.display()))?
         .len();
@@ -264,12 +271,16 @@ fn fit(like: &BackboneEntry, file: &Path, layout: &str, sha256: &str) -> Result<
                         values: params.count(),
                     });
                 }
-                // The full model is what is meant, unless the small one fits.
-                Err(e) => drop(first.get_or_insert(e)),
+                Err(e) => {
+                    let fitted = b.params().0.len();
+                    if nearest.as_ref().is_none_or(|n| n.0 < fitted) {
+                        nearest = Some((fitted, e));
+                    }
+                }
             }
         }
     }
-    Err(first.unwrap_or_else(|| anyhow::anyhow!("no side of {} is known", like.name)))
+    Err(nearest.map_or_else(|| anyhow::anyhow!("no side of {} is known", like.name), |n| n.1))
 }
 
 /// Sides to build a model for: position tables of some small models have the size of the input.

@@ -37,8 +37,9 @@ struct Summary {
 struct Scalar {
     #[prost(string, tag = "1")]
     tag: String,
-    #[prost(float, tag = "2")]
-    simple_value: f32,
+    /// One of several kinds of value, so a 0 has to be said.
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
 }
 
 /// The beginning of the name of every file that medft writes.
@@ -137,7 +138,7 @@ fn event(e: &Epoch) -> Event {
     values.extend(e.val.iter().map(|(metric, v)| (format!("validation/{metric}"), *v)));
     let value = values.into_iter().filter(|v| !v.1.is_nan()).map(|(tag, v)| Scalar {
         tag,
-        simple_value: v as f32,
+        simple_value: Some(v as f32),
     });
     Event {
         wall_time: now(),

@@ -255,7 +255,7 @@ fn compute(p: Precision) -> Compute {
 }
 
 /// SHA-256 over name, shape and float32 values of every trained parameter, in order.
-fn weights_hash(model: &Classifier) -> Result<String> {
+pub fn weights_hash(model: &Classifier) -> Result<String> {
     let mut h = Sha256::new();
     for ((name, v), w) in model.params.trainable().zip(weights(model)?) {
         h.update(format!("{name} {:?}\n", v.dims()));
