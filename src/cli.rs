@@ -5,7 +5,7 @@ use crate::fetch::environment::expand;
 use clap::builder::{PathBufValueParser, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
 /// (arXiv 2505.19779) end to end.
@@ -84,6 +84,9 @@ pub struct Global {
         value_parser = folder()
     )]
     pub experiments_dir: PathBuf,
+    /// Folder of the manifests of your own data sets, beside the built-in ones (default: data-manifests)
+    #[arg(long, global = true, env = "MEDFT_MANIFESTS", value_name = "DIR")]
+    pub manifests_dir: Option<PathBuf>,
     /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
     #[arg(
         long,
@@ -105,6 +108,14 @@ pub struct Global {
     /// Say more on stderr; twice: every epoch
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// Where the manifests of the user's own data sets lie.
+    pub fn own_manifests(&self) -> &Path {
+        let given = self.manifests_dir.as_deref().filter(|d| !d.as_os_str().is_empty());
+        given.unwrap_or(Path::new("data-manifests"))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -250,6 +261,8 @@ pub enum DataVerb {
         #[command(flatten)]
         images: ImageArgs,
     },
+    /// Make a data set of your own images: a folder and a table, or one folder a class
+    Add(AddArgs),
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)
@@ -272,6 +285,49 @@ pub struct ImageArgs {
     /// Count damage that Pillow reads over as an error (with --decode)
     #[arg(long, requires = "decode")]
     pub strict: bool,
+}
+
+/// What a user's own data set is made of.
+#[derive(Debug, Clone, Args)]
+pub struct AddArgs {
+    /// Word for it in studies
+    pub name: String,
+    /// Folder of the images; without --labels, one folder a class below it
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// CSV file with a row an image
+    #[arg(long, value_name = "CSV", requires = "label")]
+    pub labels: Option<PathBuf>,
+    /// Column with the image's path below --images, with or without its extension
+    #[arg(long, value_name = "COLUMN", default_value = "image")]
+    pub id: String,
+    /// Column with the class; given several times, a column of 0 and 1 for each label
+    #[arg(long, value_name = "COLUMN", requires = "labels")]
+    pub label: Vec<String>,
+    /// Column that says train, val or test
+    #[arg(long, value_name = "COLUMN", requires = "labels", conflicts_with = "split_rule")]
+    pub split: Option<String>,
+    /// How it is cut where no column says so: stratified:TRAIN/VAL/TEST
+    #[arg(long, value_name = "RULE")]
+    pub split_rule: Option<String>,
+    /// Column with the patient, lesion or case; a group is never in two parts
+    #[arg(long, value_name = "COLUMN", requires = "labels")]
+    pub group: Option<String>,
+    /// Kind of task (default: multiclass for one --label, multilabel for several)
+    #[arg(long, value_enum)]
+    pub task: Option<crate::data::table::TableTask>,
+    /// Metric that counts (default: roc_auc, or recall for three classes and more)
+    #[arg(long, value_name = "METRIC")]
+    pub target: Option<String>,
+    /// Read the images as grey
+    #[arg(long)]
+    pub grey: bool,
+    /// As printed in tables (default: the name)
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Licence of the images, for its card
+    #[arg(long)]
+    pub licence: Option<String>,
 }
 
 /// What to audit, and how deep.

@@ -37,6 +37,7 @@ pub fn run(c: &Context, v: DataVerb) -> Result<u8> {
             accept_terms,
         } => crate::runner::acquire::fetch(c, &sets, copy.as_deref(), accept_terms),
         DataVerb::Import { set, archives, copy } => crate::runner::acquire::import(c, &set, &archives, copy.as_deref()),
+        DataVerb::Add(a) => super::data_add::run(c, &a),
         DataVerb::Lock {
             sets,
             accept_labels,

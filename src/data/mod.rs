@@ -22,6 +22,7 @@ pub mod pil;
 pub mod presence;
 pub mod registry;
 pub mod split;
+pub mod table;
 pub mod transform;
 pub mod types;
 pub use leaks::{Leaks, Overlap, leaks};

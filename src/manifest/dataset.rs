@@ -29,7 +29,7 @@ pub struct DataManifest {
     pub licence: Licence,
     pub citation: Citation,
     pub access: Access,
-    #[serde(rename = "archive")]
+    #[serde(rename = "archive", default)]
     pub archives: Vec<Archive>,
     #[serde(rename = "label_file")]
     pub label_files: Vec<LabelFile>,
@@ -37,6 +37,9 @@ pub struct DataManifest {
     pub counts: Vec<Counts>,
     #[serde(rename = "caution", default)]
     pub cautions: Vec<Caution>,
+    /// How a table is read, where the layout is `table`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<toml::Table>,
 }
 
 /// Who publishes the set, and where.
