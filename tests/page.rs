@@ -240,6 +240,7 @@ fn input(results: &Path) -> ReportInput {
         },
         without_code: Vec::new(),
         claims: None,
+        sweep: None,
         only: Vec::new(),
         templates: None,
     }

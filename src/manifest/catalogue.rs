@@ -34,6 +34,11 @@ impl Catalogue {
     /// # Errors
     /// [`BadInput`] naming file and line of the first manifest that cannot be used.
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        Self::from_dir_where(dir, &|_| true)
+    }
+
+    /// As [`Catalogue::from_dir`], of those files alone whose text is wanted.
+    fn from_dir_where(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self> {
         let mut files = Vec::new();
         for sub in ["", "weights", "phantom"] {
             let folder = dir.join(sub);
@@ -52,8 +57,28 @@ impl Catalogue {
                 }
             }
         }
+        files.retain(|(_, text)| wanted(text));
         files.sort();
         Ok(Self::new(files.iter().map(|(n, t)| (n.as_str(), t.as_str())))?)
+    }
+
+    /// This one with the wanted manifests of a folder laid over it: what the folder says of a data set or a backbone stands in place of
+    /// all that was known of it, and everything else stays.
+    ///
+    /// # Errors
+    /// As [`Catalogue::from_dir`].
+    pub fn overlaid(&self, dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self> {
+        let over = Self::from_dir_where(dir, wanted)?;
+        let mut all = self.clone();
+        all.lists.retain(|set, _| !over.sets.contains_key(set));
+        let backbones = over.backbones();
+        all.pins.retain(|_, pin| !backbones.contains(&pin.backbone.as_str()));
+        all.sets.extend(over.sets.clone());
+        all.pins.extend(over.pins.clone());
+        all.lists.extend(over.lists);
+        all.phantoms.extend(over.phantoms);
+        all.texts.extend(over.texts);
+        Ok(all)
     }
 
     /// This one with further data sets, whose manifests come with them.
@@ -74,6 +99,7 @@ impl Catalogue {
                     "Give the data set a name of its own.",
                 ));
             }
+            all.texts.insert(format!("{set}.toml"), text.to_owned());
             all.sets.insert(m.set.clone(), m);
         }
         Ok(all)

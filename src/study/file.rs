@@ -2,7 +2,6 @@
 //!
 //! ```toml
 //! title = "…"                      # one line
-//! expected = "…"                   # the result this study is expected to give, or "unknown"
 //! preset = "faithful"              # or "corrected"
 //! datasets = ["ddsm"]
 //! backbones = ["dinov2-b"]
@@ -11,10 +10,12 @@
 //! seeds = [0, 1, 2]
 //! # optional:
 //! description = "…"
+//! expected = "…"                   # the result this study is expected to give, in words
 //! scale = "full"                   # or "tiny": small models of the same code from seeded random weights
 //! splits = ["authors", "grouped"]  # split rules, each a table of its own; without the key the preset's
 //! [protocol]                       # single switches that depart from the preset
 //! epochs = 50
+//! lr = [1e-5, 1e-4]                # several values are a sweep: each a table of its own, one chosen on validation
 //! [report]
 //! demo = true                      # the report's first line says that its numbers mean nothing
 //! published = ["paper2025"]        # what the results are compared with
@@ -26,6 +27,7 @@
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
 use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
+use super::sweep::{self, Swept};
 use super::switches::{Switch, Values};
 use super::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
@@ -66,7 +68,7 @@ pub struct Study {
     pub title: String,
     /// More about it; may be empty.
     pub description: String,
-    /// The result it is expected to give, in words.
+    /// The result it is expected to give, in words; may be empty.
     pub expected: String,
     pub scale: Scale,
     pub datasets: Vec<String>,
@@ -76,7 +78,10 @@ pub struct Study {
     pub seeds: Vec<u64>,
     /// How data sets are cut; empty for what `protocol` says.
     pub splits: Vec<SplitRule>,
+    /// With the first value of every swept switch.
     pub protocol: Protocol,
+    /// Switches with several values; empty where nothing is swept.
+    pub sweep: Vec<Swept>,
     pub report: ReportOptions,
 }
 
@@ -107,6 +112,9 @@ const KEYS: [&str; 13] = [
     "protocol",
     "report",
 ];
+
+/// The keys without which there is no study.
+const NEEDED: [&str; 7] = ["title", "preset", "datasets", "backbones", "freeze", "heads", "seeds"];
 
 /// Seeds stay exact in every reader of JSON.
 const MAX_SEED: u64 = (1 << 53) - 1;
@@ -187,16 +195,17 @@ impl Study {
         let doc = text.parse()?;
         let top = Section::top(text, &doc);
         top.only(&KEYS)?;
+        top.need_all(&NEEDED)?;
         let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
             top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
         };
-        let protocol = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
+        let (protocol, sweep) = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
         let scale = top.get("scale").map_or(Ok(Scale::Full), |i| i.choice(Scale::ALL))?;
         let study = Self {
             name: name.into(),
             title: top.need("title")?.string()?,
             description: top.string_or_empty("description")?,
-            expected: top.need("expected")?.string()?,
+            expected: top.string_or_empty("expected")?,
             scale,
             datasets: words(known.datasets, "datasets")?,
             backbones: words(known.backbones, "backbones")?,
@@ -205,10 +214,16 @@ impl Study {
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
             splits: read_splits(&top)?,
             protocol,
+            sweep,
             report: read_report(&top, scale, known)?,
         };
         check_combinations(&study, &top)?;
         Ok(study)
+    }
+
+    /// Whether a built-in study has this name.
+    pub fn is_built_in(name: &str) -> bool {
+        BUILT_IN.iter().any(|b| b.0 == name)
     }
 
     /// Every run of the study. Seeds vary slowest, then data sets, splits, backbones, freeze modes, heads, each in the order
@@ -237,7 +252,7 @@ impl Study {
         runs
     }
 
-    /// The tables of the study: data sets, each under every split rule that cuts it differently.
+    /// The tables of the study: data sets, each under every split rule that cuts it differently and at every point of the sweep.
     pub fn tables(&self) -> Vec<(&str, Protocol)> {
         let of = |d: &'_ String| self.protocols(d).into_iter();
         self.datasets
@@ -246,15 +261,37 @@ impl Study {
             .collect()
     }
 
-    /// The name of the table of `dataset` under `protocol`: the data set, with the split where the study has several of it.
+    /// The name of the table of `dataset` under `protocol`: the data set, with the split where the study has several of it, with the
+    /// point where it sweeps.
     pub fn table(&self, dataset: &str, protocol: &Protocol) -> String {
-        if self.protocols(dataset).len() < 2 {
-            return dataset.into();
+        let mut name = self.family(dataset, protocol);
+        for s in &self.sweep {
+            name.push_str(&format!("-{}-{}", s.field.replace('_', "-"), s.word(protocol)));
         }
-        format!("{dataset}-{}", SplitRule::word(dataset, protocol))
+        name
+    }
+
+    /// The name that the tables of one data set and split have in common, whatever the point of the sweep.
+    pub fn family(&self, dataset: &str, protocol: &Protocol) -> String {
+        match self.cuts(dataset).len() {
+            0 | 1 => dataset.into(),
+            _ => format!("{dataset}-{}", SplitRule::word(dataset, protocol)),
+        }
+    }
+
+    /// The point of the sweep as printed, `lr 1e-5`; empty where nothing is swept.
+    pub fn point(&self, protocol: &Protocol) -> String {
+        let one = |s: &Swept| format!("{} {}", s.title(), s.value(protocol));
+        self.sweep.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     fn protocols(&self, dataset: &str) -> Vec<Protocol> {
+        let cuts = self.cuts(dataset);
+        cuts.iter().flat_map(|p| sweep::points(p, &self.sweep)).collect()
+    }
+
+    /// The first point of the sweep under every split rule that cuts the set differently.
+    fn cuts(&self, dataset: &str) -> Vec<Protocol> {
         if self.splits.is_empty() {
             return vec![self.protocol.clone()];
         }
@@ -337,10 +374,10 @@ fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
     item.list(|i| i.choice(SplitRule::ALL))
 }
 
-/// The preset with the switches of `[protocol]` set.
-fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
+/// The preset with the switches of `[protocol]` set, and those that have several values.
+fn read_protocol(top: &Section, preset: Preset) -> Result<(Protocol, Vec<Swept>), BadInput> {
     let Some(section) = top.get("protocol").map(|i| i.section()).transpose()? else {
-        return Ok(preset.protocol());
+        return Ok((preset.protocol(), Vec::new()));
     };
     if let Some(item) = section.get("preset") {
         return Err(item.bad("the preset at the top level", "Move the line above [protocol]."));
@@ -348,13 +385,31 @@ fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
     let fields: Vec<&str> = Protocol::switches().iter().map(|s| s.field).collect();
     section.only(&fields)?;
     let mut json = preset.protocol().to_json();
+    let mut swept = Vec::new();
     for item in section.items() {
         let Some(switch) = Protocol::find(&item.key) else {
             continue;
         };
-        json.insert(switch.field.into(), read_switch(switch, &item)?);
+        let mut values = match sweep::is_sweep(switch, &item) {
+            true => item.list(|i| read_switch(switch, i))?,
+            false => vec![read_switch(switch, &item)?],
+        };
+        if values.len() > 1 {
+            sweep::allowed(switch, &item)?;
+            swept.push(Swept {
+                field: switch.field,
+                values: values.clone(),
+            });
+            if let Some(points) = sweep::too_many(&swept) {
+                return Err(item.bad(
+                    format!("at most 256 points of a sweep, not {points}"),
+                    "Write several studies.",
+                ));
+            }
+        }
+        json.insert(switch.field.into(), values.swap_remove(0));
     }
-    Protocol::from_json(json).map_err(|e| {
+    let protocol = Protocol::from_json(json).map_err(|e| {
         let file = top.text.file;
         BadInput::new(
             file,
@@ -362,7 +417,8 @@ fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
             e.to_string(),
             "Report this: the switches' table is wrong.",
         )
-    })
+    })?;
+    Ok((protocol, swept))
 }
 
 fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
@@ -403,8 +459,19 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
 
 /// What each value alone cannot say.
 fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
+    if !study.sweep.is_empty() && !study.report.published.is_empty() {
+        let item = top.need("report")?;
+        let expected = "no published values beside a sweep, whose points are alternatives and no result";
+        return Err(item.bad(expected, "Compare in a study of the point that was chosen."));
+    }
+    sweep::points(&study.protocol, &study.sweep)
+        .iter()
+        .try_for_each(|p| check_point(study, p, top))
+}
+
+/// As [`check_combinations`], at one point of the sweep.
+fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInput> {
     let spans = spans(top);
-    let p = &study.protocol;
     // The line to blame is the first of these keys that the file has; a value from the preset has no line of its own.
     let bad = |keys: &[&str], expected: String, found: String, remedy: &str| {
         let key = keys.iter().find(|k| spans.contains_key(**k)).unwrap_or(&"preset");
