@@ -6,7 +6,7 @@ use crate::data::own::{Request, Understood};
 use crate::error::BadInput;
 use crate::runner::Context;
 use crate::runner::add_data::{self, Added};
-use crate::{outln, print, tell, text};
+use crate::{outln, print, tell};
 use anyhow::Result;
 use indicatif::HumanBytes;
 
@@ -24,7 +24,7 @@ pub(super) fn run(c: &Context, a: AddArgs) -> Result<u8> {
         false => None,
     };
     match c.global.json {
-        true => print::json(&json(&r, &u, added.as_ref()))?,
+        true => print::json(&add_data::json(&r, &u, added.as_ref()))?,
         false => show(&r, &u, added.as_ref())?,
     }
     if wrong == 0 {
@@ -56,43 +56,11 @@ fn request(a: AddArgs) -> Request {
 }
 
 fn show(r: &Request, u: &Understood, added: Option<&Added>) -> Result<()> {
-    let row = |(class, n): (String, [usize; 3])| {
-        let all: usize = n.iter().sum();
-        std::iter::once(class)
-            .chain(n.map(|x| x.to_string()))
-            .chain([all.to_string()])
-            .collect()
-    };
-    let rows: Vec<Vec<String>> = u.counts().into_iter().map(row).collect();
-    outln!("{}\n", text::table(&["class", "train", "val", "test", "all"], &rows))?;
-    let s = &u.spec;
-    let of = |v: &[f32]| v.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(", ");
-    outln!(
-        "images     {}, {}",
-        u.images(),
-        if s.channels == 1 { "grey" } else { "colour" }
-    )?;
-    outln!(
-        "task       {}, target {}",
-        format!("{:?}", s.task).to_lowercase(),
-        s.target
-    )?;
-    outln!("split      {}", s.split)?;
-    outln!(
-        "groups     {}",
-        if u.groups == 0 {
-            "none named".to_owned()
-        } else {
-            u.groups.to_string()
-        }
-    )?;
-    outln!("train part mean {}; standard deviation {}", of(&s.mean), of(&s.std))?;
+    outln!("{}", u.text())?;
     for note in u.notes().iter().take(SHOWN) {
         outln!("note       {note}")?;
     }
-    for p in u.problems().iter().take(SHOWN) {
-        tell!("{p}");
-    }
+    u.problems().iter().take(SHOWN).for_each(|p| tell!("{p}"));
     for (n, what) in [(u.notes().len(), "notes"), (u.problems().len(), "problems")] {
         if n > SHOWN {
             tell!("… and {} more {what}; --json has all", n - SHOWN);
@@ -116,14 +84,4 @@ fn show(r: &Request, u: &Understood, added: Option<&Added>) -> Result<()> {
         "Next: `medft data audit {0}`, `medft new STUDY --dataset {0} --backbone dinov2-b`.",
         r.name
     )
-}
-
-fn json(r: &Request, u: &Understood, added: Option<&Added>) -> serde_json::Value {
-    serde_json::json!({
-        "set": r.name, "table": u.spec, "images": u.images(), "groups": u.groups, "counts": u.counts(),
-        "notes": u.notes(), "problems": u.problems(),
-        "folder": added.map(|d| d.folder.display().to_string()),
-        "manifest": added.map(|d| d.manifest.display().to_string()),
-        "root": added.map(|d| d.lock.root.to_string()),
-    })
 }

@@ -17,7 +17,10 @@ use dicom_pixeldata::{
 
 pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
     let damaged = |e: &dyn std::fmt::Display| Fault::Damaged("DICOM", e.to_string());
-    let object = OpenFileOptions::new().from_reader(bytes).map_err(|e| damaged(&e))?;
+    // Behind the preamble, which means nothing.
+    let object = OpenFileOptions::new()
+        .from_reader(bytes.get(128..).unwrap_or_default())
+        .map_err(|e| damaged(&e))?;
     let size = |tag: &str| {
         let element = object.element_by_name(tag).ok()?;
         element.to_int::<u32>().ok().map(|n| n as usize)

@@ -39,6 +39,17 @@ pub enum TableTask {
     Multilabel,
 }
 
+impl TableTask {
+    /// As a manifest and the command line write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Multiclass => "multiclass",
+            Self::Binary => "binary",
+            Self::Multilabel => "multilabel",
+        }
+    }
+}
+
 /// What the table does not say itself: the `[table]` of a manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +105,7 @@ impl TableSpec {
         };
         if few {
             let names = self.classes.join(", ");
-            return Some(format!("{n} classes ({names}) for a {:?} task", self.task).to_lowercase());
+            return Some(format!("{n} classes ({names}) for a {} task", self.task.word()));
         }
         if let Some(i) = twice {
             return Some(format!("the class {:?} twice", self.classes[i]));

@@ -76,7 +76,9 @@ pub(super) fn decode(bytes: &[u8], loading: ImageLoading) -> Result<(ImageArray,
 
 fn fault(e: ImageError) -> Fault {
     match e {
-        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Fault::Truncated,
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Fault::Damaged("TIFF", "the file ends early".to_owned())
+        }
         ImageError::Limits(l) if l.kind() == LimitErrorKind::InsufficientMemory => {
             Fault::Unsupported("a TIFF image that wants too much memory")
         }

@@ -12,6 +12,7 @@ use crate::study::Protocol;
 use anyhow::{Context as _, Result};
 use image::ExtendedColorType;
 use image::codecs::png::PngEncoder;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,18 @@ pub fn write(c: &Context, r: &Request, u: &Understood) -> Result<Added> {
         lock,
         copied,
     })
+}
+
+/// What was understood and where it went, for programs.
+pub fn json(r: &Request, u: &Understood, added: Option<&Added>) -> Value {
+    let mut all = u.json();
+    all["set"] = r.name.as_str().into();
+    if let Some(d) = added {
+        all["folder"] = d.folder.display().to_string().into();
+        all["manifest"] = d.manifest.display().to_string().into();
+        all["root"] = d.lock.root.to_string().into();
+    }
+    all
 }
 
 /// Images and table below `staging`, read back as a run reads them; returns how many bytes were copied.

@@ -13,6 +13,7 @@ mod new;
 pub mod protocol;
 pub mod published;
 mod published_csv;
+mod read_protocol;
 pub mod spec;
 mod split_rule;
 pub mod sweep;

@@ -43,9 +43,9 @@ impl FromStr for Shares {
     }
 }
 
-/// Gives every image its part: what must stay together is handed out in a drawn order, large groups first, each to the part that has the
-/// least of its rarest class for its share. So every part has some of a class that has three groups, and the same table and images are
-/// cut the same way on every machine.
+/// Gives every image its part. What must stay together is handed out in a drawn order, large groups first: to a part that has nothing of
+/// its rarest class yet, else to the one that has least of it for its share (Sainte-Laguë's rule, by images). So every part has some of
+/// a class of three groups or more, and the same table and images are cut the same way on every machine.
 pub(super) fn cut(images: &mut [Image], seen: &[Option<Seen>], classes: &[String], shares: Shares) {
     let of = strata(images, classes);
     let mut total = vec![0usize; classes.len() + 1];
@@ -61,10 +61,15 @@ pub(super) fn cut(images: &mut [Image], seen: &[Option<Seen>], classes: &[String
             .map(|&i| of[i])
             .min_by_key(|&c| (total[c], c))
             .unwrap_or(classes.len());
-        let filled = |n: &[usize; 3], p: usize| n[p] as f64 / shares.0[p];
+        let half = group.len() as f64 / 2.0;
+        let filled = |n: &[usize; 3], p: usize| (n[p] as f64 + half) / shares.0[p];
         let emptier = |&a: &usize, &b: &usize| {
             let class = filled(&have[rarest], a).total_cmp(&filled(&have[rarest], b));
-            class.then(filled(&all, a).total_cmp(&filled(&all, b))).then(a.cmp(&b))
+            let without = (have[rarest][b] == 0).cmp(&(have[rarest][a] == 0));
+            without
+                .then(class)
+                .then(filled(&all, a).total_cmp(&filled(&all, b)))
+                .then(a.cmp(&b))
         };
         let part = (0..3).min_by(emptier).unwrap_or(0);
         for i in group {

@@ -12,6 +12,7 @@ mod listed;
 mod look;
 pub mod manifest;
 mod sheet;
+mod words;
 
 use super::table::{PARTS, TableSpec, TableTask};
 use super::types::ImageArray;
