@@ -9,7 +9,7 @@ target=x86_64-unknown-linux-gnu
 name=medft-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)-$target
 
 RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie --remap-path-prefix=$PWD=medft --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
-  cargo build --profile dist --locked --target "$target" --bin medft
+  cargo build --profile dist --features dicom --locked --target "$target" --bin medft
 binary=${CARGO_TARGET_DIR:-target}/$target/dist/medft
 
 folder=$(mktemp -d)/$name

@@ -2,12 +2,16 @@
 // The texts are those of --help, where <study> is a word to be replaced.
 #![allow(rustdoc::invalid_html_tags)]
 
+mod own;
+
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
-use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
 use std::path::PathBuf;
+
+pub use own::{AddArgs, NewArgs};
 
 /// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
 /// (arXiv 2505.19779) end to end.
@@ -23,6 +27,11 @@ pub struct Cli {
 /// A folder: `~` and `$VAR`, which a shell leaves alone in quotes and in a file of variables, are expanded.
 fn folder() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|p| PathBuf::from(expand(&|k| std::env::var_os(k), p.as_os_str())))
+}
+
+/// As [`folder`]; a variable that is set to nothing names none.
+fn folder_if_any() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|p| PathBuf::from(expand(&|k| std::env::var_os(k), &p)))
 }
 
 /// A whole number with its bounds: beyond them a typing error starts threads or asks for memory until the machine stops.
@@ -92,8 +101,8 @@ pub struct Global {
         value_parser = folder()
     )]
     pub experiments_dir: PathBuf,
-    /// Folder of the manifests of your own data sets and checkpoints, beside the built-in ones (default: data-manifests)
-    #[arg(long, global = true, env = "MEDFT_MANIFESTS", value_name = "DIR", value_parser = folder())]
+    /// Folder of the manifests of your own data sets and checkpoints, added to the built-in ones (default: data-manifests)
+    #[arg(long, global = true, env = "MEDFT_MANIFESTS", value_name = "DIR", value_parser = folder_if_any())]
     pub manifests_dir: Option<PathBuf>,
     /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
     #[arg(
@@ -125,6 +134,13 @@ pub struct Global {
     pub verbose: u8,
 }
 
+impl Verb {
+    /// Whether the verb writes manifests, whose folder need not be there yet.
+    pub fn writes_manifests(&self) -> bool {
+        matches!(self, Self::Data(DataVerb::Add(_)) | Self::Weights(WeightsVerb::Add(_)))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Data sets: list, fetch, import, verify, lock, synth
@@ -136,6 +152,8 @@ pub enum Verb {
     /// Published values to compare with: list, template, check
     #[command(subcommand)]
     Published(PublishedVerb),
+    /// Write a commented study file of your own
+    New(NewArgs),
     /// Say for every run of a study whether it is done, can start, or what blocks it
     Plan(PlanArgs),
     /// Say how many seeds each verdict and claim takes, from measured scatter or a stated assumption
@@ -390,6 +408,8 @@ pub enum DataVerb {
         #[command(flatten)]
         images: ImageArgs,
     },
+    /// Make a data set of your own images: a folder and a table, or one folder a class
+    Add(AddArgs),
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)

@@ -232,7 +232,17 @@ fn a_checkpoint_is_taken_in_strictly_and_never_under_a_published_name() {
             text.replace(old, new),
         )
         .unwrap();
-        refused(&p.medft(&["weights", "list", "--manifests-dir", "elsewhere"]), &[words]);
+        let a = p.medft(&["weights", "list", "--manifests-dir", "elsewhere"]);
+        assert!(
+            a.code == 0 && a.err.contains(words) && a.err.contains("left out"),
+            "{}",
+            a.all()
+        );
+        assert!(
+            !a.out.contains("mine.safetensors") && !a.out.contains("DINOv2-B (mine)"),
+            "{}",
+            a.out
+        );
     }
 }
 

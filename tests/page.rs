@@ -241,6 +241,7 @@ fn input(results: &Path) -> ReportInput {
         },
         without_code: Vec::new(),
         claims: None,
+        sweep: None,
         only: Vec::new(),
         templates: None,
     }

@@ -481,6 +481,7 @@ impl Study {
             alpha: 0.05,
             archive: medft::report::Archive::default(),
             claims: None,
+            sweep: None,
             only: Vec::new(),
             templates: None,
         };

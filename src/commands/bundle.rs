@@ -4,8 +4,7 @@ use super::verify_results;
 use crate::bundle::{Contents, unpack, write};
 use crate::cli::BundleArgs;
 use crate::cli::exit::{BROKEN, OK};
-use crate::manifest::Catalogue;
-use crate::runner::{Context, own_weights};
+use crate::runner::{Context, catalogue};
 use crate::study::Study;
 use crate::{outln, print, tell};
 use anyhow::{Context as _, Result};
@@ -70,8 +69,7 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
         return Ok(if found.findings.is_empty() { OK } else { BROKEN });
     }
     // Checkpoints of the author's own are backbones of the archive.
-    let own = Catalogue::own_weights(&place.path().join("data-manifests"))?;
-    own_weights::register(&own)?;
+    let own = catalogue::weights(&place.path().join("data-manifests"));
     let known = c.catalogue.weight_words().map(str::to_owned).collect::<Vec<_>>();
     let new: Vec<_> = own.into_iter().filter(|p| !known.contains(&p.name)).collect();
     // The records and the report, as `medft verify-results` looks at them.

@@ -4,6 +4,7 @@ mod bench;
 mod bundle;
 mod compare;
 mod data;
+mod data_add;
 mod data_audit;
 mod data_card;
 mod data_fetch;
@@ -13,6 +14,7 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod export;
+mod new;
 mod plan;
 mod predict;
 mod published;
@@ -25,19 +27,16 @@ mod weights_add;
 mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::cli::{Cli, FitArgs, Global, Verb};
-use crate::data::registry::SETS;
+use crate::cli::{Cli, FitArgs, Verb};
 use crate::error::BadInput;
 use crate::machine;
-use crate::manifest::{Catalogue, own_folder};
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
-use crate::runner::{Context, budget, own_weights, power};
+use crate::runner::{Context, budget, catalogue, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use crate::{print, text};
 use anyhow::Result;
-use std::borrow::Cow;
 
 /// Runs a verb and returns the exit code.
 ///
@@ -54,9 +53,10 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
+    let global = cli.global;
     let c = Context {
-        catalogue: catalogue(&cli.global)?,
-        global: cli.global,
+        catalogue: catalogue::of(&global, cli.verb.writes_manifests())?,
+        global,
         fit: match &cli.verb {
             Verb::Run(a) => a.fit.clone(),
             Verb::Reproduce(a) => a.fit.clone(),
@@ -69,6 +69,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         Verb::Data(v) => data::run(&c, v),
         Verb::Weights(v) => weights::run(&c, v),
         Verb::Published(v) => published::run(&c, v),
+        Verb::New(a) => new::run(&c, a),
         Verb::Plan(a) => match &a.budget {
             Some(word) => budget::run(
                 &c,
@@ -115,24 +116,4 @@ fn missing(plan: &Plan) -> Option<String> {
     let row = |m: crate::runner::plan::Missing| vec![m.what.into(), m.name, m.runs.to_string(), m.found, m.remedy];
     let rows: Vec<Vec<String>> = plan.missing().into_iter().map(row).collect();
     (!rows.is_empty()).then(|| text::table(&["what", "name", "runs", "found", "how to get it"], &rows))
-}
-
-/// The manifests compiled in, or those of the folder that `MEDFT_MIRROR` names (a mirror, another pin, a test), with those that registered
-/// data sets bring and those of the user's own checkpoints, which become backbones.
-fn catalogue(global: &Global) -> Result<&'static Catalogue> {
-    let all = match std::env::var_os("MEDFT_MIRROR").filter(|v| !v.is_empty()) {
-        None => Cow::Borrowed(Catalogue::embedded()),
-        Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
-    };
-    let own: Vec<_> = SETS
-        .all()
-        .into_iter()
-        .filter_map(|s| Some((s.name(), s.manifest()?)))
-        .collect();
-    let weights = Catalogue::own_weights(own_folder(global.manifests_dir.as_deref()))?;
-    own_weights::register(&weights)?;
-    Ok(match all {
-        Cow::Borrowed(built_in) if own.is_empty() && weights.is_empty() => built_in,
-        all => Box::leak(Box::new(all.with(own.into_iter())?.with_weights(&weights)?)),
-    })
 }

@@ -6,7 +6,7 @@ use crate::runner::Context;
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::plan::{Entry, Plan, State, one_line};
-use crate::study::RunId;
+use crate::study::{RunId, Study};
 use crate::text::{hours, table};
 use crate::{outln, print};
 use anyhow::Result;
@@ -19,6 +19,9 @@ struct Line<'a> {
     state: &'a State,
     dataset: &'a str,
     split: &'a str,
+    /// Of the sweep.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    point: String,
     backbone: &'a str,
     freeze: &'static str,
     head: &'static str,
@@ -40,7 +43,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times);
     if c.global.json {
-        print::json(&both().map(|(e, time)| line(e, time)).collect::<Vec<_>>())?;
+        print::json(&both().map(|(e, time)| line(&plan.study, e, time)).collect::<Vec<_>>())?;
     } else {
         let head = [
             "run",
@@ -55,7 +58,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
             "from",
             "why",
         ];
-        let rows: Vec<Vec<String>> = both().map(|(e, time)| row(e, time)).collect();
+        let rows: Vec<Vec<String>> = both().map(|(e, time)| row(&plan.study, e, time)).collect();
         outln!("{}", table(&head, &rows))?;
         outln!("\n{}", plan.summary())?;
         outln!("{}", total(&times, &machine))?;
@@ -68,7 +71,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     Ok(code(&plan, !blocked))
 }
 
-fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
+fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
     Line {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
@@ -78,12 +81,13 @@ fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
         freeze: e.spec.freeze.as_str(),
         head: e.spec.head.as_str(),
         seed: e.spec.seed,
-        only: e.only(),
+        point: study.point(&e.spec.protocol),
+        only: e.only(study),
         time,
     }
 }
 
-fn row(e: &Entry, time: &Estimate) -> Vec<String> {
+fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
     let (state, why) = match &e.state {
         State::Done => ("done", String::new()),
         State::Resume => ("resume", String::new()),
@@ -95,7 +99,10 @@ fn row(e: &Entry, time: &Estimate) -> Vec<String> {
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
         e.spec.dataset.clone(),
-        e.spec.split().to_owned(),
+        match study.point(&e.spec.protocol) {
+            point if point.is_empty() => e.spec.split().to_owned(),
+            point => format!("{}, {point}", e.spec.split()),
+        },
         e.spec.backbone.clone(),
         e.spec.freeze.to_string(),
         e.spec.head.to_string(),

@@ -82,52 +82,40 @@ impl Catalogue {
                     "Give the data set a name of its own.",
                 ));
             }
+            all.texts.insert(format!("{set}.toml"), text.to_owned());
             all.sets.insert(m.set.clone(), m);
         }
         Ok(all)
     }
 
-    /// The manifests of a user's own checkpoints, `<folder>/weights/<name>.toml`. In a checkout the folder holds the built-in ones
-    /// too, which are passed over: by their names, so that none of them can be replaced.
+    /// A user's own checkpoint, as `<folder>/weights/<name>.toml` has it.
     ///
     /// # Errors
-    /// [`BadInput`] naming the first manifest that cannot be used.
-    pub fn own_weights(folder: &Path) -> Result<Vec<WeightsManifest>> {
-        let dir = folder.join("weights");
-        let entries = match std::fs::read_dir(&dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|e| {
-                let remedy = "Make the folder readable, or name another with --manifests-dir.";
-                BadInput::new(dir.display(), "a folder of manifests", e.to_string(), remedy)
-            })?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            let built_in = FILES.iter().any(|f| f.0.strip_prefix("weights/") == Some(&name));
-            if name.ends_with(".toml") && !name.starts_with('.') && !built_in {
-                names.push(name);
-            }
+    /// [`BadInput`] where it cannot be used, or is not one's own.
+    pub fn own_weights(path: &Path) -> Result<WeightsManifest> {
+        let at = path.display().to_string();
+        let pin = WeightsManifest::parse(&crate::fsio::read_to_string(path)?, &at)?;
+        if pin.like.is_none() {
+            let remedy =
+                "Write it with `medft weights add`; MEDFT_MIRROR names a folder of other sources of published files.";
+            return Err(BadInput::new(at, "`like`, as a checkpoint of one's own has", "none", remedy).into());
         }
-        names.sort();
-        let read = |name: &String| {
-            let path = dir.join(name);
-            let at = path.display().to_string();
-            let pin = WeightsManifest::parse(&crate::fsio::read_to_string(&path)?, &at)?;
-            if pin.like.is_none() {
-                let remedy = "Write it with `medft weights add`; published files and mirrors of them are named in a folder that MEDFT_MIRROR names.";
-                return Err(BadInput::new(at, "`like`, as a checkpoint of one's own has", "none", remedy).into());
-            }
-            if pin.name != name.trim_end_matches(".toml") {
-                let (expected, found) = (
-                    format!("the manifest of `{}`", name.trim_end_matches(".toml")),
-                    format!("that of `{}`", pin.name),
-                );
-                return Err(BadInput::new(at, expected, found, "Rename the file or correct the name in it.").into());
-            }
-            Ok(pin)
-        };
-        names.iter().map(read).collect()
+        if path.file_stem().and_then(|s| s.to_str()) != Some(&pin.name) {
+            let found = format!("that of `{}`", pin.name);
+            return Err(BadInput::new(
+                at,
+                "a file named after its checkpoint",
+                found,
+                "Rename the file or correct the name in it.",
+            )
+            .into());
+        }
+        Ok(pin)
+    }
+
+    /// Whether a path below a folder of manifests is that of a built-in one: a checkout has them all.
+    pub fn is_built_in(path: &str) -> bool {
+        FILES.iter().any(|f| f.0 == path)
     }
 
     /// This one with a user's own checkpoints.

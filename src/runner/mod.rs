@@ -1,10 +1,12 @@
 //! Which run goes where and when, who holds it and what became of it; how a number is computed is in the modules below.
 
 pub mod acquire;
+pub mod add_data;
 pub mod audit;
 pub mod bench;
 pub mod bench_files;
 pub mod budget;
+pub mod catalogue;
 pub mod disk;
 pub mod estimate;
 pub mod export;

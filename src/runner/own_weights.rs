@@ -40,27 +40,25 @@ pub struct Added {
     pub manifest: PathBuf,
 }
 
-/// Makes the user's own checkpoints backbones.
+/// Makes a user's own checkpoint a backbone.
 ///
 /// # Errors
 /// [`BadInput`] for a manifest whose words could be taken for a published backbone's.
-pub fn register(own: &[WeightsManifest]) -> Result<()> {
-    for pin in own {
-        if let (Some(like), Some(scale), Some(title)) = (&pin.like, pin.scale, &pin.title) {
-            let name = &pin.name;
-            let at = format!("the manifest of {name}");
-            registry::register_own(
-                OwnBackbone {
-                    name,
-                    title,
-                    like,
-                    scale,
-                },
-                &at,
-            )?;
-        }
-    }
-    Ok(())
+pub fn register(pin: &WeightsManifest) -> Result<()> {
+    let (Some(like), Some(scale), Some(title)) = (&pin.like, pin.scale, &pin.title) else {
+        return Ok(());
+    };
+    let name = &pin.name;
+    let at = format!("the manifest of {name}");
+    registry::register_own(
+        OwnBackbone {
+            name,
+            title,
+            like,
+            scale,
+        },
+        &at,
+    )
 }
 
 /// What `scale` means, for people.

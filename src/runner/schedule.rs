@@ -91,7 +91,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     }
     // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
     fsio::sweep_below(&c.global.results_dir.join(".cache"));
-    let _ = fsio::sweep(&plan.inventory.data_dir);
+    for beside in plan.inventory.sets.values().filter_map(|s| s.folder.parent()) {
+        let _ = fsio::sweep(beside);
+    }
     let groups = groups(plan);
     if groups.is_empty() {
         return Ok(Tally::default());

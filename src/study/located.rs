@@ -3,7 +3,7 @@
 //! serde would read the same files in fewer lines, but it loses the position of a value once it has the right type, and most
 //! mistakes in a study (an unknown backbone, a crop larger than the image) are of the right type.
 
-use super::words::{did_you_mean, or_list};
+use super::words::{and_list, did_you_mean, or_list};
 use crate::error::BadInput;
 use std::fmt::Display;
 use std::ops::Range;
@@ -130,6 +130,19 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// Refuses a table that lacks any of `keys`; all that are missing are named.
+    pub fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
+        let missing: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
+        let [_, _, ..] = missing.as_slice() else {
+            return missing.first().map_or(Ok(()), |key| self.need(key).map(drop));
+        };
+        let quoted: Vec<String> = missing.iter().map(|k| format!("`{k}`")).collect();
+        let lines: Vec<String> = missing.iter().map(|k| format!("`{k} = …`")).collect();
+        let expected = format!("the keys {} {}", and_list(&quoted), self.title());
+        let remedy = format!("Add {}.", and_list(&lines));
+        Err(BadInput::new(self.text.file, expected, "none of them", remedy))
+    }
+
     /// The string of `key`, or an empty one where the key is absent.
     pub fn string_or_empty(&self, key: &str) -> Result<String, BadInput> {
         self.get(key).map_or_else(|| Ok(String::new()), |i| i.string())
@@ -251,6 +264,11 @@ impl<'d> Item<'d> {
 
     pub fn is_table(&self) -> bool {
         self.value.is_table()
+    }
+
+    /// The members of a list, as they are.
+    pub fn members(&self) -> Option<Vec<Item<'d>>> {
+        Some(self.value.as_array()?.iter().map(|v| self.with(v)).collect())
     }
 
     pub fn is_list(&self) -> bool {

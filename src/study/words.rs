@@ -2,18 +2,27 @@
 
 /// `a`, `a or b`, `a, b or c`.
 pub(super) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
+    list(words, "or")
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn and_list<S: AsRef<str>>(words: &[S]) -> String {
+    list(words, "and")
+}
+
+fn list<S: AsRef<str>>(words: &[S], last_by: &str) -> String {
     match words {
         [] => "nothing".into(),
         [one] => one.as_ref().into(),
         [init @ .., last] => {
             let init: Vec<&str> = init.iter().map(AsRef::as_ref).collect();
-            format!("{} or {}", init.join(", "), last.as_ref())
+            format!("{} {last_by} {}", init.join(", "), last.as_ref())
         }
     }
 }
 
 /// The remedy for a word that is not in `allowed`: names the nearest one where there is a near one.
-pub(super) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
+pub(crate) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
     match nearest(word, allowed) {
         Some(near) => format!("Did you mean `{near}`?"),
         None => "Use one of those.".into(),
