@@ -191,6 +191,8 @@ fn fitting(like: &BackboneEntry, a: &WeightsAddArgs, sha256: &str) -> Result<Fit
     let tried: Vec<&str> = match a.layout.as_deref() {
         None => words.clone(),
         Some(l) if words.contains(&l) => vec![l],
+        // The original code's names, whatever they are called for this family.
+        Some("hub") => vec![like.own_layout()],
         Some(l) => {
             let expected = format!("a layout of {}: {}", like.name, words.join(", "));
             return Err(BadInput::new("--layout", expected, format!("`{l}`"), "Name one of them.").into());

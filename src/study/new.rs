@@ -2,7 +2,7 @@
 
 use super::file::{Known, Study};
 use super::protocol::{Preset, Protocol, show};
-use super::spec::{Freeze, HeadKind, Scale, SplitRule};
+use super::spec::{Freeze, HeadKind, KeepWeights, Scale, SplitRule};
 use super::words::and_list;
 use crate::error::BadInput;
 use serde_json::json;
@@ -110,6 +110,13 @@ impl NewStudy {
         let _ = writeln!(
             out,
             "# splits = {splits}   # several ways to cut the data, a table each; without it the preset's"
+        );
+        let keep: Vec<&str> = KeepWeights::ALL.iter().map(|k| k.as_str()).collect();
+        let _ = writeln!(
+            out,
+            "# keep_weights = \"{}\"      # trained weights that every run leaves in its folder: {}",
+            KeepWeights::default(),
+            keep.join(", ")
         );
         out.push_str("\n[protocol]\n");
         out.push_str(
