@@ -2,13 +2,17 @@
 // The texts are those of --help, where <study> is a word to be replaced.
 #![allow(rustdoc::invalid_html_tags)]
 
+mod own;
+
 use crate::complete;
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
-use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
 use std::path::PathBuf;
+
+pub use own::{AddArgs, NewArgs};
 
 /// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
 /// (arXiv 2505.19779) end to end.
@@ -24,6 +28,11 @@ pub struct Cli {
 /// A folder: `~` and `$VAR`, which a shell leaves alone in quotes and in a file of variables, are expanded.
 fn folder() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|p| PathBuf::from(expand(&|k| std::env::var_os(k), p.as_os_str())))
+}
+
+/// As [`folder`]; a variable that is set to nothing names none.
+fn folder_if_any() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|p| PathBuf::from(expand(&|k| std::env::var_os(k), &p)))
 }
 
 /// A whole number with its bounds: beyond them a typing error starts threads or asks for memory until the machine stops.
@@ -93,6 +102,9 @@ pub struct Global {
         value_parser = folder()
     )]
     pub experiments_dir: PathBuf,
+    /// Folder of the manifests of your own data sets and checkpoints, added to the built-in ones (default: data-manifests)
+    #[arg(long, global = true, env = "MEDFT_MANIFESTS", value_name = "DIR", value_parser = folder_if_any())]
+    pub manifests_dir: Option<PathBuf>,
     /// auto, cpu, cuda:N, or cuda:N,M,… to train on several GPUs side by side
     #[arg(
         long,
@@ -123,23 +135,32 @@ pub struct Global {
     pub verbose: u8,
 }
 
+impl Verb {
+    /// Whether the verb writes manifests, whose folder need not be there yet.
+    pub fn writes_manifests(&self) -> bool {
+        matches!(self, Self::Data(DataVerb::Add(_)) | Self::Weights(WeightsVerb::Add(_)))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Data sets: list, fetch, import, verify, lock, synth
     #[command(subcommand)]
     Data(DataVerb),
-    /// Pretrained weights: list, fetch, verify
+    /// Pretrained weights: list, add, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
     /// Published values to compare with: list, template, check
     #[command(subcommand)]
     Published(PublishedVerb),
+    /// Write a commented study file of your own
+    New(NewArgs),
     /// Say for every run of a study whether it is done, can start, or what blocks it
     Plan(PlanArgs),
     /// Say how many seeds each verdict and claim takes, from measured scatter or a stated assumption
     Power(PowerArgs),
     /// Run what is missing of a study
-    Run(StudyArgs),
+    Run(RunArgs),
     /// Render tables, figure and comparison from the records of a study
     Report(ReportArgs),
     /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
@@ -151,7 +172,11 @@ pub enum Verb {
         studies: Vec<String>,
     },
     /// verify → run → report → compare
-    Reproduce(ReportArgs),
+    Reproduce(ReproduceArgs),
+    /// Say what a trained model sees in images: probabilities, with the run's own preprocessing
+    Predict(PredictArgs),
+    /// Write a run's trained model for timm, transformers or the original code
+    Export(ExportArgs),
     /// Pack a study into one archive (an RO-Crate): study, manifests, records, report, licences; or verify such an archive
     Bundle(BundleArgs),
     /// Measure this machine
@@ -319,6 +344,35 @@ pub struct StudyArgs {
     pub only: Vec<String>,
 }
 
+/// What runs leave behind besides their records. Never changes a result or a run's id.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FitArgs {
+    /// Which trained weights every run leaves in its folder: none, best, last or both (default: what the study says)
+    #[arg(long, value_name = "WHICH")]
+    pub keep_weights: Option<crate::study::KeepWeights>,
+    /// Write losses, rate and validation metrics by epoch for TensorBoard below this folder, one folder a run
+    #[arg(long, value_name = "DIR", value_parser = folder())]
+    pub tensorboard: Option<PathBuf>,
+}
+
+/// A study that is run.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    #[command(flatten)]
+    pub fit: FitArgs,
+}
+
+/// A study that is run and reported on.
+#[derive(Debug, Clone, Args)]
+pub struct ReproduceArgs {
+    #[command(flatten)]
+    pub report: ReportArgs,
+    #[command(flatten)]
+    pub fit: FitArgs,
+}
+
 /// A study, whose hours are told, and the hours that part of it may take.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
@@ -365,6 +419,38 @@ pub struct ReportArgs {
     /// Resamples of the test images behind intervals and tests; 0 for none
     #[arg(long, value_name = "N", default_value_t = crate::results::REPLICATES, value_parser = bounded(0, 1_000_000))]
     pub replicates: usize,
+}
+
+/// A trained model and images.
+#[derive(Debug, Clone, Args)]
+pub struct PredictArgs {
+    /// A run that kept its weights: its id, the first digits of it, or its folder
+    pub run: String,
+    /// Image files
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// best or last (default: what the run kept)
+    #[arg(long, value_name = "WHICH", value_parser = PossibleValuesParser::new(["best", "last"]))]
+    pub weights: Option<String>,
+    /// A CSV table on stdout, with every digit
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// A trained model and where it goes.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// A run that kept its weights: its id, the first digits of it, or its folder
+    pub run: String,
+    /// Who is to load it: hf (transformers), timm, or hub (the original names, for code of one's own)
+    #[arg(long, value_parser = PossibleValuesParser::new(crate::model::export::WORDS))]
+    pub layout: String,
+    /// A folder that is empty or not there yet
+    #[arg(long, value_name = "DIR", value_parser = folder())]
+    pub out: PathBuf,
+    /// best or last (default: what the run kept)
+    #[arg(long, value_name = "WHICH", value_parser = PossibleValuesParser::new(["best", "last"]))]
+    pub weights: Option<String>,
 }
 
 /// What is packed, or which archive is verified.
@@ -475,6 +561,8 @@ pub enum DataVerb {
         #[command(flatten)]
         images: ImageArgs,
     },
+    /// Make a data set of your own images: a folder and a table, or one folder a class
+    Add(AddArgs),
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)
@@ -523,10 +611,33 @@ pub struct AuditArgs {
     pub preset: crate::study::Preset,
 }
 
+/// A checkpoint of one's own.
+#[derive(Debug, Clone, Args)]
+pub struct WeightsAddArgs {
+    /// What studies call it: a name of its own
+    pub name: String,
+    /// A .safetensors, .pth, .pt or .bin file; it is copied below <weights-dir>
+    pub file: PathBuf,
+    /// The published backbone that it has the architecture of
+    #[arg(long, value_name = "BACKBONE")]
+    pub like: String,
+    /// How its tensors are named (default: what it fits)
+    #[arg(long, value_name = "LAYOUT")]
+    pub layout: Option<String>,
+    /// Its licence, as an SPDX word or in words (default: unknown)
+    #[arg(long, value_name = "LICENCE")]
+    pub licence: Option<String>,
+    /// What tables call it (default: made from both names)
+    #[arg(long, value_name = "TITLE")]
+    pub title: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum WeightsVerb {
     /// Each backbone's weights: source, licence, pin, and whether they are here
     List,
+    /// Take in a checkpoint of your own as a backbone of its own name: check every tensor, pin its hash
+    Add(WeightsAddArgs),
     /// Download weights; goes on where an earlier download was cut
     Fetch {
         /// Backbones (default: those of the paper)

@@ -2,12 +2,21 @@
 
 /// `a`, `a or b`, `a, b or c`.
 pub(crate) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
+    list(words, "or")
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn and_list<S: AsRef<str>>(words: &[S]) -> String {
+    list(words, "and")
+}
+
+fn list<S: AsRef<str>>(words: &[S], last_by: &str) -> String {
     match words {
         [] => "nothing".into(),
         [one] => one.as_ref().into(),
         [init @ .., last] => {
             let init: Vec<&str> = init.iter().map(AsRef::as_ref).collect();
-            format!("{} or {}", init.join(", "), last.as_ref())
+            format!("{} {last_by} {}", init.join(", "), last.as_ref())
         }
     }
 }

@@ -24,7 +24,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 const MANIFEST: &str = "manifest-sha256.txt";
 const METADATA: &str = "ro-crate-metadata.json";
 const PREDICTIONS: &str = "predictions.parquet";
-const WEIGHTS: &str = "weights.safetensors";
+const WEIGHTS: [&str; 2] = [crate::results::WEIGHTS, crate::results::LAST_WEIGHTS];
 
 /// What goes into the archive.
 pub struct Contents<'a> {
@@ -183,7 +183,7 @@ fn entries(c: &Contents<'_>) -> Result<BTreeMap<String, Source>> {
                     && !rest.contains('/')
                     && !rest.starts_with('.')
                     && (c.predictions || rest != PREDICTIONS)
-                    && (c.weights || rest != WEIGHTS)
+                    && (c.weights || !WEIGHTS.contains(&rest))
             }
             None => false,
         }

@@ -1,6 +1,6 @@
 //! `medft data`: what the data sets are, and whether the files here are they.
 
-use super::{data_audit, data_card, data_fetch, data_list, data_lock, data_synth, data_verify};
+use super::{data_add, data_audit, data_card, data_fetch, data_list, data_lock, data_synth, data_verify};
 use crate::cli::DataVerb;
 use crate::manifest::Mode;
 use crate::runner::Context;
@@ -27,6 +27,7 @@ pub(super) fn run(c: &Context, v: DataVerb) -> Result<u8> {
             accept_terms,
         } => data_fetch::fetch(c, &sets, copy.as_deref(), accept_terms),
         DataVerb::Import { set, archives, copy } => data_fetch::import(c, &set, &archives, copy.as_deref()),
+        DataVerb::Add(a) => data_add::run(c, a),
         DataVerb::Lock {
             sets,
             accept_labels,

@@ -4,6 +4,7 @@ mod bench;
 mod bundle;
 mod compare;
 mod data;
+mod data_add;
 mod data_audit;
 mod data_card;
 mod data_fetch;
@@ -12,7 +13,10 @@ mod data_lock;
 mod data_synth;
 mod data_verify;
 mod doctor;
+mod export;
+mod new;
 mod plan;
+mod predict;
 mod published;
 mod report;
 mod reproduce;
@@ -20,21 +24,19 @@ mod run;
 mod stations;
 mod verify_results;
 mod weights;
+mod weights_add;
 mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::cli::{Cli, DataVerb, Verb, WeightsVerb};
-use crate::data::registry::SETS;
+use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
 use crate::error::BadInput;
-use crate::manifest::Catalogue;
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
-use crate::runner::{Context, budget, power};
+use crate::runner::{Context, budget, catalogue, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
 use crate::{lease, machine, outln, print, tell, text};
 use anyhow::{Context as _, Result};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -58,9 +60,15 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let env = |name: &str| std::env::var(name).ok();
     machine::check_threads(&env)?;
     lease::check_time_out(&env)?;
+    let global = cli.global;
     let c = Context {
-        global: cli.global,
-        catalogue: catalogue()?,
+        catalogue: catalogue::of(&global, cli.verb.writes_manifests())?,
+        global,
+        fit: match &cli.verb {
+            Verb::Run(a) => a.fit.clone(),
+            Verb::Reproduce(a) => a.fit.clone(),
+            _ => FitArgs::default(),
+        },
         progress: Progress::default(),
         trainer,
     };
@@ -89,6 +97,8 @@ fn ends(verb: &Verb) -> Option<(&'static str, Option<&'static str>)> {
         Verb::Data(DataVerb::Synth { .. }) => ("data synth", Some("data verify --phantom")),
         Verb::Weights(WeightsVerb::Fetch { .. }) => ("weights fetch", Some("weights verify")),
         Verb::Weights(WeightsVerb::Verify { .. }) => ("weights verify", None),
+        Verb::Data(DataVerb::Add(_)) => ("data add", Some("data audit")),
+        Verb::Weights(WeightsVerb::Add(_)) => ("weights add", None),
         Verb::Compare(_) => ("compare", None),
         Verb::VerifyResults { .. } => ("verify-results", None),
         Verb::Bundle(a) if a.verify.is_some() => ("bundle --verify", None),
@@ -103,6 +113,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::Data(v) => data::run(c, v),
         Verb::Weights(v) => weights::run(c, v),
         Verb::Published(v) => published::run(c, v),
+        Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
             Some(word) => budget::run(
                 &c,
@@ -113,11 +124,13 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
             None => plan::run(c, &a),
         },
         Verb::Power(a) => power::run(c, &a),
-        Verb::Run(a) => run::run(c, &a),
+        Verb::Run(a) => run::run(c, &a.study),
         Verb::Report(a) => report::run(c, &a),
         Verb::Compare(a) => compare::run(c, &a),
         Verb::VerifyResults { studies } => verify_results::run(c, &studies),
-        Verb::Reproduce(a) => reproduce::run(c, &a),
+        Verb::Reproduce(a) => reproduce::run(c, &a.report),
+        Verb::Predict(a) => predict::run(c, &a),
+        Verb::Export(a) => export::run(c, &a),
         Verb::Bundle(a) => bundle::run(c, &a),
         Verb::Bench(a) => bench::run(c, &a),
         Verb::Doctor => doctor::run(c),
@@ -176,22 +189,4 @@ fn code(plan: &Plan, complete: bool) -> u8 {
         (false, false) => INCOMPLETE,
         (false, true) => OK,
     }
-}
-
-/// The manifests compiled in, or those of the folder that `MEDFT_MANIFESTS` names (another mirror, another pin, a test), with those
-/// that registered data sets bring.
-fn catalogue() -> Result<&'static Catalogue> {
-    let all = match std::env::var_os("MEDFT_MANIFESTS").filter(|v| !v.is_empty()) {
-        None => Cow::Borrowed(Catalogue::embedded()),
-        Some(dir) => Cow::Owned(Catalogue::from_dir(dir.as_ref())?),
-    };
-    let own: Vec<_> = SETS
-        .all()
-        .into_iter()
-        .filter_map(|s| Some((s.name(), s.manifest()?)))
-        .collect();
-    Ok(match all {
-        Cow::Borrowed(built_in) if own.is_empty() => built_in,
-        all => Box::leak(Box::new(all.with(own.into_iter())?)),
-    })
 }

@@ -11,7 +11,7 @@ use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::inventory::weight_names;
 use crate::runner::plan::{Entry, Plan, State, one_line};
-use crate::study::RunId;
+use crate::study::{RunId, Study};
 use crate::text::{clock, hours, table, wrapped};
 use crate::{outln, print};
 use anyhow::Result;
@@ -25,6 +25,9 @@ struct Line<'a> {
     state: &'a State,
     dataset: &'a str,
     split: &'a str,
+    /// Of the sweep.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    point: String,
     backbone: &'a str,
     freeze: &'static str,
     head: &'static str,
@@ -44,7 +47,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times);
     if c.global.json {
-        print::json(&both().map(|(e, time)| line(e, time)).collect::<Vec<_>>())?;
+        print::json(&both().map(|(e, time)| line(&plan.study, e, time)).collect::<Vec<_>>())?;
     } else {
         match c.global.verbose {
             0 => cells(c, &plan, &times, &machine)?,
@@ -84,7 +87,7 @@ fn rows(plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
         "from",
         "why",
     ];
-    let rows: Vec<Vec<String>> = plan.entries.iter().zip(times).map(|(e, time)| row(e, time)).collect();
+    let rows: Vec<Vec<String>> = plan.entries.iter().zip(times).map(|(e, time)| row(&plan.study, e, time)).collect();
     outln!("{}", table(&head, &rows))
 }
 
@@ -189,7 +192,7 @@ fn download(c: &Context, plan: &Plan, runs: &[(&Entry, &Estimate)]) -> String {
     }
 }
 
-fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
+fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
     Line {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
@@ -199,7 +202,8 @@ fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
         freeze: e.spec.freeze.as_str(),
         head: e.spec.head.as_str(),
         seed: e.spec.seed,
-        only: e.only(),
+        point: study.point(&e.spec.protocol),
+        only: e.only(study),
         time,
     }
 }
@@ -216,12 +220,15 @@ fn state(e: &Entry) -> (&'static str, Option<String>) {
     }
 }
 
-fn row(e: &Entry, time: &Estimate) -> Vec<String> {
+fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
     let (state, why) = state(e);
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
         e.spec.dataset.clone(),
-        e.spec.split().to_owned(),
+        match study.point(&e.spec.protocol) {
+            point if point.is_empty() => e.spec.split().to_owned(),
+            point => format!("{}, {point}", e.spec.split()),
+        },
         e.spec.backbone.clone(),
         e.spec.freeze.to_string(),
         e.spec.head.to_string(),

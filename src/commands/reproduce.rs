@@ -1,7 +1,7 @@
 //! `medft reproduce`: verify → run → audit → report → compare.
 
 use super::code;
-use super::stations::{Ran, Rendered, closing, done, head, inputs, put, say, say_missing};
+use super::stations::{Ran, Rendered, before_runs, closing, done, head, inputs, put, say, say_missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
 use crate::print;
@@ -38,6 +38,7 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
         }
         return Ok(code(&plan, false));
     }
+    before_runs(c, &plan)?;
     let (plan, tally) = reproduce::fit(c, plan, &a.study)?;
     say(&tally);
     if tally.interrupted {

@@ -1,7 +1,7 @@
 //! `medft run`: fits what is missing of a study.
 
 use super::code;
-use super::stations::{Ran, done, head, inputs, put, quoted, say, say_missing};
+use super::stations::{Ran, before_runs, done, head, inputs, put, quoted, say, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::print;
@@ -18,6 +18,7 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     head(c, &study, &runs);
     let plan = reproduce::verify(c, study, runs)?;
     inputs(c, &plan, start.elapsed());
+    before_runs(c, &plan)?;
     let tally = fit_all(c, &plan)?;
     say(&tally);
     let time = start.elapsed();

@@ -5,7 +5,8 @@ use crate::data::registry;
 use crate::eval::metric_title;
 use crate::print::columns;
 use crate::report::{ReportOutput, VerdictCounts};
-use crate::runner::Context;
+use crate::runner::disk::Disk;
+use crate::runner::{Context, tensorboard};
 use crate::runner::plan::{Missing, Plan};
 use crate::runner::schedule::Tally;
 use crate::study::{RunSpec, Scale, Study};
@@ -40,6 +41,20 @@ pub(super) fn head(c: &Context, study: &Study, runs: &[RunSpec]) {
         study.name,
         device(c)
     ));
+}
+
+/// What runs leave besides their records: said, and made sure of, before the first begins.
+///
+/// # Errors
+/// Where curves cannot be written; where there is no room for weights.
+pub(super) fn before_runs(c: &Context, plan: &Plan) -> Result<()> {
+    if let Some(dir) = &c.fit.tensorboard {
+        tensorboard::check(dir)?;
+    }
+    if let Some(text) = Disk::weights_to_come(c, plan)? {
+        tell!("{text}");
+    }
+    Ok(())
 }
 
 /// The device that is asked for; of a CPU, what computes on it.

@@ -1,6 +1,6 @@
 //! `medft weights`: what is known of each backbone's weights, and whether the files here are they.
 
-use super::weights_fetch;
+use super::{weights_add, weights_fetch};
 use crate::cli::WeightsVerb;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
@@ -12,6 +12,7 @@ use anyhow::Result;
 pub(super) fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
     match v {
         WeightsVerb::List => list(c),
+        WeightsVerb::Add(a) => weights_add::run(c, &a),
         WeightsVerb::Fetch { backbones, pins } => weights_fetch::run(c, &backbones, &pins),
         WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
     }

@@ -166,7 +166,7 @@ impl Source<'_> {
             Pixels::File(file) => {
                 let root = &self.data.root;
                 let read = self.preparation.resolve(root, file);
-                Ok(root.hash(&read, "a JPEG or PNG image", limits::IMAGE_FILE)?.0)
+                Ok(root.hash(&read, "an image", limits::IMAGE_FILE)?.0)
             }
         }
     }

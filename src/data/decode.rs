@@ -8,7 +8,7 @@
 use super::folder::Folder;
 use super::format::{Cure, Format, HEAD};
 use super::pil::{orient, to_channels};
-use super::{ImageArray, exif, jpeg};
+use super::{ImageArray, exif, jpeg, tiff};
 use crate::error::BadInput;
 use crate::limits;
 use crate::study::protocol::{ImageLoading, PngTwin};
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 /// The most pixels an image may have.
-const MAX_PIXELS: usize = limits::IMAGE_PIXELS;
+pub(super) const MAX_PIXELS: usize = limits::IMAGE_PIXELS;
 
 /// Why bytes could not be decoded; reads as what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,8 @@ pub enum Fault {
     Corrupt(&'static str),
     #[error("damaged PNG data ({0})")]
     Png(String),
+    #[error("damaged {0} data ({1})")]
+    Damaged(&'static str, String),
     #[error("{0}, which medft does not read")]
     Unsupported(&'static str),
     #[error("{width} × {height} pixels, more than {MAX_PIXELS}")]
@@ -43,7 +45,7 @@ impl Fault {
             Self::NotAnImage(format) => format.cure(),
             Self::Unsupported(_) => Cure::Convert,
             Self::TooLarge { .. } => Cure::Shrink,
-            Self::Truncated | Self::Corrupt(_) | Self::Png(_) => Cure::GetAgain,
+            Self::Truncated | Self::Corrupt(_) | Self::Png(_) | Self::Damaged(..) => Cure::GetAgain,
         }
     }
 }
@@ -92,7 +94,7 @@ pub struct Stored {
     pub damage: Damage,
 }
 
-/// Decodes a JPEG or PNG file to 1 (L) or 3 (RGB) channels.
+/// Decodes a JPEG, PNG or TIFF file (or DICOM, with that feature) to 1 (L) or 3 (RGB) channels.
 ///
 /// # Errors
 /// A [`Fault`] for anything that is not a whole, undamaged image of at most [`MAX_PIXELS`].
@@ -109,7 +111,12 @@ pub fn examine(bytes: &[u8], channels: usize, loading: ImageLoading) -> Result<(
     let (img, stored) = match bytes {
         [0xFF, 0xD8, ..] => decode_jpeg(bytes)?,
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, loading)?,
-        _ => return Err(Fault::NotAnImage(Format::of(&bytes[..bytes.len().min(HEAD)]))),
+        _ => match Format::of(&bytes[..bytes.len().min(HEAD)]) {
+            Format::Tiff => tiff::decode(bytes, loading)?,
+            #[cfg(feature = "dicom")]
+            Format::Dicom => super::dicom::decode(bytes)?,
+            other => return Err(Fault::NotAnImage(other)),
+        },
     };
     let img = to_channels(img, channels);
     let img = match (loading, stored.orientation) {
@@ -135,7 +142,7 @@ pub fn resolve<'a>(root: &Folder, file: &'a Path, twin: PngTwin) -> Cow<'a, Path
 /// # Errors
 /// [`BadInput`] naming the file when it is missing, not the verified one, no regular file or larger than an image may be.
 pub fn read(root: &Folder, file: &Path, twin: PngTwin) -> Result<Vec<u8>> {
-    root.read(&resolve(root, file, twin), "a JPEG or PNG image", limits::IMAGE_FILE)
+    root.read(&resolve(root, file, twin), "an image", limits::IMAGE_FILE)
 }
 
 /// Reads and decodes an image of a data set.
@@ -146,13 +153,7 @@ pub fn open(root: &Folder, file: &Path, channels: usize, loading: ImageLoading, 
     let bytes = read(root, file, twin)?;
     decode(&bytes, channels, loading).map_err(|e| {
         let path = root.join(resolve(root, file, twin));
-        BadInput::new(
-            path.display(),
-            "a whole JPEG or PNG image",
-            e.to_string(),
-            e.cure().words(),
-        )
-        .into()
+        BadInput::new(path.display(), "a whole image", e.to_string(), e.cure().words()).into()
     })
 }
 
@@ -298,7 +299,7 @@ fn plain(text: &str) -> String {
 }
 
 /// One 16-bit sample: Pillow opens 16-bit grey as such and clips it when it converts, and takes the high byte of all others.
-fn narrow(v: u16, grey: bool, loading: ImageLoading) -> u8 {
+pub(super) fn narrow(v: u16, grey: bool, loading: ImageLoading) -> u8 {
     match (loading, grey) {
         (ImageLoading::Sane, _) => ((u32::from(v) + 128) / 257) as u8,
         (ImageLoading::Authors, true) => v.min(255) as u8,

@@ -1,4 +1,4 @@
-//! What a file is by its first bytes, and what to do about one that is no JPEG or PNG.
+//! What a file is by its first bytes, and what to do about one that is no image or none that is read.
 
 use std::fmt;
 
@@ -119,12 +119,19 @@ impl Format {
 
     /// Whether files of this kind are decoded.
     pub fn is_read(self) -> bool {
-        matches!(self, Self::Jpeg | Self::Png)
+        match self {
+            Self::Jpeg | Self::Png | Self::Tiff => true,
+            Self::Dicom => cfg!(feature = "dicom"),
+            _ => false,
+        }
     }
 
     /// In words, as what was found in place of an image.
     pub fn as_found(self) -> String {
         match self.cure() {
+            Cure::Convert if self == Self::Dicom => {
+                format!("{self}, which this build of medft does not read (cargo build --features dicom)")
+            }
             Cure::Convert => format!("{self}, which medft does not read"),
             _ => self.to_string(),
         }
@@ -134,7 +141,6 @@ impl Format {
     pub fn cure(self) -> Cure {
         match self {
             Self::WebP
-            | Self::Tiff
             | Self::Gif
             | Self::Bmp
             | Self::Heic
@@ -149,7 +155,9 @@ impl Format {
             Self::HtmlPage => Cure::SignIn,
             Self::Gzip | Self::Zip => Cure::Unpack,
             Self::AppleDouble => Cure::Delete,
-            Self::Jpeg | Self::Png | Self::Empty | Self::Zeros | Self::Text | Self::Unknown => Cure::GetAgain,
+            Self::Jpeg | Self::Png | Self::Tiff | Self::Empty | Self::Zeros | Self::Text | Self::Unknown => {
+                Cure::GetAgain
+            }
         }
     }
 }
@@ -197,9 +205,6 @@ mod tests {
         for (bytes, format, cure) in [
             (&b""[..], Format::Empty, Cure::GetAgain),
             (b"RIFF\x24\0\0\0WEBPVP8 ", Format::WebP, Cure::Convert),
-            (b"II*\0\x08\0\0\0", Format::Tiff, Cure::Convert),
-            (b"MM\0*\0\0\0\x08", Format::Tiff, Cure::Convert),
-            (b"II+\0\x08\0\0\0", Format::Tiff, Cure::Convert),
             (b"GIF87a", Format::Gif, Cure::Convert),
             (b"GIF89a", Format::Gif, Cure::Convert),
             (b"BM\x36\0\0\0\0\0\0\0\x36\0", Format::Bmp, Cure::Convert),
@@ -233,7 +238,10 @@ mod tests {
                 (format, cure),
                 "{bytes:?}"
             );
-            assert!(!format.is_read());
+            assert_eq!(format.is_read(), format == Format::Dicom && cfg!(feature = "dicom"));
+        }
+        for tiff in [&b"II*\0\x08\0\0\0"[..], b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0"] {
+            assert!(Format::of(tiff) == Format::Tiff && Format::Tiff.is_read());
         }
         assert!(Format::of(b"\xFF\xD8\xFF\xE0").is_read() && Format::of(b"\x89PNG\r\n").is_read());
     }

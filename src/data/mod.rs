@@ -7,6 +7,8 @@ pub mod chexpert;
 pub mod csv;
 pub mod ddsm;
 pub mod decode;
+#[cfg(feature = "dicom")]
+mod dicom;
 pub mod duplicates;
 mod exif;
 pub mod files;
@@ -19,13 +21,37 @@ pub mod leaks;
 pub mod loader;
 pub mod medmnist;
 pub mod npz;
+pub mod own;
 pub mod phantom;
 pub mod pil;
 pub mod presence;
 pub mod registry;
 pub mod split;
+pub mod table;
+mod tiff;
 pub mod transform;
 pub mod types;
 pub use folder::Folder;
+
+/// The tags of a DICOM file that decide its pixels, where medft is built with the feature `dicom`; no other tag is read.
+pub const DICOM_TAGS: [&str; 16] = [
+    "TransferSyntaxUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept and RescaleSlope",
+    "WindowCenter and WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "PixelData",
+];
+
 pub use leaks::{Leaks, Overlap, leaks};
 pub use types::*;

@@ -52,6 +52,30 @@ impl Npz {
         Ok(Self { path, zip })
     }
 
+    /// Names of the arrays.
+    pub fn members(&self) -> Vec<String> {
+        let names = self
+            .zip
+            .file_names()
+            .filter_map(|n| Some(n.ok()?.strip_suffix(".npy")?.to_owned()));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// The shape that a member's header states.
+    ///
+    /// # Errors
+    /// [`BadInput`] for a member that is not there or has no usable header.
+    pub fn shape(&mut self, member: &str) -> Result<Vec<usize>> {
+        let at = self.at(member);
+        let mut entry = self
+            .zip
+            .by_name(&format!("{member}.npy"))
+            .map_err(|e| BadInput::new(&at, "a readable member", e.to_string(), BROKEN))?;
+        Ok(read_header(&at, &mut entry)?.0.shape)
+    }
+
     /// `file:member.npy`, for complaints.
     pub fn at(&self, member: &str) -> String {
         format!("{}:{member}.npy", self.path.display())

@@ -162,6 +162,11 @@ pub trait Source: Sync + Send {
         true
     }
 
+    /// Whether a stand-in can be generated; small models read the real images of a set that has none.
+    fn has_phantom(&self) -> bool {
+        true
+    }
+
     /// Images in the phantom where nothing else is asked for: the number whose files are pinned.
     fn phantom_images(&self) -> usize;
 

@@ -1,4 +1,4 @@
-//! All manifests together: the ones compiled in, or those of a folder of the same form.
+//! All manifests together: the ones compiled in, or those of a mirror's folder, and a user's own beside them.
 
 use super::dataset::DataManifest;
 use super::embedded::FILES;
@@ -10,6 +10,14 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
+
+/// The folder of a user's own manifests: what `--manifests-dir` or `MEDFT_MANIFESTS` names, else `data-manifests`. They are added to
+/// the built-in ones and never take the place of one.
+pub fn own_folder(given: Option<&Path>) -> &Path {
+    given
+        .filter(|d| !d.as_os_str().is_empty())
+        .unwrap_or(Path::new("data-manifests"))
+}
 
 /// Every manifest, weight pin and committed list.
 #[derive(Debug, Clone, Default)]
@@ -75,9 +83,70 @@ impl Catalogue {
                     "Give the data set a name of its own.",
                 ));
             }
+            all.texts.insert(format!("{set}.toml"), text.to_owned());
             all.sets.insert(m.set.clone(), m);
         }
         Ok(all)
+    }
+
+    /// A user's own checkpoint, as `<folder>/weights/<name>.toml` has it.
+    ///
+    /// # Errors
+    /// [`BadInput`] where it cannot be used, or is not one's own.
+    pub fn own_weights(path: &Path) -> Result<WeightsManifest> {
+        let at = path.display().to_string();
+        let pin = WeightsManifest::parse(&crate::fsio::read_to_string(path)?, &at)?;
+        if pin.like.is_none() {
+            let remedy =
+                "Write it with `medft weights add`; MEDFT_MIRROR names a folder of other sources of published files.";
+            return Err(BadInput::new(at, "`like`, as a checkpoint of one's own has", "none", remedy).into());
+        }
+        if path.file_stem().and_then(|s| s.to_str()) != Some(&pin.name) {
+            let found = format!("that of `{}`", pin.name);
+            return Err(BadInput::new(
+                at,
+                "a file named after its checkpoint",
+                found,
+                "Rename the file or correct the name in it.",
+            )
+            .into());
+        }
+        Ok(pin)
+    }
+
+    /// Whether a path below a folder of manifests is that of a built-in one: a checkout has them all.
+    pub fn is_built_in(path: &str) -> bool {
+        FILES.iter().any(|f| f.0 == path)
+    }
+
+    /// This one with a user's own checkpoints.
+    ///
+    /// # Errors
+    /// [`BadInput`] for a name that is taken.
+    pub fn with_weights(&self, own: &[WeightsManifest]) -> Result<Self, BadInput> {
+        let mut all = self.clone();
+        for pin in own {
+            if all
+                .pins
+                .values()
+                .any(|p| p.name == pin.name || p.backbone == pin.backbone)
+            {
+                return Err(BadInput::new(
+                    format!("the manifest of {}", pin.name),
+                    "a name of its own",
+                    "that of other weights",
+                    "Add the checkpoint under another name.",
+                ));
+            }
+            all.texts.insert(format!("weights/{}.toml", pin.name), pin.to_toml());
+            all.pins.insert(pin.name.clone(), pin.clone());
+        }
+        Ok(all)
+    }
+
+    /// Names of pins and of what they are for.
+    pub fn weight_words(&self) -> impl Iterator<Item = &str> {
+        self.pins.values().flat_map(|p| [p.name.as_str(), p.backbone.as_str()])
     }
 
     /// From paths relative to the folder, with their content.

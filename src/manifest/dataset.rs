@@ -29,7 +29,7 @@ pub struct DataManifest {
     pub licence: Licence,
     pub citation: Citation,
     pub access: Access,
-    #[serde(rename = "archive")]
+    #[serde(rename = "archive", default)]
     pub archives: Vec<Archive>,
     #[serde(rename = "label_file")]
     pub label_files: Vec<LabelFile>,
@@ -37,6 +37,9 @@ pub struct DataManifest {
     pub counts: Vec<Counts>,
     #[serde(rename = "caution", default)]
     pub cautions: Vec<Caution>,
+    /// How a table is read, where the layout is `table`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<toml::Table>,
 }
 
 /// Who publishes the set, and where.
@@ -300,6 +303,12 @@ impl DataManifest {
 
     /// How a user gets the set: the commands, the terms, the page. What else there is stands in [`DataManifest::by_hand`].
     pub fn how_to_get(&self) -> String {
+        if self.table.is_some() {
+            return format!(
+                "Make it again from your images and table with `medft data add {}`.",
+                self.set
+            );
+        }
         format!(
             "medft data fetch {set}, or medft data import {set} ARCHIVE… for archives you have. {terms} {page}",
             set = self.set,
@@ -333,6 +342,15 @@ impl DataManifest {
     /// # Errors
     /// [`BadInput`] with the words there are.
     pub fn copy(&self, word: Option<&str>) -> Result<Vec<&Archive>, BadInput> {
+        if self.archives.is_empty() {
+            let found = format!("`{}`, which has no published files", self.set);
+            return Err(BadInput::new(
+                "data set",
+                "one that can be fetched or imported",
+                found,
+                self.how_to_get(),
+            ));
+        }
         let words = self.copies();
         let Some(word) = word.or(words.first().copied()) else {
             return Ok(self.archives.iter().filter(|a| a.needed).collect());

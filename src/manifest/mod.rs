@@ -28,7 +28,7 @@ pub mod verify;
 mod walk;
 pub mod weights;
 
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, own_folder};
 pub use dataset::{Archive, DataManifest};
 pub use hash::{OnProgress, Progress, Sha, hash_file, quiet};
 pub use images::{AbsentImage, ImageFault, ImageReport};

@@ -2,6 +2,7 @@
 
 use super::dataset::{Checker, toml_error};
 use crate::error::BadInput;
+use crate::study::Scale;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,6 +49,15 @@ pub struct WeightsManifest {
     pub name: String,
     /// Word used in studies, or `deit-b` for the body of the attention head.
     pub backbone: String,
+    /// Of a user's own checkpoint: the published backbone that it has the architecture of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    /// Of a user's own checkpoint: whether it is one of the published size or of the small one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// Of a user's own checkpoint: what tables call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Preference among the files of a backbone; 1 is first.
     pub rank: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,12 +117,14 @@ pub struct WeightsManifest {
 }
 
 /// The layouts that have a name map.
-pub const LAYOUTS: [&str; 8] = [
+pub const LAYOUTS: [&str; 10] = [
     "hub",
     "hf",
+    "hf-laion",
     "timm",
     "fb",
     "open_clip",
+    "openai",
     "sam2-pt",
     "aimv2-apple",
     "vmamba",
@@ -147,6 +159,13 @@ impl WeightsManifest {
                 );
             }
         }
+        let own = [m.like.is_some(), m.scale.is_some(), m.title.is_some()];
+        if own.contains(&true) && (own.contains(&false) || m.sha256.is_none() || m.backbone != m.name) {
+            c.fail(
+                "like, scale, title, sha256 and a backbone called as the file, of one's own checkpoint",
+                "some of them",
+            );
+        }
         let facts = [
             ("revision", m.revision.is_some()),
             ("size", m.size.is_some()),
@@ -164,6 +183,11 @@ impl WeightsManifest {
         }
         c.done()?;
         Ok(m)
+    }
+
+    /// The manifest's text.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a manifest holds words and numbers only")
     }
 
     /// The file's folder below the weights directory.

@@ -3,12 +3,14 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu, place_by};
+use super::export::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{patches_across, same_grid};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};
+use serde_json::json;
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
 pub const HF: &[Rule] = &[
@@ -50,6 +52,44 @@ pub const HF: &[Rule] = &[
     same("rms_norm.weight", "trunk.post_trunk_norm.weight"),
 ];
 
+/// timm's names (`aimv2_*_patch14_224`).
+const TIMM_NAMES: &[Rule] = &[
+    same("pos_embed", "preprocessor.pos_embed"),
+    same("patch_embed.proj.>", "preprocessor.patchifier.proj.>"),
+    same("patch_embed.norm.weight", "preprocessor.patchifier.norm.weight"),
+    same("blocks.*.norm1.weight", "trunk.blocks.*.norm_1.weight"),
+    same("blocks.*.attn.>", "trunk.blocks.*.attn.>"),
+    same("blocks.*.norm2.weight", "trunk.blocks.*.norm_2.weight"),
+    same("blocks.*.mlp.fc1_g.weight", "trunk.blocks.*.mlp.fc1.weight"),
+    same("blocks.*.mlp.fc1_x.weight", "trunk.blocks.*.mlp.fc3.weight"),
+    same("blocks.*.mlp.fc2.weight", "trunk.blocks.*.mlp.fc2.weight"),
+    same("norm.weight", "trunk.post_trunk_norm.weight"),
+];
+
+/// For timm; `transformers` has no classifier of this encoder.
+fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    if word != "timm" {
+        return Err(t
+            .not_for(word, &["timm", "hub"], "it has no classifier of this encoder")
+            .into());
+    }
+    let (weight, bias) = t.linear()?;
+    let mut tensors = t.in_layout(TIMM_NAMES)?;
+    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+    let args = json!({
+        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size,
+        "mlp_ratio": c.mlp_hidden_dim as f64 / c.embed_dim as f64, "fc_norm": false,
+    });
+    Ok(Exported {
+        config: t.timm_config(timm, "avg", &args),
+        tensors,
+    })
+}
+
 /// The layouts AIMv2 is published in: Apple's own classes, and transformers'.
 pub const LAYOUTS: &[(&str, &[Rule])] = &[("aimv2-apple", &[]), ("hf", HF)];
 
@@ -77,6 +117,8 @@ pub static AIMV2_L: BackboneEntry = BackboneEntry {
         tokens: (256, 1024),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (L, TINY_L), "aimv2_large_patch14_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -98,6 +140,8 @@ pub static AIMV2_H: BackboneEntry = BackboneEntry {
         tokens: (256, 1536),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (H, TINY_H), "aimv2_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 

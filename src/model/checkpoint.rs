@@ -23,6 +23,8 @@ pub enum How {
     Reshape,
     /// In the file but not in the encoder; the reason.
     Unused(&'static str),
+    /// Not in the file, and zero in the encoder, which does not use it; the reason.
+    Absent(&'static str),
 }
 
 /// One line of a name map. In `from`, `*` stands for a run of digits, and a trailing `>` for any rest; the same marks in
@@ -59,6 +61,49 @@ pub const fn unused(from: &'static str, why: &'static str) -> Rule {
         to: "",
         how: How::Unused(why),
     }
+}
+
+/// A tensor that the encoder has and the layout does not: zeros, which nothing reads.
+pub const fn absent(to: &'static str, why: &'static str) -> Rule {
+    Rule {
+        from: "",
+        to,
+        how: How::Absent(why),
+    }
+}
+
+/// A tensor of the encoder under its names in a layout, joined ones apart: what [`Checkpoint`] undoes. Nothing where the layout does
+/// not have it.
+///
+/// # Errors
+/// For a tensor that no rule makes.
+pub fn in_layout(rules: &[Rule], name: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
+    if rules.is_empty() {
+        return Ok(vec![(name.to_owned(), tensor.clone())]);
+    }
+    let mut out: BTreeMap<usize, (String, Tensor)> = BTreeMap::new();
+    for rule in rules {
+        let Some(caps) = matches(rule.to, name) else { continue };
+        let from = fill(rule.from, &caps);
+        let (at, value) = match rule.how {
+            How::Unused(_) => continue,
+            How::Absent(_) => return Ok(Vec::new()),
+            How::Part(k, n) => {
+                let rows = tensor.dim(0)? / n;
+                (k, tensor.narrow(0, k * rows, rows)?.contiguous()?)
+            }
+            How::Transpose => (0, tensor.t()?.contiguous()?),
+            // The one axis that published files leave out is that of the batch.
+            How::Reshape if tensor.rank() == 3 && tensor.dim(0)? == 1 => (0, tensor.squeeze(0)?),
+            How::Same | How::Reshape => (0, tensor.clone()),
+        };
+        // Where a layout has two names for a tensor, the first is its own.
+        out.entry(at).or_insert((from, value));
+    }
+    if out.is_empty() {
+        anyhow::bail!("no name of the layout is for {name}");
+    }
+    Ok(out.into_values().collect())
 }
 
 /// Where tensors are read from.
@@ -102,6 +147,8 @@ pub struct Checkpoint {
     store: Store,
     /// Canonical name → names in the file, in order of the pieces.
     wanted: BTreeMap<String, Vec<(String, How)>>,
+    /// Canonical names that the layout does not have.
+    absent: Vec<String>,
 }
 
 impl Checkpoint {
@@ -138,6 +185,26 @@ impl Checkpoint {
         }
     }
 
+    /// A trained model's file: `head.*` under the rest of their names, all else by the layout's rules below `scope`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn trained(path: &Path, sha256: Option<&str>, rules: &[Rule], scope: &str) -> Result<Self> {
+        let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+        let rules = [&[same("head.>", "head.>")], rest].concat();
+        let mut all = Self::open(path, sha256, &rules)?;
+        let named = |to: String| match to.strip_prefix("head.") {
+            Some(head) => head.to_owned(),
+            None => format!("{scope}{to}"),
+        };
+        all.wanted = std::mem::take(&mut all.wanted)
+            .into_iter()
+            .map(|(to, parts)| (named(to), parts))
+            .collect();
+        all.absent = all.absent.into_iter().map(named).collect();
+        Ok(all)
+    }
+
     fn new(at: String, store: Store, rules: &[Rule]) -> Result<Self> {
         let mut wanted: BTreeMap<String, Vec<(usize, String, How)>> = BTreeMap::new();
         for name in store.names() {
@@ -156,9 +223,9 @@ impl Checkpoint {
                 ));
             };
             let k = match how {
-                How::Unused(_) => continue,
+                How::Unused(_) | How::Absent(_) => continue,
                 How::Part(k, _) => k,
-                _ => 0,
+                How::Same | How::Transpose | How::Reshape => 0,
             };
             wanted.entry(to).or_default().push((k, name, how));
         }
@@ -183,6 +250,11 @@ impl Checkpoint {
             at,
             store,
             wanted: ordered,
+            absent: rules
+                .iter()
+                .filter(|r| matches!(r.how, How::Absent(_)))
+                .map(|r| r.to.to_owned())
+                .collect(),
         })
     }
 
@@ -202,6 +274,9 @@ impl Checkpoint {
     /// [`BadInput`] where it is missing (or taken before) or has another shape.
     pub fn take(&mut self, name: &str, dims: &[usize], device: &Device) -> Result<Tensor> {
         let Some(parts) = self.wanted.remove(name) else {
+            if self.absent.iter().any(|a| a == name) {
+                return Ok(Tensor::zeros(dims, DType::F32, device)?);
+            }
             return Err(bad_tensor(
                 &self.at,
                 format!("tensor {name} {dims:?}"),

@@ -4,7 +4,7 @@ use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
 use super::params::{Builder, Params};
-use super::pretrained::Pretrained;
+use super::pretrained::{Pretrained, WeightsFile};
 use super::registry;
 use super::vit::default_linear;
 use crate::study::protocol::{MhaBody, Readout};
@@ -114,14 +114,52 @@ impl Classifier {
     /// As [`Classifier::sizes`].
     pub fn shapes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Self> {
         let shapes = Builder::shapes();
-        let config = match (spec.scale, spec.protocol.mha_body) {
-            (Scale::Full, MhaBody::DeitBase) => DEIT_BASE,
-            (Scale::Full, MhaBody::OneBlock) => ONE_BLOCK,
-            (Scale::Tiny, MhaBody::DeitBase) => TINY_BODY,
-            (Scale::Tiny, MhaBody::OneBlock) => BodyConfig { depth: 1, ..TINY_BODY },
-        };
         let options = Options::new(&spec.protocol, channels);
-        Self::assemble(spec, (options, outputs), &shapes, &shapes, &(config, shapes.clone()))
+        Self::assemble(
+            spec,
+            (options, outputs),
+            &shapes,
+            &shapes,
+            &(body_config(spec), shapes.clone()),
+        )
+    }
+
+    /// A trained model from its file, whose backbone is in `file.layout` and whose head stands under `head.*`.
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] naming the first tensor that is missing, extra or of another shape.
+    pub fn trained(
+        spec: &RunSpec,
+        channels: usize,
+        outputs: usize,
+        file: &WeightsFile,
+        device: &Device,
+    ) -> Result<Self> {
+        let entry = registry::find(&spec.backbone)?;
+        let rules = registry::rules(entry, file)?;
+        let inner = format!("{}.", scope(spec.head));
+        let checkpoint = Checkpoint::trained(&file.path, file.sha256.as_deref(), rules, &inner)?;
+        let all = Builder::trained(checkpoint, device);
+        let options = registry::options(entry, Some(file), &spec.protocol, channels);
+        let model = Self::assemble(spec, (options, outputs), &all, &all, &(body_config(spec), all.clone()))?;
+        all.finish_trained()?;
+        Ok(model)
+    }
+
+    /// The backbone's parameters by their canonical names, and the head's by theirs, in order.
+    pub fn parts(
+        spec: &RunSpec,
+        params: impl Iterator<Item = (String, Tensor)>,
+    ) -> (Vec<(String, Tensor)>, Vec<(String, Tensor)>) {
+        let inner = format!("{}.", scope(spec.head));
+        let (mut backbone, mut head) = (Vec::new(), Vec::new());
+        for (name, tensor) in params {
+            match name.strip_prefix(&inner) {
+                Some(canonical) => backbone.push((canonical.to_owned(), tensor)),
+                None => head.push((name, tensor)),
+            }
+        }
+        (backbone, head)
     }
 
     fn assemble(
@@ -206,6 +244,16 @@ fn scope(head: HeadKind) -> &'static str {
     match head {
         HeadKind::Linear => "backbone",
         HeadKind::Mha => "foundation_model.backbone",
+    }
+}
+
+/// The MHA body's shape.
+fn body_config(spec: &RunSpec) -> BodyConfig {
+    match (spec.scale, spec.protocol.mha_body) {
+        (Scale::Full, MhaBody::DeitBase) => DEIT_BASE,
+        (Scale::Full, MhaBody::OneBlock) => ONE_BLOCK,
+        (Scale::Tiny, MhaBody::DeitBase) => TINY_BODY,
+        (Scale::Tiny, MhaBody::OneBlock) => BodyConfig { depth: 1, ..TINY_BODY },
     }
 }
 

@@ -5,8 +5,9 @@
 //! parent project's patch took them before it, stock open_clip returns them after it. The one switch decides both families.
 
 use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{How, Rule, part, same, unused};
+use super::checkpoint::{How, Rule, in_layout, part, same, unused};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, place_by};
+use super::export::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
 use crate::study::Scale;
@@ -14,6 +15,7 @@ use crate::study::protocol::Dinov2Tokens;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, linear, patch_embed, to_float};
+use serde_json::json;
 
 const TEXT: &str = "the text encoder";
 
@@ -115,6 +117,8 @@ pub static CLIP_B: BackboneEntry = BackboneEntry {
         tokens: (196, 768),
     },
     place,
+    own: None,
+    export,
     build,
 };
 
@@ -140,17 +144,87 @@ fn activation(layout: &str) -> Act {
     }
 }
 
-/// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels.
-fn build(scale: Scale, side: usize, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
-    let config = match scale {
+fn config(scale: Scale, side: usize) -> Result<Config> {
+    Ok(match scale {
         Scale::Full => B16,
         Scale::Tiny => Config {
             tower: TowerConfig::tiny((32, 2, 4), 16, side)?,
             embed_dim: 24,
         },
-    };
+    })
+}
+
+/// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels.
+fn build(scale: Scale, side: usize, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+    let config = config(scale, side)?;
     same_grid(side, config.tower.patch_size, config.tower.grid)?;
     Ok(Box::new(Clip::new(config, options, b)?))
+}
+
+/// timm's names of the image encoder (`vit_base_patch16_clip_224`).
+const TIMM_NAMES: &[Rule] = &[
+    batched("cls_token", "visual.class_embedding"),
+    batched("pos_embed", "visual.positional_embedding"),
+    same("patch_embed.proj.weight", "visual.conv1.weight"),
+    same("norm_pre.>", "visual.ln_pre.>"),
+    same("blocks.*.norm1.>", "visual.transformer.resblocks.*.ln_1.>"),
+    same("blocks.*.attn.qkv.>", "visual.transformer.resblocks.*.attn.in_proj_>"),
+    same("blocks.*.attn.proj.>", "visual.transformer.resblocks.*.attn.out_proj.>"),
+    same("blocks.*.norm2.>", "visual.transformer.resblocks.*.ln_2.>"),
+    same("blocks.*.mlp.fc1.>", "visual.transformer.resblocks.*.mlp.c_fc.>"),
+    same("blocks.*.mlp.fc2.>", "visual.transformer.resblocks.*.mlp.c_proj.>"),
+    same("norm.>", "visual.ln_post.>"),
+];
+
+/// A tensor that has axes of length 1 before its own in the file.
+const fn batched(from: &'static str, to: &'static str) -> Rule {
+    Rule {
+        from,
+        to,
+        how: How::Reshape,
+    }
+}
+
+/// For timm, whose head reads the class token behind the norm: the projection, which is linear too, becomes part of it.
+fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
+    if word != "timm" {
+        let why = "its `CLIPForImageClassification` reads the mean of the patches before the norm";
+        return Err(t.not_for(word, &["timm", "hub"], why).into());
+    }
+    let p = &t.spec.protocol;
+    if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
+        let why = "the head reads the mean of patches before the final norm; no class there does";
+        return Err(t.not_for(word, &["hub"], why).into());
+    }
+    let c = config(t.spec.scale, p.crop as usize)?;
+    let (weight, bias) = t.linear()?;
+    let weight = match t.reads_mean() {
+        true => weight,
+        false => weight.matmul(&t.tensor("visual.proj")?.t()?)?,
+    };
+    let mut tensors = Vec::new();
+    for (name, tensor) in t.backbone.iter().filter(|b| b.0 != "visual.proj") {
+        for (to, value) in in_layout(TIMM_NAMES, name, tensor)? {
+            let value = match to.as_str() {
+                "cls_token" => value.reshape((1, 1, c.tower.width))?,
+                "pos_embed" => value.unsqueeze(0)?,
+                _ => value,
+            };
+            tensors.push((to, value));
+        }
+    }
+    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+    let timm = match activation(&t.about.layout) {
+        Act::QuickGelu => "vit_base_patch16_clip_quickgelu_224",
+        _ => "vit_base_patch16_clip_224",
+    };
+    let args = json!({
+        "embed_dim": c.tower.width, "depth": c.tower.depth, "num_heads": c.tower.heads, "patch_size": c.tower.patch_size, "fc_norm": false,
+    });
+    Ok(Exported {
+        config: t.timm_config(timm, if t.reads_mean() { "avg" } else { "token" }, &args),
+        tensors,
+    })
 }
 
 /// The transformer that CLIP and CoCa share in open_clip: patches without bias, LayerNorm before the blocks.

@@ -8,6 +8,7 @@ use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, same, unused};
 use super::clip::{Tower, TowerConfig, place};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu};
+use super::export::hub_alone;
 use super::params::{Builder, Init};
 use super::vit::{Act, layer_norm, same_grid, trunc_linear};
 use crate::study::Scale;
@@ -45,6 +46,8 @@ pub static COCA_B: BackboneEntry = BackboneEntry {
         tokens: (256, 512),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, px, o, b| build(s, px, (B32, ((32, 2, 4), 32, 9)), o, b),
 };
 
@@ -66,6 +69,8 @@ pub static COCA_L: BackboneEntry = BackboneEntry {
         tokens: (256, 768),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, px, o, b| build(s, px, (L14, ((48, 3, 4), 16, 16)), o, b),
 };
 

@@ -1,47 +1,56 @@
 //! DINOv2 (Oquab et al. 2023; facebookresearch/dinov2 without registers). PROTOCOL 3.6.
 
 use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{Rule, part, same};
+use super::checkpoint::{Rule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::export::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::study::Scale;
 use crate::study::protocol::{Dinov2Tokens, PositionRule};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
+use serde_json::json;
 
-/// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's.
-pub const HF: &[Rule] = &[
-    same("embeddings.cls_token", "cls_token"),
-    same("embeddings.mask_token", "mask_token"),
-    same("embeddings.position_embeddings", "pos_embed"),
-    same("embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
-    part(
-        "encoder.layer.*.attention.attention.query.>",
-        "blocks.*.attn.qkv.>",
-        0,
-        3,
-    ),
-    part("encoder.layer.*.attention.attention.key.>", "blocks.*.attn.qkv.>", 1, 3),
-    part(
-        "encoder.layer.*.attention.attention.value.>",
-        "blocks.*.attn.qkv.>",
-        2,
-        3,
-    ),
-    same("encoder.layer.*.attention.output.dense.>", "blocks.*.attn.proj.>"),
-    same("encoder.layer.*.layer_scale1.lambda1", "blocks.*.ls1.gamma"),
-    same("encoder.layer.*.layer_scale2.lambda1", "blocks.*.ls2.gamma"),
-    same("encoder.layer.*.mlp.fc1.>", "blocks.*.mlp.fc1.>"),
-    same("encoder.layer.*.mlp.fc2.>", "blocks.*.mlp.fc2.>"),
-    same("encoder.layer.*.norm1.>", "blocks.*.norm1.>"),
-    same("encoder.layer.*.norm2.>", "blocks.*.norm2.>"),
-    same("layernorm.>", "norm.>"),
+/// Rules for transformers' names behind each of several prefixes.
+macro_rules! transformers {
+    ($($p:literal),+) => {
+        &[
+            $(
+                same(concat!($p, "embeddings.cls_token"), "cls_token"),
+                same(concat!($p, "embeddings.mask_token"), "mask_token"),
+                same(concat!($p, "embeddings.position_embeddings"), "pos_embed"),
+                same(concat!($p, "embeddings.patch_embeddings.projection.>"), "patch_embed.proj.>"),
+                part(concat!($p, "encoder.layer.*.attention.attention.query.>"), "blocks.*.attn.qkv.>", 0, 3),
+                part(concat!($p, "encoder.layer.*.attention.attention.key.>"), "blocks.*.attn.qkv.>", 1, 3),
+                part(concat!($p, "encoder.layer.*.attention.attention.value.>"), "blocks.*.attn.qkv.>", 2, 3),
+                same(concat!($p, "encoder.layer.*.attention.output.dense.>"), "blocks.*.attn.proj.>"),
+                same(concat!($p, "encoder.layer.*.layer_scale1.lambda1"), "blocks.*.ls1.gamma"),
+                same(concat!($p, "encoder.layer.*.layer_scale2.lambda1"), "blocks.*.ls2.gamma"),
+                same(concat!($p, "encoder.layer.*.mlp.fc1.>"), "blocks.*.mlp.fc1.>"),
+                same(concat!($p, "encoder.layer.*.mlp.fc2.>"), "blocks.*.mlp.fc2.>"),
+                same(concat!($p, "encoder.layer.*.norm1.>"), "blocks.*.norm1.>"),
+                same(concat!($p, "encoder.layer.*.norm2.>"), "blocks.*.norm2.>"),
+                same(concat!($p, "layernorm.>"), "norm.>"),
+            )+
+            unused("classifier.>", "the head of a fine-tuned `Dinov2ForImageClassification`"),
+        ]
+    };
+}
+
+/// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's, and of its `Dinov2ForImageClassification`.
+pub const HF: &[Rule] = transformers!("", "dinov2.");
+
+/// timm's names (`vit_*_patch14_dinov2`) are torch.hub's, without the token that only pre-training reads.
+const TIMM_NAMES: &[Rule] = &[
+    absent("mask_token", "timm leaves it out"),
+    unused("head.>", "a classifier"),
+    same(">", ">"),
 ];
 
-/// The layouts DINOv2 is published in.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF)];
+/// The layouts DINOv2 is published in, and timm's, which fine-tuned checkpoints have.
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
 
 /// ViT-S/14, ViT-B/14 and ViT-L/14, and small models of the same code, for the demo: (width, depth, heads).
 const S: Config = Config::published(384, 12, 6);
@@ -71,6 +80,8 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
     sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: S_FACTS,
     place,
+    own: None,
+    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -92,6 +103,8 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
         tokens: (256, 768),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch14_dinov2"),
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
 };
 
@@ -113,6 +126,8 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
         tokens: (256, 1024),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch14_dinov2"),
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
 };
 
@@ -127,6 +142,8 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: S_FACTS,
     place,
+    own: None,
+    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -141,6 +158,72 @@ fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Bui
         Scale::Tiny => tiny,
     };
     Ok(Box::new(Dinov2::new(config, options, b)?))
+}
+
+/// For timm and transformers, with the position table of the run's input. Their classes read the class token, the mean of the patches
+/// behind the final norm, or both.
+fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    let p = &t.spec.protocol;
+    let offered = ["hf", "timm", "hub"];
+    if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
+        let why = "the head reads the mean of patches before the final norm; no class there does";
+        return Err(t.not_for(word, &["hub"], why).into());
+    }
+    let g = p.crop as usize / c.patch_size;
+    let (weight, bias) = t.linear()?;
+    let mut own = Trained {
+        backbone: t.backbone.clone(),
+        head: Vec::new(),
+        ..*t
+    };
+    let table = own
+        .backbone
+        .iter_mut()
+        .find(|t| t.0 == "pos_embed")
+        .context("no position table")?;
+    table.1 = positions(&table.1, &c, p.position_rule, (g, g))?;
+    match word {
+        "timm" => {
+            let mut tensors = own.in_layout(TIMM_NAMES)?;
+            tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+            let pool = if t.reads_mean() { "avg" } else { "token" };
+            // Where the mean is read, the norm stays before it.
+            let args = json!({
+                "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
+            });
+            Ok(Exported {
+                config: t.timm_config(timm, pool, &args),
+                tensors,
+            })
+        }
+        "hf" => {
+            let named = own
+                .in_layout(HF)?
+                .into_iter()
+                .map(|(name, t)| (format!("dinov2.{name}"), t));
+            let none = weight.zeros_like()?;
+            let both = if t.reads_mean() { [none, weight] } else { [weight, none] };
+            let head = [
+                ("classifier.weight".to_owned(), Tensor::cat(&both, 1)?),
+                ("classifier.bias".to_owned(), bias),
+            ];
+            let fields = json!({
+                "hidden_size": c.embed_dim, "num_hidden_layers": c.depth, "num_attention_heads": c.num_heads, "mlp_ratio": c.mlp_ratio,
+                "patch_size": c.patch_size, "layer_norm_eps": c.layer_norm_eps, "hidden_act": "gelu", "qkv_bias": true, "use_swiglu_ffn": false,
+                "layerscale_value": 1.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "drop_path_rate": 0.0,
+            });
+            let config = t.hf_config("Dinov2ForImageClassification", "dinov2", &fields);
+            Ok(Exported {
+                config,
+                tensors: named.chain(head).collect(),
+            })
+        }
+        _ => Err(t.not_for(word, &offered, "an unknown word").into()),
+    }
 }
 
 /// The shape of a DINOv2 encoder.
@@ -244,21 +327,25 @@ impl Dinov2 {
     /// Hub rule: sampling step grid/(g + 0.1), from the scale factor torch.hub passes; size rule: grid/g. Neither touches the
     /// table where the grid is the pretrained one.
     pub fn positions(&self, gh: usize, gw: usize) -> candle_core::Result<Tensor> {
-        let m = self.config.grid;
-        if (gh, gw) == (m, m) {
-            return Ok(self.pos_embed.clone());
-        }
-        let offset = match self.options.position_rule {
-            PositionRule::Hub => self.config.interpolate_offset,
-            PositionRule::Size => 0.0,
-        };
-        // torch turns the scale factor into a step in double precision, then samples in float32.
-        let step = |g: usize| 1.0 / ((g as f64 + offset) / m as f64);
-        let cls = self.pos_embed.narrow(1, 0, 1)?;
-        let patches = self.pos_embed.narrow(1, 1, m * m)?;
-        let patches = resize_table(&patches, (m, m), (gh, gw), (step(gh), step(gw)))?;
-        Tensor::cat(&[cls, patches], 1)
+        positions(&self.pos_embed, &self.config, self.options.position_rule, (gh, gw))
     }
+}
+
+fn positions(table: &Tensor, c: &Config, rule: PositionRule, (gh, gw): (usize, usize)) -> candle_core::Result<Tensor> {
+    let m = c.grid;
+    if (gh, gw) == (m, m) {
+        return Ok(table.clone());
+    }
+    let offset = match rule {
+        PositionRule::Hub => c.interpolate_offset,
+        PositionRule::Size => 0.0,
+    };
+    // torch turns the scale factor into a step in double precision, then samples in float32.
+    let step = |g: usize| 1.0 / ((g as f64 + offset) / m as f64);
+    let cls = table.narrow(1, 0, 1)?;
+    let patches = table.narrow(1, 1, m * m)?;
+    let patches = resize_table(&patches, (m, m), (gh, gw), (step(gh), step(gw)))?;
+    Tensor::cat(&[cls, patches], 1)
 }
 
 impl Backbone for Dinov2 {

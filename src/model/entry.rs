@@ -2,6 +2,7 @@
 
 use super::backbone::{Backbone, Options};
 use super::checkpoint::Rule;
+use super::export::Export;
 use super::params::{Builder, Place};
 use super::vit::Act;
 use crate::registry::Named;
@@ -26,6 +27,10 @@ pub struct BackboneEntry {
     pub facts: Facts,
     /// Where a parameter stands, by its canonical name: what layer decay counts.
     pub place: fn(&str) -> Place,
+    /// The scale of a user's own checkpoint; `None` for a published backbone.
+    pub own: Option<Scale>,
+    /// How a trained model is written for `timm` and `transformers`.
+    pub export: Export,
     /// `(scale, input side in pixels, switches, builder)` → encoder.
     pub build: Build,
 }
@@ -34,6 +39,12 @@ pub struct BackboneEntry {
 pub type Build = fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>;
 
 impl BackboneEntry {
+    /// The layout whose names are the canonical ones, or the first: that of models without a file.
+    pub fn own_layout(&self) -> &'static str {
+        let canonical = self.layouts.iter().find(|l| l.1.is_empty());
+        canonical.or(self.layouts.first()).map_or("", |l| l.0)
+    }
+
     /// The input sides accepted at a scale.
     pub fn sides(&self, scale: Scale) -> Sides {
         match scale {

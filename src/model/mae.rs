@@ -3,12 +3,14 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::export::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::study::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
+use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
 pub const HF: &[Rule] = &[
@@ -40,10 +42,14 @@ pub const HF: &[Rule] = &[
     same("vit.encoder.layer.*.layernorm_after.>", "blocks.*.norm2.>"),
     same("vit.layernorm.>", "norm.>"),
     unused("decoder.>", "the decoder of the pre-training task"),
+    unused("classifier.>", "the head of a fine-tuned `ViTForImageClassification`"),
 ];
 
+/// timm's names are the original ones.
+const TIMM_NAMES: &[Rule] = &[unused("head.>", "a classifier"), same(">", ">")];
+
 /// The layouts MAE is published in: facebookresearch/mae's `.pth` (under `model`), timm's copy of it, Hugging Face.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", &[]), ("hf", HF)];
+pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", TIMM_NAMES), ("hf", HF)];
 
 /// ViT-B/16, ViT-L/16 and ViT-H/14, and small models of the same code, for the demo: (width, depth, heads).
 const B: Config = Config::published(768, 12, 12, 16);
@@ -71,6 +77,8 @@ pub static MAE_B: BackboneEntry = BackboneEntry {
         tokens: (196, 768),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch16_224"),
     build: |s, px, o, b| build(s, px, (B, TINY_B), o, b),
 };
 
@@ -92,6 +100,8 @@ pub static MAE_L: BackboneEntry = BackboneEntry {
         tokens: (196, 1024),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch16_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -113,6 +123,8 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
         tokens: (256, 1280),
     },
     place,
+    own: None,
+    export: |word, t| export(word, t, (H, TINY_H), "vit_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 
@@ -139,6 +151,28 @@ fn build(
         ..config
     };
     Ok(Box::new(Mae::new(config, options, b)?))
+}
+
+/// For timm, whose plain ViT can read the mean of the patches behind the norm; `transformers`' reads the class token.
+fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    if word != "timm" {
+        let why = "its head would read the class token, and this one reads the mean of the patches";
+        return Err(t.not_for(word, &["timm", "hub"], why).into());
+    }
+    let (weight, bias) = t.linear()?;
+    let mut tensors = t.backbone.clone();
+    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+    let args = json!({
+        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
+    });
+    Ok(Exported {
+        config: t.timm_config(timm, "avg", &args),
+        tensors,
+    })
 }
 
 /// The shape of an MAE encoder.

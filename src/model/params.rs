@@ -75,6 +75,8 @@ enum Source {
     Checkpoint(RefCell<Checkpoint>),
     /// Shapes without values.
     Shapes,
+    /// A trained model, by the names that its parameters have in it.
+    Trained(RefCell<Checkpoint>),
 }
 
 /// Draws named tensors for a model and records them.
@@ -109,6 +111,11 @@ impl Builder {
     /// of it trains.
     pub fn shapes() -> Self {
         Self::new(Source::Shapes, &Device::Cpu).trainable(false)
+    }
+
+    /// The values of a trained model, by the full names of its parameters and in the shapes that it has them in.
+    pub fn trained(checkpoint: Checkpoint, device: &Device) -> Self {
+        Self::new(Source::Trained(RefCell::new(checkpoint)), device)
     }
 
     fn new(source: Source, device: &Device) -> Self {
@@ -212,25 +219,34 @@ impl Builder {
         init: Init,
         adapt: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor> {
-        let value = self.value(&dims.into(), name, init)?;
-        self.record(name, adapt(value)?)
+        let dims = dims.into();
+        let value = match &*self.source {
+            // What was adapted when training began is stored as it was trained.
+            Source::Trained(_) => {
+                let shape = adapt(Tensor::zeros(dims, DType::F32, &self.device)?)?;
+                self.value(shape.dims(), name, init)?
+            }
+            _ => adapt(self.value(&dims, name, init)?)?,
+        };
+        self.record(name, value)
     }
 
     /// A stem kernel (D, 3, k, k), reduced to one input channel where `channels` is 1 (PROTOCOL 3.1, Q17).
     pub fn stem(&self, [d, k]: [usize; 2], channels: usize, rule: GreyStem, name: &str, init: Init) -> Result<Tensor> {
-        let w = self.value(&[d, 3, k, k], name, init)?;
-        let w = match (channels, rule) {
-            (3, _) => w,
-            (1, GreyStem::RedKernel) => w.narrow(1, 0, 1)?.contiguous()?,
-            (1, GreyStem::SummedKernels) => w.sum_keepdim(1)?,
-            _ => anyhow::bail!("a stem reads 1 or 3 channels, not {channels}"),
-        };
-        self.record(name, w)
+        self.adapted([d, 3, k, k], name, init, |w| match (channels, rule) {
+            (3, _) => Ok(w),
+            (1, GreyStem::RedKernel) => w.narrow(1, 0, 1)?.contiguous(),
+            (1, GreyStem::SummedKernels) => w.sum_keepdim(1),
+            _ => candle_core::bail!("a stem reads 1 or 3 channels, not {channels}"),
+        })
     }
 
     fn value(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor> {
         let name = format!("{}{name}", self.path);
         match &*self.source {
+            Source::Trained(c) => c
+                .borrow_mut()
+                .take(&format!("{}{name}", self.scope), dims, &self.device),
             Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
             Source::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
             Source::Seed(seed) => {
@@ -270,7 +286,19 @@ impl Builder {
     pub fn finish_source(&self) -> Result<()> {
         match &*self.source {
             Source::Checkpoint(c) => c.borrow().finish(),
-            Source::Seed(_) | Source::Shapes => Ok(()),
+            // Backbone and head are in one file.
+            Source::Seed(_) | Source::Shapes | Source::Trained(_) => Ok(()),
+        }
+    }
+
+    /// Ends construction of a trained model: nothing of it may be left.
+    ///
+    /// # Errors
+    /// As [`Builder::finish_source`].
+    pub fn finish_trained(&self) -> Result<()> {
+        match &*self.source {
+            Source::Trained(c) => c.borrow().finish(),
+            _ => Ok(()),
         }
     }
 

@@ -1,14 +1,14 @@
 //! The backbones medft knows: a line each.
 
 use super::backbone::Options;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Rule, same, unused};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
 use crate::error::BadInput;
 use crate::registry::Registry;
-use crate::study::Protocol;
 use crate::words::did_you_mean;
+use crate::study::{Protocol, Scale};
 use anyhow::Result;
 
 /// All backbones, in the order of tables.
@@ -57,6 +57,87 @@ pub fn find(name: &str) -> Result<&'static BackboneEntry> {
     })
 }
 
+/// A user's own checkpoint, as a backbone.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnBackbone<'a> {
+    pub name: &'a str,
+    /// What tables call it.
+    pub title: &'a str,
+    /// The published backbone that it has the architecture of.
+    pub like: &'a str,
+    pub scale: Scale,
+}
+
+/// Makes a user's own checkpoint a backbone of its own: word, title and family are its own, all else is that of the published one.
+/// A process that runs several verbs finds it there.
+///
+/// # Errors
+/// [`BadInput`] for a name or title that could be taken for a published one's, and for an unknown `like`.
+pub fn register_own(own: OwnBackbone<'_>, at: &str) -> Result<()> {
+    own_words(own.name, own.title, at)?;
+    let like = published(own.like, at)?;
+    if BACKBONES.get(own.name).is_some_and(|e| e.own.is_some()) {
+        return Ok(());
+    }
+    let forever = |s: &str| -> &'static str { Box::leak(s.to_owned().into_boxed_str()) };
+    let name = forever(own.name);
+    BACKBONES.register(Box::leak(Box::new(BackboneEntry {
+        name,
+        title: forever(own.title),
+        family: name,
+        own: Some(own.scale),
+        ..*like
+    })))?;
+    Ok(())
+}
+
+/// The published backbone of a name.
+///
+/// # Errors
+/// [`BadInput`] listing those there are.
+pub fn published(name: &str, at: &str) -> Result<&'static BackboneEntry, BadInput> {
+    let all = BACKBONES.built_in();
+    all.iter().find(|e| e.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|e| e.name).collect();
+        let expected = format!("a published backbone that it is like: {}", known.join(", "));
+        BadInput::new(at, expected, format!("`{name}`"), "Correct `like`.")
+    })
+}
+
+/// A word as it reads: letters and digits alone, small.
+pub fn as_read(word: &str) -> String {
+    let letters = word.chars().filter(|c| c.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+/// Holds the name and the title of a user's own checkpoint against those of the published backbones: letters and digits alone
+/// count, since a reader does not see more.
+///
+/// # Errors
+/// [`BadInput`] where one could be taken for a published one's, or the name is no plain word.
+pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+        let expected =
+            "a name of lower-case letters, digits, `-`, `_` and `.`, since it is a word in studies and names a folder";
+        return Err(BadInput::new(at, expected, format!("`{name}`"), "Choose such a name."));
+    }
+    for entry in BACKBONES.built_in() {
+        let taken = [entry.name, entry.title, entry.family, entry.facts.upstream];
+        for (what, word) in [("name", name), ("title", title)] {
+            if as_read(word).is_empty() || taken.iter().any(|t| as_read(t) == as_read(word)) {
+                let remedy = "Call it otherwise: results of other weights may never stand under a published name.";
+                let expected = format!(
+                    "a {what} that no published backbone has ({} is {})",
+                    entry.name, entry.title
+                );
+                return Err(BadInput::new(at, expected, format!("`{word}`"), remedy));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The switches a backbone is built with; its activation is that of the weights' layout.
 pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, channels: usize) -> Options {
     let mut options = Options::new(p, channels);
@@ -71,6 +152,19 @@ pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, 
 /// # Errors
 /// [`BadInput`] for an unknown layout or an unreadable file.
 pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
+    let rules = rules(entry, file)?;
+    // A fine-tuned checkpoint has a classifier, also one that medft kept; a published encoder's file has what is expected of it.
+    let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+    let own = [&[unused("head.>", "the classifier of a fine-tuned model")], rest].concat();
+    let rules = if entry.own.is_some() { &own } else { rules };
+    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
+}
+
+/// The name map of a file's layout.
+///
+/// # Errors
+/// [`BadInput`] for a layout that the backbone does not have.
+pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [Rule], BadInput> {
     let Some((_, rules)) = entry.layouts.iter().find(|(l, _)| *l == file.layout) else {
         let known: Vec<&str> = entry.layouts.iter().map(|l| l.0).collect();
         return Err(BadInput::new(
@@ -78,8 +172,7 @@ pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
             format!("a layout of {}: {}", entry.name, known.join(", ")),
             &*file.layout,
             "Correct `layout` in the weights manifest.",
-        )
-        .into());
+        ));
     };
-    Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
+    Ok(rules)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct SafetensorsFile {
     file: HashedFile,
     tensors: BTreeMap<String, Stored>,
     /// What the header says besides.
-    notes: HashMap<String, String>,
+    facts: BTreeMap<String, String>,
 }
 
 struct Stored {
@@ -46,6 +46,7 @@ impl SafetensorsFile {
     pub fn of(path: &Path, file: HashedFile) -> Result<Self> {
         let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
         let metadata = metadata(&file).map_err(bad)?;
+        let facts = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
         let data = file.len() - metadata.data_len() as u64;
         let tensors = metadata
             .tensors()
@@ -64,13 +65,18 @@ impl SafetensorsFile {
             at: path.display().to_string(),
             file,
             tensors,
-            notes: metadata.metadata().clone().unwrap_or_default(),
+            facts,
         })
     }
 
     /// A text of the header.
     pub fn note(&self, key: &str) -> Option<&str> {
-        self.notes.get(key).map(String::as_str)
+        self.facts.get(key).map(String::as_str)
+    }
+
+    /// What the writer noted, by key.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.facts
     }
 
     /// Names of all tensors, sorted.

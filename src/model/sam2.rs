@@ -3,6 +3,7 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
+use super::export::hub_alone;
 use super::hiera::{self, Hiera};
 use super::params::{Builder, Init, Place};
 use crate::error::BadInput;
@@ -52,6 +53,8 @@ pub static SAM2_B: BackboneEntry = BackboneEntry {
         tokens: (196, 256),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::base_plus(),
@@ -79,6 +82,8 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
         tokens: (196, 256),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::large(),

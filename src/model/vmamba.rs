@@ -4,6 +4,7 @@
 use super::backbone::{Backbone, Features, Observer, Options, Tap};
 use super::checkpoint::{How, Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
+use super::export::hub_alone;
 use super::params::{Builder, Init, Place};
 use super::vit::{layer_norm, trunc_linear};
 use crate::study::Scale;
@@ -57,6 +58,8 @@ pub static VMAMBA_S: BackboneEntry = BackboneEntry {
         tokens: (49, 768),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(96, [2, 2, 15, 2]),
@@ -84,6 +87,8 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
         tokens: (49, 1024),
     },
     place,
+    own: None,
+    export: hub_alone,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(128, [2, 2, 15, 2]),

@@ -102,8 +102,16 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
     let (dataset, backbone, freeze, head) = key;
     let command = |seed: Option<u64>| {
         let seed = seed.map_or_else(String::new, |s| format!(",seed={s}"));
+        // A table of its own may be a split, or a point of a sweep, of a set that has several.
+        let facts = input.dataset(dataset);
+        let set = facts.map_or(dataset.as_str(), |d| &d.set);
+        let several = |d: &&super::DatasetFacts| input.datasets.iter().any(|o| o.set == d.set && o.split != d.split);
+        let split = facts
+            .filter(several)
+            .map_or_else(String::new, |d| format!(",split={}", d.split));
+        let point = input.sweep.as_ref().map_or("", |s| s.only(dataset));
         format!(
-            "medft run {} --only dataset={dataset},backbone={backbone},freeze={freeze},head={head}{seed} --results-dir again",
+            "medft run {} --only dataset={set}{split}{point},backbone={backbone},freeze={freeze},head={head}{seed} --results-dir again",
             input.study_argument()
         )
     };

@@ -100,6 +100,16 @@ impl ProtocolNote {
         }
     }
 
+    /// Says of a switch that it has several values in the study.
+    pub fn sweep(&mut self, field: &str, values: &[String]) {
+        let all = format!("swept over {}", values.join(", "));
+        self.changes.retain(|(k, _)| k != field);
+        match self.facts.iter_mut().find(|(k, _)| k == field) {
+            Some((_, value)) => *value = all,
+            None => self.changes.push((field.to_owned(), all)),
+        }
+    }
+
     /// One line: the preset, its main switches, what was changed.
     pub fn sentence(&self) -> String {
         let list = |pairs: &[(String, String)]| {
@@ -216,6 +226,8 @@ pub struct ReportInput {
     pub archive: super::Archive,
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
+    /// What the study sweeps; `None` where every switch has one value.
+    pub sweep: Option<super::Sweep>,
     /// The part of the study that is meant, as it was asked for; empty for all of it.
     pub only: Vec<String>,
     /// A folder whose templates replace the built-in ones of the same name.

@@ -26,6 +26,7 @@ pub mod sampled;
 pub mod seal;
 mod splits;
 mod summary;
+pub mod sweep;
 pub mod table;
 mod table_csv;
 mod templates;
@@ -43,6 +44,7 @@ pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
 pub use templates::{notes as template_notes, replaced as replaced_templates};
+pub use sweep::{Point, Sweep};
 
 use crate::fsio;
 use anyhow::Result;
@@ -105,6 +107,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .iter()
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .chain(splits::tables(input, &cells))
+        .chain(sweep::tables(input, &cells))
         .collect::<Vec<_>>();
     let paper = paper_level::judge(input, &cells);
     let comparisons = compare::compare(input, &cells, &paper);

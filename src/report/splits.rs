@@ -14,11 +14,16 @@ use crate::study::{Freeze, HeadKind};
 pub fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
     let mut out = Vec::new();
     for first in &input.datasets {
-        let mut same = input.datasets.iter().filter(|d| d.set == first.set);
+        // At every point of a sweep: the tables of two points differ in more than the split.
+        let point = |d: &DatasetFacts| input.sweep.as_ref().and_then(|s| s.values(&d.name));
+        let mut same = input
+            .datasets
+            .iter()
+            .filter(|d| d.set == first.set && point(d) == point(first));
         let (Some(a), Some(b)) = (same.next(), same.next()) else {
             continue;
         };
-        if a.name != first.name {
+        if a.name != first.name || a.split == b.split {
             continue;
         }
         for freeze in [Freeze::Frozen, Freeze::Unfrozen] {
@@ -84,7 +89,10 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
             cells: row,
         });
     }
-    let name = format!("{}-{freeze}-splits", pair[0].set);
+    let point = input.sweep.as_ref().and_then(|s| s.values(&pair[0].name));
+    let point = point.map_or_else(String::new, |values| format!(", {values}"));
+    let stem = if point.is_empty() { &pair[0].set } else { &pair[0].name };
+    let name = format!("{stem}-{freeze}-splits");
     let words = [&pair[0].split, &pair[1].split];
     let mut reading = vec![format!(
         "Mean ± sample standard deviation over seeds (number of seeds); the difference is {} less {}, seed by seed",
@@ -102,7 +110,7 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
         (name.clone(), label(&format!("{}-{name}", input.study))),
         (
             format!(
-                "{}, {freeze} backbone, {} against {} split",
+                "{}{point}, {freeze} backbone, {} against {} split",
                 pair[0].plain_title, words[0], words[1]
             ),
             pair[0].metric_title.clone(),

@@ -21,10 +21,10 @@ pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
-pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
+pub use store::{Claim, FOLDER_DIGITS, LAST_WEIGHTS, Listing, RunState, Store, Taken, WEIGHTS};
 pub use threads::in_threads;
 pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
     Selected, Spec, Steps, WhichWeights,
 };
-pub use verify::{Audit, Expected, Finding};
+pub use verify::{Audit, Expected, Finding, TrainedFile};

@@ -6,6 +6,7 @@
 //!     spec.json           before training
 //!     checkpoint/         the trainer's own, gone when the run is done
 //!     failed.json         instead of the rest, when the run ended without a result
+//!     weights.safetensors, weights-last.safetensors   where trained weights are kept
 //!     epochs.json, predictions.parquet, provenance.json, metrics.json
 //!     DONE                last: the hash of every file above, as `sha256sum -c` reads it
 //! ```
@@ -18,15 +19,16 @@ use super::record::{read_record, write_record};
 use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, Spec, WhichWeights};
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
-use crate::fsio;
+use crate::fsio::{self, Pending};
 use crate::lease::{Held, Lease};
 use crate::limits;
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// How many characters of the run id name the folder.
@@ -43,6 +45,11 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const LEASE: &str = "lease";
 /// Where runs that cannot be used are set aside.
 pub(super) const ASIDE: &str = ".broken";
+/// Trained weights: the only set that is kept, or the best of both; then the last of both.
+pub const WEIGHTS: &str = "weights.safetensors";
+pub const LAST_WEIGHTS: &str = "weights-last.safetensors";
+/// What a run may have kept. Whoever needs the room may remove them: no number follows from them.
+pub(super) const KEPT: [&str; 2] = [LAST_WEIGHTS, WEIGHTS];
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 
@@ -125,6 +132,20 @@ impl Store {
         Self {
             folder: folder.to_owned(),
         }
+    }
+
+    /// The store that a finished run's folder lies in, and its record.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn of_run(dir: &Path) -> Result<(Self, RunRecord)> {
+        let record = load_dir(dir)?;
+        // A bare name lies in the working folder.
+        let folder = dir
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Ok((Self::at(folder), record))
     }
 
     /// The study's folder.
@@ -280,13 +301,20 @@ impl Store {
             return Ok(there);
         }
         fsio::write_atomic(&dir.join(PREDICTIONS), &bytes)?;
-        let hashes = BTreeMap::from([
+        let mut hashes = BTreeMap::from([
             (SPEC, spec_hash),
             (PREDICTIONS, metrics.predictions.sha256.clone()),
             (EPOCHS, write_record(&dir.join(EPOCHS), &Epochs(output.epochs.clone()))?),
             (PROVENANCE, write_record(&dir.join(PROVENANCE), &provenance)?),
             (METRICS, write_record(&dir.join(METRICS), &metrics)?),
         ]);
+        for file in KEPT {
+            match output.kept.get(file) {
+                Some(hash) => drop(hashes.insert(file, hash.clone())),
+                // Of an earlier try, under another word for what is kept.
+                None => remove(&dir.join(file))?,
+            }
+        }
         may_write()?;
         let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
         fsio::write_atomic(&dir.join(DONE), done.as_bytes())?;
@@ -296,6 +324,39 @@ impl Store {
             metrics,
             provenance,
         })
+    }
+
+    /// Whether a run's folder says that it is whole.
+    pub fn is_done(&self, id: &str) -> bool {
+        self.run_dir(id).join(DONE).exists()
+    }
+
+    /// Writes trained weights into a claimed run's folder; returns their hash, for [`RunOutput::kept`]. They are streamed: the largest
+    /// models have gigabytes.
+    ///
+    /// # Errors
+    /// [`BadInput`] where the disk is full or the folder not writable.
+    pub fn keep(&self, id: &str, file: &str, fill: &dyn Fn(&mut dyn Write) -> Result<()>) -> Result<String> {
+        let mut out = Hashing {
+            out: Pending::create(&self.run_dir(id).join(file))?,
+            hash: Sha256::new(),
+        };
+        fill(&mut out)?;
+        out.out.publish()?;
+        Ok(fsio::hex(&out.hash.finalize()))
+    }
+
+    /// The trained weights that a finished run kept: path and hash, the best first.
+    ///
+    /// # Errors
+    /// [`BadInput`] where the run is not done.
+    pub fn kept(&self, id: &str) -> Result<Vec<(PathBuf, String)>> {
+        let dir = self.run_dir(id);
+        let done = read_done(&dir)?;
+        let there = [WEIGHTS, LAST_WEIGHTS]
+            .into_iter()
+            .filter_map(|f| Some((dir.join(f), done.get(f)?.clone())));
+        Ok(there.filter(|(path, _)| path.is_file()).collect())
     }
 
     /// Records that a run ended without a result. Its checkpoint stays as evidence until the run is begun again.
@@ -390,6 +451,24 @@ impl Store {
         }
         listing.done.sort_by(|a, b| a.id().cmp(b.id()));
         Ok(listing)
+    }
+}
+
+/// Bytes on their way to a file, hashed.
+struct Hashing {
+    out: Pending,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -492,7 +571,8 @@ pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
         .filter_map(|l| l.split_once("  "))
         .map(|(h, f)| (f.to_owned(), h.to_owned()))
         .collect();
-    let whole = text.lines().count() == FILES.len() && FILES.iter().all(|f| hashes.contains_key(*f));
+    let kept = KEPT.iter().filter(|f| hashes.contains_key(**f)).count();
+    let whole = text.lines().count() == FILES.len() + kept && FILES.iter().all(|f| hashes.contains_key(*f));
     if !whole {
         return Err(torn(
             &path,

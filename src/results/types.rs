@@ -154,6 +154,8 @@ pub struct RunOutput {
     pub model: ModelFacts,
     pub divergence: Option<Divergence>,
     pub predictions: Predictions,
+    /// Files of trained weights that [`super::Store::keep`] wrote, and their hashes.
+    pub kept: BTreeMap<String, String>,
     pub provenance: Provenance,
 }
 

@@ -12,7 +12,7 @@ use super::predictions::{Predictions, Truth};
 use super::provenance::{Provenance, seconds_of};
 use super::record::{Content, read_edited, read_record, record_bytes};
 use super::store::{
-    ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done,
+    ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done,
 };
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
@@ -72,6 +72,18 @@ pub struct Expected {
     pub model: ModelFacts,
     /// The learning rate of the last step of an epoch, by (steps an epoch, epoch).
     pub rate: Box<dyn Fn(u64, u32) -> f64>,
+    /// What a file of trained weights is, of a run with this spec.
+    pub trained: Box<dyn Fn(&Path) -> Result<TrainedFile>>,
+}
+
+/// A file of trained weights, read.
+pub struct TrainedFile {
+    /// The whole run id that it says.
+    pub run: String,
+    /// `best` or `last`.
+    pub weights: String,
+    /// Over the trained parameters in it.
+    pub sha256: String,
 }
 
 impl Store {
@@ -129,6 +141,7 @@ fn audit_open(dir: &Path, audit: &mut Audit) {
             METRICS => all.canonical::<Metrics>(METRICS),
             PROVENANCE => all.canonical::<Provenance>(PROVENANCE),
             PREDICTIONS => all.predictions_of_an_open_run(),
+            n if KEPT.contains(&n) => {}
             n => all.other(n, &path, audit),
         }
     }
@@ -141,8 +154,16 @@ fn audit_run(dir: &Path, expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync
     let mut audit = Audit::default();
     for path in fsio::below(dir) {
         let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-        if ![DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC].contains(&name.as_str()) {
+        let records = [DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
+        if !records.contains(&name.as_str()) && !KEPT.contains(&name.as_str()) {
             all.other(&name, &path, &mut audit);
+        }
+    }
+    for file in KEPT {
+        // A file beside a run that kept none was put there.
+        let listed = read_done(dir).is_ok_and(|d| d.contains_key(file));
+        if dir.join(file).exists() && !listed {
+            all.add(file, "no trained weights, since DONE names none", "some");
         }
     }
     let run = all.run(expected);
@@ -222,6 +243,10 @@ impl Findings<'_> {
         };
         let mut intact = BTreeMap::new();
         for (file, expected) in &done {
+            if KEPT.contains(&file.as_str()) {
+                all.check_kept(file, expected);
+                continue;
+            }
             let whole = match fsio::sha256_file(&dir.join(file), |_| {}) {
                 Ok(found) if found == *expected => true,
                 Ok(found) if all.whole(file, &found) => {
@@ -275,6 +300,11 @@ impl Findings<'_> {
         if let Some(x) = &expected {
             all.check_facts(x, &spec, &metrics, epochs.as_ref());
         }
+        if let Some(x) = &expected {
+            for file in KEPT.iter().filter(|f| done.contains_key(**f) && dir.join(f).exists()) {
+                all.check_trained(x, &spec, &metrics, file);
+            }
+        }
         all.check_rule(&spec, &metrics);
         if !intact[PREDICTIONS] {
             return None;
@@ -295,6 +325,39 @@ impl Findings<'_> {
             images: images_of(&predictions),
             spec: spec.run,
         })
+    }
+
+    /// Trained weights that are there are those that were kept; a bundle may leave them out, and so may who needs the room.
+    fn check_kept(&mut self, file: &str, expected: &str) {
+        let path = self.dir.join(file);
+        if !path.exists() {
+            return;
+        }
+        match fsio::sha256_file(&path, |_| {}) {
+            Ok(found) if found == expected => {}
+            Ok(found) => self.add(
+                file,
+                format!("trained weights that hash to {expected}, as DONE says"),
+                format!("edited ones that hash to {found}"),
+            ),
+            Err(e) => self.add(file, "trained weights", format!("{e:#}")),
+        }
+    }
+
+    /// Trained weights are those whose hash stands in `metrics.json`.
+    fn check_trained(&mut self, x: &Expected, spec: &Spec, metrics: &Metrics, file: &str) {
+        match (x.trained)(&self.dir.join(file)) {
+            Ok(found) => {
+                self.same(&format!("{file}: run"), "spec.json says", &spec.id, &found.run);
+                let hash = metrics
+                    .weights_sha256
+                    .get(&found.weights)
+                    .map_or("none", String::as_str);
+                let source = format!("metrics.json says of {}", found.weights);
+                self.same(&format!("{file}: trained parameters"), &source, hash, &found.sha256);
+            }
+            Err(e) => self.add(file, "a trained model of spec.json", format!("{e:#}")),
+        }
     }
 
     /// Whether a file that DONE does not know is whole by what it or another file says.

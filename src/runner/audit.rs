@@ -1,14 +1,14 @@
 //! What a data set is made of, what its parts share, what is in it twice.
 
-use super::{Context, report_place};
+use super::{Context, inventory, report_place};
 use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
-use crate::manifest::{FoundCounts, check_counts, check_labels};
+use crate::manifest::{FoundCounts, Kind, check_counts, check_labels};
 use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::study::protocol::Duplicates;
-use crate::study::{Protocol, Scale, SplitRule, Study};
+use crate::study::{Protocol, SplitRule, Study};
 use anyhow::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -59,11 +59,10 @@ pub struct StudyAudit {
 /// # Errors
 /// When a file cannot be written. What is wrong with a set is among the absent ones.
 pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) -> Result<StudyAudit> {
-    let phantom = study.scale == Scale::Tiny;
-    let dir = data_dir(c, phantom);
     let (mut audits, mut absent) = (Vec::new(), Vec::new());
     for (set, protocol) in study.tables() {
-        match audit_set(c, set, &protocol, phantom, &dir, depth(set)) {
+        let (kind, dir) = inventory::data_dir(c, study.scale, set)?;
+        match audit_set(c, set, &protocol, kind == Kind::Phantom, &dir, depth(set)) {
             Ok(found) => audits.push(found),
             Err(e) => absent.push((study.table(set, &protocol), without_places(&format!("{e:#}")))),
         }

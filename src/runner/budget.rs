@@ -360,7 +360,10 @@ fn file(study: &Study, part: &Part, what: &str) -> String {
     if !study.description.is_empty() {
         let _ = writeln!(out, "description = {}", text(&study.description));
     }
-    let _ = writeln!(out, "expected = {}\n", text(&study.expected));
+    if !study.expected.is_empty() {
+        let _ = writeln!(out, "expected = {}", text(&study.expected));
+    }
+    out.push('\n');
     let _ = writeln!(out, "preset = \"{}\"", study.protocol.preset);
     let _ = writeln!(out, "scale = \"{}\"", study.scale);
     let _ = writeln!(out, "datasets = [{}]", list(&part.datasets));
@@ -372,13 +375,17 @@ fn file(study: &Study, part: &Part, what: &str) -> String {
         let splits = words(study.splits.iter().map(ToString::to_string).collect());
         let _ = writeln!(out, "splits = [{splits}]");
     }
+    let _ = writeln!(out, "keep_weights = \"{}\"", study.keep_weights);
     let (own, preset) = (&study.protocol, study.protocol.preset.protocol());
     let fields = Protocol::switches().into_iter().map(|s| s.field);
-    let set: Vec<&str> = fields.filter(|f| own.get(f) != preset.get(f)).collect();
+    let swept = |f: &str| study.sweep.iter().any(|s| s.field == f);
+    let set: Vec<&str> = fields.filter(|f| swept(f) || own.get(f) != preset.get(f)).collect();
     if !set.is_empty() {
         out.push_str("\n[protocol]\n");
         for field in set {
-            let _ = writeln!(out, "{field} = {}", toml(&own.get(field)));
+            let swept = study.sweep.iter().find(|s| s.field == field);
+            let value = swept.map_or_else(|| own.get(field), |s| Value::Array(s.values.clone()));
+            let _ = writeln!(out, "{field} = {}", toml(&value));
         }
     }
     out.push_str("\n[report]\n");
@@ -397,6 +404,10 @@ fn toml(value: &Value) -> String {
         Value::Object(fields) => {
             let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k} = {}", toml(v))).collect();
             format!("{{ {} }}", fields.join(", "))
+        }
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(toml).collect();
+            format!("[{}]", values.join(", "))
         }
         other => other.to_string(),
     }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::estimate::{Estimator, Machine};
-use super::plan::{Plan, State};
+use super::plan::{Entry, Plan, State};
 use crate::cache::show_bytes;
 use crate::data::loader::WORTH_CACHING;
 use crate::data::registry;
@@ -28,6 +28,8 @@ pub struct Disk {
     /// Of one run at a time, at most.
     pub checkpoint: u64,
     pub results: u64,
+    /// Trained weights that are kept.
+    pub weights: u64,
 }
 
 impl Disk {
@@ -64,16 +66,17 @@ impl Disk {
                 features.insert(key, rows * row);
             }
             let key = (s.backbone.clone(), s.freeze, s.head, info.channels, outputs);
-            let trainable = match models.get(&key) {
+            let (trainable, total) = match models.get(&key) {
                 Some(n) => *n,
                 None => {
                     // A model that cannot be built is blocked and says so elsewhere.
-                    let n = Classifier::sizes(s, info.channels, outputs).map_or(0, |m| m.trainable);
+                    let n = Classifier::sizes(s, info.channels, outputs).map_or((0, 0), |m| (m.trainable, m.total));
                     models.insert(key, n);
                     n
                 }
             };
             disk.checkpoint = disk.checkpoint.max(trainable * 4 * MOST_COPIES);
+            disk.weights += total * 4 * plan.study.keep_weights.sets().len() as u64;
             disk.results += RECORDS + test * (outputs as u64) * 4 * 4;
         }
         let (images, features): (Vec<u64>, Vec<u64>) =
@@ -86,7 +89,39 @@ impl Disk {
 
     /// What the open runs take at least, with caches that are thrown away as soon as they can.
     fn least(&self) -> u64 {
-        self.largest + self.checkpoint + self.results
+        self.largest + self.checkpoint + self.results + self.weights
+    }
+
+    /// What is to be kept of trained weights, before a run begins; `None` where nothing is or nothing is to be trained. Finished runs that
+    /// kept none are told too: weights cannot be made without training again.
+    pub fn weights_to_come(c: &Context, plan: &Plan) -> Result<Option<String>> {
+        let keep = plan.study.keep_weights;
+        if keep.sets().is_empty() {
+            return Ok(None);
+        }
+        let open = plan
+            .entries
+            .iter()
+            .filter(|e| e.state != State::Done && e.id.is_some())
+            .count();
+        let without = |e: &&Entry| {
+            let id = e.id.as_ref().filter(|_| e.state == State::Done);
+            id.is_some_and(|id| plan.store.kept(id.full()).is_ok_and(|k| k.is_empty()))
+        };
+        let without = plan.entries.iter().filter(without).count();
+        let mut lines = Vec::new();
+        if open > 0 {
+            let bytes = show_bytes(Self::of(c, plan)?.weights);
+            lines.push(format!(
+                "weights to be kept ({keep}): {bytes} for {open} runs; --keep-weights none keeps none"
+            ));
+        }
+        if without > 0 {
+            lines.push(format!(
+                "{without} finished runs have no kept weights; to get them, move their folders away and run again"
+            ));
+        }
+        Ok((!lines.is_empty()).then(|| lines.join("\n")))
     }
 
     /// Lines for people: what is to come, and whether it fits.
@@ -98,11 +133,12 @@ impl Disk {
         };
         let free = fsio::free_space(&c.global.results_dir);
         let mut text = format!(
-            "disk to come: {} of prepared images and {} of features (float32, as computed) in caches ({kept}), {} of checkpoints at a time, {} of results; {} free",
+            "disk to come: {} of prepared images and {} of features (float32, as computed) in caches ({kept}), {} of checkpoints at a time, {} of results, {} of trained weights; {} free",
             show_bytes(self.images),
             show_bytes(self.features),
             show_bytes(self.checkpoint),
             show_bytes(self.results),
+            show_bytes(self.weights),
             free.map_or_else(
                 || "unknown how much is".to_owned(),
                 |n| format!("{} are", show_bytes(n))

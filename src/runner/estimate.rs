@@ -298,16 +298,11 @@ impl<'a> Estimator<'a> {
 
     fn count(&self, spec: &RunSpec) -> Option<[f64; 3]> {
         let source = registry::find(&spec.dataset).ok()?;
-        let here = self
-            .inventory
-            .sets
-            .get(&spec.dataset)
-            .is_some_and(|s| s.require().is_ok());
-        if here {
-            let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
-            if let Ok(d) = source.read(&root.into(), &spec.protocol) {
-                return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
-            }
+        let here = self.inventory.sets.get(&spec.dataset).filter(|s| s.require().is_ok());
+        if let Some(set) = here
+            && let Ok(d) = source.read(&set.folder.clone().into(), &spec.protocol)
+        {
+            return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
         }
         let m = self.c.catalogue.set(&spec.dataset).ok()?;
         let of = |split: &str| {

@@ -2,24 +2,27 @@
 
 use super::Context;
 use super::inventory::{Inventory, RunInputs};
-use super::plan::Entry;
+use super::plan::{Entry, Plan};
+use super::tensorboard::Curves;
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, Label, registry};
+use crate::data::{Dataset, DatasetInfo, Label, registry};
 use crate::device;
 use crate::model;
+use crate::model::kept::{About, write_model};
 use crate::progress::Bar;
 use crate::results::{
-    Claim, Divergence, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps, Store, Taken, Truth,
-    WhichWeights,
+    Claim, Divergence, Epoch, LAST_WEIGHTS, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps,
+    Store, Taken, Truth, WEIGHTS, WhichWeights,
 };
 use crate::stop::Stopped;
 use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
-use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Tested};
+use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Snapshot, Tested};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -70,16 +73,9 @@ impl PreparedDataset {
         let data = source.read(&inventory.folder(spec)?, &spec.protocol)?;
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
         let options = Options::cached(c.workers(), c.cache());
-        let images = match spec.protocol.normalisation {
-            Normalisation::Dataset => Images::prepare(&data, &spec.protocol, &options, &bar.counted())?,
-            Normalisation::Backbone => {
-                let (mean, std) =
-                    model::facts::input_statistics(&spec.backbone, data.info.channels, spec.protocol.grey_stem)
-                        .with_context(|| format!("no statistics of {}", spec.backbone))?;
-                let transform = Transform::new(&spec.protocol, &mean, &std)?;
-                Images::with_transform(&data, transform, &options, &bar.counted())?
-            }
-        };
+        let (mean, std) = statistics(spec, &data.info)?;
+        let transform = Transform::new(&spec.protocol, &mean, &std)?;
+        let images = Images::with_transform(&data, transform, &options, &bar.counted())?;
         Ok(Self { key, data, images })
     }
 }
@@ -155,12 +151,13 @@ pub(super) fn fail<'a>(
 /// [`DeviceLost`], and where records cannot be written.
 pub(super) fn fit<'a>(
     c: &Context,
-    store: &Store,
+    plan: &Plan,
     begun: Vec<Begun<'a>>,
     prepared: &PreparedDataset,
     device: &Device,
     bar: Option<&Bar>,
 ) -> Result<Vec<(Task<'a>, RunOutcome)>> {
+    let store = &plan.store;
     let start = Instant::now();
     let threads = rayon::current_num_threads() as u32;
     let provenances: Vec<Provenance> = begun
@@ -168,7 +165,7 @@ pub(super) fn fit<'a>(
         .map(|b| Provenance::start(&b.spec, &device::name(device), threads))
         .collect();
     // A panic ends the runs it came from, as an error does.
-    let outcomes = catch_unwind(AssertUnwindSafe(|| train(c, store, &begun, prepared, device, bar)))
+    let outcomes = catch_unwind(AssertUnwindSafe(|| train(c, plan, &begun, prepared, device, bar)))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("medft panicked in it; the message stands above")));
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
@@ -194,19 +191,22 @@ pub(super) fn fit<'a>(
 /// Runs the trainer.
 fn train(
     c: &Context,
-    store: &Store,
+    plan: &Plan,
     begun: &[Begun<'_>],
     prepared: &PreparedDataset,
     device: &Device,
     bar: Option<&Bar>,
 ) -> Result<Vec<Outcome>> {
-    let dirs: Vec<PathBuf> = begun.iter().map(|b| store.checkpoint_dir(&b.spec.id)).collect();
+    let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.spec.id)).collect();
+    let (board, study) = (c.fit.tensorboard.as_deref(), &plan.study.name);
+    let curves: Vec<Curves> = begun.iter().map(|b| Curves::begin(board, study, &b.task)).collect();
+    let observers: Vec<_> = curves.iter().map(|curves| |epoch: &Epoch| curves.add(epoch)).collect();
     let checks: Vec<_> = begun.iter().map(|b| || b.claim.check()).collect();
     let jobs: Vec<Job> = begun
         .iter()
         .zip(&dirs)
-        .zip(&checks)
-        .map(|((b, dir), check)| Job {
+        .zip(checks.iter().zip(&observers))
+        .map(|((b, dir), (check, observer))| Job {
             id: &b.spec.id,
             spec: &b.task.entry.spec,
             data: &prepared.data,
@@ -220,6 +220,8 @@ fn train(
                 cache: c.cache(),
                 inputs: feature_inputs(b.task.inputs),
             }),
+            keep: plan.study.keep_weights,
+            on_epoch: observer,
         })
         .collect();
     c.trainer.fit(&jobs, &mut |p| tell(c, &jobs, bar, p))
@@ -292,7 +294,8 @@ fn record(
             store.fail(id.full(), &f)?;
             Ok(RunOutcome::Failed(f.reason))
         }
-        Outcome::Done(f) => {
+        Outcome::Done(mut f) => {
+            let kept = keep(store, b, prepared, std::mem::take(&mut f.kept))?;
             provenance.ended = crate::results::utc_now();
             provenance.phases.clone_from(&f.timing.phases);
             provenance.epoch_seconds.clone_from(&f.timing.epoch_seconds);
@@ -300,7 +303,10 @@ fn record(
             if f.timing.devices.len() > 1 {
                 provenance.device = f.timing.devices.join(", then ");
             }
-            let output = output(run, &prepared.data, *f, provenance)?;
+            let output = RunOutput {
+                kept,
+                ..output(run, &prepared.data, *f, provenance)?
+            };
             let record = store.finish_if(id.full(), &output, &|| b.claim.check())?;
             Ok(RunOutcome::Done(format!(
                 "done {} {run}: {} {:.4} in {}",
@@ -309,6 +315,62 @@ fn record(
                 record.metrics.value,
                 duration(start.elapsed().as_secs_f64())
             )))
+        }
+    }
+}
+
+/// Writes the trained weights that are kept; the hash of each file.
+fn keep(
+    store: &Store,
+    b: &Begun<'_>,
+    prepared: &PreparedDataset,
+    kept: Vec<Snapshot>,
+) -> Result<BTreeMap<String, String>> {
+    let (spec, info, both) = (&b.spec.run, &prepared.data.info, kept.len() > 1);
+    let entry = model::registry::find(&spec.backbone)?;
+    let (mean, std) = statistics(spec, info)?;
+    let mut files = BTreeMap::new();
+    // Where another process has finished the run meanwhile, its folder stays as it is.
+    for snapshot in kept.into_iter().filter(|_| !store.is_done(&b.spec.id)) {
+        let (file, weights) = match snapshot.set {
+            TestWeights::Best => (WEIGHTS, "best"),
+            TestWeights::Last if both => (LAST_WEIGHTS, "last"),
+            TestWeights::Last => (WEIGHTS, "last"),
+        };
+        let from = b.task.inputs.pretrained.backbone.as_ref();
+        let about = About {
+            run: b.spec.id.clone(),
+            weights: weights.into(),
+            backbone: spec.backbone.clone(),
+            layout: from.map_or_else(|| entry.own_layout().to_owned(), |f| f.layout.clone()),
+            dataset: spec.dataset.clone(),
+            task: match info.task {
+                crate::data::Task::MultiClass(_) => "classes".into(),
+                crate::data::Task::MultiLabel(_) => "labels".into(),
+            },
+            classes: info.classes.clone(),
+            channels: info.channels,
+            mean: mean.clone(),
+            std: std.clone(),
+            resize: spec.protocol.resize,
+            crop: spec.protocol.crop,
+        };
+        b.claim.check()?;
+        let hash = store.keep(&b.spec.id, file, &|out| {
+            write_model(out, &about, spec, &snapshot.params)
+        })?;
+        files.insert(file.to_owned(), hash);
+    }
+    Ok(files)
+}
+
+/// What a run's images are normalised by: mean and standard deviation for each channel.
+fn statistics(spec: &RunSpec, info: &DatasetInfo) -> Result<(Vec<f32>, Vec<f32>)> {
+    match spec.protocol.normalisation {
+        Normalisation::Dataset => Ok((info.mean.clone(), info.std.clone())),
+        Normalisation::Backbone => {
+            model::facts::input_statistics(&spec.backbone, info.channels, spec.protocol.grey_stem)
+                .with_context(|| format!("no statistics of {}", spec.backbone))
         }
     }
 }
@@ -385,6 +447,7 @@ fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> 
             others: rules.iter().map(|(n, t)| ((*n).to_owned(), t.logits.clone())).collect(),
         },
         epochs: f.epochs,
+        kept: BTreeMap::new(),
         provenance,
     })
 }

@@ -9,6 +9,7 @@ use crate::manifest::{
     Check, ImageReport, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set,
     verify_weights,
 };
+use crate::model::registry::BACKBONES;
 use crate::model::{Pretrained, WeightsFile};
 use crate::study::protocol::{Duplicates, MhaBody};
 use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
@@ -22,7 +23,6 @@ const SEEDED: &str = "medft tiny model, weights drawn from seed 0 by their names
 
 /// Reports on all inputs of a list of runs; each data set and weights file is looked at once.
 pub struct Inventory {
-    pub data_dir: PathBuf,
     pub sets: BTreeMap<String, SetReport>,
     pub weights: BTreeMap<String, WeightsReport>,
     /// Data sets and label files whose images were looked at.
@@ -39,19 +39,26 @@ pub struct RunInputs {
     pub ids: Inputs,
 }
 
-/// The folder and kind of the data of a study: phantoms for tiny models, else the user's.
-pub fn data_dir(c: &Context, scale: Scale) -> (Kind, PathBuf) {
-    match scale {
-        Scale::Tiny => (Kind::Phantom, c.global.data_dir.join("phantom")),
-        Scale::Full => (Kind::Real, c.global.data_dir.clone()),
-    }
+/// The folder and kind of a set's data in a study: phantoms for tiny models where the set has one, else the user's.
+pub fn data_dir(c: &Context, scale: Scale, set: &str) -> Result<(Kind, PathBuf)> {
+    Ok(match scale {
+        Scale::Tiny if registry::find(set)?.has_phantom() => (Kind::Phantom, c.global.data_dir.join("phantom")),
+        _ => (Kind::Real, c.global.data_dir.clone()),
+    })
+}
+
+/// Whether the backbone of a run is read from a file: a published one of full size, or a user's own.
+fn has_file(r: &RunSpec) -> bool {
+    r.scale == Scale::Full || BACKBONES.get(&r.backbone).is_some_and(|e| e.own.is_some())
 }
 
 /// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
 pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
-    if r.scale == Scale::Full {
+    if has_file(r) {
         out.push(("backbone", r.backbone.clone()));
+    }
+    if r.scale == Scale::Full {
         if r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase {
             out.push(("deit", "deit-b".to_owned()));
         }
@@ -62,16 +69,14 @@ pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
 impl Inventory {
     /// Looks at everything the runs read. Hashes only what changed since it was hashed.
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
-        let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
-            data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
             looked_at: BTreeSet::new(),
         };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
-            out.look_at_set(c, kind, r)?;
+            out.look_at_set(c, scale, r)?;
             for (_, name) in weight_names(r) {
                 if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
                     let bar = c.progress.bytes(&name);
@@ -85,18 +90,19 @@ impl Inventory {
 
     /// Looks at the data of a run, once, and at the images that its label files list, once for each choice of label files.
     /// What is wrong with a set is in its report, so that the other sets go on.
-    fn look_at_set(&mut self, c: &Context, kind: Kind, r: &RunSpec) -> Result<()> {
+    fn look_at_set(&mut self, c: &Context, scale: Scale, r: &RunSpec) -> Result<()> {
         let source = registry::find(&r.dataset)?;
+        let (kind, dir) = data_dir(c, scale, &r.dataset)?;
         if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
-            let found = verify(c, &r.dataset, kind, &self.data_dir, Mode::SinceLock);
-            slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &self.data_dir, &e))?);
+            let found = verify(c, &r.dataset, kind, &dir, Mode::SinceLock);
+            slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &dir, &e))?);
         }
         let labels = (r.dataset.clone(), source.label_files(&r.protocol));
         if self.looked_at.insert(labels)
             && let Some(report) = self.sets.get_mut(&r.dataset)
             && let Err(e) = hold_images(c, report, &r.protocol, Depth::Names)
         {
-            *report = unusable(c, &r.dataset, kind, &self.data_dir, &e)?;
+            *report = unusable(c, &r.dataset, kind, &dir, &e)?;
         }
         Ok(())
     }
@@ -122,7 +128,7 @@ impl Inventory {
                 _ => pretrained.backbone = file,
             }
         }
-        if r.scale == Scale::Tiny {
+        if !has_file(r) {
             weights.insert("backbone".to_owned(), fsio::sha256_hex(SEEDED.as_bytes()));
         }
         let pairs: Vec<(&str, &str)> = weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -140,10 +146,11 @@ impl Inventory {
     /// # Errors
     /// Where the set was not verified.
     pub fn folder(&self, r: &RunSpec) -> Result<Folder> {
-        let source = registry::find(&r.dataset)?;
-        let root = self.data_dir.join(source.info(&r.protocol).folder);
-        let list = self.sets.get(&r.dataset).and_then(|s| s.list.clone());
-        let list = list.with_context(|| format!("{} was not verified", r.dataset))?;
+        let set = self
+            .sets
+            .get(&r.dataset)
+            .and_then(|s| Some((s.folder.clone(), s.list.clone()?)));
+        let (root, list) = set.with_context(|| format!("{} was not verified", r.dataset))?;
         Ok(Folder::verified(root, list))
     }
 
@@ -159,11 +166,19 @@ impl Inventory {
     pub fn notes(&self) -> Vec<String> {
         let weights = self.weights.values();
         let weights = weights.filter_map(|w| w.require().ok()?.note.map(|n| format!("{}: {n}", w.backbone)));
+        let own = self.weights.values().filter_map(|w| {
+            let pin = w.pin.as_ref()?;
+            let (like, licence) = (pin.like.as_ref()?, pin.licence.as_deref().unwrap_or("unknown"));
+            let name = &w.backbone;
+            Some(format!(
+                "{name}: a checkpoint of one's own with the architecture of {like}, licence {licence}"
+            ))
+        });
         let labels = self.sets.values().flat_map(|s| {
             let notes = s.label_notes().into_iter();
             notes.map(|n| format!("{}: label file {n}", s.set))
         });
-        weights.chain(labels).collect()
+        weights.chain(own).chain(labels).collect()
     }
 }
 
@@ -209,7 +224,6 @@ pub fn look_at_images(c: &Context, set: &str, root: &Path, p: &Protocol, depth: 
 
 /// Generates the phantoms that are not here, or not whole.
 pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
-    let (kind, dir) = data_dir(c, Scale::Tiny);
     let mut seen = Vec::new();
     for r in runs {
         if seen.contains(&&r.dataset) {
@@ -217,6 +231,10 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         }
         seen.push(&r.dataset);
         let source = registry::find(&r.dataset)?;
+        let (kind, dir) = data_dir(c, Scale::Tiny, &r.dataset)?;
+        if kind == Kind::Real {
+            continue;
+        }
         let report = verify(c, &r.dataset, kind, &dir, Mode::SinceLock)?;
         // Also where an earlier writing was cut short: what is there is kept, what is missing is written, and a file with
         // other content is an error that names it.

@@ -1,20 +1,25 @@
 //! Which run goes where and when, who holds it and what became of it; how a number is computed is in the modules below.
 
 pub mod acquire;
+pub mod add_data;
 pub mod audit;
 pub mod bench;
 pub mod bench_files;
 pub mod budget;
+pub mod catalogue;
 pub mod disk;
 pub mod estimate;
+pub mod export;
 pub mod fetch_weights;
 pub mod fit;
 pub mod folders;
 mod foresight;
 pub mod inventory;
 mod notes;
+pub mod own_weights;
 pub mod plan;
 pub mod power;
+pub mod predict;
 pub mod report;
 pub mod report_place;
 pub mod reproduce;
@@ -22,11 +27,13 @@ pub mod schedule;
 mod signals;
 mod sources;
 pub mod study_audit;
+pub mod tensorboard;
+pub mod trained;
 mod usage;
 pub mod verify_results;
 
 use crate::cache::Cache;
-use crate::cli::{Global, StudyArgs};
+use crate::cli::{FitArgs, Global, StudyArgs};
 use crate::error::BadInput;
 use crate::manifest::{Catalogue, DataPlaces};
 use crate::progress::Progress;
@@ -39,6 +46,8 @@ use std::path::Path;
 /// What every verb needs.
 pub struct Context {
     pub global: Global,
+    /// What runs leave behind besides their records.
+    pub fit: FitArgs,
     pub catalogue: &'static Catalogue,
     pub progress: Progress,
     pub trainer: &'static dyn Trainer,
@@ -47,7 +56,8 @@ pub struct Context {
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
-        let study = self.read_study(&a.study)?;
+        let mut study = self.read_study(&a.study)?;
+        study.keep_weights = self.fit.keep_weights.unwrap_or(study.keep_weights);
         let filter = Filter::parse(&a.only, &study)?;
         let mut runs: Vec<RunSpec> = study.runs().into_iter().filter(|r| filter.matches(r)).collect();
         // Images are prepared once a data set and features once a backbone: keep what shares them together.

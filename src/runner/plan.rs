@@ -36,8 +36,12 @@ pub struct Entry {
 impl Entry {
     /// What `--only` takes for the group that the run is made in: a frozen backbone's heads and seeds share images and features,
     /// any other run is made alone.
-    pub fn only(&self) -> String {
+    pub fn only(&self, study: &Study) -> String {
         let s = &self.spec;
+        let swept = study
+            .sweep
+            .iter()
+            .map(|w| format!(",{}={}", w.field, w.word(&s.protocol)));
         let group = format!(
             "dataset={},split={},backbone={},freeze={}",
             s.dataset,
@@ -45,6 +49,7 @@ impl Entry {
             s.backbone,
             s.freeze
         );
+        let group: String = std::iter::once(group).chain(swept).collect();
         match s.freeze {
             Freeze::Frozen => group,
             Freeze::Unfrozen => format!("{group},head={},seed={}", s.head, s.seed),

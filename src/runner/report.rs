@@ -12,15 +12,17 @@ use crate::fsio;
 use crate::model;
 use crate::privacy::without_places;
 use crate::report::{
-    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
-    ReportInput, ReportOutput, render, seal,
+    Archive, Audit, BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, Point, ProtocolNote,
+    PublishedPoint, ReportInput, ReportOutput, Sweep, render, seal,
 };
-use crate::results::{DECISION, Evidences, Listing, frame};
-use crate::study::protocol::Preset;
-use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Tolerances, caveats as caveats_of};
+use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
+use crate::study::{
+    Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of,
+};
 use crate::tell;
+use crate::train::evaluate::{Rule, direction};
 use anyhow::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Below a report's folder: the report of fewer results than it has.
@@ -154,10 +156,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
             let tolerance = tolerances.get(info.target);
             let name = study.table(set, &protocol);
             Ok(DatasetFacts {
-                title: match SplitRule::word(set, &protocol) {
-                    _ if name == set => info.title.to_owned(),
-                    rule => format!("{}, {rule} split", info.title),
-                },
+                title: title(study, set, &protocol, info.title),
                 name,
                 set: set.to_owned(),
                 plain_title: info.title.to_owned(),
@@ -194,29 +193,26 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
     for set in &sources.sets {
         points(study, &sources, set, &mut published, &mut context);
     }
+    let mut protocol = ProtocolNote::new(
+        &study.protocol.preset.to_string(),
+        &serde_json::to_value(study.protocol.preset.protocol())?,
+        &serde_json::to_value(&study.protocol)?,
+    );
+    for s in &study.sweep {
+        protocol.sweep(s.field, &s.printed());
+    }
     let templates = templates(c)?;
     let mut caveats = caveats_of(&sources.sets, &study.datasets);
     caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
-    let defaults = match study.protocol.preset {
-        Preset::Faithful => Protocol::faithful(),
-        Preset::Corrected => Protocol::corrected(),
-    };
     Ok(ReportInput {
         study: study.name.clone(),
         title: study.title.clone(),
         description: study.description.clone(),
         expected: study.expected.clone(),
         demo: study.report.demo,
-        protocol: ProtocolNote::new(
-            match study.protocol.preset {
-                Preset::Faithful => "faithful",
-                Preset::Corrected => "corrected",
-            },
-            &serde_json::to_value(&defaults)?,
-            &serde_json::to_value(&study.protocol)?,
-        ),
+        protocol,
         datasets,
         backbones,
         planned,
@@ -238,9 +234,72 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         // A claim speaks of the whole study.
         claims: Some(Claims::load(&c.global.experiments_dir)?)
             .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
+        sweep: sweep(plan, listing)?,
         only: a.study.only.clone(),
         templates,
     })
+}
+
+/// As printed, with split and point of the sweep where the study has several.
+fn title(study: &Study, set: &str, protocol: &Protocol, plain: &str) -> String {
+    let mut title = plain.to_owned();
+    if study.family(set, protocol) != set {
+        title.push_str(&format!(", {} split", SplitRule::word(set, protocol)));
+    }
+    if !study.sweep.is_empty() {
+        title.push_str(&format!(", {}", study.point(protocol)));
+    }
+    title
+}
+
+/// The points of a sweep, and what their runs gave on validation.
+fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
+    let study = &plan.study;
+    if study.sweep.is_empty() {
+        return Ok(None);
+    }
+    let mut points = Vec::new();
+    for (set, protocol) in study.tables() {
+        let info = registry::find(set)?.info(&protocol);
+        let selects = protocol.selection_metric.as_deref().unwrap_or(info.target);
+        let only = study
+            .sweep
+            .iter()
+            .map(|s| format!(",{}={}", s.field, s.word(&protocol)));
+        let family = study.family(set, &protocol);
+        points.push(Point {
+            table: study.table(set, &protocol),
+            title: match family == set {
+                true => info.title.to_owned(),
+                false => format!("{}, {} split", info.title, SplitRule::word(set, &protocol)),
+            },
+            family,
+            values: study.sweep.iter().map(|s| s.value(&protocol)).collect(),
+            only: only.collect(),
+            selects: metric_title(selects),
+            direction: direction(selects),
+        });
+    }
+    let mut validation = BTreeMap::new();
+    for r in &listing.done {
+        let p = &r.spec.run.protocol;
+        let selects = p.selection_metric.as_ref().unwrap_or(&r.metrics.target);
+        // The epoch of the weights that are tested; none where the untrained ones are.
+        let epochs = plan.store.epochs(r.id())?;
+        let epoch = match r.metrics.headline {
+            WhichWeights::Last => Some(p.epochs),
+            WhichWeights::Best => Rule::of(p).select(&epochs, selects),
+        };
+        let at = epochs.iter().find(|e| Some(e.epoch) == epoch);
+        if let Some(value) = at.and_then(|e| e.val.get(selects)) {
+            validation.insert(r.id().to_owned(), *value);
+        }
+    }
+    Ok(Some(Sweep {
+        switches: study.sweep.iter().map(Swept::title).collect(),
+        points,
+        validation,
+    }))
 }
 
 /// Published values of a study's data sets: comparable ones as points, others as context.

@@ -92,7 +92,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     }
     // What writers that were killed left in caches and beside the data; a run's own folder is swept when it begins.
     fsio::sweep_below(&c.global.results_dir.join(".cache"));
-    let _ = fsio::sweep(&plan.inventory.data_dir);
+    for beside in plan.inventory.sets.values().filter_map(|s| s.folder.parent()) {
+        let _ = fsio::sweep(beside);
+    }
     let groups = groups(plan);
     if groups.is_empty() {
         return Ok(Tally::default());
@@ -252,7 +254,7 @@ impl<'a> Scheduler<'a> {
             Ok(p) => {
                 let steps = self.alone.then(|| self.c.progress.steps(&name_of(group)));
                 *prepared = Some(Arc::clone(&p));
-                fit::fit(self.c, &self.plan.store, begun, &p, device, steps.as_ref())?
+                fit::fit(self.c, self.plan, begun, &p, device, steps.as_ref())?
             }
         };
         self.note(ends);
@@ -393,11 +395,12 @@ mod tests {
         let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
+            fit: args.fit,
             catalogue: Catalogue::embedded(),
             progress: Progress::default(),
             trainer,
         };
-        (c, args)
+        (c, args.study)
     }
 
     fn plan(c: &Context, args: &StudyArgs) -> Plan {

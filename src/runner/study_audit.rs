@@ -5,7 +5,7 @@
 
 use super::audit::{Depth, StudyAudit, write_study};
 use super::plan::Plan;
-use super::{Context, report_place};
+use super::{Context, inventory, report_place};
 use crate::data::registry;
 use crate::fsio;
 use crate::report::{AUDIT_SEAL, AuditSeal};
@@ -87,7 +87,8 @@ fn inputs(c: &Context, plan: &Plan) -> Result<String> {
     let _ = writeln!(text, "{}", plan.study.title);
     for (set, protocol) in plan.study.tables() {
         let source = registry::find(set)?;
-        let root = plan.inventory.data_dir.join(source.info(&protocol).folder);
+        let dir = inventory::data_dir(c, plan.study.scale, set)?.1;
+        let root = dir.join(source.info(&protocol).folder);
         let _ = writeln!(
             text,
             "{set} {} {}",

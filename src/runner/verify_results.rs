@@ -5,11 +5,15 @@ use super::{Context, report, report_place};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed, replaced_templates};
-use crate::results::{Content, Expected, Finding, ModelFacts, Store, read_record, record_bytes};
+use crate::model::WeightsFile;
+use crate::model::kept::About;
+use crate::results::{Content, Expected, Finding, ModelFacts, Store, TrainedFile, read_record, record_bytes};
 use crate::study::{RunSpec, Study};
+use crate::train::fit::weights_hash;
 use crate::train::schedule::Schedule;
 use crate::{data, model};
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -149,7 +153,22 @@ fn expected(spec: &RunSpec) -> Result<Expected> {
     let outputs = info.task.outputs();
     let counts = model::Classifier::sizes(spec, info.channels, outputs)?;
     let protocol = spec.protocol.clone();
+    let (run, channels) = (spec.clone(), info.channels);
     Ok(Expected {
+        trained: Box::new(move |path| {
+            let about = About::read(path, None)?;
+            let file = WeightsFile {
+                path: path.to_owned(),
+                layout: about.layout,
+                sha256: None,
+            };
+            let model = model::Classifier::trained(&run, channels, outputs, &file, &Device::Cpu)?;
+            Ok(TrainedFile {
+                run: about.run,
+                weights: about.weights,
+                sha256: weights_hash(&model)?,
+            })
+        }),
         target: info.target.to_owned(),
         outputs,
         one_class: matches!(info.task, data::Task::MultiClass(_)),

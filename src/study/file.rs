@@ -2,7 +2,6 @@
 //!
 //! ```toml
 //! title = "…"                      # one line
-//! expected = "…"                   # the result this study is expected to give, or "unknown"
 //! preset = "faithful"              # or "corrected"
 //! datasets = ["ddsm"]
 //! backbones = ["dinov2-b"]
@@ -11,10 +10,13 @@
 //! seeds = [0, 1, 2]
 //! # optional:
 //! description = "…"
+//! expected = "…"                   # the result this study is expected to give, in words
 //! scale = "full"                   # or "tiny": small models of the same code from seeded random weights
+//! keep_weights = "best"            # or "none", "last", "both": the trained weights that each run leaves in its folder
 //! splits = ["authors", "grouped"]  # split rules, each a table of its own; without the key the preset's
 //! [protocol]                       # single switches that depart from the preset
 //! epochs = 50
+//! lr = [1e-5, 1e-4]                # several values are a sweep: each a table of its own, one chosen on validation
 //! [report]
 //! demo = true                      # the report's first line says that its numbers mean nothing
 //! published = ["paper2025"]        # what the results are compared with
@@ -25,18 +27,18 @@
 
 use super::located::{Item, Section, Text};
 use super::protocol::{Preset, Protocol, Warmup};
-use super::spec::{Freeze, HeadKind, RunSpec, Scale, SplitRule};
-use super::switches::{Switch, Values};
+use super::read_protocol::read_protocol;
+use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
+use super::sweep::{self, Swept};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;
-use crate::eval::{self, METRICS};
+use crate::eval::METRICS;
 use crate::fsio;
 use crate::limits;
 use crate::model::registry::BACKBONES;
 use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -67,7 +69,7 @@ pub struct Study {
     pub title: String,
     /// More about it; may be empty.
     pub description: String,
-    /// The result it is expected to give, in words.
+    /// The result it is expected to give, in words; may be empty.
     pub expected: String,
     pub scale: Scale,
     pub datasets: Vec<String>,
@@ -77,7 +79,12 @@ pub struct Study {
     pub seeds: Vec<u64>,
     /// How data sets are cut; empty for what `protocol` says.
     pub splits: Vec<SplitRule>,
+    /// With the first value of every swept switch.
     pub protocol: Protocol,
+    /// Which trained weights every run leaves behind.
+    pub keep_weights: KeepWeights,
+    /// Switches with several values; empty where nothing is swept.
+    pub sweep: Vec<Swept>,
     pub report: ReportOptions,
 }
 
@@ -93,7 +100,7 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "title",
     "description",
     "expected",
@@ -105,9 +112,13 @@ const KEYS: [&str; 13] = [
     "heads",
     "seeds",
     "splits",
+    "keep_weights",
     "protocol",
     "report",
 ];
+
+/// The keys without which there is no study.
+const NEEDED: [&str; 7] = ["title", "preset", "datasets", "backbones", "freeze", "heads", "seeds"];
 
 /// Seeds stay exact in every reader of JSON.
 const MAX_SEED: u64 = (1 << 53) - 1;
@@ -193,11 +204,11 @@ impl Study {
         let doc = text.parse()?;
         let top = Section::top(text, &doc);
         top.only(&KEYS)?;
-        top.needs(&["title", "preset", "datasets", "backbones", "freeze", "heads", "seeds"])?;
+        top.need_all(&NEEDED)?;
         let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
             top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
         };
-        let protocol = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
+        let (protocol, sweep) = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
         let scale = top.get("scale").map_or(Ok(Scale::Full), |i| i.choice(Scale::ALL))?;
         let study = Self {
             name: name.into(),
@@ -211,11 +222,20 @@ impl Study {
             heads: top.need("heads")?.list(|i| i.choice(HeadKind::ALL))?,
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
             splits: read_splits(&top)?,
+            keep_weights: top
+                .get("keep_weights")
+                .map_or(Ok(KeepWeights::default()), |i| i.choice(KeepWeights::ALL))?,
             protocol,
+            sweep,
             report: read_report(&top, scale, known)?,
         };
         check_combinations(&study, &top)?;
         Ok(study)
+    }
+
+    /// Whether a built-in study has this name.
+    pub fn is_built_in(name: &str) -> bool {
+        BUILT_IN.iter().any(|b| b.0 == name)
     }
 
     /// Every run of the study. Seeds vary slowest, then data sets, splits, backbones, freeze modes, heads, each in the order
@@ -244,7 +264,7 @@ impl Study {
         runs
     }
 
-    /// The tables of the study: data sets, each under every split rule that cuts it differently.
+    /// The tables of the study: data sets, each under every split rule that cuts it differently and at every point of the sweep.
     pub fn tables(&self) -> Vec<(&str, Protocol)> {
         let of = |d: &'_ String| self.protocols(d).into_iter();
         self.datasets
@@ -253,15 +273,37 @@ impl Study {
             .collect()
     }
 
-    /// The name of the table of `dataset` under `protocol`: the data set, with the split where the study has several of it.
+    /// The name of the table of `dataset` under `protocol`: the data set, with the split where the study has several of it, with the
+    /// point where it sweeps.
     pub fn table(&self, dataset: &str, protocol: &Protocol) -> String {
-        if self.protocols(dataset).len() < 2 {
-            return dataset.into();
+        let mut name = self.family(dataset, protocol);
+        for s in &self.sweep {
+            name.push_str(&format!("-{}-{}", s.field.replace('_', "-"), s.word(protocol)));
         }
-        format!("{dataset}-{}", SplitRule::word(dataset, protocol))
+        name
+    }
+
+    /// The name that the tables of one data set and split have in common, whatever the point of the sweep.
+    pub fn family(&self, dataset: &str, protocol: &Protocol) -> String {
+        match self.cuts(dataset).len() {
+            0 | 1 => dataset.into(),
+            _ => format!("{dataset}-{}", SplitRule::word(dataset, protocol)),
+        }
+    }
+
+    /// The point of the sweep as printed, `lr 1e-5`; empty where nothing is swept.
+    pub fn point(&self, protocol: &Protocol) -> String {
+        let one = |s: &Swept| format!("{} {}", s.title(), s.value(protocol));
+        self.sweep.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     fn protocols(&self, dataset: &str) -> Vec<Protocol> {
+        let cuts = self.cuts(dataset);
+        cuts.iter().flat_map(|p| sweep::points(p, &self.sweep)).collect()
+    }
+
+    /// The first point of the sweep under every split rule that cuts the set differently.
+    fn cuts(&self, dataset: &str) -> Vec<Protocol> {
         if self.splits.is_empty() {
             return vec![self.protocol.clone()];
         }
@@ -344,74 +386,21 @@ fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
     item.list(|i| i.choice(SplitRule::ALL))
 }
 
-/// The preset with the switches of `[protocol]` set.
-fn read_protocol(top: &Section, preset: Preset) -> Result<Protocol, BadInput> {
-    let Some(section) = top.get("protocol").map(|i| i.section()).transpose()? else {
-        return Ok(preset.protocol());
-    };
-    if let Some(item) = section.get("preset") {
-        return Err(item.bad("the preset at the top level", "Move the line above [protocol]."));
-    }
-    let fields: Vec<&str> = Protocol::switches().iter().map(|s| s.field).collect();
-    section.only(&fields)?;
-    let mut json = preset.protocol().to_json();
-    for item in section.items() {
-        let Some(switch) = Protocol::find(&item.key) else {
-            continue;
-        };
-        json.insert(switch.field.into(), read_switch(switch, &item)?);
-    }
-    Protocol::from_json(json).map_err(|e| {
-        let file = top.text.file;
-        BadInput::new(
-            file,
-            "a protocol",
-            e.to_string(),
-            "Report this: the switches' table is wrong.",
-        )
-    })
-}
-
-fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
-    Ok(match switch.values {
-        Values::Words(words) => {
-            let words = words();
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            json!(item.choice(&words)?)
-        }
-        Values::Flag => json!(item.flag()?),
-        Values::Count(lo, hi) => json!(item.count(lo.into(), hi.into())?),
-        Values::Real(ok, what) => json!(item.real(ok, what)?),
-        Values::Pair(ok, what) => json!(item.pair(ok, what)?),
-        Values::Metric => json!(item.choice(&eval::selectable())?),
-        Values::Warmup if item.is_table() => {
-            let section = item.section()?;
-            section.only(&["epochs", "iterations"])?;
-            let items = section.items();
-            let [one] = items.as_slice() else {
-                return Err(item.bad(
-                    "either epochs or iterations",
-                    "Write `{ epochs = n }` or `{ iterations = n }`.",
-                ));
-            };
-            json!({ one.key.as_str(): one.count(1, 1_000_000_000)? })
-        }
-        Values::Warmup => match item.choice(&["per-dataset", "none"]) {
-            Ok(word) => json!(word),
-            Err(e) => {
-                return Err(BadInput {
-                    expected: switch.values.allowed(),
-                    ..e
-                });
-            }
-        },
-    })
-}
-
 /// What each value alone cannot say.
 fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
+    if !study.sweep.is_empty() && !study.report.published.is_empty() {
+        let item = top.need("report")?;
+        let expected = "no published values beside a sweep, whose points are alternatives and no result";
+        return Err(item.bad(expected, "Compare in a study of the point that was chosen."));
+    }
+    sweep::points(&study.protocol, &study.sweep)
+        .iter()
+        .try_for_each(|p| check_point(study, p, top))
+}
+
+/// As [`check_combinations`], at one point of the sweep.
+fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInput> {
     let spans = spans(top);
-    let p = &study.protocol;
     // The line to blame is the first of these keys that the file has; a value from the preset has no line of its own.
     let bad = |keys: &[&str], expected: String, found: String, remedy: &str| {
         let key = keys.iter().find(|k| spans.contains_key(**k)).unwrap_or(&"preset");
@@ -426,6 +415,18 @@ fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
         );
     }
     for entry in study.backbones.iter().filter_map(|b| BACKBONES.get(b)) {
+        if let Some(own) = entry.own.filter(|own| *own != study.scale) {
+            let (expected, remedy) = (
+                format!("scale = \"{own}\", since {} is a checkpoint of that size", entry.name),
+                "Change `scale` or leave the backbone out.",
+            );
+            return bad(
+                &["scale", "backbones"],
+                expected,
+                format!("\"{}\"", study.scale),
+                remedy,
+            );
+        }
         let sides = entry.sides(study.scale);
         if !sides.accept(p.crop) {
             return bad(

@@ -1,21 +1,24 @@
 //! `--only backbone=dinov2-*,dataset=ddsm,split=grouped,seed=0`: a part of a study's runs.
 //!
 //! Pairs of the same key are alternatives, different keys must all hold; several `--only` are read as one. `*` stands for
-//! any run of characters in names of backbones and data sets. A value that no run of the study has is an error: a filter
+//! any run of characters in names of backbones and data sets. A switch that the study sweeps is a key as well: `lr=1e-4`. A value that no run of the study has is an error: a filter
 //! that silently selects nothing looks like work already done.
 
 use super::file::Study;
 use super::spec::{RunSpec, SplitRule};
+use super::sweep::Swept;
 use crate::error::BadInput;
 use crate::words::{did_you_mean, glob, or_list};
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];
 
 /// Which runs of a study are meant. The default one keeps all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
     /// Alternatives for each of `KEYS`; none means all.
     wanted: [Vec<String>; 6],
+    /// The same for the switches that the study sweeps.
+    swept: Vec<(Swept, Vec<String>)>,
 }
 
 impl Filter {
@@ -24,7 +27,11 @@ impl Filter {
     /// # Errors
     /// [`BadInput`] listing the keys, or the values that the study has.
     pub fn parse<S: AsRef<str>>(only: &[S], study: &Study) -> Result<Self, BadInput> {
-        let mut filter = Self::default();
+        let mut filter = Self {
+            swept: study.sweep.iter().map(|s| (s.clone(), Vec::new())).collect(),
+            ..Self::default()
+        };
+        let keys: Vec<&str> = KEYS.into_iter().chain(study.sweep.iter().map(|s| s.field)).collect();
         for pair in only
             .iter()
             .flat_map(|s| s.as_ref().split(','))
@@ -33,16 +40,29 @@ impl Filter {
         {
             let Some((key, value)) = pair.split_once('=').map(|(k, v)| (k.trim(), v.trim())) else {
                 return Err(bad(
-                    format!("key=value with a key of {}", or_list(&KEYS)),
+                    format!("key=value with a key of {}", or_list(&keys)),
                     pair,
                     "Write both, with `=`.",
                 ));
             };
+            if let Some((s, wanted)) = filter.swept.iter_mut().find(|s| s.0.field == key) {
+                let has = s.words();
+                let number = |w: &str| w.parse::<f64>().ok();
+                let same = |w: &&String| *w == value || number(w).is_some_and(|x| number(value) == Some(x));
+                match has.iter().find(same) {
+                    Some(word) => wanted.push(word.clone()),
+                    None => {
+                        let expected = format!("a {key} of the study {}: {}", study.name, or_list(&has));
+                        return Err(bad(expected, value, did_you_mean(value, &has)));
+                    }
+                }
+                continue;
+            }
             let Some(k) = KEYS.iter().position(|&known| known == key) else {
                 return Err(bad(
-                    format!("a key of {}", or_list(&KEYS)),
+                    format!("a key of {}", or_list(&keys)),
                     key,
-                    did_you_mean(key, &KEYS),
+                    did_you_mean(key, &keys),
                 ));
             };
             let has = values(study, k);
@@ -79,12 +99,14 @@ impl Filter {
             run.split(),
             seed.as_str(),
         ];
+        let swept = |(s, wanted): &(Swept, Vec<String>)| wanted.is_empty() || wanted.contains(&s.word(&run.protocol));
         (0..KEYS.len()).all(|k| self.wanted[k].is_empty() || self.wanted[k].iter().any(|w| matches(k, w, have[k])))
+            && self.swept.iter().all(swept)
     }
 
     /// Whether every run is meant.
     pub fn is_all(&self) -> bool {
-        self.wanted.iter().all(Vec::is_empty)
+        self.wanted.iter().all(Vec::is_empty) && self.swept.iter().all(|s| s.1.is_empty())
     }
 }
 

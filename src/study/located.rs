@@ -4,7 +4,7 @@
 //! mistakes in a study (an unknown backbone, a crop larger than the image) are of the right type.
 
 use crate::error::BadInput;
-use crate::words::{did_you_mean, or_list};
+use crate::words::{and_list, did_you_mean, or_list};
 use std::fmt::Display;
 use std::ops::Range;
 use toml::Spanned;
@@ -122,23 +122,13 @@ impl<'d> Section<'d> {
         self.get(key).ok_or_else(|| self.absent(&[key]))
     }
 
-    /// Refuses a table that lacks one of `keys`; all that are not there are named at once.
-    pub fn needs(&self, keys: &[&str]) -> Result<(), BadInput> {
-        let absent: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
-        if absent.is_empty() {
-            Ok(())
-        } else {
-            Err(self.absent(&absent))
-        }
-    }
-
     fn absent(&self, keys: &[&str]) -> BadInput {
         let at = if self.name.is_empty() {
             self.text.file.to_string()
         } else {
             self.text.at(&self.span)
         };
-        let list = |each: &dyn Fn(&str) -> String| keys.iter().map(|k| each(k)).collect::<Vec<_>>().join(", ");
+        let list = |each: &dyn Fn(&str) -> String| and_list(&keys.iter().map(|k| each(k)).collect::<Vec<_>>());
         let word = if keys.len() == 1 { "key" } else { "keys" };
         let expected = format!("the {word} {} {}", list(&|k| format!("`{k}`")), self.title());
         BadInput::new(
@@ -147,6 +137,16 @@ impl<'d> Section<'d> {
             "none",
             format!("Add {}.", list(&|k| format!("`{k} = …`"))),
         )
+    }
+
+    /// Refuses a table that lacks one of `keys`; all that are not there are named at once.
+    pub fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
+        let absent: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
+        if absent.is_empty() {
+            Ok(())
+        } else {
+            Err(self.absent(&absent))
+        }
     }
 
     /// The string of `key`, or an empty one where the key is absent.
@@ -270,6 +270,11 @@ impl<'d> Item<'d> {
 
     pub fn is_table(&self) -> bool {
         self.value.is_table()
+    }
+
+    /// The members of a list, as they are.
+    pub fn members(&self) -> Option<Vec<Item<'d>>> {
+        Some(self.value.as_array()?.iter().map(|v| self.with(v)).collect())
     }
 
     pub fn is_list(&self) -> bool {

@@ -425,7 +425,7 @@ impl Protocol {
 }
 
 /// A value as people read it.
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     match value {
         Value::Null => "target of the data set".into(),
         Value::String(s) => s.clone(),

@@ -1,6 +1,6 @@
 //! One run of the matrix, without any path in it.
 
-use super::protocol::{Normalisation, Protocol};
+use super::protocol::{Normalisation, Protocol, TestWeights};
 use super::switches::Scope;
 use crate::canonical::canonical_json;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,31 @@ impl RunSpec {
     }
 }
 
+/// Which trained weights a run leaves behind. No part of the run: its id and its numbers are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepWeights {
+    None,
+    /// Those that the protocol's own rule selects.
+    #[default]
+    Best,
+    /// Those after the last step.
+    Last,
+    Both,
+}
+
+impl KeepWeights {
+    /// The sets of weights, in order.
+    pub fn sets(self) -> &'static [TestWeights] {
+        match self {
+            Self::None => &[],
+            Self::Best => &[TestWeights::Best],
+            Self::Last => &[TestWeights::Last],
+            Self::Both => &[TestWeights::Best, TestWeights::Last],
+        }
+    }
+}
+
 /// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::Source::cut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,4 +127,5 @@ macro_rules! words {
 words!(Freeze { Freeze::Frozen => "frozen", Freeze::Unfrozen => "unfrozen" });
 words!(HeadKind { HeadKind::Linear => "linear", HeadKind::Mha => "mha" });
 words!(Scale { Scale::Full => "full", Scale::Tiny => "tiny" });
+words!(KeepWeights { KeepWeights::None => "none", KeepWeights::Best => "best", KeepWeights::Last => "last", KeepWeights::Both => "both" });
 words!(SplitRule { SplitRule::Authors => "authors", SplitRule::Grouped => "grouped", SplitRule::Official => "official" });

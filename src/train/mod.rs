@@ -17,9 +17,10 @@ use crate::cache::Cache;
 use crate::data::Dataset;
 use crate::data::loader::Images;
 use crate::model::Pretrained;
-use crate::study::RunSpec;
+use crate::study::protocol::TestWeights;
+use crate::study::{KeepWeights, RunSpec};
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -42,6 +43,18 @@ pub struct Job<'a> {
     pub may_write: &'a (dyn Fn() -> Result<()> + Sync),
     /// Where frozen features may be cached, and the hashes of everything outside the spec that they depend on.
     pub feature_cache: Option<FeatureCache>,
+    /// The trained weights that are handed over at the end.
+    pub keep: KeepWeights,
+    /// Hears every epoch when it ends; those before a resumption at once.
+    pub on_epoch: &'a (dyn Fn(&Epoch) + Sync),
+}
+
+/// The parameters of a trained model, on the CPU, in order.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub set: TestWeights,
+    /// By their full names in the model.
+    pub params: Vec<(String, Tensor)>,
 }
 
 /// Where frozen features are kept, and what their key covers besides the spec.
@@ -80,6 +93,8 @@ pub struct Fitted {
     pub corrected: Selection,
     /// After the last step.
     pub last: Tested,
+    /// Those that were asked for.
+    pub kept: Vec<Snapshot>,
     pub backbone_params: u64,
     pub trainable_params: u64,
     pub total_params: u64,

@@ -36,7 +36,10 @@ impl Scripted {
         let mut optim = AdamW::new(&Params::default(), config)?;
         let metric = job.data.info.target;
         let mut position = match state::load(job.checkpoint_dir, job.id, &mut optim, 0)? {
-            Some(r) => r.position,
+            Some(r) => {
+                r.position.epochs.iter().for_each(job.on_epoch);
+                r.position
+            }
             None => Position::default(),
         };
         while position.epochs_done < p.epochs {
@@ -53,6 +56,7 @@ impl Scripted {
                 val_loss: 1.0 / f64::from(epoch),
                 val: BTreeMap::from([(metric.to_owned(), value)]),
             });
+            position.epochs.iter().last().into_iter().for_each(job.on_epoch);
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
             (job.may_write)()?;
@@ -93,6 +97,7 @@ impl Scripted {
             faithful: select(Rule::FAITHFUL)?,
             corrected: select(Rule::CORRECTED)?,
             last: test(Some(p.epochs))?,
+            kept: Vec::new(),
             epochs: position.epochs.clone(),
             backbone_params: 0,
             trainable_params: 0,

@@ -15,7 +15,7 @@ impl Place {
         let p = Self::new().set("MEDFT_HTTP_BACKOFF_MS", "20");
         let manifests = p.path("manifests");
         fs::create_dir_all(&manifests).unwrap();
-        p.set("MEDFT_MANIFESTS", manifests)
+        p.set("MEDFT_MIRROR", manifests)
     }
 
     fn fetch_data(&self, args: &[&str]) -> Said {
@@ -64,7 +64,7 @@ forms_unknown = "t"
         let away = tempfile::tempdir().unwrap();
         let a = Said::by(
             self.command(&["data", "synth", set, "--images", &images.to_string()])
-                .env_remove("MEDFT_MANIFESTS")
+                .env_remove("MEDFT_MIRROR")
                 .env("MEDFT_DATA_DIR", away.path()),
         );
         assert_eq!(a.code, 0, "{}", a.all());

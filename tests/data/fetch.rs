@@ -26,7 +26,7 @@ impl Place {
         let p = Self::new().set("MEDFT_HTTP_BACKOFF_MS", "20");
         fs::create_dir_all(p.path("manifests/weights")).unwrap();
         let (hub, manifests) = (p.path("hub"), p.path("manifests"));
-        p.set("HF_HUB_CACHE", hub).set("MEDFT_MANIFESTS", manifests)
+        p.set("HF_HUB_CACHE", hub).set("MEDFT_MIRROR", manifests)
     }
 
     fn run(&self, mut c: Command) -> Said {

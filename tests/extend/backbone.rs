@@ -28,6 +28,8 @@ pub static TOYNET: BackboneEntry = BackboneEntry {
         tokens: (196, DIM),
     },
     place: |name| place_by(name, "blocks", &["patch"]),
+    own: None,
+    export: medft::model::export::hub_alone,
     build: |_, _, options, b| Ok(Box::new(ToyNet::new(options, b)?)),
 };
 

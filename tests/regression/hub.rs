@@ -33,7 +33,7 @@ impl Toy {
 
     fn medft(&self, args: &[&str], vars: &[(&str, &str)]) -> Said {
         let mut c = self.p.command(args);
-        c.env("MEDFT_MANIFESTS", self.p.path("manifests"));
+        c.env("MEDFT_MIRROR", self.p.path("manifests"));
         Said::by(c.envs(vars.iter().copied()))
     }
 

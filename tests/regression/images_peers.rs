@@ -274,8 +274,8 @@ fn what_is_whole_and_not_read_is_to_be_converted() {
         ),
         (
             b"II*\0\x08\0\0\0",
-            "a TIFF image, which medft does not read",
-            Cure::Convert,
+            "damaged TIFF data (the file ends early)",
+            Cure::GetAgain,
         ),
         (
             b"version https://git-lfs.github.com/spec/v1",

@@ -140,7 +140,7 @@ fn weights_are_fetched_without_locks_and_without_links() {
         let mut c = p.command(&["weights", "fetch", "dinov2-b"]);
         c.env("HF_ENDPOINT", server.url())
             .env("HF_HOME", p.path(&format!("hf{i}")));
-        c.env("MEDFT_MANIFESTS", p.path("manifests"));
+        c.env("MEDFT_MIRROR", p.path("manifests"));
         let a = Said::by(c.env("LD_PRELOAD", &library).env("REFUSE", refuse));
         assert_eq!(a.code, 0, "{refuse}: {}", a.all());
         if refuse.starts_with("flock") {

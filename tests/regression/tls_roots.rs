@@ -92,7 +92,7 @@ fn ones_own_authority_is_trusted_wherever_it_is_named() {
     fs::copy(p.path("ca.pem"), p.path("certs/company.pem")).unwrap();
     let fetch = |vars: &[(&str, &str)]| {
         let mut c = p.command(&["weights", "fetch", "dinov2-b"]);
-        c.env("MEDFT_MANIFESTS", p.path("manifests"));
+        c.env("MEDFT_MIRROR", p.path("manifests"));
         Said::by(c.envs(vars.iter().copied()))
     };
     let here = p.path("weights/toy/toy.bin");

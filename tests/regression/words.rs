@@ -17,7 +17,7 @@ fn the_audit_says_what_an_unreadable_file_is() {
         (b"RIFF\x24\0\0\0WEBPVP8 ", "a WebP image, which medft does not read"),
         (b"BM\x36\0\0\0\0\0\0\0\x36\0", "a BMP image, which medft does not read"),
         (b"GIF89a", "a GIF image, which medft does not read"),
-        (b"II*\0\x08\0\0\0", "a TIFF image, which medft does not read"),
+        (b"II*\0\x08\0\0\0", "damaged TIFF data (the file ends early)"),
     ];
     for (file, (bytes, _)) in all.iter().zip(kinds) {
         fs::write(file, bytes).unwrap();

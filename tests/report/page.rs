@@ -113,6 +113,7 @@ fn output(spec: &Spec, set: (usize, bool, &str), value: f64, rng: &mut Stream) -
         },
         rules: BTreeMap::new(),
         weights_sha256: BTreeMap::from([("best".to_owned(), fsio::sha256_hex(spec.id.as_bytes()))]),
+        kept: BTreeMap::new(),
         provenance,
     }
 }
@@ -267,6 +268,7 @@ fn input_of(results: &Path, shape: &Shape) -> ReportInput {
         },
         without_code: Vec::new(),
         claims: None,
+        sweep: None,
         only: Vec::new(),
         templates: None,
     }

@@ -81,6 +81,7 @@ fn output(spec: &Spec, metric: &str, value: f64) -> RunOutput {
             last: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             others: BTreeMap::from([("corrected".to_owned(), vec![0.5, 0.0, -0.5, 1.5, 2.5, f32::MAX])]),
         },
+        kept: BTreeMap::new(),
         provenance,
     }
 }
@@ -93,6 +94,7 @@ fn expected(_: &RunSpec) -> anyhow::Result<Expected> {
         one_class: true,
         model: output(&one_spec(), "roc_auc", 0.5).model,
         rate: Box::new(|_, _| 1e-4),
+        trained: Box::new(|_| anyhow::bail!("no run here keeps weights")),
     })
 }
 
@@ -482,6 +484,7 @@ impl Study {
             alpha: 0.05,
             archive: medft::report::Archive::default(),
             claims: None,
+            sweep: None,
             only: Vec::new(),
             templates: None,
         };

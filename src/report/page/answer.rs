@@ -9,6 +9,7 @@ use crate::report::compare::{Comparison, Verdict};
 use crate::report::dossier::Dossier;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
 use crate::report::paper_level::{PaperLevel, SetVerdict, Shows};
+use crate::report::sweep;
 use crate::report::table::PLACES;
 use crate::report::text::{fixed, thousands};
 use crate::study::{Freeze, HeadKind};
@@ -130,7 +131,10 @@ pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (compari
     let done = cells.iter().map(|(_, s)| s.n()).sum::<usize>();
     let all: Vec<&Comparison> = read.into_iter().flat_map(|(_, c)| c).collect();
     Answer {
-        sentences: sentences(input, &all, paper, done),
+        sentences: sentences(input, &all, paper, done)
+            .into_iter()
+            .chain(sweep::answer(input, cells))
+            .collect(),
         sets,
         best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
         missing: missing(input, dossiers, done),

@@ -1,12 +1,12 @@
 //! Validation, and the test at the end.
 
-use super::{Fit, compute, set_weights, weights, weights_hash};
+use super::{Fit, compute, set_weights, snapshot, weights, weights_hash};
 use crate::data::Label;
 use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
-use crate::study::protocol::{Divergence, ValidationSet};
+use crate::study::protocol::{Divergence, TestWeights, ValidationSet};
 use crate::train::evaluate::{Rule, direction, metrics};
 use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
@@ -54,13 +54,15 @@ impl Fit<'_> {
             let best = &self.position.best;
             self.kept.retain(|e, _| best.iter().flatten().any(|b| b.1 == *e));
         }
-        self.position.epochs.push(Epoch {
+        let ended = Epoch {
             epoch,
             lr,
             train_loss,
             val_loss,
             val,
-        });
+        };
+        (job.on_epoch)(&ended);
+        self.position.epochs.push(ended);
         *self.position.timing.phases.entry("validate".into()).or_default() += start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -143,6 +145,11 @@ impl Fit<'_> {
         let job = self.job;
         let last_epoch = job.spec.protocol.epochs;
         let last = self.test(progress)?;
+        let keeps = |set: TestWeights| job.keep.sets().contains(&set);
+        let mut kept = Vec::new();
+        if keeps(TestWeights::Last) {
+            kept.push(snapshot(&self.model, TestWeights::Last)?);
+        }
         let mut tested: Vec<(Option<u32>, Tested)> = Vec::new();
         let mut picks = Vec::new();
         for best in self.position.best.clone() {
@@ -164,6 +171,10 @@ impl Fit<'_> {
                         self.test(progress)?
                     }
                 };
+                // The protocol's own rule is the first, so the model holds what it selects.
+                if tested.is_empty() && keeps(TestWeights::Best) {
+                    kept.push(snapshot(&self.model, TestWeights::Best)?);
+                }
                 tested.push((epoch, t));
             }
             picks.push((best.map(|b| b.1), epoch));
@@ -194,6 +205,7 @@ impl Fit<'_> {
             faithful,
             corrected,
             last,
+            kept,
             backbone_params: count(&|n| n.starts_with("backbone.") || n.starts_with("foundation_model.")),
             divergence: self.position.divergence,
             trainable_params: self.model.params.trainable().map(|(_, v)| v.elem_count() as u64).sum(),

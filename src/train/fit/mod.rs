@@ -10,11 +10,12 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, Position, Weights};
-use super::{Divergence, Failure, Job, Outcome, Progress, Trainer};
+use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot, Trainer};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
-use crate::study::protocol::{Divergence as OnDivergence, Precision};
+use crate::model::params::Param;
+use crate::study::protocol::{Divergence as OnDivergence, Precision, TestWeights};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use group::Group;
@@ -116,6 +117,7 @@ impl<'a> Fit<'a> {
             fit.kept = r.kept;
             let done = fit.position.epochs_done;
             fit.position.timing.resumed_after.push(done);
+            fit.position.epochs.iter().for_each(job.on_epoch);
         }
         fit.position.timing.on(crate::device::name(job.device));
         Ok(fit)
@@ -254,7 +256,7 @@ fn compute(p: Precision) -> Compute {
 }
 
 /// SHA-256 over name, shape and float32 values of every trained parameter, in order.
-fn weights_hash(model: &Classifier) -> Result<String> {
+pub fn weights_hash(model: &Classifier) -> Result<String> {
     let mut h = Sha256::new();
     for ((name, v), w) in model.params.trainable().zip(weights(model)?) {
         h.update(format!("{name} {:?}\n", v.dims()));
@@ -271,6 +273,20 @@ fn weights(model: &Classifier) -> Result<Weights> {
         .trainable()
         .map(|(_, v)| flat(v.as_tensor()))
         .collect::<candle_core::Result<_>>()?)
+}
+
+/// The model as it is now.
+fn snapshot(model: &Classifier, set: TestWeights) -> Result<Snapshot> {
+    let of = |p: &Param| {
+        let tensor = match &p.var {
+            // The same memory is trained on, or given other weights.
+            Some(v) => v.as_tensor().copy()?.detach(),
+            None => p.tensor.clone(),
+        };
+        Ok((p.name.clone(), tensor.to_device(&Device::Cpu)?))
+    };
+    let params = model.params.0.iter().map(of).collect::<candle_core::Result<_>>()?;
+    Ok(Snapshot { set, params })
 }
 
 fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {

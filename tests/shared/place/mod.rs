@@ -49,6 +49,18 @@ impl Place {
         self.dir.path().join(rel)
     }
 
+    /// A program to be looked at while it runs.
+    pub fn process(&self, args: &[&str]) -> std::process::Command {
+        let mut c = std::process::Command::new(assert_cmd::cargo::cargo_bin("medft"));
+        c.current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.env.iter().cloned())
+            .args(args);
+        c
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::cargo_bin("medft").unwrap();
         c.current_dir(self.dir.path())

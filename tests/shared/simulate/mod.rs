@@ -99,6 +99,7 @@ fn input(sets: &[(&str, f64)], backbones: &[(&str, &str)]) -> ReportInput {
         alpha: 0.05,
         archive: Archive::default(),
         claims: None,
+        sweep: None,
         only: Vec::new(),
         templates: None,
     }

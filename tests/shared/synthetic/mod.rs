@@ -202,6 +202,7 @@ fn output(spec: &Spec, size: Size) -> RunOutput {
         },
         divergence: None,
         predictions,
+        kept: BTreeMap::new(),
         provenance,
     }
 }
