@@ -13,10 +13,12 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod plan;
+mod prepare;
 mod published;
 mod report;
 mod reproduce;
 mod run;
+mod submit;
 mod verify_results;
 mod weights;
 mod weights_fetch;
@@ -72,6 +74,8 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         },
         Verb::Power(a) => power::run(&c, &a),
         Verb::Run(a) => run::run(&c, &a),
+        Verb::Submit(a) => submit::run(&c, &a),
+        Verb::Prepare(a) => prepare::run(&c, &a),
         Verb::Report(a) => report::run(&c, &a),
         Verb::Compare(a) => compare::run(&c, &a),
         Verb::VerifyResults { studies } => verify_results::run(&c, &studies),

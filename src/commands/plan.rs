@@ -3,6 +3,7 @@
 use super::{code, missing};
 use crate::cli::PlanArgs;
 use crate::runner::Context;
+use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::plan::{Entry, Plan, State, one_line};
@@ -27,20 +28,23 @@ struct Line<'a> {
     only: String,
     #[serde(flatten)]
     time: &'a Estimate,
+    #[serde(flatten)]
+    now: &'a Now,
 }
 
 /// Prints the plan; exit code 1 where something blocks a run.
 pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
+    let mut plan = Plan::make(c, study, runs)?;
+    let now = cluster::look(c, &mut plan);
     let mut machine = Machine::this(c);
     if let Some(device) = &a.as_device {
         machine.device.clone_from(device);
     }
     let times = times(c, &plan, &machine)?;
-    let both = || plan.entries.iter().zip(&times);
+    let both = || plan.entries.iter().zip(&times).zip(&now);
     if c.global.json {
-        print::json(&both().map(|(e, time)| line(e, time)).collect::<Vec<_>>())?;
+        print::json(&both().map(|((e, time), now)| line(e, time, now)).collect::<Vec<_>>())?;
     } else {
         let head = [
             "run",
@@ -55,7 +59,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
             "from",
             "why",
         ];
-        let rows: Vec<Vec<String>> = both().map(|(e, time)| row(e, time)).collect();
+        let rows: Vec<Vec<String>> = both().map(|((e, time), now)| row(e, time, now)).collect();
         outln!("{}", table(&head, &rows))?;
         outln!("\n{}", plan.summary())?;
         outln!("{}", total(&times, &machine))?;
@@ -68,7 +72,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     Ok(code(&plan, !blocked))
 }
 
-fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
+fn line<'a>(e: &'a Entry, time: &'a Estimate, now: &'a Now) -> Line<'a> {
     Line {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
@@ -80,18 +84,26 @@ fn line<'a>(e: &'a Entry, time: &'a Estimate) -> Line<'a> {
         seed: e.spec.seed,
         only: e.only(),
         time,
+        now,
     }
 }
 
-fn row(e: &Entry, time: &Estimate) -> Vec<String> {
-    let (state, why) = match &e.state {
+fn row(e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
+    let (state, mut why) = match &e.state {
         State::Done => ("done", String::new()),
         State::Resume => ("resume", String::new()),
         State::Fresh => ("fresh", String::new()),
         State::Stale(w) => ("stale", w.clone()),
         State::Failed(w) => ("failed", one_line(w)),
         State::Blocked(w) => ("blocked", one_line(w)),
+        State::Queued(w) => ("queued", w.clone()),
+        State::Running(w) => ("running", w.clone()),
     };
+    if let Some(ended) = &now.ended
+        && !why.contains(ended)
+    {
+        why = [why, ended.clone()].into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
+    }
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
         e.spec.dataset.clone(),

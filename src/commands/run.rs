@@ -7,6 +7,7 @@ use crate::runner::plan::Plan;
 use crate::runner::schedule::{Tally, fit_all};
 use crate::runner::{Context, inventory};
 use crate::study::Scale;
+use crate::text::command;
 use crate::{outln, tell};
 use anyhow::Result;
 
@@ -36,34 +37,12 @@ pub(super) fn say(tally: &Tally) {
         tell!("{paragraph}");
     }
     if tally.interrupted {
-        let command: Vec<String> = std::env::args().map(|a| quoted(&a)).collect();
+        let words: Vec<String> = std::env::args().collect();
         let ended = tally.done + tally.finished + tally.failed.len();
         tell!(
             "stopped at {ended} of {}; go on with `{}`",
             tally.wanted,
-            command.join(" ")
+            command(&words)
         );
-    }
-}
-
-/// An argument as a shell reads it.
-fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
-    match !arg.is_empty() && arg.chars().all(plain) {
-        true => arg.to_owned(),
-        false => format!("'{}'", arg.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn arguments_are_quoted_for_a_shell() {
-        assert_eq!(quoted("backbone=mae-b,seed=0"), "backbone=mae-b,seed=0");
-        assert_eq!(quoted("backbone=dinov2-*"), "'backbone=dinov2-*'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

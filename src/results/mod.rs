@@ -18,7 +18,7 @@ mod verify;
 pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
-pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
+pub use provenance::{Provenance, cpu_name, crate_versions, utc, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
 pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
 pub use threads::in_threads;

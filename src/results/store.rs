@@ -19,7 +19,7 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio;
-use crate::lease::{Held, Lease};
+use crate::lease::{self, Held, Holder, Lease};
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
@@ -137,6 +138,11 @@ impl Store {
     /// Where the trainer keeps its checkpoint; removed when the run is done.
     pub fn checkpoint_dir(&self, id: &str) -> PathBuf {
         self.run_dir(id).join(CHECKPOINT)
+    }
+
+    /// Who is at a run; `now` is the file system's time.
+    pub fn holder(&self, id: &str, now: SystemTime) -> Option<Holder> {
+        lease::holder(&self.run_dir(id).join(LEASE), now)
     }
 
     /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size

@@ -267,7 +267,8 @@ impl<'a> Estimator<'a> {
 
     fn count(&self, spec: &RunSpec) -> Option<[f64; 3]> {
         let source = registry::find(&spec.dataset).ok()?;
-        let here = self
+        let here = self.inventory.reads
+            && self
             .inventory
             .sets
             .get(&spec.dataset)

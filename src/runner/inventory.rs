@@ -27,6 +27,8 @@ pub struct Inventory {
     pub weights: BTreeMap<String, WeightsReport>,
     /// Data sets and label files whose images were looked at.
     looked_at: BTreeSet<(String, Vec<PathBuf>)>,
+    /// Whether files may be read; where not, what is known of them is all there is.
+    pub reads: bool,
 }
 
 /// The verified inputs of one run.
@@ -62,20 +64,32 @@ pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
 impl Inventory {
     /// Looks at everything the runs read. Hashes only what changed since it was hashed.
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
+        Self::look(c, scale, runs, true)
+    }
+
+    /// As [`Self::take`] without reading a file of data or weights, on the login node of a cluster: what was hashed before counts
+    /// where it has not changed; phantoms, which are written where they are used, are what their list says.
+    pub fn take_unread(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
+        Self::look(c, scale, runs, false)
+    }
+
+    fn look(c: &Context, scale: Scale, runs: &[RunSpec], reads: bool) -> Result<Self> {
         let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
             looked_at: BTreeSet::new(),
+            reads,
         };
+        let check = if reads { Check::Cached } else { Check::NoRead };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
             out.look_at_set(c, kind, r)?;
             for (_, name) in weight_names(r) {
                 if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
                     let bar = c.progress.bytes(&name);
-                    let report = verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?;
+                    let report = verify_weights(c.catalogue, &name, &places, check, &bar.verified())?;
                     slot.insert(report);
                 }
             }
@@ -88,11 +102,13 @@ impl Inventory {
     fn look_at_set(&mut self, c: &Context, kind: Kind, r: &RunSpec) -> Result<()> {
         let source = registry::find(&r.dataset)?;
         if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
-            let found = verify(c, &r.dataset, kind, &self.data_dir, Mode::SinceLock);
+            let mode = if self.reads { Mode::SinceLock } else { Mode::NoRead };
+            let found = verify(c, &r.dataset, kind, &self.data_dir, mode);
             slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &self.data_dir, &e))?);
         }
         let labels = (r.dataset.clone(), source.label_files(&r.protocol));
-        if self.looked_at.insert(labels)
+        if self.reads
+            && self.looked_at.insert(labels)
             && let Some(report) = self.sets.get_mut(&r.dataset)
             && let Err(e) = hold_images(c, report, &r.protocol, Depth::Names)
         {

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bench;
 pub mod bench_files;
 pub mod budget;
+pub mod cluster;
 pub mod disk;
 pub mod estimate;
 pub mod fetch_weights;

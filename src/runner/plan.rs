@@ -23,6 +23,10 @@ pub enum State {
     Failed(String),
     /// An input is missing or wrong.
     Blocked(String),
+    /// A batch system has it in a task: which, and what it waits for. Only where somebody asks, see [`super::cluster::look`].
+    Queued(String),
+    /// A process is at it: where, and how far.
+    Running(String),
 }
 
 /// A run with its id (where its inputs are known) and state.
@@ -65,6 +69,11 @@ impl Plan {
     /// Looks at inputs and records; changes nothing.
     pub fn make(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
         let inventory = Inventory::take(c, study.scale, &runs)?;
+        Self::of(c, study, runs, inventory)
+    }
+
+    /// As [`Self::make`], from inputs that were looked at.
+    pub(super) fn of(c: &Context, study: Study, runs: Vec<RunSpec>, inventory: Inventory) -> Result<Self> {
         let store = Store::new(&c.global.results_dir, &study.name);
         let listing = store.all()?;
         let entries = runs
@@ -116,7 +125,7 @@ impl Plan {
     }
 
     /// How many runs are in each state, in a fixed order.
-    pub fn counts(&self) -> [(&'static str, usize); 6] {
+    pub fn counts(&self) -> [(&'static str, usize); 8] {
         let n = |f: fn(&State) -> bool| self.entries.iter().filter(|e| f(&e.state)).count();
         [
             ("done", n(|s| *s == State::Done)),
@@ -125,6 +134,8 @@ impl Plan {
             ("stale", n(|s| matches!(s, State::Stale(_)))),
             ("failed", n(|s| matches!(s, State::Failed(_)))),
             ("blocked", n(|s| matches!(s, State::Blocked(_)))),
+            ("queued", n(|s| matches!(s, State::Queued(_)))),
+            ("running", n(|s| matches!(s, State::Running(_)))),
         ]
     }
 

@@ -11,7 +11,7 @@ use crate::study::{Freeze, RunSpec};
 use crate::{fsio, lease, stop};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -98,6 +98,32 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     }
     let _listening = signals::listen()?;
     fit_on(c, plan, &c.global.device.open()?, groups)
+}
+
+/// Images that a plan's open runs read, made ready once.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    pub ready: usize,
+    /// A run that reads them, and why they could not be.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Prepares the images of every run that is neither done nor blocked; what cannot be prepared stops nothing else.
+pub fn prepare(c: &Context, plan: &Plan) -> Prepared {
+    let mut out = Prepared::default();
+    let mut seen = BTreeSet::new();
+    for task in groups(plan).iter().flatten() {
+        let spec = &task.entry.spec;
+        let key = spec.image_key(&task.inputs.data_root);
+        if !seen.insert(key.clone()) {
+            continue;
+        }
+        match PreparedDataset::load(c, &plan.inventory, spec, key) {
+            Ok(_) => out.ready += 1,
+            Err(e) => out.failed.push((spec.to_string(), format!("{e:#}"))),
+        }
+    }
+    out
 }
 
 /// Fits the groups on the devices, which take one after the other from one queue.
