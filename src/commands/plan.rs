@@ -102,7 +102,11 @@ fn row(e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
     if let Some(ended) = &now.ended
         && !why.contains(ended)
     {
-        why = [why, ended.clone()].into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
+        why = [why, ended.clone()]
+            .into_iter()
+            .filter(|w| !w.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ");
     }
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),

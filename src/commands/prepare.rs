@@ -20,7 +20,11 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     for (what, why) in &prepared.failed {
         tell!("{what}: {why}");
     }
-    outln!("{} of {} sets of images are ready", prepared.ready, prepared.ready + prepared.failed.len())?;
+    outln!(
+        "{} of {} sets of images are ready",
+        prepared.ready,
+        prepared.ready + prepared.failed.len()
+    )?;
     if let Some(t) = missing(&plan) {
         outln!("{t}")?;
         return Ok(INCOMPLETE);

@@ -4,7 +4,7 @@ use super::{code, missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::runner::plan::Plan;
-use crate::runner::schedule::{Tally, fit_all};
+use crate::runner::schedule::{Tally, fit_all, in_a_job};
 use crate::runner::{Context, inventory};
 use crate::study::Scale;
 use crate::text::command;
@@ -17,7 +17,10 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     if study.scale == Scale::Tiny {
         inventory::synthesise_missing(c, &runs)?;
     }
-    let plan = Plan::make(c, study, runs)?;
+    let plan = match in_a_job() {
+        true => Plan::of_task(c, study, runs)?,
+        false => Plan::make(c, study, runs)?,
+    };
     tell!("{}", plan.summary());
     let tally = fit_all(c, &plan)?;
     say(&tally);

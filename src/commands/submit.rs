@@ -21,10 +21,18 @@ pub(super) fn run(c: &Context, a: &SubmitArgs) -> Result<u8> {
         }
         outln!("{}", summary(&s, a.dry_run))?;
         if let Some(folder) = &s.folder {
-            outln!("scripts and logs are in {}; `medft plan {}` says how far they are", folder.display(), a.study.study)?;
+            outln!(
+                "scripts and logs are in {}; `medft plan {}` says how far they are",
+                folder.display(),
+                a.study.study
+            )?;
         }
         if s.waiting_tasks > 0 {
-            outln!("{} tasks with {} runs wait for the next `medft submit`", s.waiting_tasks, s.waiting_runs)?;
+            outln!(
+                "{} tasks with {} runs wait for the next `medft submit`",
+                s.waiting_tasks,
+                s.waiting_runs
+            )?;
         }
         for job in &s.stuck {
             outln!("job {job} waits for a job that did not succeed: `scancel {job}`")?;
@@ -39,11 +47,18 @@ pub(super) fn run(c: &Context, a: &SubmitArgs) -> Result<u8> {
             outln!("  {line}")?;
         }
     }
-    Ok(if s.blocked + s.waiting_tasks == 0 { OK } else { INCOMPLETE })
+    Ok(if s.blocked + s.waiting_tasks == 0 {
+        OK
+    } else {
+        INCOMPLETE
+    })
 }
 
 fn summary(s: &Submitted, dry: bool) -> String {
-    let left = format!("{} runs are done, {} are queued or running, {} are blocked", s.done, s.live, s.blocked);
+    let left = format!(
+        "{} runs are done, {} are queued or running, {} are blocked",
+        s.done, s.live, s.blocked
+    );
     if s.tasks.is_empty() {
         return format!("nothing to submit: {left}");
     }

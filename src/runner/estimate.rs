@@ -269,10 +269,10 @@ impl<'a> Estimator<'a> {
         let source = registry::find(&spec.dataset).ok()?;
         let here = self.inventory.reads
             && self
-            .inventory
-            .sets
-            .get(&spec.dataset)
-            .is_some_and(|s| s.require().is_ok());
+                .inventory
+                .sets
+                .get(&spec.dataset)
+                .is_some_and(|s| s.require().is_ok());
         if here {
             let root = self.inventory.data_dir.join(source.info(&spec.protocol).folder);
             if let Ok(d) = source.read(&root.into(), &spec.protocol) {

@@ -72,10 +72,25 @@ impl Plan {
         Self::of(c, study, runs, inventory)
     }
 
+    /// As [`Self::make`] for a task of an array, which makes a few runs of many: the records of all others, which tell stale runs
+    /// from fresh ones and hours by experience, are not read. With every task they would be, and a shared disk is asked n² times.
+    pub fn of_task(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
+        let inventory = Inventory::take(c, study.scale, &runs)?;
+        let store = Store::new(&c.global.results_dir, &study.name);
+        // What an input is missing of may be done all the same.
+        let blocked = runs.iter().any(|r| inventory.of(r).is_err());
+        let listing = if blocked { store.all()? } else { Listing::default() };
+        Ok(Self::assemble(study, runs, inventory, store, listing))
+    }
+
     /// As [`Self::make`], from inputs that were looked at.
     pub(super) fn of(c: &Context, study: Study, runs: Vec<RunSpec>, inventory: Inventory) -> Result<Self> {
         let store = Store::new(&c.global.results_dir, &study.name);
         let listing = store.all()?;
+        Ok(Self::assemble(study, runs, inventory, store, listing))
+    }
+
+    fn assemble(study: Study, runs: Vec<RunSpec>, inventory: Inventory, store: Store, listing: Listing) -> Self {
         let entries = runs
             .into_iter()
             .map(|spec| match inventory.of(&spec) {
@@ -115,13 +130,13 @@ impl Plan {
                 }
             })
             .collect();
-        Ok(Self {
+        Self {
             study,
             inventory,
             store,
             listing,
             entries,
-        })
+        }
     }
 
     /// How many runs are in each state, in a fixed order.

@@ -174,7 +174,7 @@ fn look_again() -> Duration {
 
 /// Whether a batch system has started this process: then a run that another process has is worth waiting for, since nobody
 /// would come back for it.
-fn in_a_job() -> bool {
+pub fn in_a_job() -> bool {
     ["SLURM_JOB_ID", "HQ_JOB_ID", "PBS_JOBID", "LSB_JOBID"]
         .iter()
         .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))

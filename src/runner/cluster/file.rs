@@ -15,6 +15,7 @@
 //! prepare = ["--partition=cpu", "--cpus-per-task=16", "--time=8:00:00"]        # default: as report
 //! ```
 
+use super::record::Stage;
 use crate::error::BadInput;
 use crate::fsio;
 use anyhow::Result;
@@ -85,7 +86,11 @@ impl ClusterFile {
             let at = line.map_or_else(|| at.to_owned(), |l| format!("{at}:{}", l + 1));
             BadInput::new(at, expected, format!("`{found}`"), "Write it so.")
         };
-        for (key, options) in [("sbatch", Some(&file.sbatch)), ("report", file.report.as_ref()), ("prepare", file.prepare.as_ref())] {
+        for (key, options) in [
+            ("sbatch", Some(&file.sbatch)),
+            ("report", file.report.as_ref()),
+            ("prepare", file.prepare.as_ref()),
+        ] {
             for option in options.into_iter().flatten() {
                 let name = option.split('=').next().unwrap_or_default();
                 if OWN.contains(&name) {
@@ -110,7 +115,11 @@ impl ClusterFile {
             return Err(bad("lead", &expected, &file.lead.to_string()));
         }
         if file.lead > 65_535 {
-            return Err(bad("lead", "at most 65535 seconds, as sbatch --signal takes them", &file.lead.to_string()));
+            return Err(bad(
+                "lead",
+                "at most 65535 seconds, as sbatch --signal takes them",
+                &file.lead.to_string(),
+            ));
         }
         if file.at_once == Some(0) {
             return Err(bad("at_once", "at least 1", "0"));
@@ -140,6 +149,15 @@ impl ClusterFile {
         match &self.medft {
             Some(words) => Ok(words.clone()),
             None => Ok(vec![std::env::current_exe()?.display().to_string()]),
+        }
+    }
+
+    /// The key of the file that a job's options come from.
+    pub(super) fn key(&self, stage: Stage) -> &'static str {
+        match stage {
+            Stage::Prepare if self.prepare.is_some() => "prepare",
+            Stage::Prepare | Stage::Report if self.report.is_some() => "report",
+            _ => "sbatch",
         }
     }
 
@@ -176,7 +194,10 @@ fn seconds(text: &str) -> Option<u64> {
             _ => return None,
         },
     };
-    let total = sum[0].checked_mul(3600)?.checked_add(sum[1].checked_mul(60)?)?.checked_add(sum[2])?;
+    let total = sum[0]
+        .checked_mul(3600)?
+        .checked_add(sum[1].checked_mul(60)?)?
+        .checked_add(sum[2])?;
     (total > 0).then_some(total)
 }
 
@@ -210,7 +231,11 @@ mod tests {
         let f = ClusterFile::parse("c", "sbatch = [\"-p\", \"gpu\"]\npack = \"4:00:00\"\n").unwrap();
         assert_eq!(f.pack_hours(), Some(4.0));
         assert_eq!((f.report(), f.prepare(), f.lead), (&f.sbatch[..], &f.sbatch[..], 300));
-        let f = ClusterFile::parse("c", "sbatch = []\nreport = [\"-p\", \"cpu\"]\nmedft = [\"apptainer\", \"medft\"]").unwrap();
+        let f = ClusterFile::parse(
+            "c",
+            "sbatch = []\nreport = [\"-p\", \"cpu\"]\nmedft = [\"apptainer\", \"medft\"]",
+        )
+        .unwrap();
         assert_eq!(f.prepare(), ["-p", "cpu"]);
         assert_eq!(f.medft().unwrap(), ["apptainer", "medft"]);
     }

@@ -109,7 +109,11 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     let open = |e: &Entry| !matches!(e.state, State::Done | State::Blocked(_));
     let groups = tasks::groups(&plan, &times, &|e| open(e) && !has(e));
     let mut tasks = tasks::pack(groups, file.pack_hours());
-    let slurm_limit = if a.dry_run && queue.is_empty() { 1000 } else { slurm::most_tasks() };
+    let slurm_limit = if a.dry_run && queue.is_empty() {
+        1000
+    } else {
+        slurm::most_tasks()
+    };
     let waiting = tasks.split_off(tasks.len().min(slurm_limit).min(file.max_tasks.unwrap_or(usize::MAX)));
     let count = |tasks: &[Task]| tasks.iter().map(|t| t.runs.len()).sum::<usize>();
     let n = |f: &dyn Fn(&Entry) -> bool| plan.entries.iter().filter(|e| f(e)).count();
@@ -154,7 +158,13 @@ fn alone(jobs: &Path) -> Result<Lease> {
     fsio::create_dir(jobs)?;
     Lease::take(&jobs.join("lease"))?.map_err(|held| {
         let remedy = "Wait until it has ended, then run the same command again.";
-        BadInput::new(jobs.display(), "one medft submit of a study at a time", held.to_string(), remedy).into()
+        BadInput::new(
+            jobs.display(),
+            "one medft submit of a study at a time",
+            held.to_string(),
+            remedy,
+        )
+        .into()
     })
 }
 
@@ -168,7 +178,11 @@ fn no_answer(e: anyhow::Error) -> anyhow::Error {
 fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
     for s in known {
         let live = s.lines(Stage::Runs, queue).any(|l| l.is_queued() || l.is_running());
-        if let (true, None, Some(array)) = (live, s.receipt.of(Stage::Report), s.receipt.of(Stage::Runs).map(str::to_owned)) {
+        if let (true, None, Some(array)) = (
+            live,
+            s.receipt.of(Stage::Report),
+            s.receipt.of(Stage::Runs).map(str::to_owned),
+        ) {
             let mut words = s.intent.report.clone();
             let script = words.pop();
             words.push(format!("--dependency=afterany:{array}"));
@@ -188,7 +202,9 @@ fn hash_first(c: &Context, file: &ClusterFile, plan: &Plan) -> Result<Vec<String
     let mut out = Vec::new();
     for m in plan.missing() {
         let verb = m.remedy.split('`').find(|s| {
-            ["medft data lock", "medft data verify", "medft weights verify"].iter().any(|v| s.starts_with(v))
+            ["medft data lock", "medft data verify", "medft weights verify"]
+                .iter()
+                .any(|v| s.starts_with(v))
         });
         if let Some(verb) = verb {
             let words = verb.split_whitespace().skip(1).map(str::to_owned);
@@ -304,7 +320,8 @@ impl<'a> Submitter<'a> {
             Stage::Runs => Some("afterok:PREPARE".to_owned()),
             Stage::Report => Some(Self::after_all("RUNS", live)),
         };
-        let both = |(stage, text): &(Stage, String)| (command(&self.line(*stage, tasks, dependency(*stage))), text.clone());
+        let both =
+            |(stage, text): &(Stage, String)| (command(&self.line(*stage, tasks, dependency(*stage))), text.clone());
         self.scripts.iter().map(both).collect()
     }
 
@@ -316,14 +333,9 @@ impl<'a> Submitter<'a> {
             words.extend(["--test-only".to_owned(), "--wrap=true".to_owned()]);
             let said = slurm::call(&words)?;
             if !said.ok && !slurm::is_passing(&said.err) && !slurm::is_job_limit(&said.err) {
-                let key = match stage {
-                    Stage::Prepare => "prepare",
-                    Stage::Runs => "sbatch",
-                    Stage::Report => "report",
-                };
                 let remedy = "Mend the options in the cluster file; nothing was submitted.";
                 return Err(BadInput::new(
-                    format!("{key} of the cluster file"),
+                    format!("{} of the cluster file", self.file.key(stage)),
                     "options that sbatch takes",
                     format!("{} ({})", said.err, command(&words[4..])),
                     remedy,
@@ -342,7 +354,10 @@ impl<'a> Submitter<'a> {
         let mut left = Vec::new();
         let array = loop {
             let dependency = Some(format!("afterok:{prepare}"));
-            match ask(&self.line(Stage::Runs, s.tasks.len(), dependency), &s.comment(Stage::Runs))? {
+            match ask(
+                &self.line(Stage::Runs, s.tasks.len(), dependency),
+                &s.comment(Stage::Runs),
+            )? {
                 Answer::Number(job) => break job,
                 Answer::Refused(why) if slurm::is_job_limit(&why) && s.tasks.len() > 1 => {
                     // How many jobs this user may have cannot be asked: half as many, until they are few enough.
@@ -395,7 +410,8 @@ impl<'a> Submitter<'a> {
 
     /// What is to be done where sbatch gave no number.
     fn end(&self, s: &mut Submission, answer: Answer) -> anyhow::Error {
-        let again = "Run the same command again when Slurm's controller answers: it asks first what became of this submission.";
+        let again =
+            "Run the same command again when Slurm's controller answers: it asks first what became of this submission.";
         match answer {
             Answer::Refused(why) if s.receipt.runs.is_none() => {
                 self.c.progress.say(&format!("{}: given up", s.dir.display()));

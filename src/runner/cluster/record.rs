@@ -124,7 +124,11 @@ impl Submission {
             dir: dir.to_owned(),
             tasks,
             intent,
-            receipt: if receipt.exists() { parse(&receipt)? } else { Receipt::default() },
+            receipt: if receipt.exists() {
+                parse(&receipt)?
+            } else {
+                Receipt::default()
+            },
             given_up: json(NOT_SUBMITTED).exists(),
         }))
     }
@@ -159,7 +163,10 @@ impl Submission {
     /// Where it cannot be written.
     pub fn put(&mut self, stage: Stage, job: &str) -> Result<()> {
         self.receipt.put(stage, job.to_owned());
-        fsio::write_atomic(&self.dir.join("receipt.json"), &serde_json::to_vec_pretty(&self.receipt)?)
+        fsio::write_atomic(
+            &self.dir.join("receipt.json"),
+            &serde_json::to_vec_pretty(&self.receipt)?,
+        )
     }
 
     /// Gives it up: what may still turn up of it ends at once.
@@ -181,9 +188,9 @@ impl Submission {
     pub fn lines<'l>(&self, stage: Stage, queue: &'l [Line]) -> impl Iterator<Item = &'l Line> {
         let comment = self.comment(stage);
         let job = self.receipt.of(stage).map(str::to_owned);
-        queue.iter().filter(move |l| {
-            l.comment == comment || (job.as_ref() == Some(&l.job) && !l.comment.starts_with("medft:"))
-        })
+        queue
+            .iter()
+            .filter(move |l| l.comment == comment || (job.as_ref() == Some(&l.job) && !l.comment.starts_with("medft:")))
     }
 
     /// Takes in what squeue knows of jobs without a receipt. Where it does not know the array, that was not submitted.
@@ -227,7 +234,11 @@ mod tests {
             hours: None,
         };
         std::fs::create_dir_all(&s.dir).unwrap();
-        std::fs::write(s.dir.join("tasks.json"), serde_json::to_vec(&[task(1), task(2)]).unwrap()).unwrap();
+        std::fs::write(
+            s.dir.join("tasks.json"),
+            serde_json::to_vec(&[task(1), task(2)]).unwrap(),
+        )
+        .unwrap();
         s.write_intent().unwrap();
         s
     }

@@ -55,8 +55,16 @@ pub(super) fn call(words: &[String]) -> Result<Said> {
         let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
         let err = err.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok(match status {
-            Some(status) => Said { ok: status.success(), out, err },
-            None => Said { ok: false, out, err: format!("{} did not end in {PATIENCE:?} {err}", words[0]) },
+            Some(status) => Said {
+                ok: status.success(),
+                out,
+                err,
+            },
+            None => Said {
+                ok: false,
+                out,
+                err: format!("{} did not end in {PATIENCE:?} {err}", words[0]),
+            },
         })
     })
 }
@@ -152,7 +160,16 @@ pub(super) fn is_job_limit(err: &str) -> bool {
 
 /// Whether an answer to `--test-only` says nothing against the options: the controller is away, or all nodes are busy or down.
 pub(super) fn is_passing(err: &str) -> bool {
-    ["busy", "not available", "Unable to contact", "timed out", "Zero Bytes", "Connection"].iter().any(|w| err.contains(w))
+    [
+        "busy",
+        "not available",
+        "Unable to contact",
+        "timed out",
+        "Zero Bytes",
+        "Connection",
+    ]
+    .iter()
+    .any(|w| err.contains(w))
         && !err.contains("configuration is not available")
 }
 
@@ -163,16 +180,25 @@ mod tests {
     #[test]
     fn lines_of_squeue_are_read() {
         let l = line("12|3|RUNNING|None|n1|medft:x").unwrap();
-        assert_eq!((l.name().as_str(), l.is_running(), l.is_queued()), ("12_3", true, false));
+        assert_eq!(
+            (l.name().as_str(), l.is_running(), l.is_queued()),
+            ("12_3", true, false)
+        );
         let l = line("7|N/A|PENDING|DependencyNeverSatisfied||a|b").unwrap();
-        assert_eq!((l.name().as_str(), l.comment.as_str(), l.is_stuck()), ("7", "a|b", true));
+        assert_eq!(
+            (l.name().as_str(), l.comment.as_str(), l.is_stuck()),
+            ("7", "a|b", true)
+        );
         assert!(line("slurm_load_jobs error").is_none());
     }
 
     #[test]
     fn programs_are_heard_whole_and_missing_ones_named() {
         let said = call(&["sh", "-c", "seq 20000; echo 'not  so' >&2; exit 3"].map(String::from)).unwrap();
-        assert_eq!((said.ok, said.out.lines().count(), said.err.as_str()), (false, 20_000, "not so"));
+        assert_eq!(
+            (said.ok, said.out.lines().count(), said.err.as_str()),
+            (false, 20_000, "not so")
+        );
         assert!(call(&["no-such-program".to_owned()]).is_err());
     }
 }

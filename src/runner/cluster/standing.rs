@@ -5,7 +5,9 @@ use super::slurm::{self, Line};
 use crate::lease::{self, Holder};
 use crate::results::utc;
 use crate::runner::Context;
+use crate::runner::inventory::Inventory;
 use crate::runner::plan::{Plan, State};
+use crate::study::{RunId, RunSpec, Scale};
 use crate::train::state::epochs_done;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -67,7 +69,11 @@ pub(super) fn live_arrays(known: &[Submission], queue: &[Line]) -> Vec<String> {
         let mut lines = s.lines(Stage::Runs, queue);
         lines.any(|l| !l.is_stuck() && (l.is_queued() || l.is_running()))
     };
-    known.iter().filter(live).filter_map(|s| s.receipt.runs.clone()).collect()
+    known
+        .iter()
+        .filter(live)
+        .filter_map(|s| s.receipt.runs.clone())
+        .collect()
 }
 
 /// Numbers of jobs that wait for what cannot come any more.
@@ -118,6 +124,7 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
     };
     // Without an answer only what is not resolved is known.
     let standings = queue.as_deref().map(|q| standings(&known, q)).unwrap_or_default();
+    let ids = ids(c, plan, asked);
     let begun = plan.entries.iter().any(|e| e.state == State::Resume);
     let clock = begun.then(|| lease::clock(plan.store.folder()));
     let holders: Vec<Option<Holder>> = plan
@@ -131,15 +138,18 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
     let at_work: Vec<&str> = holders.iter().flatten().filter_map(|h| h.job.as_deref()).collect();
     let mut out = Vec::new();
     let mut states = Vec::new();
-    for (e, holder) in plan.entries.iter().zip(&holders) {
-        let standing = e.id.as_ref().and_then(|id| standings.get(id.full()));
+    for ((e, holder), id) in plan.entries.iter().zip(&holders).zip(&ids) {
+        let standing = id.as_ref().and_then(|id| standings.get(id.full()));
         let (state, now) = match (&e.state, standing, holder) {
             (State::Done, ..) => (None, Now::default()),
             (_, standing, Some(h)) => {
                 let dir = plan.store.checkpoint_dir(e.id.as_ref().map_or("", |i| i.full()));
                 let epoch = epochs_done(&dir).map_or(1, |n| n + 1).min(e.spec.protocol.epochs);
                 let now = Now {
-                    job: h.job.clone().or_else(|| standing.and_then(Standing::task).map(str::to_owned)),
+                    job: h
+                        .job
+                        .clone()
+                        .or_else(|| standing.and_then(Standing::task).map(str::to_owned)),
                     node: Some(h.process.host.clone()),
                     epoch: Some(epoch),
                     since: h.since.map(utc),
@@ -147,7 +157,10 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
                 };
                 let since = now.since.as_ref().map_or_else(String::new, |s| format!(", since {s}"));
                 let of = e.spec.protocol.epochs;
-                (Some(State::Running(format!("{}, epoch {epoch} of {of}{since}", h.place()))), now)
+                (
+                    Some(State::Running(format!("{}, epoch {epoch} of {of}{since}", h.place()))),
+                    now,
+                )
             }
             (_, Some(s), None) => s.now(&at_work),
             _ => (None, Now::default()),
@@ -161,6 +174,20 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
         }
     }
     out
+}
+
+/// The runs' ids, also where stand-ins are still to be written by the job that prepares them.
+fn ids(c: &Context, plan: &Plan, asked: bool) -> Vec<Option<RunId>> {
+    let unread = (asked && plan.study.scale == Scale::Tiny && plan.entries.iter().any(|e| e.id.is_none())).then(|| {
+        let runs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
+        Inventory::take_unread(c, plan.study.scale, &runs)
+    });
+    let unread = unread.and_then(Result::ok);
+    let id = |spec: &RunSpec| Some(RunId::new(spec, &unread.as_ref()?.of(spec).ok()?.ids));
+    plan.entries
+        .iter()
+        .map(|e| e.id.clone().or_else(|| id(&e.spec)))
+        .collect()
 }
 
 impl Standing {
@@ -187,8 +214,15 @@ impl Standing {
             }
             Self::Stuck(task) => {
                 let job = task.split('_').next().unwrap_or_default();
-                let why = format!("stuck: {task} waits for a job that did not succeed; `scancel {job}`, then submit again");
-                (Some(State::Queued(why.clone())), Now { ended: Some(why), ..now })
+                let why =
+                    format!("stuck: {task} waits for a job that did not succeed; `scancel {job}`, then submit again");
+                (
+                    Some(State::Queued(why.clone())),
+                    Now {
+                        ended: Some(why),
+                        ..now
+                    },
+                )
             }
             Self::Unresolved(id) => {
                 let why = format!("unresolved: sbatch did not answer for {id}; `medft submit` asks again");
@@ -267,7 +301,11 @@ mod tests {
         ] {
             let all = standings(&[submission("s", Some("12"))], &[line("s", 1, state, reason)]);
             assert_eq!(all["a"].is_live(), live, "{state} {reason}");
-            assert_eq!(all.get("b"), None, "{state}: the controller has forgotten the other task");
+            assert_eq!(
+                all.get("b"),
+                None,
+                "{state}: the controller has forgotten the other task"
+            );
         }
     }
 
@@ -282,7 +320,11 @@ mod tests {
         assert!(standings(&[given_up], &[]).is_empty());
         let old = submission("s", Some("12"));
         let new = submission("t", Some("13"));
-        let queue = [line("s", 1, "RUNNING", "None"), line("t", 1, "FAILED", "None"), line("t", 2, "TIMEOUT", "TimeLimit")];
+        let queue = [
+            line("s", 1, "RUNNING", "None"),
+            line("t", 1, "FAILED", "None"),
+            line("t", 2, "TIMEOUT", "TimeLimit"),
+        ];
         let all = standings(&[old, new], &queue);
         assert!(all["a"].is_live());
         assert!(matches!(&all["b"], Standing::Ended(task, state, _) if task == "12_2" && state == "TIMEOUT"));

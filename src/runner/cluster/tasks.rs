@@ -36,7 +36,9 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
         let entries = || members.iter().map(|i| &plan.entries[*i]);
         Task {
             only: words(plan, &name, &entries().collect::<Vec<_>>()),
-            runs: entries().filter_map(|e| Some(e.id.as_ref()?.full().to_owned())).collect(),
+            runs: entries()
+                .filter_map(|e| Some(e.id.as_ref()?.full().to_owned()))
+                .collect(),
             hours: members.iter().map(|i| times[*i].hours).sum(),
         }
     };
@@ -47,7 +49,12 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
 /// it is done, else heads and seeds too.
 fn words(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
     let of_group = |e: &&Entry| e.only() == name;
-    let all = plan.entries.iter().filter(of_group).filter(|e| e.state != State::Done).count();
+    let all = plan
+        .entries
+        .iter()
+        .filter(of_group)
+        .filter(|e| e.state != State::Done)
+        .count();
     let matrix = plan.study.heads.len() * plan.study.seeds.len();
     let seen = plan.entries.iter().filter(of_group).count();
     let whole = entries.len() == all && seen == matrix;
@@ -103,9 +110,17 @@ mod tests {
     #[test]
     fn groups_are_packed_by_hours_and_unknown_ones_stay_alone() {
         let all = || {
-            [("a", Some(3.0)), ("b", None), ("c", Some(2.0)), ("d", Some(1.0)), ("e", Some(9.0)), ("f", Some(2.0)), ("g", None)]
-                .map(|(n, h)| group(n, h))
-                .to_vec()
+            [
+                ("a", Some(3.0)),
+                ("b", None),
+                ("c", Some(2.0)),
+                ("d", Some(1.0)),
+                ("e", Some(9.0)),
+                ("f", Some(2.0)),
+                ("g", None),
+            ]
+            .map(|(n, h)| group(n, h))
+            .to_vec()
         };
         let names = |tasks: Vec<Task>| tasks.into_iter().map(|t| t.only.concat()).collect::<Vec<_>>();
         assert_eq!(names(pack(all(), Some(4.0))), ["ad", "b", "cf", "e", "g"]);
