@@ -20,7 +20,7 @@ pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
-pub use store::{Claim, FOLDER_DIGITS, Listing, RunState, Store, Taken};
+pub use store::{Claim, FOLDER_DIGITS, JOBS, Listing, RunState, Store, Taken};
 pub use threads::in_threads;
 pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,

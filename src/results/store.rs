@@ -41,6 +41,8 @@ pub(super) const FAILED: &str = "failed.json";
 pub(super) const DONE: &str = "DONE";
 pub(super) const CHECKPOINT: &str = "checkpoint";
 const LEASE: &str = "lease";
+/// Folder of what was submitted to a batch system, beside those of the runs.
+pub const JOBS: &str = ".jobs";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 

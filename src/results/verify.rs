@@ -10,7 +10,7 @@ use super::evidence::{Prepared, images_of};
 use super::predictions::{Predictions, Truth};
 use super::provenance::Provenance;
 use super::record::{Content, read_edited, read_record, record_bytes};
-use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
+use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
 use crate::eval;
@@ -92,6 +92,7 @@ impl Store {
                 (true, false) if path.join(DONE).exists() => done.push(path),
                 (true, false) => open.push(path),
                 (false, true) => {}
+                (true, true) if name == JOBS => {}
                 _ => audit.others.push(path.display().to_string()),
             }
         }

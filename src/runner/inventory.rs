@@ -27,8 +27,20 @@ pub struct Inventory {
     pub weights: BTreeMap<String, WeightsReport>,
     /// Data sets and label files whose images were looked at.
     looked_at: BTreeSet<(String, Vec<PathBuf>)>,
-    /// Whether files may be read; where not, what is known of them is all there is.
-    pub reads: bool,
+    pub look: Look,
+}
+
+/// How inputs are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What changed since it was hashed is hashed, and every image that label files list is looked at.
+    Whole,
+    /// As [`Self::Whole`] but for the images, of which a task of an array is one of many readers: that the list's files are there
+    /// is enough, and what cannot be decoded is named when it is decoded.
+    Listed,
+    /// No file of data or weights is read, on the login node of a cluster: what was hashed before counts where it has not changed;
+    /// phantoms, which are written where they are used, are what their list says.
+    Unread,
 }
 
 /// The verified inputs of one run.
@@ -62,27 +74,20 @@ pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
 }
 
 impl Inventory {
-    /// Looks at everything the runs read. Hashes only what changed since it was hashed.
-    pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
-        Self::look(c, scale, runs, true)
-    }
-
-    /// As [`Self::take`] without reading a file of data or weights, on the login node of a cluster: what was hashed before counts
-    /// where it has not changed; phantoms, which are written where they are used, are what their list says.
-    pub fn take_unread(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
-        Self::look(c, scale, runs, false)
-    }
-
-    fn look(c: &Context, scale: Scale, runs: &[RunSpec], reads: bool) -> Result<Self> {
+    /// Looks at everything the runs read.
+    pub fn take(c: &Context, scale: Scale, runs: &[RunSpec], look: Look) -> Result<Self> {
         let (kind, data_dir) = data_dir(c, scale);
         let mut out = Self {
             data_dir,
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
             looked_at: BTreeSet::new(),
-            reads,
+            look,
         };
-        let check = if reads { Check::Cached } else { Check::NoRead };
+        let check = match look {
+            Look::Unread => Check::NoRead,
+            _ => Check::Cached,
+        };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
             out.look_at_set(c, kind, r)?;
@@ -102,12 +107,15 @@ impl Inventory {
     fn look_at_set(&mut self, c: &Context, kind: Kind, r: &RunSpec) -> Result<()> {
         let source = registry::find(&r.dataset)?;
         if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
-            let mode = if self.reads { Mode::SinceLock } else { Mode::NoRead };
+            let mode = match self.look {
+                Look::Unread => Mode::NoRead,
+                _ => Mode::SinceLock,
+            };
             let found = verify(c, &r.dataset, kind, &self.data_dir, mode);
             slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &self.data_dir, &e))?);
         }
         let labels = (r.dataset.clone(), source.label_files(&r.protocol));
-        if self.reads
+        if self.look == Look::Whole
             && self.looked_at.insert(labels)
             && let Some(report) = self.sets.get_mut(&r.dataset)
             && let Err(e) = hold_images(c, report, &r.protocol, Depth::Names)

@@ -1,7 +1,7 @@
 //! For every run of a study, whether it is done, can start, or what blocks it.
 
 use super::Context;
-use super::inventory::{Inventory, RunInputs, weight_names};
+use super::inventory::{Inventory, Look, RunInputs, weight_names};
 use crate::error::BadInput;
 use crate::manifest::{SetState, WeightsState};
 use crate::results::{Listing, RunState, Store};
@@ -68,14 +68,14 @@ pub struct Plan {
 impl Plan {
     /// Looks at inputs and records; changes nothing.
     pub fn make(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
-        let inventory = Inventory::take(c, study.scale, &runs)?;
+        let inventory = Inventory::take(c, study.scale, &runs, Look::Whole)?;
         Self::of(c, study, runs, inventory)
     }
 
     /// As [`Self::make`] for a task of an array, which makes a few runs of many: the records of all others, which tell stale runs
     /// from fresh ones and hours by experience, are not read. With every task they would be, and a shared disk is asked n² times.
     pub fn of_task(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
-        let inventory = Inventory::take(c, study.scale, &runs)?;
+        let inventory = Inventory::take(c, study.scale, &runs, Look::Listed)?;
         let store = Store::new(&c.global.results_dir, &study.name);
         // What an input is missing of may be done all the same.
         let blocked = runs.iter().any(|r| inventory.of(r).is_err());

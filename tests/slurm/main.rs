@@ -41,7 +41,7 @@ const GROUPS: usize = 10;
 
 type Test = fn(&mut Stage<'_>);
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 11] = [
     ("submit_makes_everything_and_submits_nothing_twice", whole_way),
     ("refused_options_leave_nothing", refused),
     ("dry_run_says_what_would_be_submitted", dry_run),
@@ -50,6 +50,8 @@ const TESTS: [(&str, Test); 9] = [
         controller_away,
     ),
     ("an_array_is_cut_and_the_rest_waits_for_the_next_submit", cut),
+    ("a_limit_of_jobs_halves_the_array", job_limit),
+    ("a_prepare_that_fails_leaves_nothing_stuck", failed_prepare),
     ("the_time_limit_checkpoints_and_requeues", time_limit),
     ("a_cancel_keeps_the_checkpoint_and_does_not_requeue", cancel),
     ("a_killed_node_loses_no_run", killed_node),
@@ -61,13 +63,17 @@ fn main() {
     if words.get(1).is_some_and(|w| w == "as-medft") {
         std::process::exit(as_medft(&words[2..]));
     }
-    let wanted = |name: &str| {
-        let filters: Vec<&String> = words[1..].iter().filter(|w| !w.starts_with('-')).collect();
-        filters.is_empty() || filters.iter().any(|f| name.contains(*f))
-    };
+    // As libtest: words are filters, but not the values of its options; what is ignored there is nothing here.
+    let takes_value = |w: &str| ["--test-threads", "--skip", "--format", "--color", "--logfile", "-Z"].contains(&w);
+    let filters: Vec<&String> = (1..words.len())
+        .filter(|&i| !words[i].starts_with('-') && !takes_value(&words[i - 1]))
+        .map(|i| &words[i])
+        .collect();
+    let ignored = words.iter().any(|w| w == "--ignored");
+    let wanted = |name: &str| !ignored && (filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
     let tests: Vec<_> = TESTS.into_iter().filter(|t| wanted(t.0)).collect();
     let missing = testbed::missing();
-    if words.iter().any(|w| w == "--list") || !missing.is_empty() {
+    if words.iter().any(|w| w == "--list") || tests.is_empty() || !missing.is_empty() {
         for (name, _) in &tests {
             match missing.is_empty() {
                 true => println!("{name}: test"),
@@ -233,6 +239,23 @@ impl Place {
         let out = self.medft(bed, &["submit", "./study.toml", "--cluster", "cluster.toml", "--json"]);
         assert_eq!(out.status.code(), Some(code), "{}", text(&out));
         serde_json::from_slice(&out.stdout).unwrap_or(Value::Null)
+    }
+
+    /// Submits with lines of shell before each call of sbatch.
+    fn submit_by(&self, bed: &Testbed, before: &str) -> Output {
+        let bin = self.dir.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let real = testbed::find("sbatch").unwrap();
+        let sbatch = bin.join("sbatch");
+        fs::write(
+            &sbatch,
+            format!("#!/bin/bash\n{before}\nexec {} \"$@\"\n", real.display()),
+        )
+        .unwrap();
+        fs::set_permissions(&sbatch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let words = ["submit", "./study.toml", "--cluster", "cluster.toml", "--json"];
+        self.command(bed, &words).env("PATH", path).output().unwrap()
     }
 
     /// How many runs of the plan are in each state.
@@ -471,22 +494,11 @@ fn dry_run(s: &mut Stage<'_>) {
 /// job all the same when it goes on.
 fn controller_away(s: &mut Stage<'_>) {
     let p = s.place(20);
-    let bin = p.dir.join("bin");
-    fs::create_dir_all(&bin).unwrap();
-    let real = testbed::find("sbatch").unwrap();
-    let script = format!(
-        "#!/bin/bash\ncase \"$*\" in *--test-only*) ;; *--array*) kill -STOP {} ;; esac\nexec {} \"$@\"\n",
-        s.bed.controller_pid(),
-        real.display()
+    let stop = format!(
+        "case \"$*\" in *--test-only*) ;; *--array*) kill -STOP {} ;; esac",
+        s.bed.controller_pid()
     );
-    fs::write(bin.join("sbatch"), script).unwrap();
-    fs::set_permissions(bin.join("sbatch"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let out = p
-        .command(s.bed, &["submit", "./study.toml", "--cluster", "cluster.toml"])
-        .env("PATH", path)
-        .output()
-        .unwrap();
+    let out = p.submit_by(s.bed, &stop);
     assert_eq!(out.status.code(), Some(2), "{}", text(&out));
     // Still away: it is asked first, and nothing is submitted.
     let submissions = || {
@@ -528,6 +540,52 @@ fn cut(s: &mut Stage<'_>) {
         (GROUPS, &Value::from(0))
     );
     s.finish(&p, 2 * RUNS);
+}
+
+/// The testbed has no accounting that would limit a user: an sbatch that answers as Slurm does where it has.
+fn job_limit(s: &mut Stage<'_>) {
+    let p = s.place(1);
+    let limit = r#"for w in "$@"; do [ "$w" != --test-only ] || limit=no; done
+for w in "$@"; do
+  n=${w#--array=1-}
+  if [ -z "$limit" ] && [ "$n" != "$w" ] && [ "$n" -gt 3 ]; then
+    echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2
+    echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)' >&2
+    exit 1
+  fi
+done"#;
+    let out = p.submit_by(s.bed, limit);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    let first: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (first["tasks"].as_array().unwrap().len(), &first["waiting_tasks"]),
+        (2, &Value::from(8)),
+        "{first}"
+    );
+    let second = p.submit(s.bed, 0);
+    assert_eq!(
+        (second["tasks"].as_array().unwrap().len(), &second["waiting_tasks"]),
+        (8, &Value::from(0)),
+        "{second}"
+    );
+    s.finish(&p, RUNS);
+}
+
+fn failed_prepare(s: &mut Stage<'_>) {
+    let p = s.place(1);
+    p.cluster("setup = [\"exit 3\"]\n");
+    let job = Stage::number(&p.submit(s.bed, 0));
+    until("the array to be given up", 60, || {
+        s.bed
+            .ask("squeue", &["-h", "-t", "PENDING,RUNNING", "-j", &job])
+            .trim()
+            .is_empty()
+    });
+    assert_eq!(p.states(s.bed).get("queued"), None, "{}", p.plan(s.bed));
+    p.cluster("");
+    let again = p.submit(s.bed, 0);
+    assert_eq!(again["runs"], Value::from(RUNS), "{again}");
+    s.finish(&p, RUNS);
 }
 
 fn time_limit(s: &mut Stage<'_>) {

@@ -19,13 +19,13 @@ pub use tasks::Task;
 
 use super::Context;
 use super::estimate::{Machine, times};
-use super::inventory::Inventory;
+use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cli::SubmitArgs;
 use crate::error::BadInput;
 use crate::fsio;
 use crate::lease::{self, Lease};
-use crate::results::utc_now;
+use crate::results::{JOBS, utc_now};
 use crate::text::command;
 use anyhow::{Context as _, Result};
 use record::{Intent, Submission};
@@ -78,14 +78,14 @@ struct Submitter<'a> {
 pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     let file = ClusterFile::read(&a.cluster)?;
     let (study, runs) = c.study(&a.study)?;
-    let inventory = Inventory::take_unread(c, study.scale, &runs)?;
+    let inventory = Inventory::take(c, study.scale, &runs, Look::Unread)?;
     let plan = Plan::of(c, study, runs, inventory)?;
     let mut machine = Machine::this(c);
     if let Some(device) = &file.device {
         machine.device.clone_from(device);
     }
     let times = times(c, &plan, &machine)?;
-    let jobs = std::path::absolute(plan.store.folder().join(record::FOLDER))?;
+    let jobs = std::path::absolute(plan.store.folder().join(JOBS))?;
     let _alone = (!a.dry_run).then(|| alone(&jobs)).transpose()?;
     let mut known = Submission::all(&jobs)?;
     let queue = match a.dry_run && known.is_empty() {

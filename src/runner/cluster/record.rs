@@ -11,8 +11,6 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Below the folder of a study's runs.
-pub(super) const FOLDER: &str = ".jobs";
 /// Says that a submission was given up; its jobs end at once should there be any.
 pub(super) const NOT_SUBMITTED: &str = "not-submitted";
 

@@ -1,11 +1,11 @@
 //! What became of the tasks that were submitted, run by run: squeue's one answer, and the leases on the disk.
 
-use super::record::{self, Stage, Submission};
+use super::record::{Stage, Submission};
 use super::slurm::{self, Line};
 use crate::lease::{self, Holder};
-use crate::results::utc;
+use crate::results::{JOBS, utc};
 use crate::runner::Context;
-use crate::runner::inventory::Inventory;
+use crate::runner::inventory::{Inventory, Look};
 use crate::runner::plan::{Plan, State};
 use crate::study::{RunId, RunSpec, Scale};
 use crate::train::state::epochs_done;
@@ -23,7 +23,7 @@ pub(super) enum Standing {
     Stuck(String),
     /// sbatch did not answer, and squeue has not been asked since.
     Unresolved(String),
-    /// Task, state, log.
+    /// Task, state, where its log is.
     Ended(String, String, String),
 }
 
@@ -49,8 +49,10 @@ pub(super) fn standings(known: &[Submission], queue: &[Line]) -> BTreeMap<String
                 Some(l) if l.is_queued() => Standing::Queued(l.name(), l.reason.clone()),
                 Some(l) if l.is_running() => Standing::Running(l.name(), l.node.clone()),
                 Some(l) => {
+                    // Elsewhere, where the user's options say so.
                     let log = s.dir.join(format!("log-{index}.txt"));
-                    Standing::Ended(l.name(), l.state.clone(), log.display().to_string())
+                    let log = log.exists().then(|| format!(", log {}", log.display()));
+                    Standing::Ended(l.name(), l.state.clone(), log.unwrap_or_default())
                 }
             };
             for run in &task.runs {
@@ -109,7 +111,7 @@ pub struct Now {
 /// Puts into the plan which runs are queued and which are running, and says of each entry where it is; what cannot be asked is
 /// told once and stays as the disk says.
 pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
-    let known = Submission::all(&plan.store.folder().join(record::FOLDER)).unwrap_or_else(|e| {
+    let known = Submission::all(&plan.store.folder().join(JOBS)).unwrap_or_else(|e| {
         c.progress.say(&format!("note: {e:#}"));
         Vec::new()
     });
@@ -180,7 +182,7 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
 fn ids(c: &Context, plan: &Plan, asked: bool) -> Vec<Option<RunId>> {
     let unread = (asked && plan.study.scale == Scale::Tiny && plan.entries.iter().any(|e| e.id.is_none())).then(|| {
         let runs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
-        Inventory::take_unread(c, plan.study.scale, &runs)
+        Inventory::take(c, plan.study.scale, &runs, Look::Unread)
     });
     let unread = unread.and_then(Result::ok);
     let id = |spec: &RunSpec| Some(RunId::new(spec, &unread.as_ref()?.of(spec).ok()?.ids));
@@ -229,7 +231,7 @@ impl Standing {
                 (Some(State::Queued(why)), now)
             }
             Self::Ended(task, state, log) => {
-                let ended = (state != "COMPLETED").then(|| format!("job {task} {state}, log {log}"));
+                let ended = (state != "COMPLETED").then(|| format!("job {task} {state}{log}"));
                 (None, Now { ended, ..now })
             }
         }
