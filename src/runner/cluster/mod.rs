@@ -78,6 +78,10 @@ struct Submitter<'a> {
 pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     let file = ClusterFile::read(&a.cluster)?;
     let (study, runs) = c.study(&a.study)?;
+    let jobs = std::path::absolute(c.global.results_dir.join(&study.name).join(JOBS))?;
+    let _alone = (!a.dry_run).then(|| alone(&jobs)).transpose()?;
+    // Before the records: what Slurm says has ended has its result on the disk then, if it has one.
+    let (known, queue) = earlier(&jobs, a.dry_run)?;
     let inventory = Inventory::take(c, study.scale, &runs, Look::Unread)?;
     let plan = Plan::of(c, study, runs, inventory)?;
     let mut machine = Machine::this(c);
@@ -85,19 +89,6 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
         machine.device.clone_from(device);
     }
     let times = times(c, &plan, &machine)?;
-    let jobs = std::path::absolute(plan.store.folder().join(JOBS))?;
-    let _alone = (!a.dry_run).then(|| alone(&jobs)).transpose()?;
-    let mut known = Submission::all(&jobs)?;
-    let queue = match a.dry_run && known.is_empty() {
-        true => Vec::new(),
-        false => slurm::queue().map_err(no_answer)?,
-    };
-    if !a.dry_run {
-        for s in &mut known {
-            s.resolve(&queue)?;
-        }
-        go_on_with_reports(&mut known, &queue)?;
-    }
     let standings = standings(&known, &queue);
     let now = lease::clock(plan.store.folder());
     let has = |e: &Entry| {
@@ -151,6 +142,22 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     out.jobs = submission.receipt;
     out.tasks = submission.tasks;
     Ok((plan, out))
+}
+
+/// Earlier submissions, and what squeue says; what was not resolved is, unless nothing may be written.
+fn earlier(jobs: &Path, dry_run: bool) -> Result<(Vec<Submission>, Vec<Line>)> {
+    let mut known = Submission::all(jobs)?;
+    if dry_run && known.is_empty() {
+        return Ok((known, Vec::new()));
+    }
+    let queue = slurm::queue().map_err(no_answer)?;
+    if !dry_run {
+        for s in &mut known {
+            s.resolve(&queue)?;
+        }
+        go_on_with_reports(&mut known, &queue)?;
+    }
+    Ok((known, queue))
 }
 
 /// Keeps other `medft submit`s of the study away.

@@ -77,12 +77,15 @@ fn words(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
     heads.into_iter().map(line).collect()
 }
 
-/// Puts groups together, each into the first task that it fits into, up to `most` hours. A group whose hours nobody knows stays alone.
+/// Puts groups together, each into the first task that it fits into, up to `most` hours; a group whose hours nobody knows stays
+/// alone. The longest come first, so that none is begun when the others are about to end.
 pub(super) fn pack(groups: Vec<Task>, most: Option<f64>) -> Vec<Task> {
-    let Some(most) = most else { return groups };
     let mut tasks: Vec<Task> = Vec::new();
     for g in groups {
-        let fits = |t: &&mut Task| t.hours.zip(g.hours).is_some_and(|(a, b)| a + b <= most);
+        let fits = |t: &&mut Task| {
+            let together = t.hours.zip(g.hours).map(|(a, b)| a + b);
+            together.zip(most).is_some_and(|(hours, most)| hours <= most)
+        };
         match tasks.iter_mut().find(fits) {
             Some(t) => {
                 t.hours = t.hours.zip(g.hours).map(|(a, b)| a + b);
@@ -92,6 +95,8 @@ pub(super) fn pack(groups: Vec<Task>, most: Option<f64>) -> Vec<Task> {
             None => tasks.push(g),
         }
     }
+    let length = |t: &Task| t.hours.unwrap_or(f64::INFINITY);
+    tasks.sort_by(|a, b| length(b).total_cmp(&length(a)).then(b.runs.len().cmp(&a.runs.len())));
     tasks
 }
 
@@ -123,10 +128,10 @@ mod tests {
             .to_vec()
         };
         let names = |tasks: Vec<Task>| tasks.into_iter().map(|t| t.only.concat()).collect::<Vec<_>>();
-        assert_eq!(names(pack(all(), Some(4.0))), ["ad", "b", "cf", "e", "g"]);
-        assert_eq!(names(pack(all(), None)), ["a", "b", "c", "d", "e", "f", "g"]);
+        assert_eq!(names(pack(all(), Some(4.0))), ["b", "g", "e", "ad", "cf"]);
+        assert_eq!(names(pack(all(), None)), ["b", "g", "e", "a", "c", "f", "d"]);
         let packed = pack(all(), Some(4.0));
-        assert_eq!(packed[0].hours, Some(4.0));
-        assert_eq!(packed[0].runs, ["a-run", "d-run"]);
+        assert_eq!(packed[3].hours, Some(4.0));
+        assert_eq!(packed[3].runs, ["a-run", "d-run"]);
     }
 }
