@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub const NODES: [&str; 2] = ["n1", "n2"];
 
-/// What must be installed: Debian's slurm-wlm and munge.
+/// What must be there: Debian's slurm-wlm and munge, and a name for this user, by which Slurm knows him.
 pub fn missing() -> Vec<&'static str> {
     let programs = [
         "munged",
@@ -21,7 +21,9 @@ pub fn missing() -> Vec<&'static str> {
         "scontrol",
         "scancel",
     ];
-    programs.into_iter().filter(|p| find(p).is_none()).collect()
+    let named = Command::new("id").arg("-un").output().is_ok_and(|o| o.status.success());
+    let absent = programs.into_iter().filter(|p| find(p).is_none());
+    absent.chain((!named).then_some("name for this user")).collect()
 }
 
 /// A program's path; daemons lie where users do not look.
