@@ -161,6 +161,10 @@ pub enum Verb {
     Power(PowerArgs),
     /// Run what is missing of a study
     Run(RunArgs),
+    /// Hand what is missing of a study to a Slurm cluster: a job that prepares, an array of tasks, a job that reports
+    Submit(SubmitArgs),
+    /// Verify the inputs of a study and prepare its images, so that its runs start at once; trains nothing
+    Prepare(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
     Report(ReportArgs),
     /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
@@ -371,6 +375,19 @@ pub struct ReproduceArgs {
     pub report: ReportArgs,
     #[command(flatten)]
     pub fit: FitArgs,
+}
+
+/// A study, and the cluster that makes it.
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// What only you know of the cluster: options of sbatch, time of a task, how medft is started there; docs/CLUSTER.md shows one
+    #[arg(long, value_name = "FILE", value_parser = folder())]
+    pub cluster: PathBuf,
+    /// Print scripts, tasks and sbatch lines, and submit nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// A study, whose hours are told, and the hours that part of it may take.

@@ -67,6 +67,9 @@ pub struct Holder {
     /// How often the batch system has started the job again.
     #[serde(default)]
     pub restart: u32,
+    /// Seconds from 1970 to its beginning, by the holder's clock: for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// No other lease has it.
     pub token: String,
     /// Whether the holder has a lock on the file: elsewhere on its computer a free lock then says that it has ended.
@@ -99,6 +102,7 @@ impl Holder {
             process,
             job: task().or_else(|| var("SLURM_JOB_ID")),
             restart: var("SLURM_RESTART_COUNT").and_then(|v| v.parse().ok()).unwrap_or(0),
+            since: Some(now.as_secs()),
             token: fsio::sha256_hex(unique.as_bytes())[..32].to_owned(),
             locked: false,
         }
@@ -359,10 +363,16 @@ fn now_at(path: &Path) -> io::Result<SystemTime> {
     probe.as_file().metadata()?.modified()
 }
 
-/// What the lease at `path` says, where there is one.
-pub fn look(path: &Path) -> Option<(Holder, SystemTime)> {
+/// Who has the lease at `path`; nobody where it is left, or not there. `now` is the file system's time, see [`clock`].
+pub fn holder(path: &Path, now: SystemTime) -> Option<Holder> {
     let there = There::look(path).ok()??;
-    Some((there.holder?, there.touched))
+    let left = now.duration_since(there.touched).is_ok_and(|age| age >= time_out());
+    there.holder.filter(|h| !left && h.process.has_ended() != Some(true))
+}
+
+/// The time by the clock of the file system that `folder` is on; this computer's where nothing can be written there.
+pub fn clock(folder: &Path) -> SystemTime {
+    now_at(&folder.join("clock")).unwrap_or_else(|_| SystemTime::now())
 }
 
 #[cfg(test)]
@@ -554,6 +564,6 @@ mod tests {
         write(&path, &new);
         assert!(old.check().unwrap_err().is::<Lost>());
         drop(old);
-        assert_eq!(look(&path).unwrap().0, new);
+        assert_eq!(holder(&path, clock(path.parent().unwrap())).unwrap(), new);
     }
 }

@@ -76,6 +76,20 @@ pub fn folded(line: &str, width: Option<usize>, indent: usize) -> String {
     out + &rest
 }
 
+/// An argument as a shell reads it.
+pub fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    match !arg.is_empty() && arg.chars().all(plain) {
+        true => arg.to_owned(),
+        false => format!("'{}'", arg.replace('\'', "'\\''")),
+    }
+}
+
+/// A command as a shell reads it.
+pub fn command<S: AsRef<str>>(words: &[S]) -> String {
+    words.iter().map(|w| quoted(w.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +118,13 @@ mod tests {
             [of(0), of(7), of(725), of(10_800)],
             ["0:00", "0:07", "12:05", "3:00:00"]
         );
+    }
+
+    #[test]
+    fn arguments_are_quoted_for_a_shell() {
+        assert_eq!(quoted("backbone=mae-b,seed=0"), "backbone=mae-b,seed=0");
+        assert_eq!(quoted("backbone=dinov2-*"), "'backbone=dinov2-*'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -17,11 +17,13 @@ mod export;
 mod new;
 mod plan;
 mod predict;
+mod prepare;
 mod published;
 mod report;
 mod reproduce;
 mod run;
 mod stations;
+mod submit;
 mod verify_results;
 mod weights;
 mod weights_add;
@@ -125,6 +127,8 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         },
         Verb::Power(a) => power::run(c, &a),
         Verb::Run(a) => run::run(c, &a.study),
+        Verb::Submit(a) => submit::run(c, &a),
+        Verb::Prepare(a) => prepare::run(c, &a),
         Verb::Report(a) => report::run(c, &a),
         Verb::Compare(a) => compare::run(c, &a),
         Verb::VerifyResults { studies } => verify_results::run(c, &studies),

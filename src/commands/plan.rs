@@ -1,18 +1,19 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::code;
-use super::stations::{put, quoted, say_missing};
+use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
 use crate::data::registry;
 use crate::model::Classifier;
 use crate::print::columns;
 use crate::runner::Context;
+use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
 use crate::runner::inventory::weight_names;
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::study::{RunId, Study};
-use crate::text::{clock, hours, table, wrapped};
+use crate::text::{clock, hours, quoted, table, wrapped};
 use crate::{outln, print};
 use anyhow::Result;
 use serde::Serialize;
@@ -36,22 +37,29 @@ struct Line<'a> {
     only: String,
     #[serde(flatten)]
     time: &'a Estimate,
+    #[serde(flatten)]
+    now: &'a Now,
 }
 
 /// Prints the plan; exit code 1 where something blocks a run.
 pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let start = Instant::now();
     let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
+    let mut plan = Plan::make(c, study, runs)?;
+    let now = cluster::look(c, &mut plan);
     let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
-    let both = || plan.entries.iter().zip(&times);
+    let both = || plan.entries.iter().zip(&times).zip(&now);
     if c.global.json {
-        print::json(&both().map(|(e, time)| line(&plan.study, e, time)).collect::<Vec<_>>())?;
+        print::json(
+            &both()
+                .map(|((e, time), now)| line(&plan.study, e, time, now))
+                .collect::<Vec<_>>(),
+        )?;
     } else {
         match c.global.verbose {
             0 => cells(c, &plan, &times, &machine)?,
-            _ => rows(&plan, &times, &machine)?,
+            _ => rows(&plan, &times, &now, &machine)?,
         }
         outln!("\n{}", plan.summary())?;
         let width = columns(std::io::stdout());
@@ -73,7 +81,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
 }
 
 /// Every run, a line each.
-fn rows(plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
+fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> Result<()> {
     let head = [
         "run",
         "data set",
@@ -87,7 +95,13 @@ fn rows(plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
         "from",
         "why",
     ];
-    let rows: Vec<Vec<String>> = plan.entries.iter().zip(times).map(|(e, time)| row(&plan.study, e, time)).collect();
+    let rows: Vec<Vec<String>> = plan
+        .entries
+        .iter()
+        .zip(times)
+        .zip(now)
+        .map(|((e, time), now)| row(&plan.study, e, time, now))
+        .collect();
     outln!("{}", table(&head, &rows))
 }
 
@@ -192,7 +206,7 @@ fn download(c: &Context, plan: &Plan, runs: &[(&Entry, &Estimate)]) -> String {
     }
 }
 
-fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
+fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate, now: &'a Now) -> Line<'a> {
     Line {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
@@ -205,6 +219,7 @@ fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
         point: study.point(&e.spec.protocol),
         only: e.only(study),
         time,
+        now,
     }
 }
 
@@ -217,11 +232,18 @@ fn state(e: &Entry) -> (&'static str, Option<String>) {
         State::Stale(w) => ("stale", Some(w.clone())),
         State::Failed(w) => ("failed", Some(one_line(w))),
         State::Blocked(w) => ("blocked", Some(one_line(w))),
+        State::Queued(w) => ("queued", Some(w.clone())),
+        State::Running(w) => ("running", Some(w.clone())),
     }
 }
 
-fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
+fn row(study: &Study, e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
     let (state, why) = state(e);
+    let ended = now
+        .ended
+        .clone()
+        .filter(|ended| why.as_ref().is_none_or(|w| !w.contains(ended)));
+    let why: Vec<String> = why.into_iter().chain(ended).collect();
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
         e.spec.dataset.clone(),
@@ -239,7 +261,7 @@ fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
             State::Done => String::new(),
             _ => time.basis.to_string(),
         },
-        why.unwrap_or_default(),
+        why.join("; "),
     ]
 }
 

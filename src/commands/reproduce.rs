@@ -18,7 +18,7 @@ pub(super) fn run(c: &Context, a: &ReportArgs) -> Result<u8> {
     let start = Instant::now();
     let (study, runs) = c.study(&a.study)?;
     head(c, &study, &runs);
-    let plan = reproduce::verify(c, study, runs)?;
+    let plan = reproduce::verify(c, study, runs, false)?;
     inputs(c, &plan, start.elapsed());
     let before = plan.counts();
     let tell = |plan: &Plan, tally: &Tally, report: Value| -> Result<()> {

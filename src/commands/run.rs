@@ -1,13 +1,13 @@
 //! `medft run`: fits what is missing of a study.
 
 use super::code;
-use super::stations::{Ran, before_runs, done, head, inputs, put, quoted, say, say_missing};
+use super::stations::{Ran, before_runs, done, head, inputs, put, say, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::print;
-use crate::runner::schedule::fit_all;
+use crate::runner::schedule::{fit_all, in_a_job};
 use crate::runner::{Context, reproduce};
-use crate::text::clock;
+use crate::text::{clock, quoted};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     let start = Instant::now();
     let (study, runs) = c.study(a)?;
     head(c, &study, &runs);
-    let plan = reproduce::verify(c, study, runs)?;
+    let plan = reproduce::verify(c, study, runs, in_a_job())?;
     inputs(c, &plan, start.elapsed());
     before_runs(c, &plan)?;
     let tally = fit_all(c, &plan)?;

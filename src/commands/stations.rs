@@ -6,11 +6,11 @@ use crate::eval::metric_title;
 use crate::print::columns;
 use crate::report::{ReportOutput, VerdictCounts};
 use crate::runner::disk::Disk;
-use crate::runner::{Context, tensorboard};
 use crate::runner::plan::{Missing, Plan};
 use crate::runner::schedule::Tally;
+use crate::runner::{Context, tensorboard};
 use crate::study::{RunSpec, Scale, Study};
-use crate::text::{clock, folded, wrapped};
+use crate::text::{clock, command, folded, wrapped};
 use crate::train::evaluate::direction;
 use crate::{model, outln, tell};
 use anyhow::Result;
@@ -156,7 +156,7 @@ pub(super) struct Failed<'a> {
 }
 
 impl<'a> Ran<'a> {
-    pub(super) fn new(plan: &'a Plan, states: [(&'static str, usize); 6], tally: &'a Tally, time: Duration) -> Self {
+    pub(super) fn new(plan: &'a Plan, states: [(&'static str, usize); 8], tally: &'a Tally, time: Duration) -> Self {
         Self {
             study: &plan.study.name,
             planned: plan.entries.len(),
@@ -198,22 +198,13 @@ pub(super) fn say(tally: &Tally) {
         tell!("{paragraph}");
     }
     if tally.interrupted {
-        let command: Vec<String> = std::env::args().map(|a| quoted(&a)).collect();
+        let words: Vec<String> = std::env::args().collect();
         let ended = tally.done + tally.finished + tally.failed.len();
         tell!(
             "stopped at {ended} of {}; go on with `{}`",
             tally.wanted,
-            command.join(" ")
+            command(&words)
         );
-    }
-}
-
-/// An argument as a shell reads it.
-pub(super) fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
-    match !arg.is_empty() && arg.chars().all(plain) {
-        true => arg.to_owned(),
-        false => format!("'{}'", arg.replace('\'', "'\\''")),
     }
 }
 
@@ -366,18 +357,5 @@ impl<'a> Rendered<'a> {
             best: best(plan),
             seconds: time.as_secs_f64(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn arguments_are_quoted_for_a_shell() {
-        assert_eq!(quoted("backbone=mae-b,seed=0"), "backbone=mae-b,seed=0");
-        assert_eq!(quoted("backbone=dinov2-*"), "'backbone=dinov2-*'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

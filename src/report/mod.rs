@@ -43,8 +43,8 @@ pub use input::{
 pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
-pub use templates::{notes as template_notes, replaced as replaced_templates};
 pub use sweep::{Point, Sweep};
+pub use templates::{notes as template_notes, replaced as replaced_templates};
 
 use crate::fsio;
 use anyhow::Result;

@@ -127,7 +127,7 @@ pub fn cpu_name() -> String {
 /// The time now as RFC 3339 in UTC, to the second.
 pub fn utc_now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    rfc3339(now)
+    utc(now)
 }
 
 /// Seconds since 1970 of a time as [`utc_now`] writes it; `None` for any other text.
@@ -147,11 +147,11 @@ pub(super) fn seconds_of(time: &str) -> Option<i64> {
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
     // Only what is written the same again is such a time.
-    (rfc3339(u64::try_from(seconds).ok()?) == time).then_some(seconds)
+    (utc(u64::try_from(seconds).ok()?) == time).then_some(seconds)
 }
 
-/// Civil date from days since 1970-01-01 (Howard Hinnant's `civil_from_days`, for dates after 1970).
-fn rfc3339(unix: u64) -> String {
+/// A time in seconds since 1970 in the form `2026-01-31T12:00:00Z`. Civil date from days since 1970-01-01 (Howard Hinnant's `civil_from_days`, for dates after 1970).
+pub fn utc(unix: u64) -> String {
     let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -175,12 +175,12 @@ mod tests {
     /// Expected values from `date -u -d @N --iso-8601=seconds`.
     #[test]
     fn dates_are_those_of_gnu_date() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_748_217_599), "2025-05-25T23:59:59Z");
-        assert_eq!(rfc3339(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_748_217_599), "2025-05-25T23:59:59Z");
+        assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
         for n in [0, 951_782_400, 1_748_217_599, 4_107_542_399] {
-            assert_eq!(seconds_of(&rfc3339(n)), Some(n as i64));
+            assert_eq!(seconds_of(&utc(n)), Some(n as i64));
         }
         for other in [
             "",

@@ -20,7 +20,7 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio::{self, Pending};
-use crate::lease::{Held, Lease};
+use crate::lease::{self, Held, Holder, Lease};
 use crate::limits;
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
@@ -50,6 +51,8 @@ pub const WEIGHTS: &str = "weights.safetensors";
 pub const LAST_WEIGHTS: &str = "weights-last.safetensors";
 /// What a run may have kept. Whoever needs the room may remove them: no number follows from them.
 pub(super) const KEPT: [&str; 2] = [LAST_WEIGHTS, WEIGHTS];
+/// Folder of what was submitted to a batch system, beside those of the runs.
+pub const JOBS: &str = ".jobs";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 
@@ -161,6 +164,11 @@ impl Store {
     /// Where the trainer keeps its checkpoint; removed when the run is done.
     pub fn checkpoint_dir(&self, id: &str) -> PathBuf {
         self.run_dir(id).join(CHECKPOINT)
+    }
+
+    /// Who is at a run; `now` is the file system's time.
+    pub fn holder(&self, id: &str, now: SystemTime) -> Option<Holder> {
+        lease::holder(&self.run_dir(id).join(LEASE), now)
     }
 
     /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size

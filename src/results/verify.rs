@@ -12,7 +12,8 @@ use super::predictions::{Predictions, Truth};
 use super::provenance::{Provenance, seconds_of};
 use super::record::{Content, read_edited, read_record, record_bytes};
 use super::store::{
-    ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done,
+    ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
+    read_done,
 };
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
@@ -107,6 +108,7 @@ impl Store {
                     "{} holds runs that were broken and set aside; they count nowhere and were not checked",
                     path.display()
                 )),
+                (true, true) if name == JOBS => {}
                 _ => audit.foreign(&path),
             }
         }

@@ -3,7 +3,7 @@
 //! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
 
 use super::Context;
-use super::inventory::Inventory;
+use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
 use crate::data::registry;
@@ -299,7 +299,7 @@ impl<'a> Estimator<'a> {
     fn count(&self, spec: &RunSpec) -> Option<[f64; 3]> {
         let source = registry::find(&spec.dataset).ok()?;
         let here = self.inventory.sets.get(&spec.dataset).filter(|s| s.require().is_ok());
-        if let Some(set) = here
+        if let Some(set) = here.filter(|_| self.inventory.look != Look::Unread)
             && let Ok(d) = source.read(&set.folder.clone().into(), &spec.protocol)
         {
             return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));

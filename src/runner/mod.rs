@@ -7,6 +7,7 @@ pub mod bench;
 pub mod bench_files;
 pub mod budget;
 pub mod catalogue;
+pub mod cluster;
 pub mod disk;
 pub mod estimate;
 pub mod export;

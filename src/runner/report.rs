@@ -16,9 +16,7 @@ use crate::report::{
     PublishedPoint, ReportInput, ReportOutput, Sweep, render, seal,
 };
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
-use crate::study::{
-    Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of,
-};
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
 use crate::train::evaluate::{Rule, direction};
 use anyhow::Result;

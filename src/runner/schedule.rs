@@ -12,7 +12,7 @@ use crate::study::{Freeze, RunSpec};
 use crate::{fsio, lease, stop};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -107,6 +107,32 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     fit_on(c, plan, &c.global.device.open()?, groups)
 }
 
+/// Images that a plan's open runs read, made ready once.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    pub ready: usize,
+    /// A run that reads them, and why they could not be.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Prepares the images of every run that is neither done nor blocked; what cannot be prepared stops nothing else.
+pub fn prepare(c: &Context, plan: &Plan) -> Prepared {
+    let mut out = Prepared::default();
+    let mut seen = BTreeSet::new();
+    for task in groups(plan).iter().flatten() {
+        let spec = &task.entry.spec;
+        let key = spec.image_key(&task.inputs.data_root);
+        if !seen.insert(key.clone()) {
+            continue;
+        }
+        match PreparedDataset::load(c, &plan.inventory, spec, key) {
+            Ok(_) => out.ready += 1,
+            Err(e) => out.failed.push((spec.to_string(), format!("{e:#}"))),
+        }
+    }
+    out
+}
+
 /// Fits the groups on the devices, which take one after the other from one queue.
 fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Task<'_>>>) -> Result<Tally> {
     let wanted = groups.iter().map(Vec::len).sum();
@@ -155,7 +181,7 @@ fn look_again() -> Duration {
 
 /// Whether a batch system has started this process: then a run that another process has is worth waiting for, since nobody
 /// would come back for it.
-fn in_a_job() -> bool {
+pub fn in_a_job() -> bool {
     ["SLURM_JOB_ID", "HQ_JOB_ID", "PBS_JOBID", "LSB_JOBID"]
         .iter()
         .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))

@@ -131,6 +131,22 @@ pub fn load(dir: &Path, run: &str, optim: &mut AdamW, rules: usize) -> Result<Op
     Ok(None)
 }
 
+/// Epochs that the newest checkpoint of a run has behind it, by its header alone; `None` where there is none.
+pub fn epochs_done(dir: &Path) -> Option<u32> {
+    use std::io::Read;
+    /// Headers of real models have some hundred kilobytes.
+    const MOST: u64 = 16 << 20;
+    let mut file = fsio::open_file(files(dir).ok()?.last()?).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    let length = u64::from_le_bytes(length).min(MOST);
+    file.take(length).read_to_end(&mut header).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    let position: Position = serde_json::from_str(header["__metadata__"][POSITION].as_str()?).ok()?;
+    Some(position.epochs_done)
+}
+
 fn read(path: &Path, run: &str, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     let Some((_, hash)) = stem.split_once('-') else {

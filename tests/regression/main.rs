@@ -25,6 +25,7 @@ mod images_peers;
 mod kaggle_credentials;
 mod labels_dead_end;
 mod lock_no_images;
+mod login_node;
 mod numbers;
 #[path = "../shared/place/mod.rs"]
 mod place;
