@@ -230,7 +230,7 @@ fn an_exploding_run_leaves_its_evidence_and_the_study_goes_on() {
 fn without_data_reproduce_says_what_is_missing_and_leaves_nothing() {
     let p = Place::new();
     let a = p.medft(&["reproduce", "paper", "--only", "dataset=ddsm"]);
-    complains(&a, 1, &["ddsm", "weights", "dinov2-b", "how to get it"]);
+    complains(&a, 1, &["ddsm", "weights", "dinov2-b", "missing  data ddsm (168 runs)"]);
     assert_eq!(
         fs::read_dir(p.path("")).unwrap().count(),
         0,
