@@ -21,7 +21,7 @@ fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
     assert!(a.err.contains(remedy), "{}", a.err);
     // As verify and plan have it, where no list is yet.
     let a = p.medft(&["data", "verify", "aptos2019"]);
-    assert!(a.code == 2 && a.out.contains(remedy), "{}", a.all());
+    assert!(a.code == 1 && a.out.contains(remedy), "{}", a.all());
     let a = p.medft(&[
         "plan",
         "paper",
