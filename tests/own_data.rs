@@ -1,5 +1,6 @@
 //! A user's own images: what `medft data add` understands, what it refuses, and that a set made so runs like any other.
 
+#[path = "shared/place/mod.rs"]
 mod place;
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -234,7 +235,7 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
     let said = p.medft(&["plan", "own.toml"]);
     assert_eq!(said.code, 2);
     assert!(
-        said.err.contains("`title`, `backbones`, `heads` and `seeds`"),
+        said.err.contains("`title`, `backbones`, `heads`, `seeds`"),
         "{}",
         said.err
     );

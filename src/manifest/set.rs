@@ -176,12 +176,22 @@ pub fn verify_set(
         let accepted = own_list.as_deref().map(HashList::accepted_labels).transpose()?;
         accept(&mut report.labels, &accepted.unwrap_or_default());
     }
+    // Label files that differ are refused by a plain lock.
+    let labels = match report.labels.iter().all(LabelCheck::ok) {
+        true => "",
+        false => ACCEPT,
+    };
     let Some((list, list_name)) = list else {
         report.state = SetState::NotLocked;
-        report.remedy = format!(
-            "Check that {} is complete, then run `medft data lock {set}`.",
-            root.display()
-        );
+        report.remedy = match labels {
+            "" => format!(
+                "Check that {} is complete, then run `medft data lock {set}`.",
+                root.display()
+            ),
+            _ => format!(
+                "Bring the label files as published, or, if these are the labels you mean to use, run `medft data lock {set}{labels}`."
+            ),
+        };
         return Ok(report);
     };
     let stat = places.stat_file(set);
@@ -199,10 +209,6 @@ pub fn verify_set(
         report.remedy = String::new();
     } else {
         report.state = SetState::Differs;
-        let labels = match report.labels.iter().all(LabelCheck::ok) {
-            true => "",
-            false => ACCEPT,
-        };
         report.remedy = match kind {
             Kind::Real => format!(
                 "Get the named files again, or, if this is the data you mean to use, run `medft data lock {set}{labels}`.\n{}",

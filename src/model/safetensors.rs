@@ -2,16 +2,15 @@
 
 use crate::error::BadInput;
 use crate::fsio::HashedFile;
+use crate::limits;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
-/// Largest header; the format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
 const REMEDY: &str = "Fetch the file again and verify it with `medft weights verify`.";
 
 /// A `.safetensors` file: names, shapes, and values on demand.
@@ -19,6 +18,8 @@ pub struct SafetensorsFile {
     at: String,
     file: HashedFile,
     tensors: BTreeMap<String, Stored>,
+    /// What the header says besides.
+    notes: HashMap<String, String>,
 }
 
 struct Stored {
@@ -35,7 +36,15 @@ impl SafetensorsFile {
     /// that follow.
     pub fn open(path: &Path, sha256: Option<&str>) -> Result<Self> {
         let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
-        let file = HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?;
+        Self::of(path, HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?)
+    }
+
+    /// As [`Self::open`], of a file that is open; `path` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(path: &Path, file: HashedFile) -> Result<Self> {
+        let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
         let metadata = metadata(&file).map_err(bad)?;
         let data = file.len() - metadata.data_len() as u64;
         let tensors = metadata
@@ -55,7 +64,13 @@ impl SafetensorsFile {
             at: path.display().to_string(),
             file,
             tensors,
+            notes: metadata.metadata().clone().unwrap_or_default(),
         })
+    }
+
+    /// A text of the header.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 
     /// Names of all tensors, sorted.
@@ -100,7 +115,7 @@ fn metadata(file: &HashedFile) -> Result<Metadata, String> {
     let length = u64::from_le_bytes(length);
     let data = length
         .checked_add(8)
-        .filter(|d| *d <= file.len() && length <= MAX_HEADER);
+        .filter(|d| *d <= file.len() && length <= limits::SAFETENSORS_HEADER);
     let data = data.ok_or_else(|| format!("a header of {length} bytes in a file of {}", file.len()))?;
     let metadata: Metadata = serde_json::from_slice(&read(8..data)?).map_err(|e| e.to_string())?;
     match data + metadata.data_len() as u64 == file.len() {

@@ -4,6 +4,7 @@
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
 //! and figures see the records only through [`frame()`]. The files are described in `docs/FORMATS.md`.
 
+mod between;
 mod evidence;
 mod evidence_cache;
 mod frame;

@@ -47,7 +47,7 @@ pub fn data_dir(c: &Context, scale: Scale, set: &str) -> Result<(Kind, PathBuf)>
 }
 
 /// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
-pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
+pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if r.scale == Scale::Full {
         out.push(("backbone", r.backbone.clone()));

@@ -22,7 +22,8 @@ pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
 mod signals;
-mod study_audit;
+mod sources;
+pub mod study_audit;
 mod usage;
 pub mod verify_results;
 

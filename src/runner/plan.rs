@@ -181,6 +181,7 @@ impl Plan {
 }
 
 /// An input that is missing or wrong.
+#[derive(Serialize)]
 pub struct Missing {
     /// `data` or `weights`.
     pub what: &'static str,

@@ -1,0 +1,9 @@
+//! The slow ones: studies killed, disturbed and exchanged behind their back, over and over; every instruction set.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
+
+mod crash;
+mod faults;
+mod isa;
+#[path = "../shared/place/mod.rs"]
+mod place;
+mod swaps;

@@ -1,0 +1,15 @@
+//! Studies from their file to their records: runs, ids, switches, the command line, verdicts, plans.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
+
+mod caches;
+mod cli;
+mod divergence;
+mod golden;
+mod money;
+mod pipes;
+#[path = "../shared/place/mod.rs"]
+mod place;
+mod runs;
+#[path = "../shared/simulate/mod.rs"]
+mod simulate;
+mod verdicts;
