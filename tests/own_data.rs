@@ -13,7 +13,7 @@ fn skin(p: &Place) -> String {
     fs::create_dir_all(p.path("my images/a")).unwrap();
     for i in 0..48u8 {
         let light = i / 4 % 2 == 0;
-        let grey = if light { 170 } else { 50 } + i % 23;
+        let grey = if light { 170 } else { 50 } + i;
         let img = RgbImage::from_fn(40, 30, |x, y| Rgb([grey, grey / 2, (x * 3 + y) as u8]));
         img.save(p.path(&format!("my images/a/im{i}.png"))).unwrap();
         let class = if light { "mel" } else { "nevus" };
@@ -250,10 +250,6 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
             "must be the same at every point",
         ),
         ("isic_split = [\"by-image\", \"by-lesion\"]", "Write `splits"),
-        (
-            "lr = [1e-4, 1e-3]\n[report]\npublished = [\"paper2025\"]",
-            "no published values beside a sweep",
-        ),
         ("lr = [1e-4, 0.0001]", "every member once"),
         ("lr = []", "at least one member"),
         ("lr = [1e-4, -1]", "expected"),
@@ -262,6 +258,11 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
         let said = p.medft(&["plan", &study]);
         assert!(said.code == 2 && said.err.contains(what), "{line}: {}", said.err);
     }
+    let study = p.study("beside", |s| {
+        s.replace("lr = 2e-3", "lr = [1e-4, 1e-3]") + "[report]\npublished = [\"paper2025\"]\n"
+    });
+    let said = p.medft(&["plan", &study]);
+    assert!(said.code == 2 && said.err.contains("no published values beside a sweep"), "{}", said.err);
 }
 
 #[test]
