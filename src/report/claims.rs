@@ -639,8 +639,10 @@ impl Used<'_> {
         if !images.is_finite() {
             return None;
         }
-        let mut seeds = Source::new(variance.sqrt(), Some(shape * shape / parts).filter(|d| d.is_finite()));
-        seeds.noisiest = noisiest;
+        let finite = |d: f64| Some(d).filter(|d| d.is_finite());
+        let (even, found) = (finite(shape * shape / parts), finite(variance * variance / uneven));
+        let df = found.map_or(even, |f| even.map(|e| e.min(f)));
+        let seeds = Source::new(variance.sqrt(), df);
         Some(Estimate {
             value,
             sources: vec![seeds, Source::new(images, None)],

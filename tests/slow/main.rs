@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod isa;
+mod learn;
 #[path = "../shared/place/mod.rs"]
 mod place;
 mod swaps;

@@ -5,6 +5,7 @@ mod caches;
 mod cli;
 mod divergence;
 mod golden;
+mod json;
 mod money;
 mod pipes;
 #[path = "../shared/place/mod.rs"]
@@ -12,4 +13,5 @@ mod place;
 mod runs;
 #[path = "../shared/simulate/mod.rs"]
 mod simulate;
+mod terminal;
 mod verdicts;

@@ -2,9 +2,7 @@
 //!
 //! The validator below knows the words of JSON Schema that the schemas use, and refuses any other.
 
-mod place;
-
-use place::Place;
+use crate::place::Place;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,18 +1,16 @@
 //! The demo's models learn: a backbone of each family, unfrozen, is above chance on every phantom, with a 95 % interval over five
 //! seeds. docs/USING.md has the table of all fourteen.
 
-mod place;
-
+use crate::place::Place;
 use medft::eval::t_quantile;
 use medft::results::Store;
-use place::Place;
 use std::collections::BTreeMap;
 use std::fs;
 
 #[test]
 fn a_backbone_of_every_family_beats_chance_on_every_phantom() {
     let p = Place::new();
-    let demo = include_str!("../experiments/demo.toml");
+    let demo = include_str!("../../experiments/demo.toml");
     let list = |key: &str, value: &str, text: &str| {
         let from = text.find(&format!("\n{key} = [")).unwrap() + 1;
         let to = from + text[from..].find(']').unwrap() + 1;

@@ -3,9 +3,7 @@
 //!
 //! tmux and bash are tools of the machine: where one is absent the test says "skipped" and why.
 
-mod place;
-
-use place::Place;
+use crate::place::Place;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -621,7 +619,7 @@ fn a_shell_completes_studies_sets_backbones_and_what_only_takes() {
     fs::create_dir(p.path("experiments")).unwrap();
     fs::write(
         p.path("experiments/mine.toml"),
-        place::SHORT.replace("seeds = [0]", "seeds = [7, 8]"),
+        crate::place::SHORT.replace("seeds = [0]", "seeds = [7, 8]"),
     )
     .unwrap();
     let has = |line: &str, wanted: &[&str], not: &[&str]| {
