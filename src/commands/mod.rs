@@ -83,6 +83,7 @@ fn ends(verb: &Verb) -> Option<(&'static str, Option<&'static str>)> {
     Some(match verb {
         Verb::Data(DataVerb::Fetch { .. }) => ("data fetch", Some("data verify")),
         Verb::Data(DataVerb::Import { .. }) => ("data import", Some("data verify")),
+        Verb::Data(DataVerb::Add(_)) => ("data add", None),
         Verb::Data(DataVerb::Lock { .. }) => ("data lock", Some("data verify")),
         Verb::Data(DataVerb::Verify { .. }) => ("data verify", None),
         Verb::Data(DataVerb::Audit(_)) => ("data audit", None),

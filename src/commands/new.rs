@@ -5,7 +5,7 @@ use crate::cli::exit::OK;
 use crate::error::BadInput;
 use crate::runner::Context;
 use crate::study::{NewStudy, Study};
-use crate::{fsio, outln};
+use crate::{fsio, outln, print};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,12 @@ pub(super) fn run(c: &Context, a: NewArgs) -> Result<u8> {
     let (text, read) = c.known(|known| study.text(&at, known))?;
     fsio::write_atomic(&path, text.as_bytes())?;
     let word = argument(&path, &c.global.experiments_dir, &read.name);
-    outln!("{at}: {} cells, {} runs", read.cells(), read.runs().len())?;
+    let (cells, runs) = (read.cells(), read.runs().len());
+    if c.global.json {
+        print::json(&serde_json::json!({ "study": read.name, "file": at, "cells": cells, "runs": runs }))?;
+        return Ok(OK);
+    }
+    outln!("{at}: {} cells, {} runs", cells, runs)?;
     outln!("Next: `medft plan {word}`, `medft run {word}`, `medft report {word}`.")?;
     Ok(OK)
 }

@@ -7,6 +7,7 @@ mod divergence;
 mod golden;
 mod json;
 mod money;
+mod own_data;
 mod pipes;
 #[path = "../shared/place/mod.rs"]
 mod place;

@@ -1,10 +1,7 @@
 //! A user's own images: what `medft data add` understands, what it refuses, and that a set made so runs like any other.
 
-#[path = "shared/place/mod.rs"]
-mod place;
-
+use crate::place::{Place, Said};
 use image::{GrayImage, Luma, Rgb, RgbImage};
-use place::Place;
 use std::fs;
 
 /// Twelve patients with four images each, light ones of class "mel", dark ones of class "nevus".
@@ -262,7 +259,11 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
         s.replace("lr = 2e-3", "lr = [1e-4, 1e-3]") + "[report]\npublished = [\"paper2025\"]\n"
     });
     let said = p.medft(&["plan", &study]);
-    assert!(said.code == 2 && said.err.contains("no published values beside a sweep"), "{}", said.err);
+    assert!(
+        said.code == 2 && said.err.contains("no published values beside a sweep"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -544,7 +545,7 @@ fn own_manifests_stand_beside_the_built_in_ones() {
         if let Some(dir) = dir {
             c.env("MEDFT_MANIFESTS", dir);
         }
-        let said = place::Said::by(&mut c);
+        let said = Said::by(&mut c);
         assert_eq!(said.code, 0);
         assert_eq!(said.out.contains("skin"), dir.is_some(), "{dir:?}");
         assert!(
