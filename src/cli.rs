@@ -243,6 +243,13 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("data import", &["medft data import chexpert CheXpert-v1.0-small.zip"]),
     (
+        "data add",
+        &[
+            "medft data add skin --images photos --labels labels.csv --id image --label dx --group patient_id",
+            "medft data add skin --images one-folder-a-class --dry-run",
+        ],
+    ),
+    (
         "data lock",
         &["medft data lock chexpert", "medft data lock ddsm --decode --strict"],
     ),
@@ -275,6 +282,10 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "published check",
         &["medft published check experiments/published/mine.csv"],
+    ),
+    (
+        "new",
+        &["medft new rates --dataset isic2019 --backbone dinov2-b --seeds 0,1,2 --set lr=[1e-5,1e-4]"],
     ),
     (
         "plan",

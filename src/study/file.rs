@@ -233,11 +233,6 @@ impl Study {
         Ok(study)
     }
 
-    /// Whether a built-in study has this name.
-    pub fn is_built_in(name: &str) -> bool {
-        BUILT_IN.iter().any(|b| b.0 == name)
-    }
-
     /// Every run of the study. Seeds vary slowest, then data sets, splits, backbones, freeze modes, heads, each in the order
     /// of the file: the whole table is there once with the first seed before any cell is run a second time.
     pub fn runs(&self) -> Vec<RunSpec> {

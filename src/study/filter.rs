@@ -85,6 +85,7 @@ impl Filter {
         KEYS.iter()
             .enumerate()
             .map(|(k, key)| (*key, values(study, k)))
+            .chain(study.sweep.iter().map(|s| (s.field, s.words())))
             .collect()
     }
 

@@ -150,8 +150,18 @@ fn every_verb_says_what_its_schema_describes() {
         let name = format!("paper2025.{end}");
         fs::copy(published.join(&name), p.path("experiments/published").join(&name)).unwrap();
     }
-    let lines: [(&str, &str, &[i32]); 42] = [
+    for (class, level) in [("a", 40u8), ("b", 160)] {
+        fs::create_dir_all(p.path(&format!("toys/{class}"))).unwrap();
+        for i in 0..12 {
+            let picture = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([level + i + (x * y) as u8]));
+            picture.save(p.path(&format!("toys/{class}/{i}.png"))).unwrap();
+        }
+    }
+    let lines: [(&str, &str, &[i32]); 45] = [
         ("data list", "", &[0]),
+        ("data add", "toy --images toys", &[0]),
+        ("data add", "toy2 --images toys --grey --target none --dry-run", &[2]),
+        ("new", "own --dataset toy --backbone dinov2-b", &[0]),
         ("data synth", "aptos2019", &[0]),
         ("data synth", "aptos2019", &[0]),
         ("data verify", "aptos2019 --phantom", &[0]),

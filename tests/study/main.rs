@@ -7,6 +7,8 @@ mod divergence;
 mod golden;
 mod json;
 mod money;
+mod own_data;
+mod own_model;
 mod pipes;
 #[path = "../shared/place/mod.rs"]
 mod place;

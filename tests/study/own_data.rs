@@ -1,9 +1,7 @@
 //! A user's own images: what `medft data add` understands, what it refuses, and that a set made so runs like any other.
 
-mod place;
-
+use crate::place::{Place, Said};
 use image::{GrayImage, Luma, Rgb, RgbImage};
-use place::Place;
 use std::fs;
 
 /// Twelve patients with four images each, light ones of class "mel", dark ones of class "nevus".
@@ -12,7 +10,7 @@ fn skin(p: &Place) -> String {
     fs::create_dir_all(p.path("my images/a")).unwrap();
     for i in 0..48u8 {
         let light = i / 4 % 2 == 0;
-        let grey = if light { 170 } else { 50 } + i % 23;
+        let grey = if light { 170 } else { 50 } + i;
         let img = RgbImage::from_fn(40, 30, |x, y| Rgb([grey, grey / 2, (x * 3 + y) as u8]));
         img.save(p.path(&format!("my images/a/im{i}.png"))).unwrap();
         let class = if light { "mel" } else { "nevus" };
@@ -234,7 +232,7 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
     let said = p.medft(&["plan", "own.toml"]);
     assert_eq!(said.code, 2);
     assert!(
-        said.err.contains("`title`, `backbones`, `heads` and `seeds`"),
+        said.err.contains("`title`, `backbones`, `heads`, `seeds`"),
         "{}",
         said.err
     );
@@ -249,10 +247,6 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
             "must be the same at every point",
         ),
         ("isic_split = [\"by-image\", \"by-lesion\"]", "Write `splits"),
-        (
-            "lr = [1e-4, 1e-3]\n[report]\npublished = [\"paper2025\"]",
-            "no published values beside a sweep",
-        ),
         ("lr = [1e-4, 0.0001]", "every member once"),
         ("lr = []", "at least one member"),
         ("lr = [1e-4, -1]", "expected"),
@@ -261,6 +255,15 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
         let said = p.medft(&["plan", &study]);
         assert!(said.code == 2 && said.err.contains(what), "{line}: {}", said.err);
     }
+    let study = p.study("beside", |s| {
+        s.replace("lr = 2e-3", "lr = [1e-4, 1e-3]") + "[report]\npublished = [\"paper2025\"]\n"
+    });
+    let said = p.medft(&["plan", &study]);
+    assert!(
+        said.code == 2 && said.err.contains("no published values beside a sweep"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -542,7 +545,7 @@ fn own_manifests_stand_beside_the_built_in_ones() {
         if let Some(dir) = dir {
             c.env("MEDFT_MANIFESTS", dir);
         }
-        let said = place::Said::by(&mut c);
+        let said = Said::by(&mut c);
         assert_eq!(said.code, 0);
         assert_eq!(said.out.contains("skin"), dir.is_some(), "{dir:?}");
         assert!(

@@ -3,14 +3,13 @@
 //! What timm, transformers and TensorBoard make of it is asked of them where `python3` (or what MEDFT_PYTHON names) has them; where it has
 //! not, a line says "skipped".
 
-mod place;
 
 use candle_core::{Device, Tensor};
 use medft::data::{Pixels, registry as sets};
 use medft::model::{Classifier, kept, registry};
 use medft::results::{RunRecord, Store, WhichWeights};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
-use place::{Place, Said};
+use crate::place::{Place, Said};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -599,7 +598,7 @@ fn curves_are_written_while_a_run_trains_and_once_where_it_is_taken_up_again() {
 
 /// The lines that docs/FORMATS.md has for pandas and polars, in a run's folder.
 fn documented(p: &Place, record: &RunRecord, store: &Store) {
-    let text = include_str!("../docs/FORMATS.md");
+    let text = include_str!("../../docs/FORMATS.md");
     let (_, rest) = text.split_once("```python\nimport json, pandas").unwrap();
     let lines: Vec<&str> = rest.split_once("```").unwrap().0.lines().skip(1).collect();
     assert_eq!(lines.len(), 4);
