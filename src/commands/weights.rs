@@ -6,6 +6,7 @@ use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::manifest::{Check, Places, WeightsReport, WeightsState, verify_weights};
 use crate::model::facts;
 use crate::runner::Context;
+use crate::study::Scale;
 use crate::{outln, print, text};
 use anyhow::Result;
 
@@ -50,7 +51,8 @@ fn list(c: &Context) -> Result<u8> {
                 (None, WeightsState::WrongHash) if i == 0 => "here, wrong",
                 _ => "not here",
             };
-            let facts = facts::find(&r.backbone).filter(|_| i == 0);
+            // The numbers are those of the published size.
+            let facts = facts::find(&r.backbone).filter(|_| i == 0 && pin.scale != Some(Scale::Tiny));
             let show = |f: &dyn Fn(&facts::Facts) -> String| facts.map_or_else(String::new, f);
             rows.push(vec![
                 if i == 0 { r.backbone.clone() } else { String::new() },

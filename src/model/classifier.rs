@@ -14,6 +14,9 @@ use candle_core::{Device, Tensor};
 use medft_nn::to_float;
 use std::sync::Arc;
 
+/// Tensors by their names, in order.
+pub type NamedTensors = Vec<(String, Tensor)>;
+
 /// How many scalars a model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelSizes {
@@ -147,10 +150,7 @@ impl Classifier {
     }
 
     /// The backbone's parameters by their canonical names, and the head's by theirs, in order.
-    pub fn parts(
-        spec: &RunSpec,
-        params: impl Iterator<Item = (String, Tensor)>,
-    ) -> (Vec<(String, Tensor)>, Vec<(String, Tensor)>) {
+    pub fn parts(spec: &RunSpec, params: impl Iterator<Item = (String, Tensor)>) -> (NamedTensors, NamedTensors) {
         let inner = format!("{}.", scope(spec.head));
         let (mut backbone, mut head) = (Vec::new(), Vec::new());
         for (name, tensor) in params {

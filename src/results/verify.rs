@@ -74,8 +74,11 @@ pub struct Expected {
     /// The learning rate of the last step of an epoch, by (steps an epoch, epoch).
     pub rate: Box<dyn Fn(u64, u32) -> f64>,
     /// What a file of trained weights is, of a run with this spec.
-    pub trained: Box<dyn Fn(&Path) -> Result<TrainedFile>>,
+    pub trained: ReadTrained,
 }
+
+/// Reads a file of trained weights.
+pub type ReadTrained = Box<dyn Fn(&Path) -> Result<TrainedFile>>;
 
 /// A file of trained weights, read.
 pub struct TrainedFile {

@@ -72,10 +72,8 @@ pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     if has_file(r) {
         out.push(("backbone", r.backbone.clone()));
     }
-    if r.scale == Scale::Full {
-        if r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase {
-            out.push(("deit", "deit-b".to_owned()));
-        }
+    if r.scale == Scale::Full && r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase {
+        out.push(("deit", "deit-b".to_owned()));
     }
     out
 }

@@ -9,7 +9,7 @@ use crate::cli::WeightsAddArgs;
 use crate::error::BadInput;
 use crate::fsio::{self, Pending};
 use crate::manifest::pin::Confidence;
-use crate::manifest::{Format, WeightsManifest, own_folder};
+use crate::manifest::{Check, Format, Places, WeightsManifest, own_folder, quiet, verify_weights};
 use crate::model::entry::BackboneEntry;
 use crate::model::params::Builder;
 use crate::model::registry::{self, OwnBackbone};
@@ -158,6 +158,16 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
         source: BTreeMap::from([by("sha256"), by("size"), by("layout")]),
     };
     fsio::write_atomic(&manifest, pin.to_toml().as_bytes())?;
+    // As every later start will see it; its hash is noted beside it now.
+    let all = c.catalogue.with_weights(std::slice::from_ref(&pin))?;
+    verify_weights(
+        &all,
+        &pin.name,
+        &Places::new(&c.global.weights_dir),
+        Check::Cached,
+        &quiet,
+    )?
+    .require()?;
     Ok(Added {
         pin,
         tensors: fit.tensors,
