@@ -137,8 +137,8 @@ fn ends(parts: &[Estimate]) -> Option<Vec<(f64, f64)>> {
         .collect()
 }
 
-/// The value of a test from those of its parts.
-pub(super) fn statistic(test: &ClaimTest, names: &[&str], values: &[f64]) -> Option<f64> {
+/// The value of a test from those of its parts, which stand over `x` where the test is of a trend or a slope.
+pub(super) fn statistic(test: &ClaimTest, names: &[&str], x: &[f64], values: &[f64]) -> Option<f64> {
     let lowest = || values.iter().copied().reduce(f64::min);
     let highest = || values.iter().copied().reduce(f64::max);
     let value = match test {
@@ -153,31 +153,12 @@ pub(super) fn statistic(test: &ClaimTest, names: &[&str], values: &[f64]) -> Opt
             of(true).reduce(f64::min)? - of(false).reduce(f64::max)?
         }
         ClaimTest::SizeTurns { .. } => highest()?.min(-lowest()?),
-        ClaimTest::SizeSlope { images, .. } => {
-            let x: Vec<f64> = images.iter().map(|i| libm::log10(i.1)).collect();
-            (x.len() == values.len()).then(|| slope(&x, values))?
+        ClaimTest::SizeSlope { .. } | ClaimTest::SizeFraction { .. } => {
+            (x.len() == values.len()).then(|| slope(x, values))?
         }
-        ClaimTest::Trend { dates } => {
-            let x: Option<Vec<f64>> = names
-                .iter()
-                .map(|n| dates.iter().find(|d| d.0 == *n).map(|d| d.1))
-                .collect();
-            kendall_tau_b(&x?, values).ok()?
-        }
+        ClaimTest::Trend { .. } => kendall_tau_b(x, values).ok()?,
     };
     value.is_finite().then_some(value)
-}
-
-/// What a trend's or a slope's values stand over.
-pub(super) fn abscissa(test: &ClaimTest, names: &[&str]) -> Vec<f64> {
-    match test {
-        ClaimTest::SizeSlope { images, .. } => images.iter().map(|i| libm::log10(i.1)).collect(),
-        ClaimTest::Trend { dates } => names
-            .iter()
-            .filter_map(|n| dates.iter().find(|d| d.0 == *n).map(|d| d.1))
-            .collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn slope(x: &[f64], y: &[f64]) -> f64 {

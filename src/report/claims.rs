@@ -256,7 +256,8 @@ impl Grid<'_> {
     ) -> Option<(Effect, Decision)> {
         let smallest = claim.smallest;
         let values: Vec<f64> = estimates.iter().map(|e| e.value).collect();
-        let value = statistic(&claim.test, &names(parts), &values)?;
+        let x = self.abscissa(&claim.test, parts);
+        let value = statistic(&claim.test, &names(parts), &x, &values)?;
         match &claim.test {
             ClaimTest::Group { .. } | ClaimTest::Contrast { .. } => {
                 let e = &estimates[0];
@@ -278,9 +279,8 @@ impl Grid<'_> {
                 Some((Effect::lowest(value, &pairs)?, d))
             }
             ClaimTest::SizeTurns { .. } => Some((Effect::turned(value, estimates)?, turns(estimates, smallest)?)),
-            ClaimTest::SizeSlope { .. } => {
-                let (x, y) = Self::slope_points(&claim.test, parts, &values);
-                let fit = line(&x, &y)?;
+            ClaimTest::SizeSlope { .. } | ClaimTest::SizeFraction { .. } => {
+                let fit = line(&x, &values)?;
                 let mut sources = vec![Source::new(fit.1, Some(x.len() as f64 - 2.0))];
                 // The residuals hold seeds and images already; joining both as well is never too narrow.
                 let mean = x.iter().sum::<f64>() / x.len() as f64;
@@ -298,8 +298,7 @@ impl Grid<'_> {
                 Some((effect, three_ways(&e, smallest)?))
             }
             ClaimTest::Trend { .. } => {
-                let (x, y) = Self::slope_points(&claim.test, parts, &values);
-                let order = kendall_permutation(&x, &y).ok()?;
+                let order = kendall_permutation(&x, &values).ok()?;
                 let effect = Effect::tau(order.tau, order.p(), x.len());
                 Some((
                     effect,
@@ -314,14 +313,50 @@ impl Grid<'_> {
         }
     }
 
-    /// Abscissa and ordinate of a trend or a slope.
-    fn slope_points(test: &ClaimTest, parts: &[(String, Sum)], values: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        (super::claim_effect::abscissa(test, &names(parts)), values.to_vec())
+    /// What a trend's or a slope's values stand over: months, or the logarithm of a number or share of images.
+    fn abscissa(&self, test: &ClaimTest, parts: &[(String, Sum)]) -> Vec<f64> {
+        match test {
+            ClaimTest::SizeSlope { images, .. } => images.iter().map(|i| libm::log10(i.1)).collect(),
+            ClaimTest::SizeFraction { .. } => self.shares().into_iter().map(|d| libm::log10(d.1)).collect(),
+            ClaimTest::Trend { dates } => parts
+                .iter()
+                .filter_map(|p| dates.iter().find(|d| d.0 == p.0).map(|d| d.1))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The tables of the first data set with three training shares or more, by share.
+    fn shares(&self) -> Vec<(&str, f64)> {
+        for set in &self.input.datasets {
+            let same = self.input.datasets.iter();
+            let same = same.filter(|d| (&d.set, &d.split) == (&set.set, &set.split));
+            let mut all: Vec<(&str, f64)> = same.map(|d| (d.name.as_str(), d.train_fraction)).collect();
+            all.sort_by(|a, b| a.1.total_cmp(&b.1));
+            all.dedup_by(|a, b| a.1 == b.1);
+            if all.len() >= 3 {
+                return all;
+            }
+        }
+        Vec::new()
+    }
+
+    /// The tables that other claims speak of: those of the largest share of a data set that the study trains on.
+    fn whole_sets(&self) -> Vec<&str> {
+        let all = &self.input.datasets;
+        let most = |set: &str| {
+            all.iter()
+                .filter(|d| d.set == set)
+                .map(|d| d.train_fraction)
+                .fold(0.0, f64::max)
+        };
+        let whole = all.iter().filter(|d| d.train_fraction == most(&d.set));
+        whole.map(|d| d.name.as_str()).collect()
     }
 
     /// The named sums that a test is made of, or why it cannot be asked of this study.
     fn parts(&self, test: &ClaimTest) -> Result<Vec<(String, Sum)>, String> {
-        let datasets: Vec<&str> = self.input.datasets.iter().map(|d| d.name.as_str()).collect();
+        let datasets = self.whole_sets();
         let all = Regimes {
             freeze: None,
             head: None,
@@ -371,8 +406,22 @@ impl Grid<'_> {
                     (self.input.backbone_title(b.0).to_owned(), sum)
                 })
                 .collect()),
-            ClaimTest::SizeTurns { pairs } => datasets.iter().map(|d| self.larger(d, pairs)).collect(),
-            ClaimTest::SizeSlope { pairs, images } => images.iter().map(|(d, _)| self.larger(d, pairs)).collect(),
+            ClaimTest::SizeTurns { pairs } => datasets
+                .iter()
+                .map(|d| self.larger(d, pairs, &every_regime()))
+                .collect(),
+            ClaimTest::SizeSlope { pairs, images } => images
+                .iter()
+                .map(|(d, _)| self.larger(d, pairs, &every_regime()))
+                .collect(),
+            ClaimTest::SizeFraction { pairs } => match self.shares().as_slice() {
+                [] => Err("this study has no data set with three training shares".to_owned()),
+                // A question of medft's own: in the regimes that the study has.
+                shares => shares
+                    .iter()
+                    .map(|(d, _)| self.larger(d, pairs, &self.cells.regimes(d)))
+                    .collect(),
+            },
         }
     }
 
@@ -396,12 +445,13 @@ impl Grid<'_> {
         Ok((family, mean(datasets, &of, all)))
     }
 
-    /// Larger minus smaller, averaged over the pairs and all regimes, on one data set.
-    fn larger(&self, dataset: &str, pairs: &[(String, String)]) -> Result<(String, Sum), String> {
-        let all = Regimes {
-            freeze: None,
-            head: None,
-        };
+    /// Larger minus smaller, averaged over the pairs and regimes, on one data set.
+    fn larger(
+        &self,
+        dataset: &str,
+        pairs: &[(String, String)],
+        regimes: &[(Freeze, HeadKind)],
+    ) -> Result<(String, Sum), String> {
         let title = self
             .input
             .dataset(dataset)
@@ -419,7 +469,10 @@ impl Grid<'_> {
         }
         Ok((
             title,
-            minus(mean(&[dataset], &large, all), mean(&[dataset], &small, all)),
+            minus(
+                mean_over(&[dataset], &large, regimes),
+                mean_over(&[dataset], &small, regimes),
+            ),
         ))
     }
 
@@ -540,17 +593,14 @@ impl Grid<'_> {
         let Some(values) = values else {
             return Variant::unasked(title, "values that it speaks of are missing");
         };
-        let Some(effect) = statistic(&claim.test, &names(&parts), &values) else {
+        let x = self.abscissa(&claim.test, &parts);
+        let Some(effect) = statistic(&claim.test, &names(&parts), &x, &values) else {
             return Variant::unasked(title, "the effect is not defined on these values");
         };
         let p = match &claim.test {
-            ClaimTest::Trend { .. } => {
-                let (x, y) = Self::slope_points(&claim.test, &parts, &values);
-                kendall_permutation(&x, &y).ok().map(|o| o.p())
-            }
-            ClaimTest::SizeSlope { .. } => {
-                let (x, y) = Self::slope_points(&claim.test, &parts, &values);
-                line(&x, &y).and_then(|(value, se)| {
+            ClaimTest::Trend { .. } => kendall_permutation(&x, &values).ok().map(|o| o.p()),
+            ClaimTest::SizeSlope { .. } | ClaimTest::SizeFraction { .. } => {
+                line(&x, &values).and_then(|(value, se)| {
                     let residual = Source::new(se, Some(x.len() as f64 - 2.0));
                     let e = Estimate {
                         value,
@@ -576,15 +626,24 @@ fn some(found: &[String], wanted: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+fn every_regime() -> Vec<(Freeze, HeadKind)> {
+    let all = Freeze::ALL.iter();
+    all.flat_map(|f| HeadKind::ALL.iter().map(|h| (*f, *h))).collect()
+}
+
 /// The plain mean of the cells of a block.
 fn mean(datasets: &[&str], backbones: &[String], regimes: Regimes) -> Sum {
+    let mut held = every_regime();
+    held.retain(|(f, h)| regimes.holds(*f, *h));
+    mean_over(datasets, backbones, &held)
+}
+
+fn mean_over(datasets: &[&str], backbones: &[String], regimes: &[(Freeze, HeadKind)]) -> Sum {
     let mut keys = Vec::new();
     for d in datasets {
         for b in backbones {
-            for freeze in Freeze::ALL.iter().copied() {
-                for head in HeadKind::ALL.iter().copied().filter(|h| regimes.holds(freeze, *h)) {
-                    keys.push(((*d).to_owned(), b.clone(), freeze, head));
-                }
+            for &(freeze, head) in regimes {
+                keys.push(((*d).to_owned(), b.clone(), freeze, head));
             }
         }
     }

@@ -19,6 +19,8 @@ pub struct DatasetFacts {
     pub plain_title: String,
     /// The split rule's word.
     pub split: String,
+    /// Share of the training images that is trained on (switch `train_fraction`).
+    pub train_fraction: f64,
     /// Key of the metric that counts, as in the records.
     pub metric: String,
     /// As printed.

@@ -190,6 +190,11 @@ pub fn asked(c: &Context, study: &Study) -> Result<Claims> {
     if !study.report.published.contains(&all.published) {
         all.claims.clear();
     }
+    // A question that the study does not ask has no part in the correction of the others.
+    let shares = study.sweep.iter().filter(|s| s.field == "train_fraction");
+    let several = shares.map(|s| s.values.len()).any(|n| n >= 3);
+    all.claims
+        .retain(|c| several || !matches!(c.test, ClaimTest::SizeFraction { .. }));
     Ok(all)
 }
 

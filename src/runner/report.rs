@@ -3,7 +3,7 @@
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
 use super::sources::Sources;
-use super::{Context, notes};
+use super::{Context, foresight, notes};
 use crate::cache::Bucket;
 use crate::cli::ReportArgs;
 use crate::data::registry;
@@ -16,7 +16,7 @@ use crate::report::{
     PublishedPoint, ReportInput, ReportOutput, Sweep, render, seal,
 };
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
-use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
+use crate::study::{Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
 use crate::train::evaluate::{Rule, direction};
 use anyhow::Result;
@@ -159,6 +159,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 set: set.to_owned(),
                 plain_title: info.title.to_owned(),
                 split: SplitRule::word(set, &protocol).to_string(),
+                train_fraction: protocol.train_fraction,
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
                 classes: info.classes,
@@ -230,8 +231,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
             notes: notes::all(c, study, listing)?,
         },
         // A claim speaks of the whole study.
-        claims: Some(Claims::load(&c.global.experiments_dir)?)
-            .filter(|c| a.study.only.is_empty() && study.report.published.contains(&c.published)),
+        claims: Some(foresight::asked(c, study)?).filter(|c| a.study.only.is_empty() && !c.claims.is_empty()),
         sweep: sweep(plan, listing)?,
         only: a.study.only.clone(),
         templates,
@@ -309,10 +309,10 @@ fn points(
     context: &mut Vec<ContextValue>,
 ) {
     for v in p.values.iter().filter(|v| study.datasets.contains(&v.dataset)) {
-        // Published values are of the authors' splits: they stand beside those, where a study has several.
+        // Published values are of the authors' splits and all their images: they stand beside those, where a study has several.
         let tables = study.tables();
         let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
-        let authors = of_set().find(|t| SplitRule::word(t.0, &t.1) == "authors");
+        let authors = of_set().find(|t| Sources::other_experiment(study, (t.0, &t.1)).is_none());
         let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
             continue;
         };

@@ -61,6 +61,11 @@ impl Sources {
             Some(AuthorsCode::Broken) => return Some("the authors' code for this backbone does not run".to_owned()),
             Some(AuthorsCode::Runs) | None => {}
         }
+        Self::other_experiment(study, (dataset, protocol))
+    }
+
+    /// Why no value of a table can be held against the authors': another split, other images or labels.
+    pub fn other_experiment(study: &Study, (dataset, protocol): (&str, &Protocol)) -> Option<String> {
         let split = SplitRule::word(dataset, protocol);
         if split != "authors" {
             return Some(format!(

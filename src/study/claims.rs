@@ -87,6 +87,8 @@ pub enum ClaimTest {
         pairs: Vec<(String, String)>,
         images: Vec<(String, f64)>,
     },
+    /// The advantage of size grows with the share of one data set's training images that is trained on.
+    SizeFraction { pairs: Vec<(String, String)> },
     /// Families published later score higher; months counted from year 0.
     Trend { dates: Vec<(String, f64)> },
 }
@@ -101,13 +103,14 @@ pub struct Claims {
     pub claims: Vec<Claim>,
 }
 
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 8] = [
     "group",
     "top",
     "contrast",
     "contrast-every-backbone",
     "size-turns",
     "size-slope",
+    "size-fraction",
     "trend",
 ];
 
@@ -201,6 +204,10 @@ fn read(section: &Section) -> Result<Claim, BadInput> {
                 images: entries(section, "images", |i| i.count(1, 1 << 40).map(|n| n as f64))?,
             }
         }
+        "size-fraction" => {
+            only(&["pairs"])?;
+            ClaimTest::SizeFraction { pairs: pairs(section)? }
+        }
         _ => {
             only(&["dates"])?;
             ClaimTest::Trend {
@@ -273,17 +280,17 @@ mod tests {
     #[test]
     fn the_built_in_claims_are_understood() {
         let c = Claims::parse("claims.toml", include_str!("../../experiments/claims.toml")).unwrap();
-        assert_eq!((c.claims.len(), c.published.as_str()), (8, "paper2025"));
-        let ClaimTest::Trend { dates } = &c.claims[7].test else {
-            panic!("{:?}", c.claims[7])
+        assert_eq!((c.claims.len(), c.published.as_str()), (9, "paper2025"));
+        let ClaimTest::Trend { dates } = &c.claims[8].test else {
+            panic!("{:?}", c.claims[8])
         };
         assert_eq!(dates.iter().find(|d| d.0 == "AIMv2").unwrap().1, 2024.0 * 12.0 + 11.0);
-        let ClaimTest::Contrast { plus, less, .. } = &c.claims[4].test else {
-            panic!("{:?}", c.claims[4])
+        let ClaimTest::Contrast { plus, less, .. } = &c.claims[5].test else {
+            panic!("{:?}", c.claims[5])
         };
         // The abstract names neither size, nor attention, nor fine-tuning.
         let of = |source| c.claims.iter().filter(|c| c.source == source).count();
-        assert_eq!((of(ClaimSource::Abstract), of(ClaimSource::ThirdPartySummary)), (3, 5));
+        assert_eq!((of(ClaimSource::Abstract), of(ClaimSource::ThirdPartySummary)), (3, 6));
         assert!(
             c.claims
                 .iter()

@@ -89,7 +89,7 @@ pub struct Study {
 }
 
 /// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("demo", include_str!("../../experiments/demo.toml")),
     ("paper", include_str!("../../experiments/paper.toml")),
     (
@@ -97,6 +97,7 @@ const BUILT_IN: [(&str, &str); 5] = [
         include_str!("../../experiments/paper-corrected.toml"),
     ),
     ("splits", include_str!("../../experiments/splits.toml")),
+    ("fractions", include_str!("../../experiments/fractions.toml")),
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 

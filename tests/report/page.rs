@@ -229,6 +229,7 @@ fn input_of(results: &Path, shape: &Shape) -> ReportInput {
                 set: (*name).into(),
                     plain_title: (*title).into(),
                     split: "authors".into(),
+                    train_fraction: 1.0,
                     metric: (*metric).into(),
                 metric_title: metric.replace('_', " "),
                 classes: (0..*outputs)

@@ -3,13 +3,12 @@
 //! What timm, transformers and TensorBoard make of it is asked of them where `python3` (or what MEDFT_PYTHON names) has them; where it has
 //! not, a line says "skipped".
 
-
+use crate::place::{Place, Said};
 use candle_core::{Device, Tensor};
 use medft::data::{Pixels, registry as sets};
 use medft::model::{Classifier, kept, registry};
 use medft::results::{RunRecord, Store, WhichWeights};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
-use crate::place::{Place, Said};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;

@@ -72,6 +72,7 @@ fn input(sets: &[(&str, f64)], backbones: &[(&str, &str)]) -> ReportInput {
                 set: (*name).into(),
                 plain_title: (*name).into(),
                 split: "authors".into(),
+                train_fraction: 1.0,
                 metric: "m".into(),
                 metric_title: "m".into(),
                 classes: Vec::new(),
