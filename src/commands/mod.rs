@@ -134,6 +134,9 @@ fn completions(c: &Context, shell: clap_complete::Shell) -> Result<u8> {
         .context("clap_complete has no completions of this shell")?;
     let mut script = Vec::new();
     completer.write_registration(COMPLETE, "medft", "medft", "medft", &mut script)?;
+    if shell == clap_complete::Shell::Bash {
+        script.extend_from_slice(include_bytes!("completions.bash"));
+    }
     let script = String::from_utf8(script)?;
     match c.global.json {
         true => print::json(&serde_json::json!({ "shell": name, "script": script }))?,
