@@ -270,7 +270,7 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
             "\u{2591}".repeat(long - full)
         );
     }
-    let tail = match name.chars().count() + whole.chars().count() < width {
+    let tail = match work.name.chars().count() + 1 + whole.chars().count() <= width {
         true => whole,
         false => words(&[&count, &left]),
     };
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(row(&runs, 4, 8, 24), "runs 4/8   ETA 0:10");
         assert_eq!(
             row(&runs, 0, 8, 24),
-            "runs 0/8",
+            "runs 0/8   2 failed",
             "no time left is known of what has not begun"
         );
         let file = work("a_file_with_a_long_name.safetensors", Unit::Bytes, "");

@@ -118,7 +118,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
             Some(word) => budget::run(
-                &c,
+                c,
                 &a,
                 word.parse()
                     .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
@@ -152,6 +152,9 @@ fn completions(c: &Context, shell: clap_complete::Shell) -> Result<u8> {
         .context("clap_complete has no completions of this shell")?;
     let mut script = Vec::new();
     completer.write_registration(COMPLETE, "medft", "medft", "medft", &mut script)?;
+    if shell == clap_complete::Shell::Bash {
+        script.extend_from_slice(include_bytes!("completions.bash"));
+    }
     let script = String::from_utf8(script)?;
     match c.global.json {
         true => print::json(&serde_json::json!({ "shell": name, "script": script }))?,

@@ -80,6 +80,9 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     Ok(code(&plan, !blocked))
 }
 
+/// Runs of a plan with their times.
+type Runs<'a> = Vec<(&'a Entry, &'a Estimate)>;
+
 /// Every run, a line each.
 fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> Result<()> {
     let head = [
@@ -107,7 +110,7 @@ fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> Resu
 
 /// A line a data set and backbone: 14 × 4 of the paper instead of 672. What blocks runs is said once, below.
 fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
-    let mut lines: Vec<((String, &str), Vec<(&Entry, &Estimate)>)> = Vec::new();
+    let mut lines: Vec<((String, &str), Runs<'_>)> = Vec::new();
     for (e, t) in plan.entries.iter().zip(times) {
         let key = (
             plan.study.table(&e.spec.dataset, &e.spec.protocol),

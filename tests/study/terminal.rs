@@ -585,7 +585,7 @@ fn every_help_has_examples_that_parse() {
 /// What bash offers after `line`, asked as its script asks.
 fn offered(p: &Place, line: &str) -> Vec<String> {
     let script = format!(
-        "source <({} completions bash); COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; read -ra COMP_WORDS <<< \"$COMP_LINE\"; \
+        "COMP_WORDBREAKS=$' \\t\\n\"><=;|&(:'; source <({} completions bash); COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; read -ra COMP_WORDS <<< \"$COMP_LINE\"; \
          case \"$COMP_LINE\" in *' ') COMP_WORDS+=('');; esac; COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; \
          f=$(complete -p medft | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); $f medft \"${{COMP_WORDS[COMP_CWORD]}}\" x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         medft()
@@ -642,7 +642,15 @@ fn a_shell_completes_studies_sets_backbones_and_what_only_takes() {
         &[],
     );
     has("medft run mine --only seed", &["seed="], &["dataset="]);
-    // Bash itself parts words at `=`; what stands after it is asked of the binary as other shells ask.
+    // Bash parts words at `=` and replaces what stands after it.
+    has("medft run mine --only seed=", &["7", "8"], &["0", "seed=7"]);
+    has("medft run mine --only seed=7,backbone=", &["dinov2-b"], &["mae-b"]);
+    has(
+        "medft bench train --backbone=vm",
+        &["vmamba-s"],
+        &["--backbone=vmamba-s"],
+    );
+    // Other shells do not.
     let ask = |words: &[&str]| {
         let out = Command::new(medft())
             .args(["--", "medft"])
