@@ -215,13 +215,15 @@ impl Findings<'_> {
                 return None;
             }
         };
-        let mut intact = BTreeMap::new();
+        let (mut intact, mut held) = (BTreeMap::new(), done.clone());
         for (file, expected) in &done {
             let whole = match fsio::sha256_file(&dir.join(file), |_| {}) {
                 Ok(found) if found == *expected => true,
                 Ok(found) if all.whole(file, &found) => {
                     // Two against one: the file is what it says itself, so it is the line in DONE that was changed.
                     all.add(DONE, format!("{found} for {file}, which is whole"), expected.clone());
+                    // What follows is held against the file: no other is to blame for the line.
+                    held.insert(file.clone(), found);
                     true
                 }
                 Ok(found) => {
@@ -274,13 +276,13 @@ impl Findings<'_> {
         if !intact[PREDICTIONS] {
             return None;
         }
-        let predictions = all.check_metrics(&spec, &metrics, &done[PREDICTIONS], expected.as_ref())?;
+        let predictions = all.check_metrics(&spec, &metrics, &held[PREDICTIONS], expected.as_ref())?;
         all.check_weights(&spec, &metrics, &predictions);
         Some(Seen {
             at: dir.display().to_string(),
             data: spec.data_sha256,
-            predictions: done[PREDICTIONS].clone(),
-            epochs: done[EPOCHS].clone(),
+            predictions: held[PREDICTIONS].clone(),
+            epochs: held[EPOCHS].clone(),
             diverged: metrics.divergence.is_some(),
             weights: epochs
                 .as_ref()
