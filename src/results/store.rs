@@ -23,6 +23,7 @@ use crate::fsio::{self, Pending};
 use crate::lease::{self, Held, Holder, Lease};
 use crate::limits;
 use crate::privacy::without_places;
+use crate::tell;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -325,8 +326,16 @@ impl Store {
         }
         may_write()?;
         let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
-        fsio::write_atomic(&dir.join(DONE), done.as_bytes())?;
-        remove(&dir.join(CHECKPOINT))?;
+        if let Err(e) = fsio::write_atomic(&dir.join(DONE), done.as_bytes()) {
+            // It may have its name although the disk would not promise to keep it: then the run is finished, and a power cut now
+            // costs making it again.
+            if self.load(id).is_err() {
+                return Err(e);
+            }
+            tell!("warning: {e:#}");
+        }
+        // What cannot be removed now is removed by `tidy`.
+        let _ = remove(&dir.join(CHECKPOINT));
         Ok(RunRecord {
             spec,
             metrics,
@@ -368,6 +377,9 @@ impl Store {
     }
 
     /// Records that a run ended without a result. Its checkpoint stays as evidence until the run is begun again.
+    ///
+    /// # Errors
+    /// Where the record cannot be written.
     pub fn fail(&self, id: &str, failure: &Failure) -> Result<()> {
         let failure = Failure {
             reason: without_places(&failure.reason),
@@ -376,10 +388,11 @@ impl Store {
         write_record(&self.run_dir(id).join(FAILED), &failure).map(|_| ())
     }
 
-    /// Removes the checkpoint of a finished run whose process was killed before it could.
+    /// Removes what a finished run has no use for and its process did not remove: it was killed before it could, or the disk would
+    /// not.
     ///
     /// # Errors
-    /// Where the checkpoint cannot be removed.
+    /// Where something cannot be removed.
     pub fn tidy(&self, id: &str) -> Result<()> {
         let dir = self.run_dir(id);
         if !dir.join(DONE).exists() {
@@ -387,6 +400,8 @@ impl Store {
         }
         // Nobody takes the lease of a finished run; one that is there is of a process that ended before it gave it back.
         remove(&dir.join(LEASE))?;
+        remove(&dir.join(FAILED))?;
+        fsio::sweep(&dir)?;
         remove(&self.checkpoint_dir(id))
     }
 

@@ -145,10 +145,13 @@ fn audit_open(dir: &Path, audit: &mut Audit) {
             EPOCHS => all.canonical::<Epochs>(EPOCHS),
             METRICS => all.canonical::<Metrics>(METRICS),
             PROVENANCE => all.canonical::<Provenance>(PROVENANCE),
-            PREDICTIONS => all.predictions_of_an_open_run(),
+            PREDICTIONS => all.predictions_of_an_open_run(audit),
             n if KEPT.contains(&n) => {}
             n => all.other(n, &path, audit),
         }
+    }
+    if let Ok((spec, _)) = read_record::<Spec>(&dir.join(SPEC)) {
+        all.check_spec(&spec);
     }
     audit.findings.extend(all.list);
 }
@@ -204,31 +207,23 @@ impl Findings<'_> {
         }
     }
 
-    /// Predictions that are not finished: those that the metrics name, or whole by themselves where there are none yet.
-    fn predictions_of_an_open_run(&mut self) {
+    /// Predictions of a run that is not finished: those that its metrics name. Before there are metrics nothing says which they
+    /// should be, and nothing reads them.
+    fn predictions_of_an_open_run(&mut self, audit: &mut Audit) {
         let path = self.dir.join(PREDICTIONS);
-        let metrics = self.dir.join(METRICS);
-        if metrics.exists() {
-            let Ok((m, _)) = read_record::<Metrics>(&metrics) else {
-                return;
-            };
-            match fsio::sha256_file(&path, |_| {}) {
-                Ok(found) => self.same(PREDICTIONS, "metrics.json says", m.predictions.sha256, found),
-                Err(e) => self.add(PREDICTIONS, "predictions", format!("{e:#}")),
-            }
+        if !self.dir.join(METRICS).exists() {
+            audit.notes.push(format!(
+                "{} is of a run that is not finished, which writes it again; it was not checked",
+                path.display()
+            ));
             return;
         }
-        let written = fsio::read(&path).and_then(|bytes| {
-            let again = Predictions::from_bytes(&path, &bytes, None)?.to_bytes()?;
-            Ok(again == bytes)
-        });
-        match written {
-            Ok(true) => {}
-            Ok(false) => self.add(
-                PREDICTIONS,
-                "predictions as medft writes them",
-                "a file that was written by another hand",
-            ),
+        // Broken metrics are a finding of their own.
+        let Ok((m, _)) = read_record::<Metrics>(&self.dir.join(METRICS)) else {
+            return;
+        };
+        match fsio::sha256_file(&path, |_| {}) {
+            Ok(found) => self.same(PREDICTIONS, "metrics.json says", m.predictions.sha256, found),
             Err(e) => self.add(PREDICTIONS, "predictions", format!("{e:#}")),
         }
     }
@@ -246,7 +241,7 @@ impl Findings<'_> {
                 return None;
             }
         };
-        let mut intact = BTreeMap::new();
+        let (mut intact, mut held) = (BTreeMap::new(), done.clone());
         for (file, expected) in &done {
             if KEPT.contains(&file.as_str()) {
                 all.check_kept(file, expected);
@@ -257,6 +252,8 @@ impl Findings<'_> {
                 Ok(found) if all.whole(file, &found) => {
                     // Two against one: the file is what it says itself, so it is the line in DONE that was changed.
                     all.add(DONE, format!("{found} for {file}, which is whole"), expected.clone());
+                    // What follows is held against the file: no other is to blame for the line.
+                    held.insert(file.clone(), found);
                     true
                 }
                 Ok(found) => {
@@ -314,13 +311,13 @@ impl Findings<'_> {
         if !intact[PREDICTIONS] {
             return None;
         }
-        let predictions = all.check_metrics(&spec, &metrics, &done[PREDICTIONS], expected.as_ref())?;
+        let predictions = all.check_metrics(&spec, &metrics, &held[PREDICTIONS], expected.as_ref())?;
         all.check_weights(&spec, &metrics, &predictions);
         Some(Seen {
             at: dir.display().to_string(),
             data: spec.data_sha256,
-            predictions: done[PREDICTIONS].clone(),
-            epochs: done[EPOCHS].clone(),
+            predictions: held[PREDICTIONS].clone(),
+            epochs: held[EPOCHS].clone(),
             diverged: metrics.divergence.is_some(),
             weights: epochs
                 .as_ref()

@@ -67,7 +67,19 @@ fn records(p: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
     out
 }
 
-fn start_with(p: &Place, more: &[&str]) -> Child {
+fn start(p: &Place) -> Child {
+    Command::new(assert_cmd::cargo::cargo_bin("medft"))
+        .args(["run", "./s.toml", "--workers", "2"])
+        .current_dir(p.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(p.path("stderr")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// As [`start`], with prepared images in a cache however few they are.
+fn start_cached(p: &Place, more: &[&str]) -> Child {
     Command::new(assert_cmd::cargo::cargo_bin("medft"))
         .args(["run", "./s.toml", "--workers", "2"])
         .args(more)
@@ -78,10 +90,6 @@ fn start_with(p: &Place, more: &[&str]) -> Child {
         .stderr(fs::File::create(p.path("stderr")).unwrap())
         .spawn()
         .unwrap()
-}
-
-fn start(p: &Place) -> Child {
-    start_with(p, &[])
 }
 
 /// A file as it was.
@@ -172,8 +180,23 @@ impl Swaps {
     fn new() -> Self {
         let p = Place::new();
         p.study("s", wide_study);
+        // The archive is no published one: whoever means to use it says so.
+        for words in [
+            &["data", "synth", "breastmnist"][..],
+            &[
+                "data",
+                "lock",
+                "breastmnist",
+                "--data-dir",
+                "data/phantom",
+                "--accept-labels",
+            ],
+        ] {
+            let a = p.medft(words);
+            assert_eq!(a.code, 0, "{}", a.all());
+        }
         assert!(
-            start(&p).wait().unwrap().success(),
+            start_cached(&p, &[]).wait().unwrap().success(),
             "{}",
             fs::read_to_string(p.path("stderr")).unwrap()
         );
@@ -181,7 +204,7 @@ impl Swaps {
         assert_eq!(expected.len(), 6 * 4);
         fs::remove_dir_all(p.path("results/s")).unwrap();
         let begun = Instant::now();
-        assert!(start(&p).wait().unwrap().success());
+        assert!(start_cached(&p, &[]).wait().unwrap().success());
         let length = begun.elapsed();
         assert_eq!(records(&p), expected);
         Self {
@@ -225,7 +248,7 @@ impl Swaps {
         let saved = Saved::of(&path);
         let (rename, keep_time, same_size, back) = (self.bit(), self.bit(), self.bit(), self.bit());
         let bytes = other(&saved, &all, &mut self.draw, same_size);
-        let mut child = start(&self.p);
+        let mut child = start_cached(&self.p, &[]);
         std::thread::sleep(self.length.mul_f64(self.draw.uniform()));
         saved.put(&bytes, rename, keep_time);
         if back {
@@ -270,7 +293,7 @@ impl Swaps {
         if before {
             exchange();
         }
-        let mut child = start(&self.p);
+        let mut child = start_cached(&self.p, &[]);
         if !before {
             std::thread::sleep(self.length.mul_f64(self.draw.uniform()));
             exchange();
@@ -291,7 +314,7 @@ impl Swaps {
         let path = loop {
             assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint was seen");
             let _ = fs::remove_dir_all(&results);
-            let mut child = start_with(&self.p, &["--checkpoint-every", "0"]);
+            let mut child = start_cached(&self.p, &["--checkpoint-every", "0"]);
             while checkpoints().is_empty() && child.try_wait().unwrap().is_none() {
                 std::thread::yield_now();
             }
@@ -325,7 +348,7 @@ impl Swaps {
             }
         }
         fs::write(&to, bytes).unwrap();
-        let ok = start(&self.p).wait().unwrap().success();
+        let ok = start_cached(&self.p, &[]).wait().unwrap().success();
         let said = fs::read_to_string(self.p.path("stderr")).unwrap();
         assert!(ok, "{said}");
         self.look(&format!("a checkpoint at {}", to.display()));
@@ -340,7 +363,7 @@ fn swap(count: u32) {
         let _ = fs::remove_dir_all(all.p.path("results/s"));
         // What an earlier round took away from the caches is there again.
         if !places(&all.p).iter().any(|f| is(f, "f32")) || !places(&all.p).iter().any(|f| is(f, "px")) {
-            assert!(start(&all.p).wait().unwrap().success());
+            assert!(start_cached(&all.p, &[]).wait().unwrap().success());
             fs::remove_dir_all(all.p.path("results/s")).unwrap();
         }
         let kind = KINDS[round as usize % KINDS.len()];
@@ -360,7 +383,7 @@ fn swap(count: u32) {
     assert_eq!(kinds.len(), KINDS.len(), "every kind was swapped");
     // With everything in its place the study ends in the undisturbed bytes.
     let _ = fs::remove_dir_all(all.p.path("results/s"));
-    assert!(start(&all.p).wait().unwrap().success());
+    assert!(start_cached(&all.p, &[]).wait().unwrap().success());
     assert_eq!(records(&all.p), all.expected);
 }
 

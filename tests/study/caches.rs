@@ -57,7 +57,7 @@ fn one_process_keeps_no_more_than_the_limit() {
     let a = p.medft(&["run", "./s.toml", "--cache-bytes", &limit.to_string()]);
     assert_eq!(a.code, 0, "{}", a.all());
     assert!(bytes(&cache) <= limit, "{} of {limit} bytes", bytes(&cache));
-    assert_eq!(tables(&p).len(), 6);
+    assert!((6..9).contains(&tables(&p).len()), "{}", tables(&p).len());
     assert!(records(&p) == expected);
 }
 
@@ -92,7 +92,7 @@ fn tables_in_each_others_place_are_not_used() {
 #[test]
 fn a_table_that_changes_while_it_is_read_costs_a_run_and_nothing_else() {
     let p = Place::new();
-    p.study("s", frozen(r#"["dinov2-b"]"#, 400));
+    p.study("s", frozen(r#"["dinov2-b"]"#, 60));
     assert_eq!(p.medft(&["run", "./s.toml"]).code, 0);
     let expected = records(&p);
     let largest = |p: &Place| {
@@ -119,23 +119,28 @@ fn a_table_that_changes_while_it_is_read_costs_a_run_and_nothing_else() {
     for (name, harm) in harms {
         fs::remove_dir_all(p.path("results/s")).unwrap();
         let mut child = Command::new(assert_cmd::cargo::cargo_bin("medft"))
-            .args(["run", "./s.toml"])
+            .args(["run", "./s.toml", "--checkpoint-every", "0"])
             .current_dir(p.path(""))
             .stdout(Stdio::null())
             .stderr(fs::File::create(p.path("stderr")).unwrap())
             .spawn()
             .unwrap();
-        // Its first checkpoint or lease says that it is at work; the tables are there from before.
+        // Its first checkpoint says that it reads the tables, which are there from before.
+        let at_work = || {
+            medft::fsio::below(&p.path("results/s"))
+                .iter()
+                .any(|f| f.extension().is_some_and(|e| e == "safetensors"))
+        };
         let began = Instant::now();
-        while fs::read_dir(p.path("results/s")).into_iter().flatten().count() == 0 {
+        while !at_work() {
             assert!(began.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(30));
         harm(&largest(&p).unwrap(), &whole);
         let ok = child.wait().unwrap().success();
         let said = fs::read_to_string(p.path("stderr")).unwrap();
         assert!(!said.contains("panicked"), "{name}: {said}");
+        assert!(!ok || name == "remove", "{name} was not noticed");
         if ok {
             println!("{name}: went on with what was opened");
             assert!(records(&p) == expected, "{name}");

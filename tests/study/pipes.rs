@@ -56,7 +56,7 @@ fn no_pipe_and_no_device_in_the_place_of_a_file_hangs_medft() {
     good(&["reproduce", "./s.toml"]);
     good(&["bundle", "./s.toml", "--out", "b.zip"]);
     fs::create_dir(p.path("experiments")).unwrap();
-    for file in ["tolerances.toml", "claims.toml"] {
+    for file in ["tolerance.toml", "claims.toml"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(file);
         if from.exists() {
             fs::copy(from, p.path("experiments").join(file)).unwrap();
@@ -77,13 +77,13 @@ fn no_pipe_and_no_device_in_the_place_of_a_file_hangs_medft() {
         let name = file.strip_prefix(p.path("")).unwrap().to_str().unwrap();
         match name.split('/').next().unwrap() {
             "b.zip" => vec![BUNDLE],
-            "s.toml" => vec![PLAN, RUN, REPORT, VERIFY],
+            "s.toml" => vec![PLAN, RUN, VERIFY],
             "templates" => vec![TEMPLATES],
             "experiments" => vec![PLAN, REPORT, RUN],
             "reports" => vec![REPORT, VERIFY],
             "data" => vec![RUN, AUDIT],
             _ if name.contains("/.cache/") => vec![RUN, REPORT],
-            _ => vec![PLAN, REPORT, VERIFY, RUN],
+            _ => vec![VERIFY, REPORT, RUN],
         }
     };
     // Of the many images one, of the report's many files those that are read again.
@@ -124,7 +124,9 @@ fn no_pipe_and_no_device_in_the_place_of_a_file_hangs_medft() {
         // A finished run asks for no lease and no checkpoint.
         let begun = file.ends_with("lease") || file.extension().is_some_and(|e| e == "safetensors");
         for device in [false, true] {
-            for &command in &commands(file) {
+            // A device is refused by its type, where a pipe is: one command is enough.
+            let most = if device { 1 } else { usize::MAX };
+            for &command in commands(file).iter().take(most) {
                 fs::create_dir_all(file.parent().unwrap()).unwrap();
                 let _ = fs::remove_file(file);
                 match device {
@@ -170,7 +172,7 @@ fn no_pipe_and_no_device_in_the_place_of_a_file_hangs_medft() {
         "DONE",
         "predictions.parquet",
         "train_1.csv",
-        "tolerances.toml",
+        "tolerance.toml",
     ] {
         let known = |f: &PathBuf| f.file_name().unwrap().to_str().unwrap().ends_with(name);
         assert!(files.iter().any(known), "{name} is not among {files:#?}");
