@@ -17,7 +17,9 @@
 //! | words | `words`, `siunitx` |
 //! | images-peers | `images_peers`, `djpeg` |
 //! | numbers without a bound | `numbers` |
+//! | attacker | `attacker`, which says where its other findings are kept away |
 
+mod attacker;
 mod djpeg;
 mod hub;
 mod images_peers;
