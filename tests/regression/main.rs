@@ -17,8 +17,10 @@
 //! | words | `words`, `siunitx` |
 //! | images-peers | `images_peers`, `djpeg` |
 //! | numbers without a bound | `numbers` |
+//! | attacker | `attacker`, which says where its other findings are kept away |
 #![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
+mod attacker;
 mod djpeg;
 mod hub;
 mod images_peers;
