@@ -594,11 +594,21 @@ fn failed_prepare(s: &mut Stage<'_>) {
 fn time_limit(s: &mut Stage<'_>) {
     let p = s.place(700);
     let job = Stage::number(&p.submit(s.bed, 0));
-    until("a run to have a checkpoint", 60, || checkpoints(&p) > 0);
-    let running = s
-        .bed
-        .ask("squeue", &["-h", "-r", "-t", "RUNNING", "-j", &job, "-o", "%i"]);
-    let task = running.lines().next().expect("a running task").trim().to_owned();
+    // Of a process that is at work: a task that has only just begun cannot be signalled yet, and scancel would do it again later.
+    let tasks = || -> Vec<String> {
+        let runs = fs::read_dir(p.dir.join("results/study"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let at_work = runs
+            .filter(|r| has_checkpoint(&r.path()))
+            .filter_map(|r| fs::read(r.path().join("lease")).ok());
+        let leases = at_work.filter_map(|l| serde_json::from_slice::<Value>(&l).ok());
+        leases.filter_map(|l| Some(l["job"].as_str()?.to_owned())).collect()
+    };
+    until("a run at work with a checkpoint", 60, || !tasks().is_empty());
+    let task = tasks().pop().expect("a task at work");
+    assert!(task.starts_with(&format!("{job}_")), "{task}");
     // What --signal=B:USR1@… does at the limit, without the wait of a minute.
     s.bed.ask("scancel", &["--batch", "--signal=USR1", &task]);
     s.finish(&p, RUNS);
@@ -614,15 +624,16 @@ fn checkpoints(p: &Place) -> usize {
         .into_iter()
         .flatten()
         .flatten();
-    runs.filter(|r| {
-        let files = fs::read_dir(r.path().join("checkpoint"));
-        !r.path().join("DONE").exists()
-            && files.is_ok_and(|f| {
-                f.flatten()
-                    .any(|e| e.path().extension().is_some_and(|x| x == "safetensors"))
-            })
+    runs.filter(|r| has_checkpoint(&r.path()) && !r.path().join("DONE").exists())
+        .count()
+}
+
+fn has_checkpoint(run: &Path) -> bool {
+    let files = fs::read_dir(run.join("checkpoint"));
+    files.is_ok_and(|f| {
+        f.flatten()
+            .any(|e| e.path().extension().is_some_and(|x| x == "safetensors"))
     })
-    .count()
 }
 
 fn restarts(bed: &Testbed, task: &str) -> usize {

@@ -118,6 +118,7 @@ requeue() {{
     exit 1
   fi
   echo "medft: $me goes on after a requeue"
+  trap 'exit 0' TERM # Slurm ends what it requeues, scontrol with it: that is no reason to ask again
   for pause in 1 5 15 30 60; do
     scontrol requeue "$me" && exit 0
     sleep "$pause"

@@ -110,9 +110,9 @@ impl Line {
         ["RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"].contains(&self.state.as_str())
     }
 
-    /// Whether it waits for what cannot come any more.
+    /// Whether it waits for what cannot come any more; one that was cancelled for it keeps the reason.
     pub fn is_stuck(&self) -> bool {
-        self.reason == "DependencyNeverSatisfied"
+        self.is_queued() && self.reason == "DependencyNeverSatisfied"
     }
 }
 

@@ -312,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cancelled_for_its_dependency_has_ended() {
+        let of = |state| {
+            standings(
+                &[submission("s", Some("12"))],
+                &[line("s", 1, state, "DependencyNeverSatisfied")],
+            )["a"]
+                .clone()
+        };
+        assert!(matches!(of("PENDING"), Standing::Stuck(_)));
+        assert!(matches!(of("CANCELLED"), Standing::Ended(..)));
+    }
+
+    #[test]
     fn what_is_not_resolved_is_not_submitted_again_and_the_living_task_counts() {
         let all = standings(&[submission("s", None)], &[]);
         assert!(all["a"].is_live() && all["b"].is_live());
