@@ -520,7 +520,7 @@ pub enum DataVerb {
         images: ImageArgs,
     },
     /// Make a data set of your own images: a folder and a table, or one folder a class
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)

@@ -27,7 +27,7 @@ pub(super) fn run(c: &Context, v: DataVerb) -> Result<u8> {
             accept_terms,
         } => data_fetch::fetch(c, &sets, copy.as_deref(), accept_terms),
         DataVerb::Import { set, archives, copy } => data_fetch::import(c, &set, &archives, copy.as_deref()),
-        DataVerb::Add(a) => data_add::run(c, a),
+        DataVerb::Add(a) => data_add::run(c, *a),
         DataVerb::Lock {
             sets,
             accept_labels,

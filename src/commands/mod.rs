@@ -107,7 +107,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
             Some(word) => budget::run(
-                &c,
+                c,
                 &a,
                 word.parse()
                     .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,

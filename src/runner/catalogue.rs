@@ -23,7 +23,7 @@ pub fn of(global: &Global, writes: bool) -> Result<&'static Catalogue> {
     let folder = global.own_manifests();
     let named = global.named_manifests().is_some();
     let mut all = Cow::Borrowed(Catalogue::embedded());
-    if named && !(writes && !folder.exists()) {
+    if named && (folder.exists() || !writes) {
         all = Cow::Owned(all.overlaid(folder, &|text| !is_table(text))?);
     }
     for (path, text) in tables(folder) {
