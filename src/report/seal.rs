@@ -107,7 +107,6 @@ mod tests {
     fn output(folder: &Path, names: &[&str]) -> ReportOutput {
         let mut rendered = Rendered {
             medft: String::new(),
-            sweep: None,
             only: Vec::new(),
             replicates: 0,
             audit: BTreeMap::new(),
