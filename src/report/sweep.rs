@@ -65,20 +65,30 @@ enum Choice {
     None(String),
 }
 
-/// One table a data set and split, in the study's order.
-pub(super) fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
-    let Some(sweep) = &input.sweep else { return Vec::new() };
-    let mut families: Vec<&str> = Vec::new();
-    for p in &sweep.points {
-        if !families.contains(&p.family.as_str()) {
-            families.push(&p.family);
+/// The points of each data set and split that the report has at two points at least, in the study's order.
+fn families<'a>(input: &ReportInput, sweep: &'a Sweep) -> Vec<Vec<&'a Point>> {
+    let mut all: Vec<Vec<&Point>> = Vec::new();
+    for p in sweep.points.iter().filter(|p| input.dataset(&p.table).is_some()) {
+        match all.iter_mut().find(|f| f[0].family == p.family) {
+            Some(f) => f.push(p),
+            None => all.push(vec![p]),
         }
     }
-    families.into_iter().map(|f| table(input, sweep, cells, f)).collect()
+    all.retain(|f| f.len() > 1);
+    all
 }
 
-fn table(input: &ReportInput, sweep: &Sweep, cells: &Cells, family: &str) -> Table {
-    let points: Vec<&Point> = sweep.points.iter().filter(|p| p.family == family).collect();
+/// One table a data set and split.
+pub(super) fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
+    let Some(sweep) = &input.sweep else { return Vec::new() };
+    let families = families(input, sweep);
+    families
+        .iter()
+        .map(|points| table(input, sweep, cells, points))
+        .collect()
+}
+
+fn table(input: &ReportInput, sweep: &Sweep, cells: &Cells, points: &[&Point]) -> Table {
     let first = points[0];
     let mut columns = vec![
         plain("Backbone", ColumnKind::Text),
@@ -107,7 +117,7 @@ fn table(input: &ReportInput, sweep: &Sweep, cells: &Cells, family: &str) -> Tab
             {
                 continue;
             }
-            let choice = choose(sweep, &points, cells, regime);
+            let choice = choose(sweep, points, cells, regime);
             for (i, p) in points.iter().enumerate() {
                 let chosen = matches!(choice, Choice::Point(c) if c == i);
                 let test = cells.get(&p.table, &b.name, freeze, head);
@@ -145,7 +155,7 @@ fn table(input: &ReportInput, sweep: &Sweep, cells: &Cells, family: &str) -> Tab
             }
         }
     }
-    let name = format!("{family}-sweep");
+    let name = format!("{}-sweep", first.family);
     let metric = input
         .dataset(&first.table)
         .map_or_else(String::new, |d| d.metric_title.clone());
@@ -223,12 +233,7 @@ pub(super) fn answer(input: &ReportInput, cells: &Cells) -> Option<String> {
 fn sentences(input: &ReportInput, cells: &Cells) -> Vec<String> {
     let Some(sweep) = &input.sweep else { return Vec::new() };
     let mut out = Vec::new();
-    for t in tables(input, cells) {
-        let points: Vec<&Point> = sweep
-            .points
-            .iter()
-            .filter(|p| format!("{}-sweep", p.family) == t.name)
-            .collect();
+    for points in families(input, sweep) {
         for b in &input.backbones {
             for (freeze, head) in cells.regimes(&points[0].table) {
                 let cell = format!("{}, {}, {freeze}, {}", points[0].title, b.title, head_title(head));

@@ -69,10 +69,10 @@ fn a_table_of_images_becomes_a_data_set_that_runs() {
         let said = p.medft(args);
         assert_eq!(said.code, 0, "{args:?}: {}", said.all());
     }
-    let said = p.medft(&["data", "fetch", "skin", "--accept-terms"]);
+    let said = p.medft(&["data", "fetch", "skin", "--accept-terms", "--data-dir", "elsewhere"]);
     assert!(
         said.code == 2 && said.all().contains("medft data add skin"),
-        "{}",
+        "nobody publishes it: {}",
         said.all()
     );
     // A second set of that name, or a built-in one's, is refused.

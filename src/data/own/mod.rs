@@ -127,6 +127,15 @@ pub struct Understood {
 /// [`BadInput`] where a table or folder cannot be read at all. What is wrong within is among the problems.
 pub fn read(r: &Request, on: &(dyn Fn(usize, usize) + Sync)) -> Result<Understood> {
     let npz = r.images.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) && r.images.is_file();
+    if !npz && !r.images.is_dir() {
+        let found = if r.images.exists() {
+            "another file"
+        } else {
+            "nothing there"
+        };
+        let remedy = "Name the folder that the paths of the table begin in.";
+        return Err(BadInput::new(r.images.display(), "a folder of images, or an npz file", found, remedy).into());
+    }
     let mut listing = match &r.labels {
         Some(labels) if npz => {
             let found = format!("both an npz file and {}", labels.display());
