@@ -8,7 +8,11 @@ MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2
 ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env" &&)
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
-.PHONY: build demo test reproduce lint unit cuda check-cuda test-cuda clean-demo
+
+# Where man pages go.
+MANDIR ?= target/man
+
+.PHONY: build demo man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
 
 build:
 	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
@@ -21,6 +25,10 @@ demo: build
 reproduce: build
 	$(ENV) $(MEDFT) reproduce experiments/paper.toml
 
+# A page a verb; `man -l target/man/medft-run.1` shows one.
+man: build
+	$(ENV) $(MEDFT) man $(MANDIR)
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
@@ -31,6 +39,14 @@ unit:
 
 test: MEDFT_CUDA = 0
 test: lint unit demo
+
+# What is known of the packages: licences, sources, bans, advisories (deny.toml); none that nothing uses.
+deps:
+	scripts/deps.sh
+
+# The packages that the released binary is built from, as CycloneDX: target/medft.cdx.json.
+sbom:
+	scripts/sbom.sh
 
 # The binary with CUDA and its test programs, also on a machine without a GPU (25 minutes on 2 cores the first time).
 cuda:

@@ -6,8 +6,9 @@
 //!
 //! The scores are drawn (a shared difficulty of every image, a skill of every cell, noise of every run): they look like
 //! results and mean nothing.
+#![allow(clippy::disallowed_methods)] // It reads the system's own files.
 
-#[path = "../tests/synthetic/mod.rs"]
+#[path = "../tests/shared/synthetic/mod.rs"]
 mod synthetic;
 
 use std::path::{Path, PathBuf};

@@ -6,22 +6,23 @@
 //! when it was made, and an entry that does not fit is made again. Whoever can write the folder can forge both.
 //!
 //! With a limit (`--cache-bytes`) the entries used least recently go before another is made; without one they go where
-//! the disk would be full. An entry that this process uses stays. Removing any entry, or the whole folder, costs time and
-//! nothing else.
+//! the disk would be full. An entry that this process uses stays while it does, and no longer: what is [`Held`] counts with
+//! all that is still to be written to it. Removing any entry, or the whole folder, costs time and nothing else.
 
 use crate::canonical::canonical_json;
 use crate::fsio;
 use anyhow::Result;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// The folder of all caches, below that of the results.
-const FOLDER: &str = ".cache";
+pub const FOLDER: &str = ".cache";
 
 /// A kind of cached things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Bucket {
     const fn about(self) -> (&'static str, u32) {
         match self {
             Self::Images => ("images", 3),
-            Self::Features => ("features", 5),
+            Self::Features => ("features", 6),
             Self::Evidence => ("evidence", 2),
             Self::Rates => ("rates", 2),
         }
@@ -81,8 +82,68 @@ pub struct Cache {
     limit: Option<u64>,
 }
 
-/// Entries that this process has made or opened.
-static IN_USE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Entries that this process uses: how many hold each, and the bytes that it will have.
+static IN_USE: Mutex<BTreeMap<PathBuf, (usize, u64)>> = Mutex::new(BTreeMap::new());
+
+fn in_use() -> MutexGuard<'static, BTreeMap<PathBuf, (usize, u64)>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An entry in use: it stays until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    cache: Cache,
+    entry: PathBuf,
+}
+
+impl Held {
+    /// Makes room for the `bytes` that the entry will have: removes others, least recently used first, until the limit (or,
+    /// without one, the free space of the disk) holds them and all that other entries in use will have. Where nothing more can
+    /// go the entry is made all the same: a run that needs it cannot do without.
+    pub fn make_room(&self, bytes: u64) {
+        let promised = {
+            let mut held = in_use();
+            if let Some(of) = held.get_mut(&self.entry) {
+                of.1 = of.1.max(bytes);
+            }
+            held.clone()
+        };
+        let mut all = self.cache.entries();
+        let there: BTreeMap<&Path, u64> = all.iter().map(|e| (e.path.as_path(), e.bytes)).collect();
+        let to_come: u64 = promised
+            .iter()
+            .filter(|(path, _)| path.starts_with(&self.cache.root))
+            .map(|(path, of)| of.1.saturating_sub(there.get(path.as_path()).copied().unwrap_or(0)))
+            .sum();
+        let mut total: u64 = all.iter().map(|e| e.bytes).sum();
+        all.retain(|e| !promised.contains_key(&e.path));
+        all.sort_by_key(|e| e.used);
+        for e in all {
+            let full = match self.cache.limit {
+                Some(limit) => total.saturating_add(to_come) > limit,
+                None => fsio::free_space(&self.cache.root).is_some_and(|free| free < to_come.saturating_add(SPARE)),
+            };
+            if !full {
+                return;
+            }
+            if e.remove().is_ok() {
+                total -= e.bytes;
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = in_use();
+        if let Some(of) = held.get_mut(&self.entry) {
+            of.0 -= 1;
+            if of.0 == 0 {
+                held.remove(&self.entry);
+            }
+        }
+    }
+}
 
 impl Cache {
     /// The caches of a results folder; nothing is touched.
@@ -103,35 +164,24 @@ impl Cache {
         self.bucket(bucket).join(key)
     }
 
-    /// Says that an entry is used: it stays while this process lives, and counts as used now.
-    pub fn hold(&self, entry: &Path) {
-        let mut held = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(entry.to_owned());
-        // Of a folder that may not be written to the order of use is not kept, and nothing depends on it.
-        if let Ok(f) = fs::File::open(entry) {
-            let _ = f.set_modified(SystemTime::now());
-        }
-    }
-
-    /// Makes room for `bytes` more in `entry`: removes others, least recently used first, until the limit (or, without one,
-    /// the free space of the disk) holds them. Where nothing more can go the entry is made all the same: a run that needs it
-    /// cannot do without.
-    pub fn make_room(&self, entry: &Path, bytes: u64) {
-        let mut all = self.entries();
-        all.retain(|e| e.path != entry);
-        all.sort_by_key(|e| e.used);
-        let mut total: u64 = all.iter().map(|e| e.bytes).sum();
-        for e in all {
-            let full = match self.limit {
-                Some(limit) => total.saturating_add(bytes) > limit,
-                None => fsio::free_space(&self.root).is_some_and(|free| free < bytes.saturating_add(SPARE)),
-            };
-            if !full {
-                return;
-            }
-            if e.remove().is_ok() {
-                total -= e.bytes;
-            }
+    /// Says that an entry is used: it counts as used now, and stays while what is returned lives.
+    #[must_use]
+    pub fn hold(&self, entry: &Path) -> Held {
+        in_use().entry(entry.to_owned()).or_default().0 += 1;
+        // Of a folder that may not be written to the order of use is not kept, and nothing depends on it. Nothing is opened:
+        // whatever lies there under the entry's name, this does not wait for it.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let _ = utimensat(CWD, entry, &times, AtFlags::SYMLINK_NOFOLLOW);
+        Held {
+            cache: self.clone(),
+            entry: entry.to_owned(),
         }
     }
 
@@ -176,14 +226,12 @@ impl Entry {
     }
 
     fn remove(&self) -> std::io::Result<()> {
-        if IN_USE
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&self.path)
-        {
+        // Asked again while nobody can begin to use it.
+        let held = in_use();
+        if held.contains_key(&self.path) {
             return Err(std::io::ErrorKind::ResourceBusy.into());
         }
-        match self.path.is_dir() {
+        match fs::symlink_metadata(&self.path)?.is_dir() {
             true => fs::remove_dir_all(&self.path),
             false => fs::remove_file(&self.path),
         }
@@ -247,6 +295,7 @@ pub fn show_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     #[test]
@@ -289,22 +338,53 @@ mod tests {
         let small = cache.entry(Bucket::Rates, "bench.json");
         fs::create_dir_all(small.parent().unwrap()).unwrap();
         fs::write(&small, [0; 1000]).unwrap();
-        let new = cache.entry(Bucket::Features, "new");
-        cache.make_room(&new, 50);
+        let new = cache.hold(&cache.entry(Bucket::Features, "new"));
+        new.make_room(50);
         assert!(oldest.exists(), "350 bytes fit");
-        cache.hold(&oldest);
-        cache.make_room(&new, 100);
+        let used = cache.hold(&oldest);
+        new.make_room(100);
         assert!(oldest.exists() && !older.exists() && old.exists());
-        cache.make_room(&new, 1 << 40);
+        new.make_room(1 << 40);
         assert!(oldest.exists() && !old.exists(), "what is in use stays");
+        drop(used);
+        new.make_room(1 << 40);
+        assert!(!oldest.exists(), "and goes when it is not any more");
+        drop(new);
         assert!(small.exists(), "what was measured is not thrown away");
         // What earlier versions left goes as well.
         let left = results.path().join(".cache/features/0000.f32");
         fs::create_dir_all(left.parent().unwrap()).unwrap();
         fs::write(&left, [0; 400]).unwrap();
-        assert_eq!(cache.bytes(), 500);
-        cache.make_room(&new, 100);
+        assert_eq!(cache.bytes(), 400);
+        cache.hold(&cache.entry(Bucket::Features, "new")).make_room(100);
         assert!(!left.exists());
+    }
+
+    /// What entries in use will have counts before it is written, and an entry that several use is in use until the last is done.
+    #[test]
+    fn what_is_still_to_be_written_counts() {
+        let results = tempfile::tempdir().unwrap();
+        let cache = Cache::below(results.path(), Some(350));
+        let old = cache.entry(Bucket::Features, "old");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("rows"), [0; 100]).unwrap();
+        let first = cache.hold(&cache.entry(Bucket::Features, "first"));
+        first.make_room(150);
+        assert!(old.exists());
+        let second = cache.hold(&cache.entry(Bucket::Features, "second"));
+        second.make_room(100);
+        assert!(old.exists(), "350 bytes fit");
+        let both = (cache.hold(&old), cache.hold(&old));
+        second.make_room(150);
+        drop(both.0);
+        second.make_room(150);
+        assert!(old.exists(), "another still uses it");
+        drop(both.1);
+        second.make_room(150);
+        assert!(
+            !old.exists(),
+            "400 bytes do not fit although none of the 300 is written"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod own;
 
+use crate::complete;
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
 use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
@@ -160,6 +161,10 @@ pub enum Verb {
     Power(PowerArgs),
     /// Run what is missing of a study
     Run(RunArgs),
+    /// Hand what is missing of a study to a Slurm cluster: a job that prepares, an array of tasks, a job that reports
+    Submit(SubmitArgs),
+    /// Verify the inputs of a study and prepare its images, so that its runs start at once; trains nothing
+    Prepare(StudyArgs),
     /// Render tables, figure and comparison from the records of a study
     Report(ReportArgs),
     /// Hold a study against the published values, or two result folders against each other; exit code 1 where one differs
@@ -167,6 +172,7 @@ pub enum Verb {
     /// Hold every stored and rendered number against what it follows from; exit code 2 where one was edited
     VerifyResults {
         /// Studies (default: every folder of results)
+        #[arg(add = complete::studies())]
         studies: Vec<String>,
     },
     /// verify → run → report → compare
@@ -181,17 +187,175 @@ pub enum Verb {
     Bench(BenchArgs),
     /// Say what medft finds on this machine
     Doctor,
-    /// Print a completion script
+    /// Print a completion script: it asks medft for studies, data sets, backbones and the values of --only
     Completions { shell: clap_complete::Shell },
+    /// Write the man pages, one a verb, into a folder
+    Man {
+        #[arg(default_value = "man", value_parser = folder())]
+        dir: PathBuf,
+    },
 }
+
+/// The whole command line, with examples in every help.
+pub fn command() -> clap::Command {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    for (path, examples) in EXAMPLES {
+        let text = format!("Examples:\n  {}", examples.join("\n  "));
+        command = with_help(command, &path.split_whitespace().collect::<Vec<_>>(), &text);
+    }
+    command
+}
+
+fn with_help(command: clap::Command, path: &[&str], text: &str) -> clap::Command {
+    match path {
+        [] => command.after_help(text.to_owned()),
+        [verb, rest @ ..] => command.mut_subcommand(verb, |c| with_help(c, rest, text)),
+    }
+}
+
+/// Examples of every verb, each a command line that is understood (a test reads them).
+pub const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "medft reproduce demo",
+            "medft plan paper",
+            "medft run paper --only dataset=ddsm,backbone=dinov2-*",
+        ],
+    ),
+    ("data", &["medft data list", "medft data fetch ddsm --accept-terms"]),
+    ("data list", &["medft data list -v", "medft data list --json"]),
+    (
+        "data verify",
+        &["medft data verify", "medft data verify isic2019 --decode"],
+    ),
+    (
+        "data audit",
+        &["medft data audit ddsm", "medft data audit --study paper --labels-only"],
+    ),
+    ("data card", &["medft data card isic2019 > isic2019.json"]),
+    (
+        "data fetch",
+        &[
+            "medft data fetch ddsm isic2019 --accept-terms",
+            "medft data fetch breastmnist --copy 224",
+        ],
+    ),
+    ("data import", &["medft data import chexpert CheXpert-v1.0-small.zip"]),
+    (
+        "data add",
+        &[
+            "medft data add skin --images photos --labels labels.csv --id image --label dx --group patient_id",
+            "medft data add skin --images one-folder-a-class --dry-run",
+        ],
+    ),
+    (
+        "data lock",
+        &["medft data lock chexpert", "medft data lock ddsm --decode --strict"],
+    ),
+    (
+        "data synth",
+        &[
+            "medft data synth",
+            "medft data synth ddsm --images 400 --data-dir /tmp/data",
+        ],
+    ),
+    ("weights", &["medft weights list", "medft weights fetch dinov2-b mae-b"]),
+    ("weights list", &["medft weights list --json"]),
+    (
+        "weights fetch",
+        &["medft weights fetch", "medft weights fetch dinov2-b --pin dinov2-b-hf"],
+    ),
+    ("weights verify", &["medft weights verify dinov2-b --full"]),
+    (
+        "published",
+        &[
+            "medft published list",
+            "medft published template paper > experiments/published/mine.csv",
+        ],
+    ),
+    ("published list", &["medft published list --json"]),
+    (
+        "published template",
+        &["medft published template paper > experiments/published/mine.csv"],
+    ),
+    (
+        "published check",
+        &["medft published check experiments/published/mine.csv"],
+    ),
+    (
+        "new",
+        &["medft new rates --dataset isic2019 --backbone dinov2-b --seeds 0,1,2 --set lr=[1e-5,1e-4]"],
+    ),
+    (
+        "plan",
+        &[
+            "medft plan paper",
+            "medft plan paper -v --only dataset=ddsm",
+            "medft plan paper --budget 48h --as-device \"NVIDIA H100 80GB HBM3\"",
+        ],
+    ),
+    ("power", &["medft power paper", "medft power paper --sd 0.01"]),
+    (
+        "run",
+        &[
+            "medft run paper",
+            "medft run paper --only dataset=ddsm,backbone=dinov2-*,seed=0",
+            "medft run demo -vv",
+        ],
+    ),
+    (
+        "report",
+        &[
+            "medft report paper",
+            "medft report paper --only dataset=ddsm --replicates 0",
+        ],
+    ),
+    (
+        "compare",
+        &[
+            "medft compare paper",
+            "medft compare results/paper ../other/results/paper",
+        ],
+    ),
+    (
+        "verify-results",
+        &["medft verify-results", "medft verify-results paper --json"],
+    ),
+    (
+        "reproduce",
+        &["medft reproduce demo", "medft reproduce paper --device cuda:0,1"],
+    ),
+    (
+        "bundle",
+        &[
+            "medft bundle paper --out paper.crate.zip",
+            "medft bundle --verify paper.crate.zip",
+        ],
+    ),
+    (
+        "bench",
+        &[
+            "medft bench train --backbone mae-b --batch 16",
+            "medft bench hash --images data/ISIC2019",
+        ],
+    ),
+    ("doctor", &["medft doctor", "medft doctor --json"]),
+    (
+        "completions",
+        &["medft completions bash > ~/.local/share/bash-completion/completions/medft"],
+    ),
+    ("man", &["medft man ~/.local/share/man/man1"]),
+];
 
 /// A study and the part of it that is meant.
 #[derive(Debug, Clone, Args)]
 pub struct StudyArgs {
     /// demo, paper, paper-corrected, splits, medmnist, or the path of a study file
+    #[arg(add = complete::studies())]
     pub study: String,
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
-    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', add = complete::only())]
     pub only: Vec<String>,
 }
 
@@ -222,6 +386,19 @@ pub struct ReproduceArgs {
     pub report: ReportArgs,
     #[command(flatten)]
     pub fit: FitArgs,
+}
+
+/// A study, and the cluster that makes it.
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// What only you know of the cluster: options of sbatch, time of a task, how medft is started there; docs/CLUSTER.md shows one
+    #[arg(long, value_name = "FILE", value_parser = folder())]
+    pub cluster: PathBuf,
+    /// Print scripts, tasks and sbatch lines, and submit nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// A study, whose hours are told, and the hours that part of it may take.
@@ -308,7 +485,7 @@ pub struct ExportArgs {
 #[derive(Debug, Clone, Args)]
 pub struct BundleArgs {
     /// The study whose records are packed
-    #[arg(required_unless_present = "verify")]
+    #[arg(required_unless_present = "verify", add = complete::studies())]
     pub study: Option<String>,
     /// The archive (default: <study>.crate.zip)
     #[arg(long, value_name = "FILE")]
@@ -342,6 +519,7 @@ pub enum PublishedVerb {
     /// <experiments-dir>/published/<name>.csv
     Template {
         /// paper, or any other study
+        #[arg(add = complete::studies())]
         study: String,
     },
     /// Name everything that is wrong with a table, with line and nearest word; exit code 2 where something is
@@ -355,6 +533,7 @@ pub enum DataVerb {
     /// Hold the files of a data set against its list
     Verify {
         /// Data sets (default: all that are here)
+        #[arg(add = complete::sets())]
         sets: Vec<String>,
         /// Trust files whose size, times and inode have not changed since they were hashed
         #[arg(long, conflicts_with = "full")]
@@ -372,6 +551,7 @@ pub enum DataVerb {
     Audit(AuditArgs),
     /// Print a data set's card: Croissant JSON-LD with the SHA-256 of every file
     Card {
+        #[arg(add = complete::sets())]
         set: String,
         /// The generated stand-in instead of the real set
         #[arg(long)]
@@ -379,7 +559,7 @@ pub enum DataVerb {
     },
     /// Download data sets; goes on where an earlier download was cut
     Fetch {
-        #[arg(required = true)]
+        #[arg(required = true, add = complete::sets())]
         sets: Vec<String>,
         /// Which of several copies of a set: 28, 64, 128 or 224 of MedMNIST; see data-manifests
         #[arg(long, value_name = "WORD")]
@@ -390,6 +570,7 @@ pub enum DataVerb {
     },
     /// Take in the archives of a data set that you downloaded yourself
     Import {
+        #[arg(add = complete::sets())]
         set: String,
         /// All archives of the set, under their published names
         #[arg(required = true)]
@@ -400,7 +581,7 @@ pub enum DataVerb {
     },
     /// Hash a data set you brought and write its list
     Lock {
-        #[arg(required = true)]
+        #[arg(required = true, add = complete::sets())]
         sets: Vec<String>,
         /// Take label files that are not the published ones; notes say so from then on
         #[arg(long)]
@@ -413,6 +594,7 @@ pub enum DataVerb {
     /// Write phantom data sets in the real layouts below <data-dir>/phantom
     Synth {
         /// Data sets (default: the four of the paper)
+        #[arg(add = complete::sets())]
         sets: Vec<String>,
         /// Images a set (default: the number whose files are pinned)
         #[arg(long, value_parser = bounded(1, 1_000_000))]
@@ -438,9 +620,10 @@ pub struct ImageArgs {
 #[derive(Debug, Clone, Args)]
 pub struct AuditArgs {
     /// Data sets; each gets <reports-dir>/data/<set>.md
+    #[arg(add = complete::sets())]
     pub sets: Vec<String>,
     /// The sets, protocol and splits of a study instead; writes <reports-dir>/<study>/data.md
-    #[arg(long, conflicts_with_all = ["sets", "phantom", "preset"])]
+    #[arg(long, conflicts_with_all = ["sets", "phantom", "preset"], add = complete::studies())]
     pub study: Option<String>,
     /// Read label files only, no image
     #[arg(long)]
@@ -486,6 +669,7 @@ pub enum WeightsVerb {
     /// Download weights; goes on where an earlier download was cut
     Fetch {
         /// Backbones (default: those of the paper)
+        #[arg(add = complete::weights())]
         backbones: Vec<String>,
         /// This published file instead of the preferred one (see `weights list`)
         #[arg(long = "pin", value_name = "NAME")]
@@ -494,6 +678,7 @@ pub enum WeightsVerb {
     /// Hash the weights that are here and hold them against their pins
     Verify {
         /// Backbones (default: all)
+        #[arg(add = complete::weights())]
         backbones: Vec<String>,
         /// Hash again what has not changed since it was hashed
         #[arg(long)]
@@ -519,7 +704,7 @@ pub enum BenchWhat {
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     pub what: BenchWhat,
-    #[arg(long, default_value = "dinov2-s")]
+    #[arg(long, default_value = "dinov2-s", add = complete::backbones())]
     pub backbone: String,
     #[arg(long, default_value_t = 16, value_parser = bounded(1, 65_536))]
     pub batch: usize,

@@ -80,12 +80,12 @@ fn host_by_command() -> String {
 }
 
 fn line(path: &str) -> Option<String> {
-    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+    Some(crate::fsio::read_system(path)?.trim().to_owned())
 }
 
 /// Field 22 of `/proc/<pid>/stat`; nothing for a process that has ended and was not waited for.
 fn began(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = crate::fsio::read_system(format!("/proc/{pid}/stat"))?;
     // The name in brackets may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     match fields.next()? {

@@ -12,9 +12,11 @@
 //! A holder that was away for longer (a stopped process, a cut cable) may come back: it asks [`Lease::check`] before it writes
 //! anything that counts, and ends without writing where the token in the file is another's.
 
+use crate::error::BadInput;
 use crate::fsio;
 use crate::guarantee;
 use crate::host::Process;
+use crate::limits;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -24,10 +26,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+/// The variable that sets [`time_out`].
+const TIME_OUT: &str = "MEDFT_LEASE_SECONDS";
+
 /// Seconds without a touch after which a lease counts as left: `MEDFT_LEASE_SECONDS`, else five minutes.
 pub fn time_out() -> Duration {
-    let asked = std::env::var("MEDFT_LEASE_SECONDS").ok().and_then(|s| s.parse().ok());
+    let asked = std::env::var(TIME_OUT).ok().and_then(|s| s.parse().ok());
     Duration::from_secs(asked.unwrap_or(300).max(1))
+}
+
+/// Refuses a time that is none: nodes that read it otherwise would take each other's runs.
+///
+/// # Errors
+/// [`BadInput`] with the range.
+pub fn check_time_out(env: &dyn Fn(&str) -> Option<String>) -> Result<(), BadInput> {
+    match env(TIME_OUT).filter(|value| !value.is_empty()) {
+        Some(value) if !value.parse().is_ok_and(|n: u64| (1..=86_400).contains(&n)) => Err(BadInput::new(
+            TIME_OUT,
+            "a number of seconds in 1..=86400",
+            format!("`{value}`"),
+            "Correct the variable, or unset it for five minutes.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Between two touches: a tenth of [`time_out`].
@@ -46,6 +67,9 @@ pub struct Holder {
     /// How often the batch system has started the job again.
     #[serde(default)]
     pub restart: u32,
+    /// Seconds from 1970 to its beginning, by the holder's clock: for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// No other lease has it.
     pub token: String,
     /// Whether the holder has a lock on the file: elsewhere on its computer a free lock then says that it has ended.
@@ -78,6 +102,7 @@ impl Holder {
             process,
             job: task().or_else(|| var("SLURM_JOB_ID")),
             restart: var("SLURM_RESTART_COUNT").and_then(|v| v.parse().ok()).unwrap_or(0),
+            since: Some(now.as_secs()),
             token: fsio::sha256_hex(unique.as_bytes())[..32].to_owned(),
             locked: false,
         }
@@ -150,11 +175,12 @@ impl Lease {
         }
         let temp = fsio::temp_beside(path)?;
         let (me, length) = fill(temp.as_file(), me, path)?;
-        match temp.persist_noclobber(path) {
-            Ok(file) => Self::begin(path, file, me, length).map(Some),
-            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(None),
-            Err(e) if guarantee::is_unsupported(&e.error) => Self::create_in_place(path, me),
-            Err(e) => Err(e.error),
+        match fs::hard_link(temp.path(), path) {
+            // Its first name goes.
+            Ok(()) => Self::begin(path, temp.into_file(), me, length).map(Some),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(e) if guarantee::is_unsupported(&e) => Self::create_in_place(path, me),
+            Err(e) => Err(e),
         }
     }
 
@@ -244,18 +270,28 @@ struct There {
     /// `None` where the file is not (yet) whole.
     holder: Option<Holder>,
     touched: SystemTime,
-    file: File,
+    /// `None` where no file lies there.
+    file: Option<File>,
 }
 
 impl There {
     fn look(path: &Path) -> io::Result<Option<Self>> {
         // Opened, not only looked at: that is when NFS asks the server how old the file is.
-        let file = match File::options().read(true).write(true).open(path) {
+        let file = match fsio::open_file_to_write(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            // A pipe or a device is nobody's lease: its time runs out as that of a file which is not whole.
+            Err(e) if e.kind() == ErrorKind::InvalidInput => {
+                return Ok(Some(Self {
+                    holder: None,
+                    touched: fs::symlink_metadata(path)?.modified()?,
+                    file: None,
+                }));
+            }
             other => other?,
         };
-        let mut text = String::new();
-        let whole = io::Read::read_to_string(&mut &file, &mut text);
+        let mut text = Vec::new();
+        // No lease is longer; of what is, the beginning does not parse.
+        let whole = io::Read::read_to_end(&mut io::Read::take(&file, limits::NOTE), &mut text);
         // A server forgets a file that was renamed or removed meanwhile.
         if let Err(e) = whole {
             return if e.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) {
@@ -265,9 +301,9 @@ impl There {
             };
         }
         Ok(Some(Self {
-            holder: serde_json::from_str(&text).ok(),
+            holder: serde_json::from_slice(&text).ok(),
             touched: file.metadata()?.modified()?,
-            file,
+            file: Some(file),
         }))
     }
 
@@ -284,7 +320,11 @@ impl There {
                 // In another container of this computer: the lock tells.
                 None => {
                     let same = h.process.host == me.process.host && h.process.boot == me.process.boot;
-                    if same && h.process.boot.is_some() && h.locked && self.file.try_lock().is_ok() {
+                    if same
+                        && h.process.boot.is_some()
+                        && h.locked
+                        && self.file.as_ref().is_some_and(|f| f.try_lock().is_ok())
+                    {
                         return Ok(true);
                     }
                 }
@@ -323,10 +363,16 @@ fn now_at(path: &Path) -> io::Result<SystemTime> {
     probe.as_file().metadata()?.modified()
 }
 
-/// What the lease at `path` says, where there is one.
-pub fn look(path: &Path) -> Option<(Holder, SystemTime)> {
+/// Who has the lease at `path`; nobody where it is left, or not there. `now` is the file system's time, see [`clock`].
+pub fn holder(path: &Path, now: SystemTime) -> Option<Holder> {
     let there = There::look(path).ok()??;
-    Some((there.holder?, there.touched))
+    let left = now.duration_since(there.touched).is_ok_and(|age| age >= time_out());
+    there.holder.filter(|h| !left && h.process.has_ended() != Some(true))
+}
+
+/// The time by the clock of the file system that `folder` is on; this computer's where nothing can be written there.
+pub fn clock(folder: &Path) -> SystemTime {
+    now_at(&folder.join("clock")).unwrap_or_else(|_| SystemTime::now())
 }
 
 #[cfg(test)]
@@ -518,6 +564,6 @@ mod tests {
         write(&path, &new);
         assert!(old.check().unwrap_err().is::<Lost>());
         drop(old);
-        assert_eq!(look(&path).unwrap().0, new);
+        assert_eq!(holder(&path, clock(path.parent().unwrap())).unwrap(), new);
     }
 }

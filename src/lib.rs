@@ -9,6 +9,8 @@
 #![allow(rustdoc::private_intra_doc_links)]
 // What is printed goes through `print`, which knows what a reader who leaves means.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+// Files are opened by `fsio`, which waits for none; tests read what they have written.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod build_info;
 pub mod bundle;
@@ -16,6 +18,7 @@ pub mod cache;
 pub mod canonical;
 pub mod cli;
 pub mod commands;
+pub mod complete;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -42,4 +45,5 @@ pub mod stop;
 pub mod study;
 mod text;
 pub mod train;
+mod words;
 mod zipfile;

@@ -24,3 +24,38 @@ pub const ARRAY_RATIO: u64 = 100;
 
 /// Bytes up to which an array may unpack from any number of bytes.
 pub const ARRAY_SMALL: u64 = 16 << 20;
+
+/// Bytes of a record in JSON (of a run, a report, an audit), of `DONE`, a seal, a study or a text beside it: parsed, it takes some
+/// times as much.
+pub const RECORD: u64 = 64 << 20;
+
+/// Bytes of a lease or a secret.
+pub const NOTE: u64 = 64 << 10;
+
+/// Bytes of a file of the kernel (`/proc/cpuinfo` of a large machine has some hundred KiB).
+pub const SYSTEM_FILE: u64 = 16 << 20;
+
+/// Cells of stored predictions: rows (sets of weights × images) × columns. The largest test set of the paper's kind
+/// (chestmnist, 22,433 images, 14 labels, four sets) has 2.8 million.
+pub const PREDICTION_CELLS: usize = 256 << 20;
+
+/// Bytes that stored predictions may unpack to, by what the file says of each column.
+pub const PREDICTION_BYTES: u64 = 4 << 30;
+
+/// Bytes of a file in an archive of results: trained weights of the largest backbone take less than 4 GB.
+pub const BUNDLED_FILE: u64 = 8 << 30;
+
+/// Bytes of the list of files in an archive of results.
+pub const BUNDLE_LIST: u64 = 256 << 20;
+
+/// Bytes of a safetensors header; the format's own limit.
+pub const SAFETENSORS_HEADER: u64 = 100_000_000;
+
+/// Bytes of `data.pkl` in a PyTorch checkpoint; real ones have some 100 KiB.
+pub const PICKLE: u64 = 16 << 20;
+
+/// Bytes of an npy header; NumPy's own limit on what it trusts.
+pub const NPY_HEADER: usize = 10_000;
+
+/// Bytes that a text of a PNG may unpack to.
+pub const PNG_TEXT: u64 = 1 << 20;

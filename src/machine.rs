@@ -5,26 +5,32 @@
 //! believes it is killed.
 
 use crate::error::BadInput;
-use std::fs;
+use crate::fsio;
 use std::path::{Path, PathBuf};
 
 /// The most threads that a user may ask for.
 pub const MAX_THREADS: u64 = 1024;
 
-/// Refuses a number of threads that no machine has: the pools would start them all.
+/// Refuses a number of threads that no machine has, in a variable that the thread pools read: they would start them all. What
+/// they do not take for a number they do not heed.
 ///
 /// # Errors
 /// [`BadInput`] with the range.
-pub fn check_threads(value: Option<&str>) -> Result<(), BadInput> {
-    match value.map(str::trim).filter(|v| v.bytes().all(|b| b.is_ascii_digit())) {
-        Some(n) if !n.is_empty() && !n.parse().is_ok_and(|n: u64| n <= MAX_THREADS) => Err(BadInput::new(
-            "RAYON_NUM_THREADS",
-            format!("a number of threads from 1 to {MAX_THREADS}"),
-            n,
-            "Correct the variable, or unset it to use every processor.",
-        )),
-        _ => Ok(()),
+pub fn check_threads(env: &dyn Fn(&str) -> Option<String>) -> Result<(), BadInput> {
+    for variable in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
+        let value = env(variable).unwrap_or_default();
+        let digits = value.strip_prefix('+').unwrap_or(&value);
+        let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if number && !digits.parse().is_ok_and(|n: u64| n <= MAX_THREADS) {
+            return Err(BadInput::new(
+                variable,
+                format!("a number of threads in 1..={MAX_THREADS}"),
+                value,
+                "Correct the variable, or unset it to use every processor.",
+            ));
+        }
     }
+    Ok(())
 }
 
 /// Limits of the cgroups that this process is in; `None` where there is none.
@@ -56,7 +62,7 @@ pub fn free_memory() -> Option<u64> {
 
 /// Bytes of memory that the machine has, and that are free of it.
 pub fn memory_of_machine(root: &Path) -> (Option<u64>, Option<u64>) {
-    let info = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    let info = fsio::read_system(root.join("proc/meminfo")).unwrap_or_default();
     let field = |name: &str| {
         let line = info.lines().find_map(|l| l.strip_prefix(name))?;
         Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
@@ -66,7 +72,7 @@ pub fn memory_of_machine(root: &Path) -> (Option<u64>, Option<u64>) {
 
 /// Processors that the machine has, whoever may use them.
 pub fn processors_of_machine() -> Option<usize> {
-    let online = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let online = fsio::read_system("/sys/devices/system/cpu/online")?;
     let ranges = online.trim().split(',').map(|r| {
         let (first, last) = r.split_once('-').unwrap_or((r, r));
         Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
@@ -75,7 +81,7 @@ pub fn processors_of_machine() -> Option<usize> {
 }
 
 fn limits_below(root: &Path) -> Limits {
-    let cgroups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let cgroups = fsio::read_system(root.join("proc/self/cgroup")).unwrap_or_default();
     let mut out = Limits::default();
     for line in cgroups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -130,7 +136,7 @@ impl Limits {
         let Some(limit) = number(limit).filter(|l| *l < 1 << 60) else {
             return;
         };
-        let stat = fs::read_to_string(stat).unwrap_or_default();
+        let stat = fsio::read_system(stat).unwrap_or_default();
         let cached = stat.lines().find_map(|l| {
             let (name, value) = l.split_once(' ')?;
             matches!(name, "inactive_file" | "total_inactive_file")
@@ -164,12 +170,12 @@ fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 /// A whole number of 1 or more; words (`max`) and -1 stand for no limit.
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|n| *n > 0)
+    fsio::read_system(path)?.trim().parse().ok().filter(|n| *n > 0)
 }
 
 /// `QUOTA PERIOD` as a share.
 fn two_numbers(path: &Path) -> Option<f64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = fsio::read_system(path)?;
     let (quota, period) = text.trim().split_once(' ')?;
     let share = quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?;
     (share > 0.0).then_some(share)
@@ -178,6 +184,7 @@ fn two_numbers(path: &Path) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Limits) {
         let dir = tempfile::tempdir().unwrap();

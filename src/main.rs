@@ -1,9 +1,10 @@
 //! One binary. What a user types is in `cli`, what it does in `commands`.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::FromArgMatches;
 use medft::build_info::BuildInfo;
-use medft::cli::Cli;
+use medft::cli::{self, Cli};
+use medft::commands::COMPLETE;
 use medft::print::ReaderLeft;
 use medft::tell;
 use medft_nn::memory::{LargePages, keep_memory};
@@ -16,7 +17,13 @@ fn main() -> ExitCode {
     keep_memory();
     let (commit, dirty) = medft_commit::commit!();
     BuildInfo { commit, dirty }.set();
-    let cli = Cli::parse();
+    clap_complete::CompleteEnv::with_factory(cli::command)
+        .var(COMPLETE)
+        .complete();
+    let cli = match Cli::from_arg_matches(&cli::command().get_matches()) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
     match medft::commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         // As a shell says of a program that a closed pipe has ended.

@@ -7,11 +7,18 @@ use crate::error::BadInput;
 use anyhow::Result;
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 /// The reader of stdout has left: there is nobody to print for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reader of standard output has left")]
 pub struct ReaderLeft;
+
+/// How many columns the terminal has that `of` is; `None` where it is none, or does not say.
+pub fn columns(of: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(of).ok()?;
+    Some(usize::from(size.ws_col)).filter(|n| *n > 0)
+}
 
 /// Writes to stdout.
 ///

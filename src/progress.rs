@@ -1,11 +1,17 @@
 //! How far long work is: bars on a terminal; elsewhere, where somebody may read a log later, a line now and then.
 //!
 //! One [`Progress`] a process owns all bars, so that bars of work side by side do not write over each other and lines of
-//! results stand above them.
+//! results stand above them. A bar is a line that is never longer than the terminal is wide ([`row`]): one that wraps is torn when
+//! the next is drawn.
 
 use crate::fetch::Event;
+use crate::print::columns;
+use crate::text::{clock, folded};
 use crate::{manifest, tell};
-use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -32,7 +38,7 @@ struct All {
 }
 
 struct Live {
-    bars: Vec<(usize, ProgressBar, Arc<Mutex<Speed>>)>,
+    bars: Vec<(usize, ProgressBar, Arc<Mutex<Work>>)>,
     next: usize,
     /// When the last line was written.
     said: Instant,
@@ -44,6 +50,8 @@ struct Live {
 enum Unit {
     Bytes,
     Items,
+    /// Steps of what another bar counts: words alone.
+    Steps,
 }
 
 /// One piece of work; its bar goes when it is dropped.
@@ -51,15 +59,18 @@ pub struct Bar {
     all: Arc<All>,
     number: usize,
     bar: ProgressBar,
-    speed: Arc<Mutex<Speed>>,
+    work: Arc<Mutex<Work>>,
 }
 
-struct Speed {
+/// What a bar tells of.
+struct Work {
+    name: String,
     unit: Unit,
     began: Instant,
     /// Done before this process did any: says nothing of its speed.
     before: u64,
     working: bool,
+    message: String,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,31 +112,43 @@ impl Progress {
         self.bar(name, 0, Unit::Bytes)
     }
 
-    /// A bar that counts `len` things; 0 where their number is not known yet.
+    /// A bar that counts `len` things; 0 where their number is not known (yet): then it tells the time.
     pub fn items(&self, name: &str, len: usize) -> Bar {
         self.bar(name, len as u64, Unit::Items)
     }
 
+    /// A line below another bar: what is being done of it now.
+    pub fn steps(&self, name: &str) -> Bar {
+        self.bar(name, 0, Unit::Steps)
+    }
+
     fn bar(&self, name: &str, len: u64, unit: Unit) -> Bar {
-        let template = match unit {
-            Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}",
-            Unit::Items => "{prefix} {wide_bar} {pos}/{len} ETA {eta} {msg}",
-        };
-        let bar = self.all.bars.add(ProgressBar::new(len));
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_prefix(name.to_owned());
-        let speed = Arc::new(Mutex::new(Speed {
+        let work = Arc::new(Mutex::new(Work {
+            name: name.to_owned(),
             unit,
             began: Instant::now(),
             before: 0,
             working: false,
+            message: String::new(),
         }));
+        let shown = Arc::clone(&work);
+        let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{row}") {
+            let row = move |s: &ProgressState, to: &mut dyn fmt::Write| {
+                let width = columns(std::io::stderr()).unwrap_or(80) - 1;
+                // A line as wide as the terminal moves some of them on to the next.
+                let _ = to.write_str(&row(&lock(&shown), s.pos(), s.len().unwrap_or(0), width));
+            };
+            bar.set_style(style.with_key("row", row));
+        }
+        let bar = self.all.bars.add(bar);
+        if self.all.watched && len == 0 && unit == Unit::Items {
+            bar.enable_steady_tick(Duration::from_secs(1));
+        }
         let mut live = lock(&self.all.live);
         let number = live.next;
         live.next += 1;
-        live.bars.push((number, bar.clone(), Arc::clone(&speed)));
+        live.bars.push((number, bar.clone(), Arc::clone(&work)));
         if !self.all.watched && !std::mem::replace(&mut live.beating, true) {
             live.said = Instant::now();
             let all = Arc::downgrade(&self.all);
@@ -135,7 +158,7 @@ impl Progress {
             all: Arc::clone(&self.all),
             number,
             bar,
-            speed,
+            work,
         }
     }
 
@@ -155,7 +178,8 @@ impl Progress {
 impl All {
     fn say(&self, line: &str) {
         lock(&self.live).said = Instant::now();
-        self.bars.suspend(|| (self.sink)(line));
+        let width = if self.watched { columns(std::io::stderr()) } else { None };
+        self.bars.suspend(|| (self.sink)(&folded(line, width, 9)));
     }
 
     /// Says where every bar stands, when nothing was said for long.
@@ -166,10 +190,12 @@ impl All {
                 return;
             }
             live.said = Instant::now();
-            live.bars
-                .iter()
-                .map(|(_, bar, speed)| state(bar, &lock(speed)))
-                .collect()
+            let line = |(_, bar, work): &(usize, ProgressBar, Arc<Mutex<Work>>)| {
+                // The bar's own lock is let go before the work's is taken: who draws takes them in that order.
+                let (done, of) = (bar.position(), bar.length().unwrap_or(0));
+                state(done, of, &lock(work))
+            };
+            live.bars.iter().map(line).collect()
         };
         lines.iter().for_each(|l| (self.sink)(l));
     }
@@ -188,32 +214,96 @@ fn beat(all: &Weak<All>) {
 }
 
 /// A bar in a line of words.
-fn state(bar: &ProgressBar, speed: &Speed) -> String {
-    let of = bar.length().filter(|n| *n > 0);
-    let line = match speed.unit {
-        Unit::Bytes => bytes_line(&bar.prefix(), bar.position(), speed.before, of, speed.began.elapsed()),
-        Unit::Items => items_line(&bar.prefix(), bar.position(), speed.before, of, speed.began.elapsed()),
+fn state(done: u64, of: u64, work: &Work) -> String {
+    let of = Some(of).filter(|n| *n > 0);
+    let time = work.began.elapsed();
+    let line = match work.unit {
+        Unit::Bytes => bytes_line(&work.name, done, work.before, of, time),
+        Unit::Items if of.is_none() => format!("{}: {} so far", work.name, clock(time)),
+        _ => items_line(&work.name, done, work.before, of, time),
     };
-    match bar.message() {
-        m if m.is_empty() => line,
+    match work.message.as_str() {
+        "" => line,
         m => format!("{line}, {m}"),
     }
+}
+
+/// A bar as a line of at most `width` columns: name, bar, count, what else there is, time left. What does not fit goes, the bar
+/// first, what else there is next; the name is cut last.
+fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
+    let words = |parts: &[&str]| {
+        let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
+        parts.join("   ")
+    };
+    let time = work.began.elapsed();
+    let rate = rate(done, work.before, time);
+    let left = match of.saturating_sub(done) as f64 / rate {
+        left if of > 0 && rate > 0.0 => format!("ETA {}", clock(Duration::from_secs_f64(left.min(1e9)))),
+        _ => String::new(),
+    };
+    let (count, more) = match work.unit {
+        Unit::Steps => return cut(&format!("{:9}{}", "", words(&[&work.name, &work.message])), width),
+        Unit::Items if of == 0 => {
+            return cut(
+                &words(&[&format!("{:<8}", work.name), &clock(time), &work.message]),
+                width,
+            );
+        }
+        Unit::Items => (format!("{done}/{of}"), work.message.clone()),
+        Unit::Bytes => {
+            let count = match of {
+                0 => HumanBytes(done).to_string(),
+                of => format!("{}/{}", HumanBytes(done), HumanBytes(of)),
+            };
+            (count, format!("{}/s", HumanBytes(rate as u64)))
+        }
+    };
+    let name = format!("{:<8}", work.name);
+    let whole = words(&[&count, &more, &left]);
+    let room = width.saturating_sub(name.chars().count() + whole.chars().count() + 3);
+    if room >= 5 && of > 0 {
+        let long = room.min(40);
+        let full = (done.min(of) as f64 / of as f64 * long as f64) as usize;
+        return format!(
+            "{name} {}{}  {whole}",
+            "\u{2588}".repeat(full),
+            "\u{2591}".repeat(long - full)
+        );
+    }
+    let tail = match name.chars().count() + whole.chars().count() < width {
+        true => whole,
+        false => words(&[&count, &left]),
+    };
+    let name = cut(work.name.as_str(), width.saturating_sub(tail.chars().count() + 1));
+    cut(&format!("{name} {tail}"), width)
+}
+
+/// The first `width` characters; where some are left out, the last one says so.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let short: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{short}\u{2026}")
 }
 
 impl Bar {
     /// So much is done, of so much.
     pub fn at(&self, done: u64, of: u64) {
+        {
+            let mut w = lock(&self.work);
+            if !w.working {
+                (w.before, w.began, w.working) = (done, Instant::now(), true);
+            }
+        }
         self.bar.set_length(of);
         self.bar.set_position(done);
-        let mut s = lock(&self.speed);
-        if !s.working {
-            (s.before, s.began, s.working) = (done, Instant::now(), true);
-        }
     }
 
     /// What is done beside the number.
     pub fn message(&self, text: String) {
-        self.bar.set_message(text);
+        lock(&self.work).message = text;
+        self.bar.tick();
     }
 
     /// One more is done.
@@ -236,16 +326,17 @@ impl Bar {
         match e {
             Event::Note(note) => self.all.say(&note),
             Event::At { bytes, of, before } => {
+                {
+                    let mut w = lock(&self.work);
+                    // What an earlier process had left says nothing of the speed of the network.
+                    if before || !w.working {
+                        (w.before, w.began, w.working) = (bytes, Instant::now(), !before);
+                    }
+                }
                 if let Some(of) = of {
                     self.bar.set_length(of);
                 }
                 self.bar.set_position(bytes);
-                let mut s = lock(&self.speed);
-                // What an earlier process had left says nothing of the speed of the network.
-                if before || !s.working {
-                    (s.before, s.began, s.working) = (bytes, Instant::now(), !before);
-                    self.bar.reset_eta();
-                }
             }
         }
     }
@@ -335,6 +426,60 @@ mod tests {
         let n = lock(&said).len();
         std::thread::sleep(every * 4);
         assert_eq!(lock(&said).len(), n, "work that has ended is not spoken of");
+    }
+
+    fn work(name: &str, unit: Unit, message: &str) -> Work {
+        Work {
+            name: name.to_owned(),
+            unit,
+            began: Instant::now().checked_sub(Duration::from_secs(10)).unwrap(),
+            before: 0,
+            working: true,
+            message: message.to_owned(),
+        }
+    }
+
+    /// What does not fit goes in this order: the bar, what else there is, the end of the name. A count and the time left stay.
+    #[test]
+    fn a_row_is_never_wider_than_the_terminal() {
+        let runs = work("runs", Unit::Items, "2 failed");
+        assert_eq!(
+            row(&runs, 4, 8, 80),
+            format!(
+                "runs     {}{}  4/8   2 failed   ETA 0:10",
+                "\u{2588}".repeat(20),
+                "\u{2591}".repeat(20)
+            )
+        );
+        assert_eq!(row(&runs, 4, 8, 30), "runs 4/8   2 failed   ETA 0:10");
+        assert_eq!(row(&runs, 4, 8, 24), "runs 4/8   ETA 0:10");
+        assert_eq!(
+            row(&runs, 0, 8, 24),
+            "runs 0/8",
+            "no time left is known of what has not begun"
+        );
+        let file = work("a_file_with_a_long_name.safetensors", Unit::Bytes, "");
+        let short = row(&file, 1 << 30, 2 << 30, 39);
+        assert!(
+            short.ends_with("1.00 GiB/2.00 GiB   ETA 0:10") && short.starts_with("a_file"),
+            "{short}"
+        );
+        let run = work(
+            "isic2019 sam2-b unfrozen linear seed 0",
+            Unit::Steps,
+            "epoch 2/3   loss 1.8300",
+        );
+        assert_eq!(row(&run, 1, 2, 39), "         isic2019 sam2-b unfrozen line\u{2026}");
+        let report = work("report", Unit::Items, "");
+        assert_eq!(row(&report, 0, 0, 39), "report     0:10");
+        for w in [&runs, &file, &run, &report] {
+            for width in 0..200 {
+                for (done, of) in [(0, 0), (0, 9), (7, 9), (9, 9), (1 << 40, 2 << 40)] {
+                    let row = row(w, done, of, width);
+                    assert!(row.chars().count() <= width.max(1), "{width}: {row}");
+                }
+            }
+        }
     }
 
     /// On a terminal the bars speak.

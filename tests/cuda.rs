@@ -1,6 +1,7 @@
 //! The same tests as `tests/kernels.rs` and `crates/nn/tests/kernels.rs` on a CUDA device.
 //!
 //! A plain program that can be carried to a machine without Rust: set MEDFT_FIXTURES to the folder of fixtures there.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
 #![cfg(feature = "cuda")]
 
 #[path = "../crates/nn/tests/kernels/attention.rs"]

@@ -1,5 +1,6 @@
 //! The CUDA kernels' own source on the CPU: the parity fixtures, the optimiser and resumed trainings. Single ops are tested in
 //! `crates/nn/tests/kernels.rs`, by the same emulator.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 #[path = "../crates/nn/tests/harness/mod.rs"]
 mod harness;

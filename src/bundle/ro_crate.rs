@@ -8,6 +8,20 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Under which medft and what it writes may be used, at the reader's option: address, name, and the archive's file.
+const LICENCES: [(&str, &str, &str); 2] = [
+    (
+        "https://spdx.org/licenses/MIT",
+        "MIT License",
+        "Its text is LICENSE-MIT of this archive.",
+    ),
+    (
+        "https://spdx.org/licenses/Apache-2.0",
+        "Apache License 2.0",
+        "Its text is LICENSE-APACHE of this archive.",
+    ),
+];
+
 /// What is known of a file.
 pub(super) struct About {
     pub bytes: u64,
@@ -49,9 +63,9 @@ pub(super) fn metadata(c: &Contents<'_>, files: &BTreeMap<String, About>, runs: 
             "instrument": { "@id": program },
             "object": inputs,
             "result": results,
-            "startTime": made.started,
-            "endTime": made.ended,
-            "actionStatus": { "@id": "http://schema.org/CompletedActionStatus" },
+            "startTime": with_offset(&made.started),
+            "endTime": with_offset(&made.ended),
+            "actionStatus": "http://schema.org/CompletedActionStatus",
         }));
         for (role, hash) in std::iter::once(("data set's list", &spec.data_sha256))
             .chain(spec.weights.iter().map(|(role, h)| (role.as_str(), h)))
@@ -86,17 +100,21 @@ pub(super) fn metadata(c: &Contents<'_>, files: &BTreeMap<String, About>, runs: 
                 None => String::new(),
             }
         ),
-        "datePublished": last,
-        "license": { "@id": "LICENSE-MIT" },
+        "datePublished": with_offset(&last),
+        "license": { "@id": LICENCES[0].0 },
         "conformsTo": { "@id": "https://w3id.org/ro/wfrun/process/0.5" },
         "hasPart": parts,
         "mentions": mentions,
     }));
     graph.push(json!({
         "@id": "https://w3id.org/ro/wfrun/process/0.5",
-        "@type": "CreativeWork",
+        "@type": ["CreativeWork", "Profile"],
         "name": "Process Run Crate",
+        "description": "How the runs of programs, their inputs and their outputs are described in an RO-Crate.",
         "version": "0.5",
+    }));
+    graph.extend(LICENCES.map(|(id, name, description)| {
+        json!({ "@id": id, "@type": "CreativeWork", "name": name, "description": description })
     }));
     graph.extend(programs.into_iter().map(Thing::describe));
     graph.extend(files.iter().map(|(name, about)| file(name, about)));
@@ -128,10 +146,10 @@ impl Thing {
                 "@id": id,
                 "@type": "SoftwareApplication",
                 "name": "medft",
+                "description": "Reproduces arXiv 2505.19779 end to end; the program that made these runs.",
                 "url": "https://arxiv.org/abs/2505.19779",
-                "version": version,
-                "softwareVersion": if commit.is_empty() { version.clone() } else { format!("{version} at commit {commit}") },
-                "license": [{ "@id": "LICENSE-MIT" }, { "@id": "LICENSE-APACHE" }],
+                "version": if commit.is_empty() { version } else { format!("{version} at commit {commit}") },
+                "license": LICENCES.map(|l| json!({ "@id": l.0 })),
             }),
         }
     }
@@ -140,6 +158,44 @@ impl Thing {
 fn program_id(made: &Provenance) -> String {
     let built = format!("{} {:?} {:?}", made.medft, made.commit, made.dirty);
     format!("#medft-{}", &fsio::sha256_hex(built.as_bytes())[..16])
+}
+
+/// A time in UTC with the offset written out, as the profile has it.
+fn with_offset(time: &str) -> String {
+    match time.strip_suffix('Z') {
+        Some(local) => format!("{local}+00:00"),
+        None => time.to_owned(),
+    }
+}
+
+/// What a file of the archive is.
+fn description(name: &str) -> &'static str {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    match (name.split('/').next().unwrap_or_default(), last) {
+        ("results", "spec.json") => {
+            "What the run was to do, and the hashes of its data and weights: its id is the hash of this."
+        }
+        ("results", "metrics.json") => "The metrics of the run.",
+        ("results", "epochs.json") => "Losses, rates and validation metrics of every epoch of the run.",
+        ("results", "predictions.parquet") => "The run's score of every test image.",
+        ("results", "provenance.json") => "Program, machine and times of the run.",
+        ("results", "DONE") => "The mark of a run whose record is whole.",
+        ("results", _) => "A file of a run's record.",
+        ("experiments", _) => "The study: what was to be run.",
+        ("data-manifests", _) if name.contains("/weights/") => {
+            "Source, size, hash and licence of a file of pretrained weights."
+        }
+        ("data-manifests", _) if name.ends_with(".sha256") => "SHA-256 of every file of a data set.",
+        ("data-manifests", _) => "Source, files, hashes and licence of a data set.",
+        ("reports", _) if name.contains("/cards/") => "Model card of a run.",
+        ("reports", _) if name.contains("/figures/") => "A figure of the report.",
+        ("reports", _) if name.contains("/tables/") => "A table of the report.",
+        ("reports", _) => "A file of the report.",
+        (_, "Cargo.lock") => "Every package that medft was built from, with its hash.",
+        (_, "NOTICE") => "What medft carries or follows of others.",
+        (_, licence) if licence.starts_with("LICENSE") => "A licence.",
+        _ => "A file of the archive.",
+    }
 }
 
 fn file(name: &str, about: &About) -> Value {
@@ -161,6 +217,7 @@ fn file(name: &str, about: &About) -> Value {
         "@id": name,
         "@type": "File",
         "name": name,
+        "description": description(name),
         "contentSize": about.bytes.to_string(),
         "encodingFormat": format,
         "sha256": about.sha256,

@@ -3,16 +3,12 @@
 use super::{MANIFEST, PREDICTIONS};
 use crate::error::BadInput;
 use crate::fsio::{self, Pending};
-use crate::zipfile;
+use crate::{limits, zipfile};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path};
-
-/// The largest file that is unpacked: trained weights of the largest backbone take less than 4 GB.
-const MOST_BYTES: u64 = 8 << 30;
 
 /// What was found in an archive.
 #[derive(Debug, Default, serde::Serialize)]
@@ -41,12 +37,12 @@ pub fn unpack(file: &Path, to: &Path) -> Result<Unpacked> {
             "Get the archive again, or make it again with `medft bundle`.",
         )
     };
-    let source = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let source = fsio::open_file(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut zip = zipfile::open(source).map_err(|e| bad(format!("an unreadable file ({e})")))?;
     let mut text = String::new();
     zip.by_name(MANIFEST)
         .map_err(|_| bad(format!("one without {MANIFEST}")))?
-        .take(256 << 20)
+        .take(limits::BUNDLE_LIST)
         .read_to_string(&mut text)
         .map_err(|e| bad(format!("an unreadable {MANIFEST} ({e})")))?;
     let mut wanted: BTreeMap<String, String> = text
@@ -111,7 +107,7 @@ pub fn unpack(file: &Path, to: &Path) -> Result<Unpacked> {
 /// Writes an entry to `path` where its hash is `wanted`; else says what is wrong with it and leaves nothing.
 fn write_held(entry: &mut impl Read, path: &Path, wanted: &str) -> Result<Option<String>> {
     let mut file = Pending::create(path)?;
-    let (mut hash, mut piece, mut left) = (Sha256::new(), vec![0; 1 << 20], MOST_BYTES);
+    let (mut hash, mut piece, mut left) = (Sha256::new(), vec![0; 1 << 20], limits::BUNDLED_FILE);
     loop {
         let n = match entry.read(&mut piece) {
             Ok(0) => break,
@@ -120,7 +116,8 @@ fn write_held(entry: &mut impl Read, path: &Path, wanted: &str) -> Result<Option
         };
         let Some(rest) = left.checked_sub(n as u64) else {
             return Ok(Some(format!(
-                "more than {MOST_BYTES} bytes, which is more than medft unpacks"
+                "more than {} bytes, which is more than medft unpacks",
+                limits::BUNDLED_FILE
             )));
         };
         left = rest;

@@ -69,7 +69,8 @@ pub struct NewArgs {
         visible_alias = "datasets",
         value_name = "SET,…",
         value_delimiter = ',',
-        required = true
+        required = true,
+        add = crate::complete::sets()
     )]
     pub dataset: Vec<String>,
     /// Backbones
@@ -78,7 +79,8 @@ pub struct NewArgs {
         visible_alias = "backbones",
         value_name = "BACKBONE,…",
         value_delimiter = ',',
-        required = true
+        required = true,
+        add = crate::complete::backbones()
     )]
     pub backbone: Vec<String>,
     /// linear, mha or both

@@ -25,6 +25,9 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             r.seconds_min,
             r.seconds_max
         )?;
+        if let Some(share) = r.hashing_share {
+            outln!("hashing the files takes {:.1} % of that more", 100.0 * share)?;
+        }
         if let Some(b) = r.peak_rss_bytes {
             outln!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
         }

@@ -4,15 +4,17 @@ use super::verify_results;
 use crate::bundle::{Contents, unpack, write};
 use crate::cli::BundleArgs;
 use crate::cli::exit::{BROKEN, OK};
+use crate::runner::verify_results::verify;
 use crate::runner::{Context, catalogue};
 use crate::study::Study;
 use crate::{outln, print, tell};
 use anyhow::{Context as _, Result};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(c: &Context, a: &BundleArgs) -> Result<u8> {
     match (&a.verify, &a.study) {
-        (Some(file), _) => verify(c, file),
+        (Some(file), _) => open(c, file),
         (None, Some(study)) => pack(c, a, study),
         (None, None) => Ok(BROKEN),
     }
@@ -50,12 +52,10 @@ fn pack(c: &Context, a: &BundleArgs, name: &str) -> Result<u8> {
     Ok(OK)
 }
 
-fn verify(c: &Context, file: &Path) -> Result<u8> {
+fn open(c: &Context, file: &Path) -> Result<u8> {
     let place = tempfile::tempdir().context("cannot make a folder to unpack into")?;
     let found = unpack(file, place.path())?;
-    if c.global.json {
-        print::json(&found)?;
-    } else {
+    if !c.global.json {
         for f in &found.findings {
             outln!("{f}")?;
         }
@@ -66,6 +66,9 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
             "{} runs are without their predictions: records and metrics were not computed again",
             found.without_predictions
         );
+        if c.global.json {
+            print::json(&json!({ "archive": found, "inside": null }))?;
+        }
         return Ok(if found.findings.is_empty() { OK } else { BROKEN });
     }
     // Checkpoints of the author's own are backbones of the archive.
@@ -84,6 +87,11 @@ fn verify(c: &Context, file: &Path) -> Result<u8> {
         progress: c.progress.clone(),
         ..*c
     };
-    let code = verify_results::run(&inside, &found.studies)?;
+    let checked = verify(&inside, &found.studies)?;
+    match c.global.json {
+        true => print::json(&json!({ "archive": found, "inside": checked }))?,
+        false => verify_results::say(&checked)?,
+    }
+    let code = verify_results::code(&checked);
     Ok(if found.findings.is_empty() { code } else { BROKEN })
 }

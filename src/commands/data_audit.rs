@@ -6,7 +6,8 @@ use crate::data::registry;
 use crate::error::BadInput;
 use crate::report::data::SetAudit;
 use crate::runner::Context;
-use crate::runner::audit::{Depth, write_set, write_study};
+use crate::runner::audit::{Depth, write_set};
+use crate::runner::study_audit;
 use crate::{outln, print, tell};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ pub(super) fn run(c: &Context, a: &AuditArgs) -> Result<u8> {
             only: Vec::new(),
         };
         let (study, _) = c.study(&study_args)?;
-        let found = write_study(c, &study, &|_| depth)?;
+        let found = study_audit::by_hand(c, &study, depth)?;
         return say(c, &found.audits, &found.absent, &found.files[..1], a.strict);
     }
     if a.sets.is_empty() {

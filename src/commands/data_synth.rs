@@ -4,11 +4,12 @@ use crate::cli::exit::OK;
 use crate::data::registry;
 use crate::error::BadInput;
 use crate::manifest::{Kind, Mode, SetState, lock_phantom};
-use crate::outln;
 use crate::runner::Context;
 use crate::runner::inventory::verify;
 use crate::study::Protocol;
+use crate::{outln, print};
 use anyhow::Result;
+use serde_json::json;
 
 /// Refuses a folder with other content, so that no file is mixed with older ones.
 pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Option<&std::path::Path>) -> Result<u8> {
@@ -18,13 +19,17 @@ pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Op
     } else {
         sets.iter().map(String::as_str).collect()
     };
+    let mut lines = Vec::new();
     for name in names {
         let source = registry::find(name)?;
         let folder = dir.join(source.info(&Protocol::faithful()).folder);
         if folder.exists() && !registry::shares_folder(source) {
             let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
             if here.state == SetState::Verified && images.is_none() {
-                outln!("{name}: already there and verified, {}", folder.display())?;
+                if !c.global.json {
+                    outln!("{name}: already there and verified, {}", folder.display())?;
+                }
+                lines.push(json!({ "set": name, "folder": folder, "state": "already-here", "list": null }));
                 continue;
             }
             return Err(BadInput::new(
@@ -36,11 +41,20 @@ pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Op
             .into());
         }
         source.synth(&folder, images.unwrap_or_else(|| source.phantom_images()))?;
-        outln!("{name}: {}", folder.display())?;
-        if let Some(lists) = lists {
-            let r = lock_phantom(c.catalogue, name, &dir, lists)?;
-            outln!("{name}: list {}", r.list.display())?;
+        let list = match lists {
+            Some(lists) => Some(lock_phantom(c.catalogue, name, &dir, lists)?.list),
+            None => None,
+        };
+        if !c.global.json {
+            outln!("{name}: {}", folder.display())?;
+            if let Some(list) = &list {
+                outln!("{name}: list {}", list.display())?;
+            }
         }
+        lines.push(json!({ "set": name, "folder": folder, "state": "written", "list": list }));
+    }
+    if c.global.json {
+        print::json(&lines)?;
     }
     Ok(OK)
 }

@@ -17,26 +17,33 @@ mod export;
 mod new;
 mod plan;
 mod predict;
+mod prepare;
 mod published;
 mod report;
 mod reproduce;
 mod run;
+mod stations;
+mod submit;
 mod verify_results;
 mod weights;
 mod weights_add;
 mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
-use crate::cli::{Cli, FitArgs, Verb};
+use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
 use crate::error::BadInput;
-use crate::machine;
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
 use crate::runner::{Context, budget, catalogue, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
-use crate::{print, text};
-use anyhow::Result;
+use crate::{lease, machine, outln, print, tell, text};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The variable by which a shell's script asks for completions.
+pub const COMPLETE: &str = "COMPLETE";
 
 /// Runs a verb and returns the exit code.
 ///
@@ -52,7 +59,9 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
-    machine::check_threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref())?;
+    let env = |name: &str| std::env::var(name).ok();
+    machine::check_threads(&env)?;
+    lease::check_time_out(&env)?;
     let global = cli.global;
     let c = Context {
         catalogue: catalogue::of(&global, cli.verb.writes_manifests())?,
@@ -65,11 +74,48 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
         progress: Progress::default(),
         trainer,
     };
-    match cli.verb {
-        Verb::Data(v) => data::run(&c, v),
-        Verb::Weights(v) => weights::run(&c, v),
-        Verb::Published(v) => published::run(&c, v),
-        Verb::New(a) => new::run(&c, a),
+    let (start, ends) = (Instant::now(), ends(&cli.verb));
+    let code = run_verb(&c, cli.verb)?;
+    if let Some((what, next)) = ends {
+        let time = text::clock(start.elapsed());
+        let next = next.map_or_else(String::new, |n| format!("; next `medft {n}`"));
+        match code {
+            OK => tell!("done     {what} in {time}{next}"),
+            other => tell!("ended    {what} in {time} with code {other}"),
+        }
+    }
+    Ok(code)
+}
+
+/// How the end of a verb that does something is told, and what usually comes after it. Those that only print are at their end
+/// where their print is; `run`, `report`, `reproduce` and `plan` have more to say than this.
+fn ends(verb: &Verb) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match verb {
+        Verb::Data(DataVerb::Fetch { .. }) => ("data fetch", Some("data verify")),
+        Verb::Data(DataVerb::Import { .. }) => ("data import", Some("data verify")),
+        Verb::Data(DataVerb::Add(_)) => ("data add", None),
+        Verb::Data(DataVerb::Lock { .. }) => ("data lock", Some("data verify")),
+        Verb::Data(DataVerb::Verify { .. }) => ("data verify", None),
+        Verb::Data(DataVerb::Audit(_)) => ("data audit", None),
+        Verb::Data(DataVerb::Synth { .. }) => ("data synth", Some("data verify --phantom")),
+        Verb::Weights(WeightsVerb::Fetch { .. }) => ("weights fetch", Some("weights verify")),
+        Verb::Weights(WeightsVerb::Verify { .. }) => ("weights verify", None),
+        Verb::Weights(WeightsVerb::Add(_)) => ("weights add", None),
+        Verb::Compare(_) => ("compare", None),
+        Verb::VerifyResults { .. } => ("verify-results", None),
+        Verb::Bundle(a) if a.verify.is_some() => ("bundle --verify", None),
+        Verb::Bundle(_) => ("bundle", Some("bundle --verify FILE")),
+        Verb::Bench(_) => ("bench", Some("plan paper")),
+        _ => return None,
+    })
+}
+
+fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Data(v) => data::run(c, v),
+        Verb::Weights(v) => weights::run(c, v),
+        Verb::Published(v) => published::run(c, v),
+        Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
             Some(word) => budget::run(
                 &c,
@@ -77,29 +123,67 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
                 word.parse()
                     .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
             ),
-            None => plan::run(&c, &a),
+            None => plan::run(c, &a),
         },
-        Verb::Power(a) => power::run(&c, &a),
-        Verb::Run(a) => run::run(&c, &a.study),
-        Verb::Report(a) => report::run(&c, &a),
-        Verb::Compare(a) => compare::run(&c, &a),
-        Verb::VerifyResults { studies } => verify_results::run(&c, &studies),
-        Verb::Reproduce(a) => reproduce::run(&c, &a.report),
-        Verb::Predict(a) => predict::run(&c, &a),
-        Verb::Export(a) => export::run(&c, &a),
-        Verb::Bundle(a) => bundle::run(&c, &a),
-        Verb::Bench(a) => bench::run(&c, &a),
-        Verb::Doctor => doctor::run(&c),
-        Verb::Completions { shell } => completions(shell),
+        Verb::Power(a) => power::run(c, &a),
+        Verb::Run(a) => run::run(c, &a.study),
+        Verb::Submit(a) => submit::run(c, &a),
+        Verb::Prepare(a) => prepare::run(c, &a),
+        Verb::Report(a) => report::run(c, &a),
+        Verb::Compare(a) => compare::run(c, &a),
+        Verb::VerifyResults { studies } => verify_results::run(c, &studies),
+        Verb::Reproduce(a) => reproduce::run(c, &a.report),
+        Verb::Predict(a) => predict::run(c, &a),
+        Verb::Export(a) => export::run(c, &a),
+        Verb::Bundle(a) => bundle::run(c, &a),
+        Verb::Bench(a) => bench::run(c, &a),
+        Verb::Doctor => doctor::run(c),
+        Verb::Completions { shell } => completions(c, shell),
+        Verb::Man { dir } => man(c, &dir),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<u8> {
-    let mut command = <Cli as clap::CommandFactory>::command();
+/// Prints the script that asks this binary for completions.
+fn completions(c: &Context, shell: clap_complete::Shell) -> Result<u8> {
+    let name = shell.to_string();
+    let shells = clap_complete::env::Shells::builtins();
+    let completer = shells
+        .completer(&name)
+        .context("clap_complete has no completions of this shell")?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "medft", &mut script);
-    print::write(format_args!("{}", String::from_utf8(script)?))?;
+    completer.write_registration(COMPLETE, "medft", "medft", "medft", &mut script)?;
+    let script = String::from_utf8(script)?;
+    match c.global.json {
+        true => print::json(&serde_json::json!({ "shell": name, "script": script }))?,
+        false => print::write(format_args!("{script}"))?,
+    }
     Ok(OK)
+}
+
+/// Writes the man pages.
+fn man(c: &Context, dir: &Path) -> Result<u8> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut files = Vec::new();
+    let mut command = crate::cli::command().disable_help_subcommand(true);
+    command.build();
+    pages(&command, dir, &mut files)?;
+    if c.global.json {
+        print::json(&files)?;
+    } else {
+        files.iter().try_for_each(|f| outln!("{}", f.display()))?;
+    }
+    Ok(OK)
+}
+
+/// The page of a verb, then those of its own verbs.
+fn pages(command: &clap::Command, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let man = clap_mangen::Man::new(command.clone());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    let file = dir.join(man.get_filename());
+    crate::fsio::write_atomic(&file, &page)?;
+    files.push(file);
+    command.get_subcommands().try_for_each(|verb| pages(verb, dir, files))
 }
 
 /// The exit code of a study where nothing else decides: 2 for broken inputs, 1 for missing ones or runs.
@@ -109,11 +193,4 @@ fn code(plan: &Plan, complete: bool) -> u8 {
         (false, false) => INCOMPLETE,
         (false, true) => OK,
     }
-}
-
-/// The table of what is missing, why, and how to get it; `None` where nothing is.
-fn missing(plan: &Plan) -> Option<String> {
-    let row = |m: crate::runner::plan::Missing| vec![m.what.into(), m.name, m.runs.to_string(), m.found, m.remedy];
-    let rows: Vec<Vec<String>> = plan.missing().into_iter().map(row).collect();
-    (!rows.is_empty()).then(|| text::table(&["what", "name", "runs", "found", "how to get it"], &rows))
 }

@@ -5,7 +5,7 @@ use crate::cli::exit::OK;
 use crate::error::BadInput;
 use crate::runner::Context;
 use crate::study::{NewStudy, Study};
-use crate::{fsio, outln};
+use crate::{fsio, outln, print};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(super) fn run(c: &Context, a: NewArgs) -> Result<u8> {
     };
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
     let taken = |found: String| BadInput::new(path.display(), "a new study", found, "Choose another name.");
-    if Study::is_built_in(&name) {
+    if Study::built_in().contains(&name.as_str()) {
         return Err(taken(format!("`{name}`, the name of a built-in one")).into());
     }
     if path.symlink_metadata().is_ok() {
@@ -39,7 +39,12 @@ pub(super) fn run(c: &Context, a: NewArgs) -> Result<u8> {
     let (text, read) = c.known(|known| study.text(&at, known))?;
     fsio::write_atomic(&path, text.as_bytes())?;
     let word = argument(&path, &c.global.experiments_dir, &read.name);
-    outln!("{at}: {} cells, {} runs", read.cells(), read.runs().len())?;
+    let (cells, runs) = (read.cells(), read.runs().len());
+    if c.global.json {
+        print::json(&serde_json::json!({ "study": read.name, "file": at, "cells": cells, "runs": runs }))?;
+        return Ok(OK);
+    }
+    outln!("{at}: {} cells, {} runs", cells, runs)?;
     outln!("Next: `medft plan {word}`, `medft run {word}`, `medft report {word}`.")?;
     Ok(OK)
 }

@@ -1,16 +1,23 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
-use super::{code, missing};
+use super::code;
+use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
+use crate::data::registry;
+use crate::model::Classifier;
+use crate::print::columns;
 use crate::runner::Context;
+use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Basis, Estimate, Machine, times};
+use crate::runner::inventory::weight_names;
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::study::{RunId, Study};
-use crate::text::{hours, table};
+use crate::text::{clock, hours, quoted, table, wrapped};
 use crate::{outln, print};
 use anyhow::Result;
 use serde::Serialize;
+use std::time::Instant;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -30,48 +37,176 @@ struct Line<'a> {
     only: String,
     #[serde(flatten)]
     time: &'a Estimate,
+    #[serde(flatten)]
+    now: &'a Now,
 }
 
 /// Prints the plan; exit code 1 where something blocks a run.
 pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
+    let start = Instant::now();
     let (study, runs) = c.study(&a.study)?;
-    let plan = Plan::make(c, study, runs)?;
-    let mut machine = Machine::this(c);
-    if let Some(device) = &a.as_device {
-        machine.device.clone_from(device);
-    }
+    let mut plan = Plan::make(c, study, runs)?;
+    let now = cluster::look(c, &mut plan);
+    let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
-    let both = || plan.entries.iter().zip(&times);
+    let both = || plan.entries.iter().zip(&times).zip(&now);
     if c.global.json {
-        print::json(&both().map(|(e, time)| line(&plan.study, e, time)).collect::<Vec<_>>())?;
+        print::json(
+            &both()
+                .map(|((e, time), now)| line(&plan.study, e, time, now))
+                .collect::<Vec<_>>(),
+        )?;
     } else {
-        let head = [
-            "run",
-            "data set",
-            "split",
-            "backbone",
-            "backbone is",
-            "head",
-            "seed",
-            "state",
-            machine.hours(),
-            "from",
-            "why",
-        ];
-        let rows: Vec<Vec<String>> = both().map(|(e, time)| row(&plan.study, e, time)).collect();
-        outln!("{}", table(&head, &rows))?;
-        outln!("\n{}", plan.summary())?;
-        outln!("{}", total(&times, &machine))?;
-        outln!("{}", Disk::of(c, &plan)?.text(c))?;
-        if let Some(t) = missing(&plan) {
-            outln!("\n{t}")?;
+        match c.global.verbose {
+            0 => cells(c, &plan, &times, &machine)?,
+            _ => rows(&plan, &times, &now, &machine)?,
         }
+        outln!("\n{}", plan.summary())?;
+        let width = columns(std::io::stdout());
+        outln!("{}", wrapped(&total(&times, &machine), width, 0))?;
+        for line in Disk::of(c, &plan)?.text(c).lines() {
+            outln!("{}", wrapped(line, width, 0))?;
+        }
+        say_missing(&plan)?;
+        let open = plan.entries.len() - plan.counts()[0].1;
+        let verb = if open == 0 { "report" } else { "run" };
+        put(&format!(
+            "next     medft {verb} {}   after {}",
+            quoted(&a.study.study),
+            clock(start.elapsed())
+        ))?;
     }
     let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
     Ok(code(&plan, !blocked))
 }
 
-fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
+/// Every run, a line each.
+fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> Result<()> {
+    let head = [
+        "run",
+        "data set",
+        "split",
+        "backbone",
+        "backbone is",
+        "head",
+        "seed",
+        "state",
+        machine.hours(),
+        "from",
+        "why",
+    ];
+    let rows: Vec<Vec<String>> = plan
+        .entries
+        .iter()
+        .zip(times)
+        .zip(now)
+        .map(|((e, time), now)| row(&plan.study, e, time, now))
+        .collect();
+    outln!("{}", table(&head, &rows))
+}
+
+/// A line a data set and backbone: 14 × 4 of the paper instead of 672. What blocks runs is said once, below.
+fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
+    let mut lines: Vec<((String, &str), Vec<(&Entry, &Estimate)>)> = Vec::new();
+    for (e, t) in plan.entries.iter().zip(times) {
+        let key = (
+            plan.study.table(&e.spec.dataset, &e.spec.protocol),
+            e.spec.backbone.as_str(),
+        );
+        match lines.iter_mut().find(|l| l.0 == key) {
+            Some(l) => l.1.push((e, t)),
+            None => lines.push((key, vec![(e, t)])),
+        }
+    }
+    let mut why: Vec<(String, usize)> = Vec::new();
+    for e in &plan.entries {
+        if let (word, Some(text)) = state(e) {
+            let text = format!("{word}: {text}");
+            match why.iter_mut().find(|w| w.0 == text) {
+                Some(w) => w.1 += 1,
+                None => why.push((text, 1)),
+            }
+        }
+    }
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|((set, backbone), runs)| {
+            let mut counts: Vec<(&str, usize)> = Vec::new();
+            for (e, _) in runs {
+                let word = state(e).0;
+                match counts.iter_mut().find(|c| c.0 == word) {
+                    Some(c) => c.1 += 1,
+                    None => counts.push((word, 1)),
+                }
+            }
+            let counts: Vec<String> = counts.iter().map(|(w, n)| format!("{n} {w}")).collect();
+            let known: Option<f64> = runs.iter().map(|(_, t)| t.hours).sum();
+            vec![
+                set.clone(),
+                (*backbone).to_owned(),
+                counts.join(", "),
+                known.map_or_else(|| "?".to_owned(), hours),
+                memory(runs).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
+                download(c, plan, runs),
+            ]
+        })
+        .collect();
+    let head = [
+        "data set",
+        "backbone",
+        "runs",
+        machine.hours(),
+        "GB memory",
+        "GB download",
+    ];
+    outln!("{}", table(&head, &rows))?;
+    put("GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top.")?;
+    let width = columns(std::io::stdout());
+    for (text, n) in &why {
+        outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;
+    }
+    Ok(())
+}
+
+/// What the largest of some runs holds in memory beside activations, in GB; `None` where a model cannot be built.
+fn memory(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
+    let bytes = |e: &Entry| {
+        let info = registry::find(&e.spec.dataset).ok()?.info(&e.spec.protocol);
+        let m = Classifier::sizes(&e.spec, info.channels, info.task.outputs()).ok()?;
+        Some(4.0 * (m.total + 3 * m.trainable) as f64 / 1e9)
+    };
+    // Seeds have the same model.
+    let mut seen = Vec::new();
+    let mut most = None;
+    for (e, _) in runs {
+        let kind = (e.spec.freeze, e.spec.head);
+        if !seen.contains(&kind) {
+            seen.push(kind);
+            most = Some(f64::max(most.unwrap_or(0.0), bytes(e)?));
+        }
+    }
+    most
+}
+
+/// Weights that some runs read and that are not here yet, in GB.
+fn download(c: &Context, plan: &Plan, runs: &[(&Entry, &Estimate)]) -> String {
+    let mut names: Vec<String> = runs
+        .iter()
+        .flat_map(|(e, _)| weight_names(&e.spec))
+        .map(|w| w.1)
+        .collect();
+    names.sort();
+    names.dedup();
+    names.retain(|n| plan.inventory.weights.get(n).is_some_and(|w| w.require().is_err()));
+    let size = |n: &String| c.catalogue.pins(n).ok()?.first()?.size;
+    match names.iter().map(size).sum::<Option<u64>>() {
+        Some(0) => "0".to_owned(),
+        Some(bytes) => format!("{:.1}", bytes as f64 / 1e9),
+        None => "?".to_owned(),
+    }
+}
+
+fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate, now: &'a Now) -> Line<'a> {
     Line {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
@@ -84,18 +219,31 @@ fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate) -> Line<'a> {
         point: study.point(&e.spec.protocol),
         only: e.only(study),
         time,
+        now,
     }
 }
 
-fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
-    let (state, why) = match &e.state {
-        State::Done => ("done", String::new()),
-        State::Resume => ("resume", String::new()),
-        State::Fresh => ("fresh", String::new()),
-        State::Stale(w) => ("stale", w.clone()),
-        State::Failed(w) => ("failed", one_line(w)),
-        State::Blocked(w) => ("blocked", one_line(w)),
-    };
+/// A run's state in a word, and the reason where there is one.
+fn state(e: &Entry) -> (&'static str, Option<String>) {
+    match &e.state {
+        State::Done => ("done", None),
+        State::Resume => ("resume", None),
+        State::Fresh => ("fresh", None),
+        State::Stale(w) => ("stale", Some(w.clone())),
+        State::Failed(w) => ("failed", Some(one_line(w))),
+        State::Blocked(w) => ("blocked", Some(one_line(w))),
+        State::Queued(w) => ("queued", Some(w.clone())),
+        State::Running(w) => ("running", Some(w.clone())),
+    }
+}
+
+fn row(study: &Study, e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
+    let (state, why) = state(e);
+    let ended = now
+        .ended
+        .clone()
+        .filter(|ended| why.as_ref().is_none_or(|w| !w.contains(ended)));
+    let why: Vec<String> = why.into_iter().chain(ended).collect();
     vec![
         e.id.as_ref().map_or_else(|| "–".into(), |i| i.short().to_owned()),
         e.spec.dataset.clone(),
@@ -113,7 +261,7 @@ fn row(study: &Study, e: &Entry, time: &Estimate) -> Vec<String> {
             State::Done => String::new(),
             _ => time.basis.to_string(),
         },
-        why,
+        why.join("; "),
     ]
 }
 

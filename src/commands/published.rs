@@ -64,7 +64,11 @@ fn template(c: &Context, name: &str) -> Result<u8> {
         let info = registry::find(&r.dataset).map(|s| s.info(&r.protocol).target);
         info.unwrap_or_default().to_owned()
     };
-    print::write(format_args!("{}", Published::template(&name, &runs, target)))?;
+    let csv = Published::template(&name, &runs, target);
+    match c.global.json {
+        true => print::json(&json!({ "study": name, "csv": csv }))?,
+        false => print::write(format_args!("{csv}"))?,
+    }
     Ok(OK)
 }
 

@@ -1,82 +1,50 @@
 //! `medft run`: fits what is missing of a study.
 
-use super::{code, missing};
+use super::code;
+use super::stations::{Ran, before_runs, done, head, inputs, put, say, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
-use crate::runner::disk::Disk;
-use crate::runner::plan::Plan;
-use crate::runner::schedule::{Tally, fit_all};
-use crate::runner::{Context, inventory, tensorboard};
-use crate::study::Scale;
-use crate::{outln, tell};
+use crate::print;
+use crate::runner::schedule::{fit_all, in_a_job};
+use crate::runner::{Context, reproduce};
+use crate::text::{clock, quoted};
 use anyhow::Result;
+use std::time::Instant;
 
 /// Runs what is missing; exit code 1 where a run failed or is blocked, 130 after a signal.
 pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
+    let start = Instant::now();
     let (study, runs) = c.study(a)?;
-    if study.scale == Scale::Tiny {
-        inventory::synthesise_missing(c, &runs)?;
-    }
-    let plan = Plan::make(c, study, runs)?;
-    tell!("{}", plan.summary());
-    before(c, &plan)?;
+    head(c, &study, &runs);
+    let plan = reproduce::verify(c, study, runs, in_a_job())?;
+    inputs(c, &plan, start.elapsed());
+    before_runs(c, &plan)?;
     let tally = fit_all(c, &plan)?;
     say(&tally);
+    let time = start.elapsed();
+    if c.global.json {
+        print::json(&Ran::new(&plan, plan.counts(), &tally, time))?;
+    }
     if tally.interrupted {
         return Ok(INTERRUPTED);
     }
-    if let Some(t) = missing(&plan) {
-        outln!("{t}")?;
-        return Ok(code(&plan, false));
+    let blocked = !plan.missing().is_empty();
+    if !c.global.json {
+        say_missing(&plan)?;
+        put(&done(&tally, plan.entries.len(), time))?;
+        let only = match a.only.is_empty() {
+            true => String::new(),
+            false => format!(" --only {}", quoted(&a.only.join(","))),
+        };
+        put(&format!(
+            "next     medft report {}{only}   after {}",
+            quoted(&a.study),
+            clock(time)
+        ))?;
     }
-    Ok(if tally.complete() { OK } else { INCOMPLETE })
-}
-
-/// What runs leave besides their records: said, and made sure of, before the first begins.
-pub(super) fn before(c: &Context, plan: &Plan) -> Result<()> {
-    if let Some(dir) = &c.fit.tensorboard {
-        tensorboard::check(dir)?;
-    }
-    if let Some(text) = Disk::weights_to_come(c, plan)? {
-        tell!("{text}");
-    }
-    Ok(())
-}
-
-/// What did not get a result and why; after a signal, how to go on.
-pub(super) fn say(tally: &Tally) {
-    for paragraph in tally.summary() {
-        tell!("{paragraph}");
-    }
-    if tally.interrupted {
-        let command: Vec<String> = std::env::args().map(|a| quoted(&a)).collect();
-        let ended = tally.done + tally.finished + tally.failed.len();
-        tell!(
-            "stopped at {ended} of {}; go on with `{}`",
-            tally.wanted,
-            command.join(" ")
-        );
-    }
-}
-
-/// An argument as a shell reads it.
-fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
-    match !arg.is_empty() && arg.chars().all(plain) {
-        true => arg.to_owned(),
-        false => format!("'{}'", arg.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn arguments_are_quoted_for_a_shell() {
-        assert_eq!(quoted("backbone=mae-b,seed=0"), "backbone=mae-b,seed=0");
-        assert_eq!(quoted("backbone=dinov2-*"), "'backbone=dinov2-*'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
+    Ok(match (blocked, tally.complete()) {
+        (true, _) => code(&plan, false),
+        (false, true) => OK,
+        (false, false) => INCOMPLETE,
+    })
 }

@@ -9,23 +9,32 @@ use anyhow::Result;
 /// Checks the named studies, or every folder of results; exit code 2 where anything is not what it should be.
 pub(super) fn run(c: &Context, studies: &[String]) -> Result<u8> {
     let checked = verify(c, studies)?;
-    if c.global.json {
-        print::json(&checked)?;
-    } else {
-        for n in &checked.notes {
-            tell!("note: {n}");
-        }
-        for f in &checked.findings {
-            outln!("{f}")?;
-        }
-        let Checked { runs, files, .. } = checked;
-        outln!(
-            "{runs} runs and {files} rendered files checked: {} not as they should be",
-            match checked.findings.len() {
-                0 => "none".to_owned(),
-                n => n.to_string(),
-            }
-        )?;
+    match c.global.json {
+        true => print::json(&checked)?,
+        false => say(&checked)?,
     }
-    Ok(if checked.findings.is_empty() { OK } else { BROKEN })
+    Ok(code(&checked))
+}
+
+/// What was found, in words.
+pub(super) fn say(checked: &Checked) -> Result<()> {
+    for n in &checked.notes {
+        tell!("note: {n}");
+    }
+    for f in &checked.findings {
+        outln!("{f}")?;
+    }
+    let Checked { runs, files, .. } = checked;
+    outln!(
+        "{runs} runs and {files} rendered files checked: {} not as they should be",
+        match checked.findings.len() {
+            0 => "none".to_owned(),
+            n => n.to_string(),
+        }
+    )
+}
+
+/// The exit code of what was found.
+pub(super) fn code(checked: &Checked) -> u8 {
+    if checked.findings.is_empty() { OK } else { BROKEN }
 }

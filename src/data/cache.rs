@@ -16,7 +16,7 @@
 
 use super::transform::Preparation;
 use super::{Dataset, ImageArray, Pixels};
-use crate::cache::{Bucket, Cache};
+use crate::cache::{Bucket, Cache, Held};
 use crate::error::BadInput;
 use crate::lease::Lease;
 use crate::{fsio, limits, stop};
@@ -58,6 +58,8 @@ pub struct DiskCache {
     per_shard: usize,
     /// Images that were decoded on opening.
     prepared: usize,
+    /// The entry stays while this lives.
+    _held: Held,
 }
 
 /// One file of records.
@@ -72,7 +74,7 @@ struct Source<'a> {
     used: &'a [u32],
     preparation: &'a Preparation,
     key: Key,
-    cache: &'a Cache,
+    held: Held,
     folder: PathBuf,
     per_shard: usize,
     prepared: AtomicUsize,
@@ -105,25 +107,25 @@ impl DiskCache {
     ) -> Result<Self> {
         let key = key(data, used, preparation);
         let name = format!("{}-{}", data.info.name, fsio::hex(&key[..8]));
+        let folder = cache.entry(Bucket::Images, &name);
         let source = Source {
             data,
             used,
             preparation,
             key,
-            cache,
-            folder: cache.entry(Bucket::Images, &name),
+            held: cache.hold(&folder),
+            folder,
             per_shard: (shard_bytes / preparation.bytes()).max(1),
             prepared: AtomicUsize::new(0),
         };
-        cache.hold(&source.folder);
         let hashes: Vec<Key> = used.par_iter().map(|&i| source.hash(i).unwrap_or(UNKNOWN)).collect();
         let shards = source.shards(&hashes, progress)?;
-        cache.hold(&source.folder);
         Ok(Self {
             preparation: preparation.clone(),
             shards,
             per_shard: source.per_shard,
             prepared: source.prepared.into_inner(),
+            _held: source.held,
         })
     }
 
@@ -284,8 +286,7 @@ impl Source<'_> {
             Ok(self.preparation.open(&self.data.root, sample)?.data)
         };
         let before = unreadable.files.len();
-        self.cache
-            .make_room(&self.folder, (self.used.len() * (bytes + ENTRY)) as u64);
+        self.held.make_room((self.used.len() * (bytes + ENTRY)) as u64);
         let written = fsio::write_atomic_with(&self.path(number), |w| {
             let mut tail = Vec::with_capacity(hashes.len() * ENTRY + FOOTER);
             // A few images at a time: enough to keep all threads busy, few enough to hold.
@@ -357,13 +358,18 @@ impl Unreadable {
         if self.files.len() > list.len() {
             list.push(format!("and {} more", self.files.len() - list.len()));
         }
-        let remedy = self
-            .files
-            .iter()
-            .find_map(whole)
-            .map_or_else(|| "Get these files again.".to_owned(), |(.., remedy)| remedy);
+        // What is to be done about each kind of fault, once.
+        let mut remedies: Vec<String> = Vec::new();
+        for (.., remedy) in self.files.iter().filter_map(whole) {
+            if !remedies.contains(&remedy) {
+                remedies.push(remedy);
+            }
+        }
+        if remedies.is_empty() {
+            remedies.push("Get these files again.".to_owned());
+        }
         let at = format!("{} images", self.files.len());
-        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedy).into())
+        Err(BadInput::new(at, "files that can be decoded", list.join("; "), remedies.join(" ")).into())
     }
 }
 

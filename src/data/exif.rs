@@ -44,9 +44,6 @@ pub fn xmp_orientation(xmp: &[u8]) -> Option<u8> {
         .filter(|o| (1..=8).contains(o))
 }
 
-/// The most that a text of a PNG may unpack to.
-const TEXT: u64 = 1 << 20;
-
 /// The orientation that a PNG file names outside of its `eXIf` chunk: in ImageMagick's text `Raw profile type exif` (hex
 /// digits after three lines), else in an XMP text.
 pub fn png_text_orientation(png: &[u8]) -> Option<u8> {
@@ -88,7 +85,7 @@ fn text_chunk<'a>(kind: &[u8], data: &'a [u8]) -> Option<(&'a [u8], Vec<u8>)> {
     let inflate = |packed: &[u8]| {
         let mut out = Vec::new();
         flate2::read::ZlibDecoder::new(packed)
-            .take(TEXT)
+            .take(crate::limits::PNG_TEXT)
             .read_to_end(&mut out)
             .ok()?;
         Some(out)

@@ -13,7 +13,7 @@ mod onto;
 pub use batches::{Batch, Batches};
 pub use onto::{BatchesOnto, Loaded};
 
-use super::cache::DiskCache;
+use super::cache::{DiskCache, Unreadable};
 use super::transform::Transform;
 use super::{Dataset, ImageArray, Pixels};
 use crate::cache::Cache;
@@ -64,10 +64,15 @@ impl Options {
         }
     }
 
-    /// With a disk cache.
+    /// With a disk cache. `MEDFT_IMAGE_CACHE_FROM` (bytes) sets from which size of a set it is used: tests have it for sets of a
+    /// few images.
     pub fn cached(workers: usize, cache: Cache) -> Self {
+        let asked = std::env::var("MEDFT_IMAGE_CACHE_FROM")
+            .ok()
+            .and_then(|n| n.parse().ok());
         Self {
             cache: Some(cache),
+            worth_caching: asked.unwrap_or(WORTH_CACHING),
             ..Self::new(workers)
         }
     }
@@ -109,7 +114,7 @@ impl Images {
     /// `progress` hears (images ready, images in all), from any thread.
     ///
     /// # Errors
-    /// [`BadInput`] naming an image that is missing, truncated or no image, or a cache that cannot be written; also
+    /// [`BadInput`] naming every image that is missing, truncated or no image, or a cache that cannot be written; also
     /// for a protocol that wants the backbone's statistics (Q19), which come through [`Images::with_transform`].
     pub fn prepare(
         data: &Dataset,
@@ -167,12 +172,17 @@ impl Images {
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, used.len());
                     Ok(img)
                 };
-                // All results, and then the first error in order: the same complaint whichever thread was faster.
+                // All results, and then every error in order: one complaint, the same whichever thread was faster.
                 let images: Vec<Result<ImageArray>> = pool.install(|| used.par_iter().map(one).collect());
                 let mut held = vec![None; data.samples.len()];
+                let mut unreadable = Unreadable::default();
                 for (&i, img) in used.iter().zip(images) {
-                    held[i as usize] = Some(img?);
+                    match img {
+                        Ok(img) => held[i as usize] = Some(img),
+                        Err(e) => unreadable.files.push(e),
+                    }
                 }
+                unreadable.none()?;
                 Store::Memory(held)
             }
             _ => Store::Source,

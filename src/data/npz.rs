@@ -15,8 +15,6 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
-/// Largest npy header; NumPy's own limit on what it trusts is 10,000.
-const MAX_HEADER: usize = 10_000;
 /// Largest side of an image.
 const MAX_SIDE: usize = 4096;
 const BROKEN: &str = "Download the file again; `medft data verify` compares it with the published checksum.";
@@ -237,7 +235,7 @@ fn read_header(at: &str, data: &mut impl Read) -> Result<(Header, u64)> {
     let mut length = [0u8; 4];
     data.read_exact(&mut length[..wide]).map_err(|e| damaged(at, &e))?;
     let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_HEADER {
+    if length > limits::NPY_HEADER {
         return Err(bad(format!("one of {length} bytes")).into());
     }
     let mut text = vec![0u8; length];

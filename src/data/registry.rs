@@ -5,6 +5,7 @@ use super::{aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic
 use crate::error::BadInput;
 use crate::registry::Registry;
 use crate::study::Protocol;
+use crate::words::did_you_mean;
 use anyhow::Result;
 
 /// All data sets, in the order of tables.
@@ -45,7 +46,7 @@ pub fn find(name: &str) -> Result<&'static dyn Source> {
             format!("data set {name:?}"),
             format!("one of {}", names().join(", ")),
             "an unknown name",
-            "Write one of these names.",
+            did_you_mean(name, &names()),
         )
         .into()
     })

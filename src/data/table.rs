@@ -117,7 +117,9 @@ impl TableSpec {
             return Some(format!("no mean and std for each of {} channels", self.channels));
         }
         if !self.std.iter().all(positive) {
-            return Some("a standard deviation of 0: every training image is one and the same colour".into());
+            return Some(
+                "a standard deviation of 0: one of the colours is the same all over the training images".into(),
+            );
         }
         (!self.metrics().contains(&self.target.as_str())).then(|| {
             format!(

@@ -17,6 +17,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Of Student's t with these degrees of freedom, or of the normal distribution.
+    pub fn new(standard_error: f64, df: Option<f64>) -> Self {
+        Self { standard_error, df }
+    }
+
     /// Half-width of the two-sided interval of this source alone.
     pub fn half_width(&self, coverage: f64) -> Result<f64> {
         level(coverage)?;

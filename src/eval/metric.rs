@@ -360,6 +360,17 @@ pub fn selectable() -> Vec<&'static str> {
     all.filter(|m| m.selectable).map(|m| m.name).collect()
 }
 
+/// The score of guessing with `classes` classes or labels: of an area under the curve, of a recall averaged over classes, of an
+/// agreement beyond chance; `None` where it depends on the shares of the classes.
+pub fn chance(metric: &str, classes: usize) -> Option<f64> {
+    match metric {
+        "roc_auc" => Some(0.5),
+        "recall" if classes > 0 => Some(1.0 / classes as f64),
+        "quadratic_kappa" => Some(0.0),
+        _ => None,
+    }
+}
+
 /// A metric as printed; one that is not ours (a published value's) by its own words.
 pub fn metric_title(name: &str) -> String {
     METRICS

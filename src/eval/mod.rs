@@ -41,7 +41,9 @@ pub use error::EvalError;
 pub use estimate::{Estimate, Source};
 pub use interval::{Equivalence, Interval, Percentile, equivalence, percentile};
 pub use labels::LabelCounts;
-pub use metric::{ClassTable, Direction, LabelTable, METRICS, Metric, OfClasses, OfLabels, metric_title, selectable};
+pub use metric::{
+    ClassTable, Direction, LabelTable, METRICS, Metric, OfClasses, OfLabels, chance, metric_title, selectable,
+};
 pub use metrics::{Metrics, multiclass, multilabel};
 pub use power::{Outlook, Prospect, detects, outlook};
 pub use reproduction::{Point, PublishedRun, Reproduction, Together, reproduction, together};

@@ -17,6 +17,7 @@ use super::progress::{Event, OnEvent};
 use super::response::{passing, pause, refusal};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
 use hf_hub::{Cache, Repo, RepoType};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -282,7 +283,7 @@ fn token(env: &impl Fn(&str) -> Option<OsString>) -> Option<String> {
     };
     var("HF_TOKEN").or_else(|| var("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
         let file = path("HF_TOKEN_PATH").or_else(|| home().map(|h| h.join("token")))?;
-        fs::read_to_string(file).ok().and_then(clean)
+        fsio::read_text_at_most(&file, limits::NOTE).ok().and_then(clean)
     })
 }
 

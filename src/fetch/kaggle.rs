@@ -4,6 +4,7 @@ use super::client::Credential;
 use super::download::Place;
 use super::environment::expanded;
 use crate::error::BadInput;
+use crate::{fsio, limits};
 use base64::Engine;
 use std::ffi::OsString;
 use std::fs;
@@ -97,7 +98,7 @@ fn token(env: &impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&str)) -> Result
 fn secret(path: &Path, warn: &dyn Fn(&str)) -> Result<String, BadInput> {
     use std::os::unix::fs::PermissionsExt;
     let bad = |found: String| BadInput::new(path.display(), "a Kaggle API token", found, GET_KEY);
-    let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    let text = fsio::read_text_at_most(path, limits::NOTE).map_err(|e| bad(e.to_string()))?;
     if text.trim().is_empty() {
         return Err(bad("an empty file".into()));
     }

@@ -24,7 +24,7 @@ pub struct Digests {
 
 /// The digests of a file that is whole.
 pub(super) fn digest_file(path: &Path) -> std::io::Result<Digests> {
-    let mut file = File::open(path)?;
+    let mut file = fsio::open_file(path)?;
     let (mut sha256, mut md5, mut bytes, mut piece) = (Sha256::new(), Md5::new(), 0, vec![0; 256 << 10]);
     loop {
         let n = file.read(&mut piece)?;

@@ -23,6 +23,8 @@ const BLOCK: usize = 128 << 10;
 
 /// What the blocks of a file hash to.
 struct Blocks {
+    /// Bytes of a block.
+    size: usize,
     len: u64,
     sha256: String,
     hashes: Vec<[u8; 32]>,
@@ -55,7 +57,7 @@ impl HashedFile {
                 blocks,
             });
         }
-        let blocks = Arc::new(Blocks::of(&file)?);
+        let blocks = Arc::new(Blocks::of(&file, BLOCK)?);
         if let Some(key) = key {
             if key.1 != blocks.sha256 {
                 return Err(io::Error::new(
@@ -69,6 +71,22 @@ impl HashedFile {
             let mut all = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(key, blocks.clone());
         }
+        Ok(Self {
+            file: Arc::new(file),
+            blocks,
+        })
+    }
+
+    /// As [`Self::open`], for a file that is read in rows of `size` bytes: each is a block, so that no more is read and hashed
+    /// than is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_rows(path: &Path, size: usize) -> io::Result<Self> {
+        let file = open_file(path)?;
+        // A row that is longer than the file is as good as one of its length.
+        let longest = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let blocks = Arc::new(Blocks::of(&file, size.min(longest).max(1))?);
         Ok(Self {
             file: Arc::new(file),
             blocks,
@@ -102,9 +120,10 @@ impl HashedFile {
         if part.is_empty() {
             return Ok(Vec::new());
         }
-        let (first, last) = (part.start / BLOCK as u64, (part.end - 1) / BLOCK as u64);
-        let from = first * BLOCK as u64;
-        let to = ((last + 1) * BLOCK as u64).min(self.len());
+        let size = self.blocks.size as u64;
+        let (first, last) = (part.start / size, (part.end - 1) / size);
+        let from = first * size;
+        let to = ((last + 1) * size).min(self.len());
         let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
         let changed = || io::Error::new(io::ErrorKind::InvalidData, "the file was changed while it was in use");
         self.file.read_exact_at(&mut bytes, from).map_err(|e| match e.kind() {
@@ -113,7 +132,7 @@ impl HashedFile {
         })?;
         let hashes = &self.blocks.hashes[first as usize..];
         if bytes
-            .chunks(BLOCK)
+            .chunks(self.blocks.size)
             .zip(hashes)
             .any(|(b, h)| Sha256::digest(b)[..] != h[..])
         {
@@ -136,22 +155,24 @@ impl HashedFile {
 }
 
 impl Blocks {
-    fn of(file: &File) -> io::Result<Self> {
+    fn of(file: &File, size: usize) -> io::Result<Self> {
         let (mut whole, mut hashes, mut len) = (Sha256::new(), Vec::new(), 0u64);
-        let mut block = vec![0; BLOCK];
+        // Whole blocks, and enough of them for a call.
+        let mut block = vec![0; size * (BLOCK / size).max(1)];
         loop {
             let n = fill(file, &mut block, len)?;
             if n == 0 {
                 break;
             }
             whole.update(&block[..n]);
-            hashes.push(Sha256::digest(&block[..n]).into());
+            hashes.extend(block[..n].chunks(size).map(|b| <[u8; 32]>::from(Sha256::digest(b))));
             len += n as u64;
-            if n < BLOCK {
+            if n < block.len() {
                 break;
             }
         }
         Ok(Self {
+            size,
             len,
             sha256: super::hex(&whole.finalize()),
             hashes,
@@ -186,11 +207,12 @@ impl Read for HashedReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let here = self.start..self.start + self.block.len() as u64;
         if !here.contains(&self.at) {
-            let start = self.at / BLOCK as u64 * BLOCK as u64;
+            let size = self.file.blocks.size as u64;
+            let start = self.at / size * size;
             if self.at >= self.file.len() {
                 return Ok(0);
             }
-            self.block = self.file.read(start..(start + BLOCK as u64).min(self.file.len()))?;
+            self.block = self.file.read(start..(start + size).min(self.file.len()))?;
             self.start = start;
         }
         let there = &self.block[(self.at - self.start) as usize..];
@@ -244,7 +266,32 @@ mod tests {
             let mut all = Vec::new();
             f.reader().read_to_end(&mut all).unwrap();
             assert_eq!(all, bytes);
+            // In rows: those of 7 bytes do not fill a block, those of 3 blocks are more than one.
+            for size in [7, 1000, 3 * BLOCK] {
+                let f = HashedFile::open_rows(&path, size).unwrap();
+                assert_eq!((f.len(), f.sha256()), (n as u64, &*super::super::sha256_hex(&bytes)));
+                for row in 0..n.div_ceil(size).min(30) {
+                    let part = row * size..((row + 1) * size).min(n);
+                    assert_eq!(f.read(part.start as u64..part.end as u64).unwrap(), bytes[part]);
+                }
+                let mut all = Vec::new();
+                f.reader().read_to_end(&mut all).unwrap();
+                assert_eq!(all, bytes);
+            }
         }
+    }
+
+    /// A row is its own block: the edit of another one is none of its business, and its own is found.
+    #[test]
+    fn an_edited_row_is_an_error_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, drawn(30_000)).unwrap();
+        let f = HashedFile::open_rows(&path, 3000).unwrap();
+        let edit = std::fs::File::options().write(true).open(&path).unwrap();
+        edit.write_all_at(b"!!", 3000).unwrap();
+        assert!(f.read(0..3000).is_ok() && f.read(6000..9000).is_ok());
+        assert_eq!(f.read(3000..6000).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::embedded::FILES;
 use super::list::HashList;
 use super::pin::WeightsManifest;
 use crate::error::BadInput;
+use crate::words::did_you_mean;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -203,12 +204,12 @@ impl Catalogue {
     /// [`BadInput`] with the known names.
     pub fn set(&self, set: &str) -> Result<&DataManifest, BadInput> {
         self.sets.get(set).ok_or_else(|| {
-            let known = self.sets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known: Vec<&str> = self.sets.keys().map(String::as_str).collect();
             BadInput::new(
                 "data set",
-                format!("one of {known}"),
+                format!("one of {}", known.join(", ")),
                 format!("`{set}`"),
-                "Correct the name.",
+                did_you_mean(set, &known),
             )
         })
     }
@@ -228,12 +229,12 @@ impl Catalogue {
     pub fn pins(&self, backbone: &str) -> Result<Vec<&WeightsManifest>, BadInput> {
         let mut pins: Vec<_> = self.pins.values().filter(|p| p.backbone == backbone).collect();
         if pins.is_empty() {
-            let known = format!("one of {}", self.backbones().join(", "));
+            let known = self.backbones();
             return Err(BadInput::new(
                 "backbone",
-                known,
+                format!("one of {}", known.join(", ")),
                 format!("`{backbone}`"),
-                "Correct the name.",
+                did_you_mean(backbone, &known),
             ));
         }
         pins.sort_by_key(|p| p.rank);

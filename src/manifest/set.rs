@@ -164,6 +164,12 @@ pub fn verify_set(
             Kind::Phantom => format!("Generate it with `medft data synth {set}`."),
         },
     };
+    // A stand-in is written and held against its list where it is used: without reading, it is what the list says.
+    if let (Mode::NoRead, Kind::Phantom, Some((list, _))) = (mode, kind, &list) {
+        report.state = SetState::Verified;
+        report.root = Some(list.root());
+        return Ok(report);
+    }
     if !root.is_dir()
         || m.files
             .as_ref()
@@ -171,17 +177,27 @@ pub fn verify_set(
     {
         return Ok(report);
     }
-    if kind == Kind::Real {
+    if kind == Kind::Real && mode != Mode::NoRead {
         report.labels = check_labels(m, &root);
         let accepted = own_list.as_deref().map(HashList::accepted_labels).transpose()?;
         accept(&mut report.labels, &accepted.unwrap_or_default());
     }
+    // Label files that differ are refused by a plain lock.
+    let labels = match report.labels.iter().all(LabelCheck::ok) {
+        true => "",
+        false => ACCEPT,
+    };
     let Some((list, list_name)) = list else {
         report.state = SetState::NotLocked;
-        report.remedy = format!(
-            "Check that {} is complete, then run `medft data lock {set}`.",
-            root.display()
-        );
+        report.remedy = match labels {
+            "" => format!(
+                "Check that {} is complete, then run `medft data lock {set}`.",
+                root.display()
+            ),
+            _ => format!(
+                "Bring the label files as published, or, if these are the labels you mean to use, run `medft data lock {set}{labels}`."
+            ),
+        };
         return Ok(report);
     };
     let stat = places.stat_file(set);
@@ -199,10 +215,6 @@ pub fn verify_set(
         report.remedy = String::new();
     } else {
         report.state = SetState::Differs;
-        let labels = match report.labels.iter().all(LabelCheck::ok) {
-            true => "",
-            false => ACCEPT,
-        };
         report.remedy = match kind {
             Kind::Real => format!(
                 "Get the named files again, or, if this is the data you mean to use, run `medft data lock {set}{labels}`.\n{}",

@@ -368,8 +368,9 @@ fn place_file(from: &Path, to: &Path, linked: bool) -> Result<(), FetchError> {
             return Ok(());
         }
         // Not `fs::copy`: it copies permissions too, which some shares refuse.
-        io::copy(&mut File::open(from)?, &mut File::create_new(to)?)?;
-        guarantee::sync_file(&File::open(to)?, to)
+        let (mut from, mut file) = (fsio::open_file(from)?, File::create_new(to)?);
+        io::copy(&mut from, &mut file)?;
+        guarantee::sync_file(&file, to)
     };
     run().map_err(|e| disk(to, "to write this file", &e))
 }

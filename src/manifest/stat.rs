@@ -54,7 +54,7 @@ impl StatFile {
     /// Reads a side file; an absent or unreadable one is empty.
     pub fn load(path: &Path) -> Self {
         let read = || {
-            let bytes = std::fs::read(path).ok()?;
+            let bytes = crate::fsio::read(path).ok()?;
             let mut entries = BTreeMap::new();
             let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
             for record in body.split(|&b| b == 0).filter(|r| !r.is_empty()) {

@@ -24,6 +24,9 @@ pub enum Mode {
     Full,
     /// Skip files whose size, times and inode are those of the last time they were hashed, and note what was hashed now.
     SinceLock,
+    /// Read no file: those that were hashed before and have not changed count, any other is an error. For the login node of a
+    /// cluster.
+    NoRead,
 }
 
 /// The set that is meant: its word, its folder, and its files where it shares the folder.
@@ -143,7 +146,7 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         return Err(BadInput::new(list_name, "a list of files", "no file in it", remedy).into());
     }
     let mut stats = match (mode, target.stat_file) {
-        (Mode::SinceLock, Some(p)) => StatFile::load(p),
+        (Mode::SinceLock | Mode::NoRead, Some(p)) => StatFile::load(p),
         _ => StatFile::default(),
     };
     let seen = Seen::new(target, list)?;
@@ -158,6 +161,9 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         .values()
         .filter(|f| !unchanged(f) && (seen.any_missing || list.entries.contains_key(&f.path)))
         .collect();
+    if mode == Mode::NoRead && !todo.is_empty() {
+        return Err(not_hashed(target, todo.len()).into());
+    }
     let jobs: Vec<_> = todo.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
     let mut hashes: BTreeMap<&RelPath, Sha> = BTreeMap::new();
     let mut unreadable = seen.odd;
@@ -213,6 +219,13 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         unreadable,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// The complaint about files whose hash is not known, where none may be computed.
+fn not_hashed(target: &Target, files: usize) -> BadInput {
+    let found = format!("{files} that were never hashed, or have changed since");
+    let remedy = format!("Run `medft data verify {} --since-lock` in a job.", target.set);
+    BadInput::new(target.root.display(), "files that were hashed before", found, remedy)
 }
 
 /// What lies in the folder, listed files that the walk leaves out included.

@@ -8,6 +8,7 @@ use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
 use crate::error::BadInput;
 use crate::registry::Registry;
 use crate::study::{Protocol, Scale};
+use crate::words::did_you_mean;
 use anyhow::Result;
 
 /// All backbones, in the order of tables.
@@ -50,7 +51,7 @@ pub fn find(name: &str) -> Result<&'static BackboneEntry> {
             "backbone",
             format!("one of {}", names().join(", ")),
             name,
-            "Correct the name.",
+            did_you_mean(name, &names()),
         )
         .into()
     })

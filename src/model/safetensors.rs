@@ -2,6 +2,7 @@
 
 use crate::error::BadInput;
 use crate::fsio::HashedFile;
+use crate::limits;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
@@ -10,8 +11,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Largest header; the format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
 const REMEDY: &str = "Fetch the file again and verify it with `medft weights verify`.";
 
 /// A `.safetensors` file: names, shapes, and values on demand.
@@ -19,6 +18,7 @@ pub struct SafetensorsFile {
     at: String,
     file: HashedFile,
     tensors: BTreeMap<String, Stored>,
+    /// What the header says besides.
     facts: BTreeMap<String, String>,
 }
 
@@ -36,7 +36,15 @@ impl SafetensorsFile {
     /// that follow.
     pub fn open(path: &Path, sha256: Option<&str>) -> Result<Self> {
         let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
-        let file = HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?;
+        Self::of(path, HashedFile::open(path, sha256).map_err(|e| bad(e.to_string()))?)
+    }
+
+    /// As [`Self::open`], of a file that is open; `path` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(path: &Path, file: HashedFile) -> Result<Self> {
+        let bad = |found: String| BadInput::new(path.display(), "a safetensors file", found, REMEDY);
         let metadata = metadata(&file).map_err(bad)?;
         let facts = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
         let data = file.len() - metadata.data_len() as u64;
@@ -59,6 +67,11 @@ impl SafetensorsFile {
             tensors,
             facts,
         })
+    }
+
+    /// A text of the header.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.facts.get(key).map(String::as_str)
     }
 
     /// What the writer noted, by key.
@@ -108,7 +121,7 @@ fn metadata(file: &HashedFile) -> Result<Metadata, String> {
     let length = u64::from_le_bytes(length);
     let data = length
         .checked_add(8)
-        .filter(|d| *d <= file.len() && length <= MAX_HEADER);
+        .filter(|d| *d <= file.len() && length <= limits::SAFETENSORS_HEADER);
     let data = data.ok_or_else(|| format!("a header of {length} bytes in a file of {}", file.len()))?;
     let metadata: Metadata = serde_json::from_slice(&read(8..data)?).map_err(|e| e.to_string())?;
     match data + metadata.data_len() as u64 == file.len() {

@@ -197,6 +197,8 @@ pub struct CellUse {
     pub head: HeadKind,
     pub planned: usize,
     pub n: usize,
+    pub seeds: Vec<u64>,
+    pub values: Vec<f64>,
     pub mean: Option<f64>,
     pub sd: Option<f64>,
     /// Of the mean, over test images.
@@ -212,6 +214,8 @@ impl CellUse {
             head: key.3,
             planned: score.map_or(0, |s| s.planned),
             n: score.map_or(0, Score::n),
+            seeds: score.map_or_else(Vec::new, |s| s.seeds.clone()),
+            values: score.map_or_else(Vec::new, |s| s.values.clone()),
             mean: score.and_then(Score::mean),
             sd: score.and_then(Score::sd),
             images_standard_error: score.and_then(|s| s.sampled.as_ref()).map(|s| s.standard_error),
@@ -229,6 +233,9 @@ pub struct Variant {
     pub p: Option<f64>,
     /// For, against, or too small to matter; empty where it cannot be asked.
     pub says: String,
+    /// Whether the effect has no unit in which it could be too small to matter: only its direction is compared.
+    #[serde(default)]
+    pub direction_only: bool,
     /// The verdict, where it can have one, or why it cannot be asked.
     pub answer: String,
 }
@@ -256,6 +263,7 @@ impl Variant {
             interval: None,
             p: None,
             says: String::new(),
+            direction_only: false,
             answer: format!("cannot be asked: {why}"),
         }
     }
@@ -267,6 +275,7 @@ impl Variant {
             interval: None,
             p,
             says: says(effect, smallest).to_owned(),
+            direction_only: smallest == 0.0,
             answer: String::new(),
         }
     }
@@ -278,6 +287,7 @@ impl Variant {
             interval: effect.map(|e| (e.low, e.high)),
             p: effect.map(|e| e.p),
             says: effect.map_or_else(String::new, |e| says(e.value, smallest).to_owned()),
+            direction_only: false,
             answer: match verdict.why() {
                 "" => verdict.word().to_owned(),
                 why => format!("{}: {why}", verdict.word()),
@@ -294,7 +304,7 @@ impl Variant {
         };
         let others: Vec<String> = known
             .iter()
-            .filter(|v| v.says != reference)
+            .filter(|v| v.says != reference && !(v.direction_only && reference == LITTLE))
             .map(|v| format!("{}: {}", v.title, v.says))
             .collect();
         let first = if main.is_some() {
@@ -321,6 +331,10 @@ mod tests {
         assert_eq!(said, "our cells: for; b: against");
         assert_eq!(Variant::disagreement(Some(0.01), 0.005, &v[..1]), None);
         assert_eq!(Variant::disagreement(None, 0.005, &v).unwrap(), "a: for; b: against");
+        // Ranks know no size: they speak against an effect of the other sign alone.
+        let ranks = [Variant::value("ranks", 0.1, None, 0.0)];
+        assert_eq!(Variant::disagreement(Some(0.001), 0.005, &ranks), None);
+        assert!(Variant::disagreement(Some(-0.01), 0.005, &ranks).is_some());
     }
 
     /// Seven families in perfect order: tau 1, and still an interval: atanh(1 − 1/42) ± 1.96·√(0.437/3).

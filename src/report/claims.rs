@@ -281,10 +281,7 @@ impl Grid<'_> {
             ClaimTest::SizeSlope { .. } => {
                 let (x, y) = Self::slope_points(&claim.test, parts, &values);
                 let fit = line(&x, &y)?;
-                let mut sources = vec![Source {
-                    standard_error: fit.1,
-                    df: Some(x.len() as f64 - 2.0),
-                }];
+                let mut sources = vec![Source::new(fit.1, Some(x.len() as f64 - 2.0))];
                 // The residuals hold seeds and images already; joining both as well is never too narrow.
                 let mean = x.iter().sum::<f64>() / x.len() as f64;
                 let xx: f64 = x.iter().map(|v| (v - mean) * (v - mean)).sum();
@@ -304,18 +301,13 @@ impl Grid<'_> {
                 let (x, y) = Self::slope_points(&claim.test, parts, &values);
                 let order = kendall_permutation(&x, &y).ok()?;
                 let effect = Effect::tau(order.tau, order.p(), x.len());
-                let small = effect.low > -smallest && effect.high < smallest;
                 Some((
                     effect,
                     Decision {
                         support: if order.tau >= smallest { order.p_greater } else { 1.0 },
-                        refute: match (order.tau < 0.0, small) {
-                            (true, _) => order.p_less,
-                            // The interval's level is the two-sided one.
-                            (false, true) => (1.0 - COVERAGE) / 2.0,
-                            _ => 1.0,
-                        },
-                        how: if order.tau < 0.0 { BELOW } else { SMALL }.to_owned(),
+                        // That there is no order worth the name cannot be shown with so few families.
+                        refute: if order.tau < 0.0 { order.p_less } else { 1.0 },
+                        how: BELOW.to_owned(),
                     },
                 ))
             }
@@ -479,25 +471,17 @@ impl Grid<'_> {
             let all = self.input.published.iter();
             all.filter(|p| p.dataset == d && p.backbone == b).collect()
         };
-        let published = |d: &str, b: &str| !point(d, b).is_empty();
+        let says = |p: &&PublishedPoint| !contrast || (p.freeze.is_some() && p.head.is_some());
+        let published = |d: &str, b: &str| point(d, b).iter().any(|p| says(p));
         if self.input.published.is_empty() {
             return Variant::unasked(title, "nothing is published");
-        }
-        if contrast
-            && self
-                .input
-                .published
-                .iter()
-                .any(|p| p.freeze.is_none() || p.head.is_none())
-        {
-            return Variant::unasked(title, "they do not say which regime they are of");
         }
         // The backbones that are published on every data set of the study that has published values.
         let datasets: Vec<_> = self
             .input
             .datasets
             .iter()
-            .filter(|d| self.input.published.iter().any(|p| p.dataset == d.name))
+            .filter(|d| self.input.published.iter().any(|p| p.dataset == d.name && says(&p)))
             .collect();
         let skip: BTreeSet<&str> = self
             .input
@@ -515,19 +499,32 @@ impl Grid<'_> {
             cells: self.cells,
             skip: &skip,
         };
+        // What is stated of the regime comes before what may be of any.
         let value = |k: &Key| -> Option<f64> {
             let all = point(&k.0, &k.1);
-            let fits = all
-                .iter()
-                .filter(|p| p.freeze.is_none_or(|f| f == k.2) && p.head.is_none_or(|h| h == k.3));
-            let values: Vec<f64> = fits.map(|p| p.value).collect();
+            let fits = |p: &&&PublishedPoint| p.freeze.is_none_or(|f| f == k.2) && p.head.is_none_or(|h| h == k.3);
+            let stated = |p: &&&PublishedPoint| p.freeze.is_some() && p.head.is_some();
+            let mut values: Vec<f64> = all.iter().filter(fits).filter(stated).map(|p| p.value).collect();
+            if values.is_empty() && !contrast {
+                values = all.iter().filter(fits).map(|p| p.value).collect();
+            }
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
+        if contrast
+            && !self
+                .input
+                .published
+                .iter()
+                .any(|p| p.freeze.is_some() && p.head.is_some())
+        {
+            return Variant::unasked(title, "they do not say which regime they are of");
+        }
         grid.on_values(title, claim, claim.smallest, &value)
     }
 
     /// The claim on ranks: within every data set each cell's place among all cells, from 0 to 1.
     fn on_ranks(&self, claim: &Claim, ranks: &BTreeMap<Key, f64>) -> Variant {
+        // A place has no smallest size that matters: only the direction is compared.
         self.on_values("on ranks within each data set", claim, 0.0, &|k| ranks.get(k).copied())
     }
 
@@ -554,10 +551,7 @@ impl Grid<'_> {
             ClaimTest::SizeSlope { .. } => {
                 let (x, y) = Self::slope_points(&claim.test, &parts, &values);
                 line(&x, &y).and_then(|(value, se)| {
-                    let residual = Source {
-                        standard_error: se,
-                        df: Some(x.len() as f64 - 2.0),
-                    };
+                    let residual = Source::new(se, Some(x.len() as f64 - 2.0));
                     let e = Estimate {
                         value,
                         sources: vec![residual],
@@ -611,14 +605,15 @@ struct Used<'a> {
 impl Used<'_> {
     /// A sum with the noise of seeds and of test images.
     ///
-    /// The degrees of freedom of the seeds' variance are those of equally noisy cells: they hang on weights and numbers of seeds
-    /// alone, so that more noise never lends any.
+    /// The degrees of freedom of the seeds' variance are Satterthwaite's, and no more than those of equally noisy cells: where one
+    /// cell holds nearly all the noise (a run that diverged) they are that cell's own.
     fn estimate(&self, sum: &Sum) -> Option<Estimate> {
         let mut weights = BTreeMap::<&Key, f64>::new();
         for (k, w) in sum {
             *weights.entry(k).or_default() += w;
         }
-        let (mut value, mut variance, mut shape, mut parts) = (0.0, 0.0, 0.0, 0.0);
+        let (mut value, mut variance) = (0.0, 0.0);
+        let (mut shape, mut parts, mut uneven) = (0.0, 0.0, 0.0);
         let mut series: Vec<f64> = Vec::new();
         for (key, w) in weights {
             let s = self.scores.get(key)?;
@@ -626,6 +621,8 @@ impl Used<'_> {
             let share = w * w / n;
             value += w * s.mean()?;
             variance += share * sd * sd;
+            let own = share * sd * sd;
+            uneven += own * own / (n - 1.0);
             shape += share;
             parts += share * share / (n - 1.0);
             let replicates = &s.sampled.as_ref()?.replicates;
@@ -642,17 +639,13 @@ impl Used<'_> {
         if !images.is_finite() {
             return None;
         }
-        let seeds = Source {
-            standard_error: variance.sqrt(),
-            df: Some(shape * shape / parts).filter(|d| d.is_finite()),
-        };
-        let images = Source {
-            standard_error: images,
-            df: None,
-        };
+        let finite = |d: f64| Some(d).filter(|d| d.is_finite());
+        let (even, found) = (finite(shape * shape / parts), finite(variance * variance / uneven));
+        let df = found.map_or(even, |f| even.map(|e| e.min(f)));
+        let seeds = Source::new(variance.sqrt(), df);
         Some(Estimate {
             value,
-            sources: vec![seeds, images],
+            sources: vec![seeds, Source::new(images, None)],
         })
     }
 }
@@ -736,10 +729,7 @@ mod tests {
     fn part(value: f64, se: f64) -> Estimate {
         Estimate {
             value,
-            sources: vec![Source {
-                standard_error: se,
-                df: None,
-            }],
+            sources: vec![Source::new(se, None)],
         }
     }
 

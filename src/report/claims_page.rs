@@ -74,6 +74,7 @@ struct CellLine {
     title: String,
     n: usize,
     planned: usize,
+    seeds: String,
     mean: String,
     sd: String,
     images: String,
@@ -156,6 +157,13 @@ fn line(input: &ReportInput, j: &Judged) -> Line {
                 ),
                 n: c.n,
                 planned: c.planned,
+                seeds: c
+                    .seeds
+                    .iter()
+                    .zip(&c.values)
+                    .map(|(s, v)| format!("{s}: {}", fixed(*v, PLACES + 2)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 mean: c.mean.map_or_else(none, |v| fixed(v, PLACES + 1)),
                 sd: c.sd.map_or_else(none, |v| fixed(v, PLACES + 2)),
                 images: c.images_standard_error.map_or_else(none, |v| fixed(v, PLACES + 2)),

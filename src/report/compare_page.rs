@@ -28,6 +28,8 @@ pub(super) struct Page<'a> {
     /// Which hypothesis fits best and how clearly.
     sentences: &'a [String],
     differs: bool,
+    /// Whether any data set has a verdict under the best hypothesis.
+    judged: bool,
     notes: Vec<String>,
     context: Vec<ContextLine>,
 }
@@ -71,7 +73,10 @@ struct Line {
 pub(super) struct SetLine {
     hypothesis: String,
     best: bool,
-    values: usize,
+    /// Complete ones, of those that may have a verdict.
+    values: String,
+    /// The backbones that the verdict is made of.
+    behind: Vec<String>,
     mean: String,
     interval: String,
     rmse: String,
@@ -96,7 +101,7 @@ pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], paper: &'a Pa
                 .sets
                 .iter()
                 .filter(|s| s.dataset == chunk[0].dataset)
-                .map(set_line)
+                .map(|s| set_line(input, s))
                 .collect(),
             lines: chunk.iter().map(|c| line(input, c)).collect(),
         });
@@ -124,6 +129,9 @@ pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], paper: &'a Pa
         sections,
         sentences: &paper.sentences,
         differs: paper.differs(),
+        judged: paper
+            .best()
+            .any(|s| !matches!(s.verdict, super::compare::Verdict::NotRun(_))),
         notes,
         context: input.context.iter().map(|c| context_line(input, c)).collect(),
     }
@@ -145,12 +153,39 @@ fn context_line(input: &ReportInput, c: &ContextValue) -> ContextLine {
 }
 
 /// A hypothesis on a data set, as printed.
-pub(super) fn set_line(s: &SetVerdict) -> SetLine {
+pub(super) fn set_line(input: &ReportInput, s: &SetVerdict) -> SetLine {
+    let backbone = |name: &str| input.backbone_title(name).to_owned();
     let none = || "–".to_owned();
     SetLine {
-        hypothesis: s.hypothesis.title(),
+        hypothesis: match s.stated {
+            (Some(_), Some(_)) => format!("{}, as stated", s.hypothesis.title()),
+            _ => s.hypothesis.title(),
+        },
         best: s.best,
-        values: s.rows.len(),
+        values: match (s.rows.len(), s.rows.len() + s.incomplete.len() + s.not_planned) {
+            (n, all) if n == all => n.to_string(),
+            (n, all) => format!("{n} of {all}"),
+        },
+        behind: s
+            .rows
+            .iter()
+            .map(|r| {
+                let seeds: Vec<String> = r.values.iter().map(|v| fixed(*v, PLACES + 2)).collect();
+                format!(
+                    "{}: published {}, ours {} (difference {}, standard error {}{})",
+                    backbone(&r.backbone),
+                    fixed(r.published, PLACES + 1),
+                    seeds.join(", "),
+                    signed(r.difference),
+                    fixed(r.standard_error, PLACES + 2),
+                    if r.inside {
+                        ""
+                    } else {
+                        ", outside its prediction interval"
+                    }
+                )
+            })
+            .collect(),
         mean: s.mean.map_or_else(none, signed),
         interval: s.interval.map_or_else(none, span),
         rmse: s.rmse.map_or_else(none, |v| fixed(v, PLACES + 1)),

@@ -44,7 +44,7 @@ pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
 pub use sweep::{Point, Sweep};
-pub use templates::notes as template_notes;
+pub use templates::{notes as template_notes, replaced as replaced_templates};
 
 use crate::fsio;
 use anyhow::Result;
@@ -53,8 +53,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The first line of everything a demo study writes.
-pub const DEMO_WARNING: &str =
-    "Demo numbers mean nothing: small random models on synthetic images, run only to show that every part works.";
+pub const DEMO_WARNING: &str = "Demo numbers mean nothing: small random models on drawn images, run to show that every part works and that models learn.";
 
 /// What [`render`] wrote and found.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -89,10 +89,7 @@ impl Sampled {
 /// Noise of a mean over seeds; `None` below two.
 pub(super) fn noise(values: &[f64]) -> Option<Source> {
     let s = crate::eval::Sample::of(values).ok().filter(|s| s.n > 1)?;
-    Some(Source {
-        standard_error: s.standard_error(),
-        df: Some(s.n as f64 - 1.0),
-    })
+    Some(Source::new(s.standard_error(), Some(s.n as f64 - 1.0)))
 }
 
 /// A percentile interval over test images with the noise of seeds: on either side the two half-widths joined as the root of
@@ -149,10 +146,7 @@ pub fn p_equal(a: &Sampled, b: &Sampled) -> Option<(f64, ImageTest)> {
             )
         }
     };
-    let images = Source {
-        standard_error: images,
-        df: None,
-    };
+    let images = Source::new(images, None);
     let sources = [a.seeds, b.seeds].into_iter().flatten().chain([images]).collect();
     let e = Estimate {
         value: a.mean - b.mean,

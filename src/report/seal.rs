@@ -49,7 +49,7 @@ pub fn results(folder: &Path) -> Option<usize> {
     struct Known {
         done: usize,
     }
-    let bytes = fs::read(folder.join("results.json")).ok()?;
+    let bytes = fsio::read(&folder.join("results.json")).ok()?;
     serde_json::from_slice::<Known>(&bytes).ok().map(|k| k.done)
 }
 

@@ -56,6 +56,14 @@ pub fn notes(folder: Option<&Path>) -> Result<Vec<String>> {
         .collect())
 }
 
+/// The templates of `folder` that replace built-in ones: name → SHA-256.
+///
+/// # Errors
+/// When a template cannot be read.
+pub fn replaced(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    Ok(Templates::new(folder)?.replaced)
+}
+
 impl Templates {
     /// Loads the built-in templates and those in `folder` that replace them.
     ///

@@ -28,10 +28,7 @@ struct Entry {
 impl Cache {
     /// What is in the file; nothing where it is absent, torn or of another version.
     pub fn read(path: &Path) -> Self {
-        std::fs::read(path)
-            .ok()
-            .and_then(|b| Self::parse(&b))
-            .unwrap_or_default()
+        fsio::read(path).ok().and_then(|b| Self::parse(&b)).unwrap_or_default()
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

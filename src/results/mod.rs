@@ -4,6 +4,7 @@
 //! every JSON record has the hash that it carries itself. Everything else is reported by name and never read. Tables
 //! and figures see the records only through [`frame()`]. The files are described in `docs/FORMATS.md`.
 
+mod between;
 mod evidence;
 mod evidence_cache;
 mod frame;
@@ -18,9 +19,9 @@ mod verify;
 pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
-pub use provenance::{Provenance, cpu_name, crate_versions, utc_now};
+pub use provenance::{Provenance, cpu_name, crate_versions, utc, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
-pub use store::{Claim, FOLDER_DIGITS, LAST_WEIGHTS, Listing, RunState, Store, Taken, WEIGHTS};
+pub use store::{Claim, FOLDER_DIGITS, JOBS, LAST_WEIGHTS, Listing, RunState, Store, Taken, WEIGHTS};
 pub use threads::in_threads;
 pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,

@@ -5,12 +5,16 @@
 //! lesion or case of the image, empty where none is known; records of before the column have none), the truth (`truth` for classes, `truth_0` … for labels; u32) and `logit_0` … (f32).
 
 use crate::error::BadInput;
+use crate::limits;
 use anyhow::{Result, anyhow, ensure};
 use polars::prelude::*;
 use polars_io::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
+
+/// Sets of weights in a file at most: best, last and the two presets' where they are others.
+const MOST_SETS: u64 = 4;
 
 /// The truth of the test images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,11 +136,12 @@ impl Predictions {
         Ok(bytes)
     }
 
-    /// Reads the bytes of a parquet file back; `at` is named in errors.
+    /// Reads the bytes of a parquet file back, of `images` test images where that is known; `at` is named in errors. What the
+    /// file says of its size is held against that and against [`limits`] before anything is unpacked.
     ///
     /// # Errors
-    /// [`BadInput`] when the bytes are no parquet file or hold other columns.
-    pub fn from_bytes(at: &Path, bytes: &[u8]) -> Result<Self> {
+    /// [`BadInput`] when the bytes are no parquet file, hold other columns or are of another size.
+    pub fn from_bytes(at: &Path, bytes: &[u8], images: Option<u64>) -> Result<Self> {
         let bad = |found: String| {
             BadInput::new(
                 at.display(),
@@ -145,9 +150,30 @@ impl Predictions {
                 "Move the run's folder away and run the study again.",
             )
         };
-        let frame = ParquetReader::new(Cursor::new(bytes))
-            .finish()
-            .map_err(|e| bad(format!("an unreadable file ({e})")))?;
+        let unreadable = |e: PolarsError| bad(format!("an unreadable file ({e})"));
+        let mut reader = ParquetReader::new(Cursor::new(bytes));
+        let about = reader.get_metadata().map_err(unreadable)?;
+        let columns: Vec<_> = about.row_groups.iter().flat_map(|g| g.parquet_columns()).collect();
+        let width = columns.len() / about.row_groups.len().max(1);
+        let cells = about
+            .num_rows
+            .checked_mul(width)
+            .filter(|c| *c <= limits::PREDICTION_CELLS);
+        let unpacked = columns.iter().try_fold(0, |all: u64, c| {
+            let sum = all.checked_add(u64::try_from(c.uncompressed_size()).ok()?)?;
+            (sum <= limits::PREDICTION_BYTES).then_some(sum)
+        });
+        if cells.is_none() || unpacked.is_none() {
+            let found = format!("one that unpacks to {} rows of {width} columns", about.num_rows);
+            return Err(bad(found).into());
+        }
+        if let Some(images) = images
+            && !(2..=MOST_SETS).any(|sets| images.checked_mul(sets) == Some(about.num_rows as u64))
+        {
+            let found = format!("{} rows, which is no number of sets of {images} images", about.num_rows);
+            return Err(bad(found).into());
+        }
+        let frame = reader.finish().map_err(unreadable)?;
         Self::from_frame(&frame).map_err(|e| bad(format!("{e:#}")).into())
     }
 
@@ -243,4 +269,48 @@ fn whole(frame: &DataFrame, name: &str) -> Result<Vec<u32>> {
         .iter()
         .map(|x| x.ok_or_else(|| anyhow!("`{name}` has an empty cell")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_images() -> Predictions {
+        Predictions {
+            ids: vec!["a".into(), "b".into()],
+            groups: None,
+            truth: Truth::Classes(vec![0, 1]),
+            outputs: 2,
+            best: vec![0.1, 0.9, 0.8, 0.2],
+            last: vec![0.2, 0.8, 0.7, 0.3],
+            others: BTreeMap::new(),
+        }
+    }
+
+    /// A file of a few KB that would unpack to 300 million cells, and one of other images than the metrics say.
+    #[test]
+    fn what_the_file_says_of_its_size_is_held_first() {
+        let p = two_images();
+        let bytes = p.to_bytes().unwrap();
+        assert_eq!(Predictions::from_bytes(Path::new("x"), &bytes, Some(2)).unwrap(), p);
+        for images in [0, 1, 3, u64::MAX] {
+            let found = Predictions::from_bytes(Path::new("x"), &bytes, Some(images));
+            match images {
+                // Four sets of one image are as many rows as two of two: the ids tell them apart.
+                1 => assert!(found.is_ok()),
+                _ => assert!(found.unwrap_err().to_string().contains("no number of sets")),
+            }
+        }
+        let many = BooleanChunked::full("a".into(), true, 150_000_000).into_series();
+        let columns = vec![many.clone().into(), many.with_name("b".into()).into()];
+        let mut frame = DataFrame::new(150_000_000, columns).unwrap();
+        let mut bomb = Vec::new();
+        ParquetWriter::new(&mut bomb).finish(&mut frame).unwrap();
+        drop(frame);
+        assert!(bomb.len() < 100_000_000, "{}", bomb.len());
+        let e = Predictions::from_bytes(Path::new("x"), &bomb, None)
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("unpacks to 150000000 rows of 2 columns"), "{e}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::types::Spec;
 use crate::build_info::BuildInfo;
-use crate::privacy::without_places;
+use crate::privacy::argument_without_places;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,6 +35,10 @@ pub struct Provenance {
     pub device: String,
     pub cpu: String,
     pub threads: u32,
+    /// The vector instructions that the processor computed with; a run has the same bytes with each of them. None in records of
+    /// before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isa: Option<String>,
     pub command: Vec<String>,
     pub seed: u64,
     pub data_sha256: String,
@@ -62,6 +66,7 @@ impl Provenance {
             device: device.to_owned(),
             cpu: cpu_name(),
             threads,
+            isa: medft_nn::isa::chosen().ok().map(|i| i.name().to_owned()),
             command: command(std::env::args()),
             seed: spec.run.seed,
             data_sha256: spec.data_sha256.clone(),
@@ -84,7 +89,7 @@ impl Provenance {
 fn command(args: impl Iterator<Item = String>) -> Vec<String> {
     let name = |program: String| program.rsplit('/').next().unwrap_or_default().to_owned();
     args.enumerate()
-        .map(|(i, a)| if i == 0 { name(a) } else { without_places(&a) })
+        .map(|(i, a)| if i == 0 { name(a) } else { argument_without_places(&a) })
         .collect()
 }
 
@@ -114,8 +119,7 @@ pub fn cpu_name() -> String {
         let line = text.lines().find(|l| l.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    std::fs::read_to_string("/proc/cpuinfo")
-        .ok()
+    crate::fsio::read_system("/proc/cpuinfo")
         .and_then(|text| field(&text, "model name").or_else(|| field(&text, "Hardware")))
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
@@ -123,11 +127,31 @@ pub fn cpu_name() -> String {
 /// The time now as RFC 3339 in UTC, to the second.
 pub fn utc_now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    rfc3339(now)
+    utc(now)
 }
 
-/// Civil date from days since 1970-01-01 (Howard Hinnant's `civil_from_days`, for dates after 1970).
-fn rfc3339(unix: u64) -> String {
+/// Seconds since 1970 of a time as [`utc_now`] writes it; `None` for any other text.
+pub(super) fn seconds_of(time: &str) -> Option<i64> {
+    let number = |part: std::ops::Range<usize>| -> Option<i64> {
+        let digits = time.get(part)?;
+        digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| digits.parse().ok())?
+    };
+    let (y, m, d) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    // Days from a civil date (Howard Hinnant's `days_from_civil`, for dates after 1970).
+    let year = if m <= 2 { y - 1 } else { y };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * (if m > 2 { m - 3 } else { m + 9 }) + 2) / 5 + d - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    // Only what is written the same again is such a time.
+    (utc(u64::try_from(seconds).ok()?) == time).then_some(seconds)
+}
+
+/// A time in seconds since 1970 in the form `2026-01-31T12:00:00Z`. Civil date from days since 1970-01-01 (Howard Hinnant's `civil_from_days`, for dates after 1970).
+pub fn utc(unix: u64) -> String {
     let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -151,10 +175,22 @@ mod tests {
     /// Expected values from `date -u -d @N --iso-8601=seconds`.
     #[test]
     fn dates_are_those_of_gnu_date() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_748_217_599), "2025-05-25T23:59:59Z");
-        assert_eq!(rfc3339(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_748_217_599), "2025-05-25T23:59:59Z");
+        assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
+        for n in [0, 951_782_400, 1_748_217_599, 4_107_542_399] {
+            assert_eq!(seconds_of(&utc(n)), Some(n as i64));
+        }
+        for other in [
+            "",
+            "2025-05-25",
+            "2025-02-30T00:00:00Z",
+            "2025-05-25T23:59:60Z",
+            "2025-05-25T23:59:59Zx",
+        ] {
+            assert_eq!(seconds_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use crate::canonical::{Numbers, canonical};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub fn write_record<T: Content>(path: &Path, content: &T) -> Result<String> {
 /// # Errors
 /// [`BadInput`] when the file is torn, has another schema, was edited, or does not fit `T`.
 pub fn read_record<T: Content>(path: &Path) -> Result<(T, String)> {
-    let bytes = fsio::read(path)?;
+    let bytes = read(path)?;
     let bad = |expected: &str, found: String| BadInput::new(path.display(), expected, found, REMEDY);
     let envelope: Envelope =
         serde_json::from_slice(&bytes).map_err(|e| bad("a whole record", format!("a torn or foreign file ({e})")))?;
@@ -82,8 +83,13 @@ pub fn read_record<T: Content>(path: &Path) -> Result<(T, String)> {
 
 /// The content of a record whose hash does not count: to name what was edited in it. `None` where it cannot be parsed.
 pub(super) fn read_edited<T: Content>(path: &Path) -> Option<T> {
-    let envelope: Envelope = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let envelope: Envelope = serde_json::from_slice(&read(path).ok()?).ok()?;
     T::deserialize(envelope.content).ok()
+}
+
+/// The bytes of a record's file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    fsio::read_at_most(path, limits::RECORD).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn schema<T: Content>() -> String {

@@ -20,7 +20,8 @@ use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOut
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio::{self, Pending};
-use crate::lease::{Held, Lease};
+use crate::lease::{self, Held, Holder, Lease};
+use crate::limits;
 use crate::privacy::without_places;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// How many characters of the run id name the folder.
 pub const FOLDER_DIGITS: usize = 16;
@@ -41,12 +43,16 @@ pub(super) const METRICS: &str = "metrics.json";
 pub(super) const FAILED: &str = "failed.json";
 pub(super) const DONE: &str = "DONE";
 pub(super) const CHECKPOINT: &str = "checkpoint";
-const LEASE: &str = "lease";
+pub(super) const LEASE: &str = "lease";
+/// Where runs that cannot be used are set aside.
+pub(super) const ASIDE: &str = ".broken";
 /// Trained weights: the only set that is kept, or the best of both; then the last of both.
 pub const WEIGHTS: &str = "weights.safetensors";
 pub const LAST_WEIGHTS: &str = "weights-last.safetensors";
 /// What a run may have kept. Whoever needs the room may remove them: no number follows from them.
 pub(super) const KEPT: [&str; 2] = [LAST_WEIGHTS, WEIGHTS];
+/// Folder of what was submitted to a batch system, beside those of the runs.
+pub const JOBS: &str = ".jobs";
 /// In the order of `sha256sum *`.
 const FILES: [&str; 5] = [EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
 
@@ -160,6 +166,11 @@ impl Store {
         self.run_dir(id).join(CHECKPOINT)
     }
 
+    /// Who is at a run; `now` is the file system's time.
+    pub fn holder(&self, id: &str, now: SystemTime) -> Option<Holder> {
+        lease::holder(&self.run_dir(id).join(LEASE), now)
+    }
+
     /// What is in the folder of run `id`. Reads and checks the JSON records; of the predictions only the size
     /// (see [`Store::audit`]).
     pub fn state(&self, id: &str) -> RunState {
@@ -218,7 +229,7 @@ impl Store {
 
     fn set_aside(&self, dir: &Path) -> Result<()> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let aside = self.folder.join(".broken");
+        let aside = self.folder.join(ASIDE);
         fs::create_dir_all(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
         let free = (1..)
             .map(|n: u32| aside.join(format!("{name}-{n}")))
@@ -404,17 +415,17 @@ impl Store {
         let path = dir.join(PREDICTIONS);
         let bytes = fsio::read(&path)?;
         same_hash(&path, &done[PREDICTIONS], &fsio::sha256_hex(&bytes))?;
-        Predictions::from_bytes(&path, &bytes)
+        let (metrics, _) = read_record::<Metrics>(&dir.join(METRICS))?;
+        Predictions::from_bytes(&path, &bytes, Some(metrics.predictions.images))
     }
 
-    /// What changes whenever a file of a finished run does, without reading the predictions: the text of `DONE`, and size and
-    /// time of the predictions. Only for asking whether work done before still holds.
+    /// What changes whenever a file of a finished run does: the text of `DONE`, and what the predictions, which no one else has
+    /// read by then, hash to.
     pub fn mark(&self, id: &str) -> Result<String> {
         let dir = self.run_dir(id);
-        let path = dir.join(PREDICTIONS);
-        let meta = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let predictions = fsio::sha256_file(&dir.join(PREDICTIONS), |_| {})?;
         let done = fsio::read_to_string(&dir.join(DONE))?;
-        Ok(format!("{id} {} {:?}\n{done}", meta.len(), meta.modified().ok()))
+        Ok(format!("{id} {predictions}\n{done}"))
     }
 
     /// Every run folder of the study, read in parallel. An absent folder is an empty listing.
@@ -561,7 +572,8 @@ pub(super) fn read_done(dir: &Path) -> Result<BTreeMap<String, String>> {
         )
         .into());
     }
-    let text = fsio::read_to_string(&path)?;
+    let text =
+        fsio::read_text_at_most(&path, limits::RECORD).with_context(|| format!("cannot read {}", path.display()))?;
     let hashes: BTreeMap<String, String> = text
         .lines()
         .filter_map(|l| l.split_once("  "))

@@ -6,16 +6,20 @@
 //! repeats of it, and what one run says from what another does. What follows from nothing is listed in SECURITY.md: hashes
 //! are no signature.
 
+use super::between::{Seen, between};
 use super::evidence::{Prepared, images_of};
 use super::predictions::{Predictions, Truth};
-use super::provenance::Provenance;
+use super::provenance::{Provenance, seconds_of};
 use super::record::{Content, read_edited, read_record, record_bytes};
-use super::store::{CHECKPOINT, DONE, EPOCHS, FAILED, KEPT, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store, read_done};
+use super::store::{
+    ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
+    read_done,
+};
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
-use crate::eval;
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
+use crate::train::evaluate::Rule;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,6 +28,9 @@ use std::path::Path;
 
 /// Steps an epoch may have: of a million images or more, in batches of one.
 const MOST_STEPS: u64 = 10_000_000;
+
+/// Seconds that two readings of a clock in whole seconds, and its being set right meanwhile, may come to.
+const CLOCK: i64 = 5;
 
 /// Something stored that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,8 +53,15 @@ pub struct Audit {
     /// Finished runs.
     pub runs: usize,
     pub findings: Vec<Finding>,
-    /// Files that medft did not write, and what is not looked into.
-    pub others: Vec<String>,
+    /// What was not checked, and why: sentences.
+    pub notes: Vec<String>,
+}
+
+impl Audit {
+    fn foreign(&mut self, path: &Path) {
+        self.notes
+            .push(format!("{} is not of medft and was not checked", path.display()));
+    }
 }
 
 /// What a run's record must say because its spec does; the registries of data sets and models know it.
@@ -76,20 +90,6 @@ pub struct TrainedFile {
     pub sha256: String,
 }
 
-/// What is compared between runs.
-struct Seen {
-    at: String,
-    spec: RunSpec,
-    data: String,
-    predictions: String,
-    epochs: String,
-    weights: BTreeMap<String, String>,
-    /// Hash over ids and truth of the test images.
-    images: String,
-    /// Whether it went astray: what is not finite is alike in every such run.
-    diverged: bool,
-}
-
 impl Store {
     /// Checks every run of the study, as many at a time as there are threads: finished ones in all they say, others in the
     /// bytes of their files. `expected` is asked for what follows from a spec.
@@ -103,81 +103,34 @@ impl Store {
         for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            match (path.is_dir(), name.starts_with('.')) {
+            let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+            match (is_folder, name.starts_with('.')) {
                 (true, false) if path.join(DONE).exists() => done.push(path),
                 (true, false) => open.push(path),
-                (false, true) => {}
-                _ => audit.others.push(path.display().to_string()),
+                (true, true) if name == ASIDE => audit.notes.push(format!(
+                    "{} holds runs that were broken and set aside; they count nowhere and were not checked",
+                    path.display()
+                )),
+                (true, true) if name == JOBS => {}
+                _ => audit.foreign(&path),
             }
         }
         done.sort();
         open.sort();
         audit.runs = done.len();
         let mut seen = Vec::new();
-        for (findings, others, run) in in_threads(&done, |d| audit_run(d, expected)) {
-            audit.findings.extend(findings);
-            audit.others.extend(others);
+        for (of_run, run) in in_threads(&done, |d| audit_run(d, expected)) {
+            audit.findings.extend(of_run.findings);
+            audit.notes.extend(of_run.notes);
             seen.extend(run);
         }
         audit.findings.extend(between(&seen));
         for dir in &open {
             audit_open(dir, &mut audit);
         }
-        audit.others.sort();
+        audit.notes.sort();
         Ok(audit)
     }
-}
-
-/// What contradicts itself between finished runs.
-fn between(seen: &[Seen]) -> Vec<Finding> {
-    let mut out = Vec::new();
-    let mut add = |a: &Seen, file: &str, expected: String, found: String| {
-        let at = format!("{}/{file}", a.at);
-        out.push(Finding { at, expected, found });
-    };
-    // Two runs that only differ in switches may well come to the same; other seeds, heads or models never do.
-    let apart = |a: &RunSpec, b: &RunSpec| {
-        (&a.dataset, &a.backbone, a.freeze, a.head, a.seed) != (&b.dataset, &b.backbone, b.freeze, b.head, b.seed)
-    };
-    for (i, a) in seen.iter().enumerate() {
-        for b in &seen[..i] {
-            if a.data == b.data
-                && a.spec.dataset == b.spec.dataset
-                && a.spec.protocol == b.spec.protocol
-                && a.images != b.images
-            {
-                let expected = format!(
-                    "the test images and truths of {}, which has the same data and protocol",
-                    b.at
-                );
-                add(a, PREDICTIONS, expected, "others".to_owned());
-            }
-            if !apart(&a.spec, &b.spec) {
-                continue;
-            }
-            let own = |what: &str| format!("{what} of its own");
-            let same = format!("those of {}, another run", b.at);
-            if a.diverged && b.diverged {
-                continue;
-            }
-            if a.predictions == b.predictions {
-                add(a, PREDICTIONS, own("predictions"), same.clone());
-            }
-            if a.epochs == b.epochs {
-                add(a, EPOCHS, own("epochs"), same.clone());
-            }
-            let shared = |(set, hash): &(&String, &String)| b.weights.iter().any(|w| w.1 == *hash && !set.is_empty());
-            if let Some((set, _)) = a.weights.iter().find(shared) {
-                add(
-                    a,
-                    &format!("{METRICS}: weights_sha256.{set}"),
-                    own("trained weights"),
-                    same,
-                );
-            }
-        }
-    }
-    out
 }
 
 /// The bytes of a run that is not finished: each file against the hash that it carries.
@@ -188,43 +141,27 @@ fn audit_open(dir: &Path, audit: &mut Audit) {
         match name.as_str() {
             SPEC => all.canonical::<Spec>(SPEC),
             FAILED => all.canonical::<Failure>(FAILED),
-            // Written after the last epoch and before DONE: the next start writes them again.
-            EPOCHS | METRICS | PREDICTIONS | PROVENANCE => {}
+            // Written after the last epoch and before DONE: the next start writes them again, and until then they are whole.
+            EPOCHS => all.canonical::<Epochs>(EPOCHS),
+            METRICS => all.canonical::<Metrics>(METRICS),
+            PROVENANCE => all.canonical::<Provenance>(PROVENANCE),
+            PREDICTIONS => all.predictions_of_an_open_run(),
             n if KEPT.contains(&n) => {}
-            n if n.starts_with(CHECKPOINT) && n.ends_with(".safetensors") => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                let expected = stem.split_once('-').map_or("", |s| s.1);
-                match fsio::sha256_file(&path, |_| {}) {
-                    Ok(found) if found == expected => {}
-                    Ok(found) => all.add(
-                        n,
-                        format!("a checkpoint that hashes to {expected}, as its name says"),
-                        found,
-                    ),
-                    Err(e) => all.add(n, "a checkpoint", format!("{e:#}")),
-                }
-            }
-            n if n.rsplit('/').next().is_some_and(|n| n.starts_with('.')) => {}
-            _ => audit.others.push(path.display().to_string()),
+            n => all.other(n, &path, audit),
         }
     }
     audit.findings.extend(all.list);
 }
 
 /// What is wrong with one finished run, what lies there besides, and what other runs are held against.
-fn audit_run(
-    dir: &Path,
-    expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync),
-) -> (Vec<Finding>, Vec<String>, Option<Seen>) {
+fn audit_run(dir: &Path, expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync)) -> (Audit, Option<Seen>) {
     let mut all = Findings { dir, list: Vec::new() };
-    let mut others = Vec::new();
-    let known = |n: &str| {
-        [DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC].contains(&n) || KEPT.contains(&n) || n.starts_with('.')
-    };
+    let mut audit = Audit::default();
     for path in fsio::below(dir) {
         let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-        if !known(&name) && !name.starts_with(CHECKPOINT) {
-            others.push(path.display().to_string());
+        let records = [DONE, EPOCHS, METRICS, PREDICTIONS, PROVENANCE, SPEC];
+        if !records.contains(&name.as_str()) && !KEPT.contains(&name.as_str()) {
+            all.other(&name, &path, &mut audit);
         }
     }
     for file in KEPT {
@@ -235,7 +172,66 @@ fn audit_run(
         }
     }
     let run = all.run(expected);
-    (all.list, others, run)
+    audit.findings = all.list;
+    (audit, run)
+}
+
+impl Findings<'_> {
+    /// A file that is none of a run's records: a checkpoint against the hash in its name; a lease, which says what changes by the
+    /// minute, and everything else is told.
+    fn other(&mut self, name: &str, path: &Path, audit: &mut Audit) {
+        let checkpoint = name
+            .strip_prefix(CHECKPOINT)
+            .and_then(|n| n.strip_prefix('/')?.strip_suffix(".safetensors"));
+        if let Some(stem) = checkpoint {
+            let expected = stem.split_once('-').map_or("", |s| s.1);
+            match fsio::sha256_file(path, |_| {}) {
+                Ok(found) if found == expected => {}
+                Ok(found) => self.add(
+                    name,
+                    format!("a checkpoint that hashes to {expected}, as its name says"),
+                    found,
+                ),
+                Err(e) => self.add(name, "a checkpoint", format!("{e:#}")),
+            }
+        } else if name == LEASE {
+            audit.notes.push(format!(
+                "{} says that a process is at this run, or was until it ended",
+                path.display()
+            ));
+        } else {
+            audit.foreign(path);
+        }
+    }
+
+    /// Predictions that are not finished: those that the metrics name, or whole by themselves where there are none yet.
+    fn predictions_of_an_open_run(&mut self) {
+        let path = self.dir.join(PREDICTIONS);
+        let metrics = self.dir.join(METRICS);
+        if metrics.exists() {
+            let Ok((m, _)) = read_record::<Metrics>(&metrics) else {
+                return;
+            };
+            match fsio::sha256_file(&path, |_| {}) {
+                Ok(found) => self.same(PREDICTIONS, "metrics.json says", m.predictions.sha256, found),
+                Err(e) => self.add(PREDICTIONS, "predictions", format!("{e:#}")),
+            }
+            return;
+        }
+        let written = fsio::read(&path).and_then(|bytes| {
+            let again = Predictions::from_bytes(&path, &bytes, None)?.to_bytes()?;
+            Ok(again == bytes)
+        });
+        match written {
+            Ok(true) => {}
+            Ok(false) => self.add(
+                PREDICTIONS,
+                "predictions as medft writes them",
+                "a file that was written by another hand",
+            ),
+            Err(e) => self.add(PREDICTIONS, "predictions", format!("{e:#}")),
+        }
+    }
 }
 
 impl Findings<'_> {
@@ -285,10 +281,12 @@ impl Findings<'_> {
             // What an edited spec says now makes no other file wrong.
             return None;
         }
-        if let Some(p) = provenance {
-            all.check_provenance(&spec, &p);
+        if let Some(p) = &provenance {
+            all.check_provenance(&spec, p);
+            all.check_times(&spec, p);
         }
         let metrics = metrics?;
+        all.check_divergence(&metrics);
         if let Some(e) = &epochs {
             all.check_selection(&spec, &metrics, e);
             all.check_epochs(&spec, &metrics, e);
@@ -324,7 +322,11 @@ impl Findings<'_> {
             predictions: done[PREDICTIONS].clone(),
             epochs: done[EPOCHS].clone(),
             diverged: metrics.divergence.is_some(),
-            weights: metrics.weights_sha256,
+            weights: epochs
+                .as_ref()
+                .map_or_else(BTreeMap::new, |e| trained(&spec.run, &metrics, e)),
+            rates: epochs.iter().flat_map(|e| &e.0).map(|e| e.lr.to_bits()).collect(),
+            build: provenance.as_ref().and_then(build),
             images: images_of(&predictions),
             spec: spec.run,
         })
@@ -390,6 +392,35 @@ impl Findings<'_> {
             Err(e) => self.add(file, "a record that hashes to what it says", format!("{e:#}")),
         }
     }
+}
+
+/// The metric whose value on the validation images selects an epoch.
+fn selection_metric<'a>(run: &'a RunSpec, metrics: &'a Metrics) -> &'a str {
+    run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target)
+}
+
+/// The sets of weights that were trained: a set whose rule selects no epoch is the head as it was drawn.
+fn trained(run: &RunSpec, metrics: &Metrics, epochs: &Epochs) -> BTreeMap<String, String> {
+    let selected = |set: &str| match set {
+        "best" => Rule::of(&run.protocol)
+            .select(&epochs.0, selection_metric(run, metrics))
+            .is_some(),
+        "faithful" => metrics.selected.faithful.is_some(),
+        "corrected" => metrics.selected.corrected.is_some(),
+        _ => true,
+    };
+    let last = metrics.weights_sha256.get("last");
+    let all = metrics.weights_sha256.iter();
+    all.filter(|(set, hash)| selected(set) || Some(*hash) == last)
+        .map(|(set, hash)| (set.clone(), hash.clone()))
+        .collect()
+}
+
+/// The commit of a clean build, and what it says of itself.
+fn build(p: &Provenance) -> Option<(String, String)> {
+    let commit = p.commit.clone().filter(|_| p.dirty == Some(false))?;
+    let crates: Vec<String> = p.crates.iter().map(|(name, v)| format!("{name} {v}")).collect();
+    Some((commit, format!("medft {} with {}", p.medft, crates.join(", "))))
 }
 
 struct Findings<'a> {
@@ -473,24 +504,85 @@ impl Findings<'_> {
         );
     }
 
+    /// Times: as many epochs as were trained, taken up only between them, ended after they began; one sitting takes no longer than
+    /// from its beginning to its end.
+    fn check_times(&mut self, spec: &Spec, p: &Provenance) {
+        let epochs = spec.run.protocol.epochs;
+        self.same(
+            "provenance.json: epoch_seconds: number",
+            "spec.json says",
+            epochs,
+            p.epoch_seconds.len(),
+        );
+        let seconds = p.epoch_seconds.iter().chain(p.phases.values());
+        if let Some(s) = seconds.copied().find(|s| !s.is_finite() || *s < 0.0) {
+            self.add("provenance.json: phases, epoch_seconds", "seconds", s.to_string());
+        }
+        let later = p.resumed_after.iter().find(|e| **e > epochs);
+        if later.is_some() || !p.resumed_after.is_sorted() {
+            let expected = format!("epochs of {epochs}, in order");
+            self.add(
+                "provenance.json: resumed_after",
+                expected,
+                format!("{:?}", p.resumed_after),
+            );
+        }
+        let (Some(started), Some(ended)) = (seconds_of(&p.started), seconds_of(&p.ended)) else {
+            let found = format!("{} and {}", p.started, p.ended);
+            self.add("provenance.json: started, ended", "times in UTC", found);
+            return;
+        };
+        if started > ended {
+            let expected = format!("a time from {} on", p.started);
+            self.add("provenance.json: ended", expected, p.ended.clone());
+        } else if p.resumed_after.is_empty() && p.seconds() > (ended - started + CLOCK) as f64 {
+            let expected = format!("at most the {} seconds from its beginning to its end", ended - started);
+            self.add("provenance.json: phases", expected, format!("{} in all", p.seconds()));
+        }
+    }
+
+    /// Steps that went astray: stretches from step 1 on, one after the other, and as many steps as they say.
+    fn check_divergence(&mut self, metrics: &Metrics) {
+        let Some(d) = &metrics.divergence else { return };
+        for (name, steps) in [("skipped", &d.skipped), ("exploded", &d.exploded)] {
+            let mut from = 1;
+            let mut count = Some(0u64);
+            for [first, last] in &steps.ranges {
+                if *first < from || last < first {
+                    count = None;
+                    break;
+                }
+                count = count.and_then(|c| c.checked_add(last - first)?.checked_add(1));
+                // A stretch that begins where another ends would be one with it.
+                from = last.saturating_add(2);
+            }
+            let at = format!("metrics.json: divergence.{name}");
+            match count {
+                Some(n) => self.same(&format!("{at}.count"), "its ranges have", n, steps.count),
+                None => self.add(&at, "stretches in order", format!("{:?}", steps.ranges)),
+            }
+        }
+        if d.skipped.count + d.exploded.count == 0 {
+            self.add(
+                "metrics.json: divergence",
+                "a step that went astray, or nothing",
+                "none",
+            );
+        }
+    }
+
     fn check_selection(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
-        let metric = spec.run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target);
-        let values: Vec<f64> = epochs
-            .0
-            .iter()
-            .map(|e| e.val.get(metric).copied().unwrap_or(f64::NAN))
-            .collect();
-        let epoch = |rounding, start| eval::select(&values, rounding, start).map(|i| epochs.0[i].epoch);
+        let epoch = |rule: Rule| rule.select(&epochs.0, selection_metric(&spec.run, metrics));
         let word = |e: Option<u32>| e.map_or_else(|| "none".to_owned(), |e| e.to_string());
         for (at, expected, found) in [
             (
                 "metrics.json: selected.faithful",
-                epoch(true, 0.0),
+                epoch(Rule::FAITHFUL),
                 metrics.selected.faithful,
             ),
             (
                 "metrics.json: selected.corrected",
-                epoch(false, f64::NEG_INFINITY),
+                epoch(Rule::CORRECTED),
                 metrics.selected.corrected,
             ),
         ] {
@@ -546,15 +638,25 @@ impl Findings<'_> {
             );
         }
         let Some(epochs) = epochs else { return };
-        // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs is what can be held.
+        // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs, and is no less than the
+        // steps that went astray need, is what can be held.
         let trained = spec.run.protocol.epochs;
+        let astray = metrics.divergence.iter().flat_map(|d| [&d.skipped, &d.exploded]);
+        let last = astray.flat_map(|s| &s.ranges).map(|r| r[1]).max().unwrap_or(0);
+        let least = last.div_ceil(u64::from(trained.max(1))).max(1);
         let rates: Vec<(u32, f64)> = epochs.0.iter().map(|e| (e.epoch.min(trained), e.lr)).collect();
         let fits = |steps: &u64| rates.iter().all(|(epoch, lr)| (x.rate)(*steps, *epoch) == *lr);
-        if !(1..=MOST_STEPS).any(|s| fits(&s)) {
+        if !(least..=MOST_STEPS).any(|s| fits(&s)) {
             let found: Vec<String> = epochs.0.iter().map(|e| e.lr.to_string()).collect();
             self.add(
                 "epochs.json: lr",
-                "the rates of the protocol's schedule, for some number of steps an epoch",
+                match last {
+                    0 => "the rates of the protocol's schedule, for some number of steps an epoch".to_owned(),
+                    n => format!(
+                        "the rates of the protocol's schedule, for some number of steps an epoch that reaches step {n} of \
+                         metrics.json: divergence"
+                    ),
+                },
                 found.join(", "),
             );
         }
@@ -627,7 +729,12 @@ impl Findings<'_> {
         expected: Option<&Expected>,
     ) -> Option<Predictions> {
         let path = self.dir.join(PREDICTIONS);
-        let read = fsio::read(&path).and_then(|bytes| Ok((Predictions::from_bytes(&path, &bytes)?, bytes)));
+        let read = fsio::read(&path).and_then(|bytes| {
+            Ok((
+                Predictions::from_bytes(&path, &bytes, Some(metrics.predictions.images))?,
+                bytes,
+            ))
+        });
         let (predictions, bytes) = match read {
             Ok(p) => p,
             Err(e) => {

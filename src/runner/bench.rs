@@ -38,6 +38,9 @@ pub struct Report {
     /// Processor time of a step, all threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds_median: Option<f64>,
+    /// Processor time of holding the files against their hashes, as a part of that of decoding (decode).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashing_share: Option<f64>,
     /// Of the prepared images (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pixels_sha256: Option<String>,
@@ -77,6 +80,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
     let median = seconds[seconds.len() / 2];
     Report {
         cpu_seconds_median: None,
+        hashing_share: None,
         what: format!("{:?}", a.what).to_lowercase(),
         subject,
         batch,
@@ -187,6 +191,7 @@ fn images(a: &BenchArgs) -> Result<Report> {
     Ok(Report {
         threads: 1,
         cpu_seconds_median: m.cpu.get(m.cpu.len() / 2).copied(),
+        hashing_share: m.hashing,
         pixels_sha256: m.pixels,
         ..report(&Device::Cpu, a, subject, m.files, m.seconds)
     })

@@ -28,6 +28,8 @@ pub struct Measured {
     /// Of each step, the first left out.
     pub seconds: Vec<f64>,
     pub cpu: Vec<f64>,
+    /// Seconds of processor time for all files' hashes as a part of those for decoding and preparing them.
+    pub hashing: Option<f64>,
     /// SHA-256 over the pixels of all images in order of their paths: what another decoder must give.
     pub pixels: Option<String>,
 }
@@ -163,12 +165,14 @@ pub fn images(a: &BenchArgs) -> Result<Measured> {
 }
 
 fn prepare(a: &BenchArgs, paths: &[PathBuf], p: &Protocol, t: &Transform) -> Result<Measured> {
-    let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
+    let (mut seconds, mut cpu, mut hashing) = (Vec::new(), Vec::new(), Vec::new());
     let mut pixels = Sha256::new();
     for round in 0..=a.steps {
-        let mut watch = Watch::default();
+        let (mut watch, mut hash) = (Watch::default(), Watch::default());
         for path in paths {
             let file = fsio::read(path)?;
+            // As it is held against its list in a run.
+            hash.time(|| std::hint::black_box(Sha256::digest(&file)));
             let small = watch
                 .time(|| decode::decode(&file, a.channels, p.image_loading).map(|img| t.prepare(&img)))
                 .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
@@ -179,12 +183,14 @@ fn prepare(a: &BenchArgs, paths: &[PathBuf], p: &Protocol, t: &Transform) -> Res
         if round > 0 {
             seconds.push(watch.seconds);
             cpu.push(watch.cpu);
+            hashing.push(hash.cpu / watch.cpu);
         }
     }
     Ok(Measured {
         files: paths.len(),
         seconds,
         cpu,
+        hashing: Some(median(&mut hashing)).filter(|h| h.is_finite()),
         pixels: Some(fsio::hex(&pixels.finalize())),
     })
 }
@@ -223,6 +229,7 @@ fn augment(a: &BenchArgs, folder: &Folder, p: &Protocol, t: &Transform) -> Resul
         files: paths.len(),
         seconds,
         cpu,
+        hashing: None,
         pixels: None,
     })
 }

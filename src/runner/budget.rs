@@ -6,14 +6,15 @@
 
 use super::Context;
 use super::estimate::{Basis, Estimator, Machine};
-use super::foresight::{self, Cell, ClaimOutlook, ENOUGH, SetNoise};
+use super::foresight::{self, Cell, ClaimOutlook, ENOUGH, Outline, SetNoise};
 use super::plan::Plan;
 use super::power::percent;
+use super::sources::Sources;
 use crate::cli::PlanArgs;
 use crate::cli::exit::OK;
 use crate::error::BadInput;
 use crate::fsio;
-use crate::study::{AuthorsCode, Claims, Freeze, HeadKind, Protocol, Published, RunSpec, Study, Tolerances};
+use crate::study::{Claims, Freeze, HeadKind, Protocol, RunSpec, Study, Tolerances};
 use crate::text as ui;
 use crate::{outln, print};
 use anyhow::Result;
@@ -80,18 +81,20 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
     let out = place(c, a, study)?;
-    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
+    let machine = Machine::asked(c, a.as_device.as_deref());
+    let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &machine)?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
     let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
-    let prices = Prices::new(&specs, &mut estimator)?;
+    let prices = Prices::new(&specs, &mut estimator, machine)?;
     let judge = Judge {
-        claims: Claims::load(&c.global.experiments_dir)?,
+        claims: foresight::asked(c, study)?,
         alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
         cells: foresight::cells(&specs),
         noises: &noises,
     };
-    let backbones = backbone_choices(c, study, &prices)?;
-    let Some(best) = search(study, &backbones, &prices, &judge, budget.0) else {
+    let axes = Axes::of(study, &specs);
+    let backbones = backbone_choices(&axes.backbones, &Sources::load(c, study)?.without_code(), &prices);
+    let Some(best) = search(&axes, &backbones, &prices, &judge, budget.0) else {
         let least = prices.least() * 2.0;
         return Err(BadInput::new(
             "--budget",
@@ -134,15 +137,27 @@ fn place(c: &Context, a: &PlanArgs, study: &Study) -> Result<PathBuf> {
 struct Prices {
     hours: BTreeMap<(String, String, Freeze, Vec<HeadKind>), f64>,
     guessed: bool,
+    machine: Machine,
 }
 
 impl Prices {
     /// # Errors
     /// [`BadInput`] where the speed of this device is not known for a cell.
-    fn new(specs: &[RunSpec], estimator: &mut Estimator) -> Result<Self> {
+    fn new(specs: &[RunSpec], estimator: &mut Estimator, machine: Machine) -> Result<Self> {
         let (mut hours, mut guessed) = (BTreeMap::new(), false);
         for s in specs.iter().filter(|s| s.seed == specs[0].seed) {
-            for heads in [vec![s.head], vec![HeadKind::Linear, HeadKind::Mha]] {
+            let both = specs.iter().any(|o| {
+                o.head != s.head
+                    && RunSpec {
+                        head: s.head,
+                        ..o.clone()
+                    } == *s
+            });
+            // Frozen heads share their features; a part has this head alone or all that are planned.
+            for heads in [vec![s.head], HeadKind::ALL.to_vec()] {
+                if heads.len() > 1 && !both {
+                    continue;
+                }
                 let together = if s.freeze == Freeze::Frozen { heads.len() } else { 1 };
                 let e = estimator.estimate(s, together);
                 let Some(h) = e.hours else {
@@ -160,21 +175,26 @@ impl Prices {
                     .or_insert(0.0) += h;
             }
         }
-        Ok(Self { hours, guessed })
+        Ok(Self {
+            hours,
+            guessed,
+            machine,
+        })
     }
 
-    /// Of one seed.
-    fn of(&self, part: &Part) -> f64 {
+    /// Of one seed; `None` where a cell of the part has no price.
+    fn of(&self, part: &Part) -> Option<f64> {
+        let mut heads = part.heads.clone();
+        heads.sort_unstable();
         let mut sum = 0.0;
         for d in &part.datasets {
             for b in &part.backbones {
                 for &f in &part.freeze {
-                    let key = (d.clone(), b.clone(), f, part.heads.clone());
-                    sum += self.hours.get(&key).copied().unwrap_or(0.0);
+                    sum += self.hours.get(&(d.clone(), b.clone(), f, heads.clone()))?;
                 }
             }
         }
-        sum
+        Some(sum)
     }
 
     fn backbone(&self, name: &str) -> f64 {
@@ -186,33 +206,44 @@ impl Prices {
     }
 }
 
-/// All backbones, those of the authors' code, and the cheapest few of either.
-fn backbone_choices(c: &Context, study: &Study, prices: &Prices) -> Result<Vec<Vec<String>>> {
-    let mut without = Vec::new();
-    for name in &study.report.published {
-        let set = c.known(|known| Published::load(name, &c.global.experiments_dir, known))?;
-        let broken = set.backbones.into_iter().filter(|b| b.1.code != AuthorsCode::Runs);
-        without.extend(broken.map(|b| b.0));
+/// What the planned runs are a matrix of, in the order of the study; with `--only` that is less than the study has.
+struct Axes {
+    datasets: Vec<String>,
+    backbones: Vec<String>,
+    freeze: Vec<Freeze>,
+    heads: Vec<HeadKind>,
+}
+
+impl Axes {
+    fn of(study: &Study, specs: &[RunSpec]) -> Self {
+        fn kept<T: Clone>(all: &[T], planned: impl Fn(&T) -> bool) -> Vec<T> {
+            all.iter().filter(|x| planned(x)).cloned().collect()
+        }
+        Self {
+            datasets: kept(&study.datasets, |d| specs.iter().any(|s| s.dataset == *d)),
+            backbones: kept(&study.backbones, |b| specs.iter().any(|s| s.backbone == *b)),
+            freeze: kept(&study.freeze, |f| specs.iter().any(|s| s.freeze == *f)),
+            heads: kept(&study.heads, |h| specs.iter().any(|s| s.head == *h)),
+        }
     }
-    let authors: Vec<String> = study
-        .backbones
-        .iter()
-        .filter(|b| !without.contains(b))
-        .cloned()
-        .collect();
-    let mut all = Vec::new();
-    for list in [study.backbones.clone(), authors] {
+}
+
+/// All backbones, those of the authors' code, and the cheapest few of either.
+fn backbone_choices(all: &[String], without_code: &[String], prices: &Prices) -> Vec<Vec<String>> {
+    let authors: Vec<String> = all.iter().filter(|b| !without_code.contains(b)).cloned().collect();
+    let mut choices = Vec::new();
+    for list in [all.to_vec(), authors] {
         let mut cheapest = list.clone();
         cheapest.sort_by(|a, b| prices.backbone(a).total_cmp(&prices.backbone(b)));
         for n in 1..=list.len() {
             let mut some = list.clone();
             some.retain(|b| cheapest[..n].contains(b));
-            if !all.contains(&some) {
-                all.push(some);
+            if !choices.contains(&some) {
+                choices.push(some);
             }
         }
     }
-    Ok(all)
+    choices
 }
 
 struct Judge<'a> {
@@ -223,7 +254,8 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn offer(&self, part: Part, hours: f64) -> Offer {
+    /// What a part needs for the claims; the same for every number of seeds.
+    fn outline(&self, part: &Part) -> Outline {
         let here = |c: &&Cell| {
             part.datasets.contains(&c.dataset)
                 && part.backbones.contains(&c.backbone)
@@ -231,13 +263,26 @@ impl Judge<'_> {
                 && part.heads.contains(&c.head)
         };
         let cells: Vec<Cell> = self.cells.iter().filter(here).cloned().collect();
-        let claims = foresight::claims(&self.claims, &cells, part.seeds, self.noises);
-        let sets = self.noises.iter().filter(|n| part.datasets.contains(&n.dataset));
-        let value = |n: &SetNoise| {
-            n.value(part.seeds, 0.0, self.alpha)
+        Outline::of(&self.claims, &cells, self.noises)
+    }
+
+    /// Of each data set, the probability that one value is found reproduced or consistent if it is, by number of seeds from 2.
+    fn values(&self) -> Vec<Vec<f64>> {
+        let one = |n: &SetNoise, seeds| {
+            n.value(seeds, 0.0, self.alpha)
                 .map_or(0.0, |o| o.reproduced + o.consistent)
         };
-        let values = sets.map(|n| part.backbones.len() as f64 * value(n)).sum();
+        let of = |n| (2..=SEEDS).map(|seeds| one(n, seeds)).collect();
+        self.noises.iter().map(of).collect()
+    }
+
+    fn offer(&self, part: Part, hours: f64, outline: &Outline, values: &[Vec<f64>]) -> Offer {
+        let claims = outline.with(part.seeds);
+        let sets = self.noises.iter().zip(values);
+        let values = sets
+            .filter(|(n, _)| part.datasets.contains(&n.dataset))
+            .map(|(n, p)| judged(n, &part) as f64 * p[part.seeds - 2])
+            .sum();
         Offer {
             decided: claims
                 .iter()
@@ -251,12 +296,18 @@ impl Judge<'_> {
     }
 }
 
+/// How many values of a data set can have a verdict in a part.
+fn judged(n: &SetNoise, part: &Part) -> usize {
+    n.backbones.iter().filter(|b| part.backbones.contains(b)).count()
+}
+
 /// The best part that fits.
-fn search(study: &Study, backbones: &[Vec<String>], prices: &Prices, judge: &Judge, budget: f64) -> Option<Offer> {
+fn search(axes: &Axes, backbones: &[Vec<String>], prices: &Prices, judge: &Judge, budget: f64) -> Option<Offer> {
+    let values = judge.values();
     let mut best: Option<Offer> = None;
-    for datasets in subsets(&study.datasets) {
-        for freeze in subsets(&study.freeze) {
-            for heads in subsets(&study.heads) {
+    for datasets in subsets(&axes.datasets) {
+        for freeze in subsets(&axes.freeze) {
+            for heads in subsets(&axes.heads) {
                 for backbones in backbones {
                     let mut part = Part {
                         datasets: datasets.clone(),
@@ -265,14 +316,13 @@ fn search(study: &Study, backbones: &[Vec<String>], prices: &Prices, judge: &Jud
                         heads: heads.clone(),
                         seeds: 2,
                     };
-                    let one = prices.of(&part);
-                    for seeds in 2..=SEEDS {
-                        let hours = one * seeds as f64;
-                        if hours > budget {
-                            break;
-                        }
+                    let Some(one) = prices.of(&part).filter(|one| 2.0 * one <= budget) else {
+                        continue;
+                    };
+                    let outline = judge.outline(&part);
+                    for seeds in (2..=SEEDS).take_while(|s| one * *s as f64 <= budget) {
                         part.seeds = seeds;
-                        let offer = judge.offer(part.clone(), hours);
+                        let offer = judge.offer(part.clone(), one * seeds as f64, &outline, &values);
                         if best.as_ref().is_none_or(|b| offer.rank() > b.rank()) {
                             best = Some(offer);
                         }
@@ -390,7 +440,7 @@ fn tell(
             .collect();
         let all = serde_json::json!({
             "file": out.display().to_string(), "budget_hours": budget.0, "hours": best.hours, "guessed": prices.guessed,
-            "device": Machine::this(c).device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
+            "device": prices.machine.device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
             "enough": ENOUGH, "claims": best.claims, "values": values,
         });
         print::json(&all)?;
@@ -420,7 +470,7 @@ fn tell(
             let numbers = [o.reproduced, o.consistent, o.inconclusive].map(percent);
             Some(
                 [
-                    &[n.dataset.clone(), part.backbones.len().to_string()][..],
+                    &[n.dataset.clone(), judged(n, part).to_string()][..],
                     &numbers[..],
                     &[n.sd_from.clone()][..],
                 ]
@@ -450,7 +500,7 @@ fn tell(
         written.runs().len(),
         ui::hours(best.hours),
         ui::hours(budget.0),
-        Machine::this(c).hours(),
+        prices.machine.hours(),
         if prices.guessed {
             " (in part by the speed of other backbones)"
         } else {

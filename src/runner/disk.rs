@@ -144,13 +144,25 @@ impl Disk {
                 |n| format!("{} are", show_bytes(n))
             ),
         );
-        if free.is_some_and(|n| n.saturating_add(cache.bytes()) < self.least()) {
-            text.push_str(&format!(
-                "\nwarning: a run needs {} at a time, and there is not as much: free some space, or put --results-dir on a larger disk",
-                show_bytes(self.least())
-            ));
+        if let Some(warning) = self.shortage_of(free, cache.bytes()) {
+            text.push('\n');
+            text.push_str(&warning);
         }
         text
+    }
+
+    /// A warning where what a run needs at a time is not free; caches count as free.
+    pub fn shortage(&self, c: &Context) -> Option<String> {
+        self.shortage_of(fsio::free_space(&c.global.results_dir), c.cache().bytes())
+    }
+
+    fn shortage_of(&self, free: Option<u64>, cached: u64) -> Option<String> {
+        (free?.saturating_add(cached) < self.least()).then(|| {
+            format!(
+                "warning: a run needs {} at a time, and there is not as much: free some space, or put --results-dir on a larger disk",
+                show_bytes(self.least())
+            )
+        })
     }
 }
 
@@ -166,4 +178,24 @@ fn row(s: &RunSpec) -> Option<u64> {
             HeadKind::Mha => (f.tokens.0 * f.tokens.1) as u64,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_a_run_does_not_fit_on_is_told() {
+        let disk = Disk {
+            largest: 600,
+            checkpoint: 300,
+            results: 100,
+            ..Disk::default()
+        };
+        assert_eq!(disk.shortage_of(Some(1000), 0), None);
+        assert_eq!(disk.shortage_of(Some(400), 600), None, "caches can go");
+        assert_eq!(disk.shortage_of(None, 0), None, "nobody knows");
+        let warning = disk.shortage_of(Some(999), 0).unwrap();
+        assert!(warning.contains("needs 1.0 KB at a time"), "{warning}");
+    }
 }

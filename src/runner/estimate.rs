@@ -3,7 +3,7 @@
 //! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
 
 use super::Context;
-use super::inventory::Inventory;
+use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
 use crate::data::registry;
@@ -13,7 +13,8 @@ use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
 use crate::study::protocol::{Augment, MhaBody};
 use crate::study::{Freeze, HeadKind, RunSpec, Scale};
-use anyhow::{Context as _, Result};
+use crate::{limits, tell};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,6 +56,18 @@ impl Machine {
         }
     }
 
+    /// This machine with the device of that name, wherever it is.
+    pub fn asked(c: &Context, device: Option<&str>) -> Self {
+        let here = Self::this(c);
+        match device {
+            Some(name) => Self {
+                device: name.to_owned(),
+                ..here
+            },
+            None => here,
+        }
+    }
+
     fn of(r: &RunRecord) -> Self {
         Self {
             device: r.provenance.device.clone(),
@@ -84,11 +97,17 @@ fn folder(c: &Context) -> PathBuf {
 /// Where the results folder is not writable.
 pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
     let text = serde_json::to_vec_pretty(m)?;
-    let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
-    let name = format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]);
-    fsio::write_atomic(&folder(c).join(name), &text)
+    fsio::write_atomic(&folder(c).join(file_name(m)?), &text)
 }
 
+/// What was measured, by name and by a hash.
+fn file_name(m: &Measurement) -> Result<String> {
+    let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
+    Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
+}
+
+/// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a word: times are
+/// guesses, and no reason to stop.
 fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
     let dir = folder(c);
     if !dir.exists() {
@@ -104,10 +123,22 @@ fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
     files.sort();
     let mut out = Vec::new();
     for path in files {
-        let m: Measurement = serde_json::from_slice(&fsio::read(&path)?)
-            .with_context(|| format!("{} is not a stored benchmark; remove it", path.display()))?;
-        if machine.like(&m.machine) {
-            out.push(m);
+        let stored = fsio::read_at_most(&path, limits::RECORD)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| Ok(serde_json::from_slice::<Measurement>(&text)?))
+            .and_then(
+                |m| match file_name(&m)? == path.file_name().unwrap_or_default().to_string_lossy() {
+                    true => Ok(m),
+                    false => bail!("it is another one than its name says"),
+                },
+            );
+        match stored {
+            Ok(m) if machine.like(&m.machine) => out.push(m),
+            Ok(_) => {}
+            Err(e) => tell!(
+                "warning: {} is not a stored benchmark ({e:#}) and is left out; remove it",
+                path.display()
+            ),
         }
     }
     Ok(out)
@@ -268,7 +299,7 @@ impl<'a> Estimator<'a> {
     fn count(&self, spec: &RunSpec) -> Option<[f64; 3]> {
         let source = registry::find(&spec.dataset).ok()?;
         let here = self.inventory.sets.get(&spec.dataset).filter(|s| s.require().is_ok());
-        if let Some(set) = here
+        if let Some(set) = here.filter(|_| self.inventory.look != Look::Unread)
             && let Ok(d) = source.read(&set.folder.clone().into(), &spec.protocol)
         {
             return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));

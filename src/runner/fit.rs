@@ -207,6 +207,7 @@ fn train(
         .zip(&dirs)
         .zip(checks.iter().zip(&observers))
         .map(|((b, dir), (check, observer))| Job {
+            id: &b.spec.id,
             spec: &b.task.entry.spec,
             data: &prepared.data,
             images: &prepared.images,
@@ -223,25 +224,51 @@ fn train(
             on_epoch: observer,
         })
         .collect();
-    c.trainer.fit(&jobs, &mut |p| {
-        let Some(bar) = bar else { return };
-        match p {
-            Progress::Step {
-                step,
-                steps,
-                loss,
-                epoch,
-                ..
-            } => {
-                bar.at(step, steps);
-                bar.message(format!("epoch {epoch} loss {loss:.4}"));
-            }
-            Progress::Images { done, of } => {
-                bar.at(done as u64, of as u64);
-                bar.message("images".to_owned());
-            }
+    c.trainer.fit(&jobs, &mut |p| tell(c, &jobs, bar, p))
+}
+
+/// What is told while a run is fitted: on its bar, and with -vv every epoch in a line.
+fn tell(c: &Context, jobs: &[Job<'_>], bar: Option<&Bar>, p: Progress) {
+    if let Progress::Epoch {
+        job,
+        epoch,
+        epochs,
+        train_loss,
+        val_loss,
+        val,
+    } = p
+        && let Some(job) = jobs.get(job)
+        && c.global.verbose > 1
+    {
+        let run = job.spec;
+        let metric = job
+            .spec
+            .protocol
+            .selection_metric
+            .as_deref()
+            .unwrap_or(job.data.info.target);
+        c.progress.say(&format!(
+            "epoch    {epoch}/{epochs} {run}: training loss {train_loss:.4}, validation loss {val_loss:.4}, validation {metric} {val:.4}"
+        ));
+    }
+    let Some(bar) = bar else { return };
+    match p {
+        Progress::Step {
+            step,
+            steps,
+            loss,
+            epoch,
+            epochs,
+        } => {
+            bar.at(step, steps);
+            bar.message(format!("epoch {epoch}/{epochs}   loss {loss:.2}"));
         }
-    })
+        Progress::Images { done, of } => {
+            bar.at(done as u64, of as u64);
+            bar.message(format!("images {done}/{of}"));
+        }
+        Progress::Epoch { .. } => {}
+    }
 }
 
 /// What a feature table depends on beside the spec: data and the backbone's weights.

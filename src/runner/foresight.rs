@@ -5,11 +5,12 @@
 
 use super::Context;
 use super::estimate::Estimator;
+use super::sources::Sources;
 use crate::data::registry;
 use crate::eval::{Outlook, Prospect, detects, outlook};
 use crate::model;
 use crate::results::RunRecord;
-use crate::study::{ClaimTest, Claims, Freeze, HeadKind, RunSpec, Study, Tolerances};
+use crate::study::{ClaimTest, Claims, Freeze, HeadKind, PublishedValue, RunSpec, Study, Tolerances};
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,10 +41,12 @@ pub struct SetNoise {
     pub sd_from: String,
     /// Of one score over other test images, assumed.
     pub image_sd: f64,
-    /// By how much a published value may be misread, the most of them; 0 where there is none.
+    /// By how much a published value may be misread, on average; 0 where there is none.
     pub reading: f64,
-    /// Backbones of the study, each of which has a value there.
-    pub backbones: usize,
+    /// Backbones of the study with a published value there that can have a verdict.
+    pub backbones: Vec<String>,
+    /// Data sets and hypotheses over which the verdicts on data sets are corrected, at the most.
+    pub family: (usize, usize),
 }
 
 /// The data sets of `study` in its order; `sd` is an assumption of the user's.
@@ -55,18 +58,20 @@ pub fn noises(
     sd: Option<f64>,
 ) -> Result<Vec<SetNoise>> {
     let tolerances = Tolerances::load(&c.global.experiments_dir)?;
-    let mut published = Vec::new();
-    for name in &study.report.published {
-        published.extend(
-            c.known(|known| crate::study::Published::load(name, &c.global.experiments_dir, known))?
-                .values,
-        );
-    }
+    let sources = Sources::load(c, study)?;
+    let comparable = || sources.sets.iter().filter(|s| s.comparable).flat_map(|s| &s.values);
+    let judged: Vec<Vec<String>> = study
+        .datasets
+        .iter()
+        .map(|d| sources.judged(study, d).into_iter().map(str::to_owned).collect())
+        .collect();
+    let sets = judged.iter().filter(|j| !j.is_empty()).count();
     let runs = study.runs();
     study
         .datasets
         .iter()
-        .map(|dataset| {
+        .zip(judged)
+        .map(|(dataset, backbones)| {
             let source = registry::find(dataset)?;
             let metric = source.info(&study.protocol).target;
             let spec = runs.iter().find(|r| r.dataset == *dataset);
@@ -80,7 +85,11 @@ pub fn noises(
                 (None, Some((sd, runs, cells))) => (sd, format!("measured on {runs} runs of {cells} cells")),
                 (None, None) => (ASSUMED_SD, format!("assumed: no cell has two seeds, {ASSUMED_SD}")),
             };
-            let readings = published.iter().filter(|v| v.dataset == *dataset);
+            let here = |v: &PublishedValue| v.backbone.as_ref().is_some_and(|b| backbones.contains(b));
+            let readings: Vec<f64> = comparable()
+                .filter(|v| v.dataset == *dataset && here(v))
+                .map(|v| v.uncertainty + v.shared_offset + v.rounding)
+                .collect();
             Ok(SetNoise {
                 dataset: dataset.clone(),
                 metric: metric.to_owned(),
@@ -88,13 +97,26 @@ pub fn noises(
                 sd,
                 sd_from,
                 image_sd: noise / images.sqrt(),
-                reading: readings
-                    .map(|v| v.uncertainty + v.shared_offset + v.rounding)
-                    .fold(0.0, f64::max),
-                backbones: study.backbones.len(),
+                // As the verdict on the data set takes it.
+                reading: readings.iter().sum::<f64>() / readings.len().max(1) as f64,
+                backbones,
+                family: (sets, hypotheses(study, &sources)),
             })
         })
         .collect()
+}
+
+/// How many hypotheses a report of this study tests at the most: the regimes and the best of all, under the best and the last weights;
+/// a source that states the regime leaves one.
+fn hypotheses(study: &Study, sources: &Sources) -> usize {
+    let values = sources.sets.iter().filter(|s| s.comparable).flat_map(|s| &s.values);
+    let stated = values.clone().all(|v| v.freeze.is_some() && v.head.is_some());
+    let regimes = study.freeze.len() * study.heads.len();
+    match (stated, regimes) {
+        (true, _) => 1,
+        (false, 1) => 2,
+        (false, n) => 2 * (n + 1),
+    }
 }
 
 /// Pooled standard deviation over seeds on a data set, with the runs and cells behind it.
@@ -128,11 +150,21 @@ impl SetNoise {
         self.prospect(self.sd * (1.0 + 1.0 / seeds as f64).sqrt(), seeds - 1, bias, alpha)
     }
 
-    /// What becomes of the mean difference over all backbones, each of which has one published run.
+    /// What becomes of the mean difference over all backbones, each of which has one published run; at the hardest of the levels
+    /// that Holm's correction over data sets and hypotheses gives, so that no other verdict has to come first.
     pub fn all_values(&self, seeds: usize, bias: f64, alpha: f64) -> Option<Outlook> {
-        let n = self.backbones;
+        let n = self.backbones.len();
         let se = self.sd * (1.0 + 1.0 / seeds as f64).sqrt() / (n as f64).sqrt();
-        self.prospect(se, n.checked_sub(1)?, bias, alpha)
+        let (sets, hypotheses) = (self.family.0.max(1) as f64, self.family.1.max(1) as f64);
+        let at = |level: f64| self.prospect(se, n.checked_sub(1)?, bias, level);
+        // Of two ways to differ the smaller p is doubled; data sets are reproduced under the hypotheses that are left, one at least.
+        let (differs, same) = (at(alpha / (2.0 * sets * hypotheses))?, at(alpha / sets)?);
+        Some(Outlook {
+            reproduced: same.reproduced,
+            differs: differs.differs,
+            consistent: 1.0 - differs.differs - same.reproduced,
+            inconclusive: 0.0,
+        })
     }
 
     fn prospect(&self, se: f64, df: usize, bias: f64, alpha: f64) -> Option<Outlook> {
@@ -147,6 +179,18 @@ impl SetNoise {
         };
         outlook(&p).ok()
     }
+}
+
+/// The claims that a report of this study decides: those of the paper that it is compared with.
+///
+/// # Errors
+/// Where the file of claims cannot be read.
+pub fn asked(c: &Context, study: &Study) -> Result<Claims> {
+    let mut all = Claims::load(&c.global.experiments_dir)?;
+    if !study.report.published.contains(&all.published) {
+        all.claims.clear();
+    }
+    Ok(all)
 }
 
 /// A cell of a study.
@@ -197,63 +241,98 @@ pub struct ClaimOutlook {
     pub why: String,
 }
 
-/// What becomes of every claim on `cells` with `seeds` seeds each.
-pub fn claims(all: &Claims, cells: &[Cell], seeds: usize, noises: &[SetNoise]) -> Vec<ClaimOutlook> {
-    // The hardest of Holm's levels, so that no other claim has to be decided first.
-    let alpha = all.alpha / all.claims.len().max(1) as f64;
-    let outlook = |test: &ClaimTest, smallest: f64| -> Result<(f64, String), String> {
-        let one = |c: &Contrast| detects(smallest, error(c, cells, seeds, noises), alpha).unwrap_or(0.0);
-        Ok(match contrasts(test, cells)? {
-            Needs::All(list) => {
-                let why = if list.len() > 1 {
-                    format!("{} contrasts must all be told", list.len())
-                } else {
-                    String::new()
-                };
-                (list.iter().map(one).product(), why)
+/// What the claims need of some cells: all but the number of seeds.
+pub struct Outline {
+    alpha: f64,
+    claims: Vec<(String, f64, Result<Told, String>)>,
+}
+
+/// The errors of the contrasts that decide a claim.
+struct Told {
+    errors: Vec<ErrorParts>,
+    /// Whether two of them do, in opposite directions.
+    two: bool,
+}
+
+/// Variances of a contrast: of one seed a cell, and of the test images, which the cells of a data set share.
+#[derive(Debug, Clone, Copy)]
+struct ErrorParts {
+    seed: f64,
+    images: f64,
+}
+
+impl ErrorParts {
+    fn of(contrast: &Contrast, cells: &[Cell], noises: &[SetNoise]) -> Self {
+        let mut all = Self { seed: 0.0, images: 0.0 };
+        for n in noises {
+            let (mut squares, mut sum) = (0.0, 0.0);
+            for (_, w) in contrast.iter().filter(|(i, _)| cells[*i].dataset == n.dataset) {
+                squares += w * w;
+                sum += w;
             }
-            Needs::Two(list) => {
-                let mut p: Vec<f64> = list.iter().map(one).collect();
+            all.seed += squares * n.sd * n.sd;
+            all.images += n.image_sd * n.image_sd * ((1.0 - SHARED_IMAGES) * squares + SHARED_IMAGES * sum * sum);
+        }
+        all
+    }
+
+    fn standard_error(self, seeds: usize) -> f64 {
+        (self.seed / seeds as f64 + self.images).sqrt()
+    }
+}
+
+impl Outline {
+    pub fn of(all: &Claims, cells: &[Cell], noises: &[SetNoise]) -> Self {
+        let told = |test: &ClaimTest| {
+            let (list, two) = match contrasts(test, cells)? {
+                Needs::All(list) => (list, false),
+                Needs::Two(list) => (list, true),
+            };
+            let errors = list.iter().map(|c| ErrorParts::of(c, cells, noises)).collect();
+            Ok(Told { errors, two })
+        };
+        let claims = all.claims.iter().map(|c| (c.id.clone(), c.smallest, told(&c.test)));
+        Self {
+            // The hardest of Holm's levels, so that no other claim has to be decided first.
+            alpha: all.alpha / all.claims.len().max(1) as f64,
+            claims: claims.collect(),
+        }
+    }
+
+    /// What becomes of every claim with `seeds` seeds a cell.
+    pub fn with(&self, seeds: usize) -> Vec<ClaimOutlook> {
+        let outlook = |smallest: f64, told: &Told| {
+            // Each of two data sets is told by the surest of all: Bonferroni over them.
+            let alpha = self.alpha / if told.two { told.errors.len() as f64 } else { 1.0 };
+            let one = |e: &ErrorParts| detects(smallest, e.standard_error(seeds), alpha).unwrap_or(0.0);
+            let mut p: Vec<f64> = told.errors.iter().map(one).collect();
+            if told.two {
                 p.sort_by(|a, b| b.total_cmp(a));
-                (
-                    p[0] * p[1],
-                    "two data sets must be told, in opposite directions".to_owned(),
-                )
+                let why = "two data sets must be told, in opposite directions";
+                return (p[0] * p[1], why.to_owned());
             }
-        })
-    };
-    all.claims
-        .iter()
-        .map(|claim| {
-            let (probability, why) = match outlook(&claim.test, claim.smallest) {
-                Ok((p, why)) => (Some(p), why),
-                Err(why) => (None, why),
+            let why = match p.len() {
+                1 => String::new(),
+                n => format!("{n} contrasts must all be told"),
+            };
+            (p.iter().product(), why)
+        };
+        let one = |(id, smallest, told): &(String, f64, Result<Told, String>)| {
+            let (probability, why) = match told {
+                Ok(t) => {
+                    let (p, why) = outlook(*smallest, t);
+                    (Some(p), why)
+                }
+                Err(why) => (None, why.clone()),
             };
             ClaimOutlook {
-                claim: claim.id.clone(),
+                claim: id.clone(),
                 probability,
                 why,
             }
-        })
-        .collect()
-}
-
-/// Standard error of a contrast: seeds of every cell, and test images, which the cells of a data set share.
-fn error(contrast: &Contrast, cells: &[Cell], seeds: usize, noises: &[SetNoise]) -> f64 {
-    let mut variance = 0.0;
-    for n in noises {
-        let weights = || {
-            contrast
-                .iter()
-                .filter(|(i, _)| cells[*i].dataset == n.dataset)
-                .map(|w| w.1)
         };
-        let squares: f64 = weights().map(|w| w * w).sum();
-        let sum: f64 = weights().sum();
-        variance += squares * n.sd * n.sd / seeds as f64;
-        variance += n.image_sd * n.image_sd * ((1.0 - SHARED_IMAGES) * squares + SHARED_IMAGES * sum * sum);
+        self.claims.iter().map(one).collect()
     }
-    variance.sqrt()
 }
 
 /// The contrasts behind a claim on these cells, or why there are none.
@@ -384,7 +463,8 @@ mod tests {
             sd_from: String::new(),
             image_sd: 0.02,
             reading: 0.0,
-            backbones: 3,
+            backbones: vec!["x-s".into(), "x-l".into(), "y-s".into()],
+            family: (2, 5),
         }
     }
 
@@ -406,7 +486,7 @@ mod tests {
             panic!()
         };
         assert_eq!((list.len(), list[0].len()), (1, 12));
-        let found = error(&list[0], &cells, 4, &[noise("a"), noise("b")]);
+        let found = ErrorParts::of(&list[0], &cells, &[noise("a"), noise("b")]).standard_error(4);
         let expected = (1e-4_f64 / 3.0 / 4.0 + 4e-4 * 0.5 / 3.0).sqrt();
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
     }
@@ -466,7 +546,7 @@ mod tests {
         let Ok(Needs::All(list)) = contrasts(&test, &cells) else {
             panic!()
         };
-        let of = |n| error(&list[0], &cells, n, &[noise("a"), noise("b")]);
+        let of = |n| ErrorParts::of(&list[0], &cells, &[noise("a"), noise("b")]).standard_error(n);
         assert!(of(2) > of(3) && of(3) > of(1000));
         assert!(of(1_000_000) > 0.9 * of(1000));
     }

@@ -27,6 +27,20 @@ pub struct Inventory {
     pub weights: BTreeMap<String, WeightsReport>,
     /// Data sets and label files whose images were looked at.
     looked_at: BTreeSet<(String, Vec<PathBuf>)>,
+    pub look: Look,
+}
+
+/// How inputs are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What changed since it was hashed is hashed, and every image that label files list is looked at.
+    Whole,
+    /// As [`Self::Whole`] but for the images, of which a task of an array is one of many readers: that the list's files are there
+    /// is enough, and what cannot be decoded is named when it is decoded.
+    Listed,
+    /// No file of data or weights is read, on the login node of a cluster: what was hashed before counts where it has not changed;
+    /// phantoms, which are written where they are used, are what their list says.
+    Unread,
 }
 
 /// The verified inputs of one run.
@@ -53,7 +67,7 @@ fn has_file(r: &RunSpec) -> bool {
 }
 
 /// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
-pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
+pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if has_file(r) {
         out.push(("backbone", r.backbone.clone()));
@@ -66,11 +80,16 @@ pub(super) fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
 
 impl Inventory {
     /// Looks at everything the runs read. Hashes only what changed since it was hashed.
-    pub fn take(c: &Context, scale: Scale, runs: &[RunSpec]) -> Result<Self> {
+    pub fn take(c: &Context, scale: Scale, runs: &[RunSpec], look: Look) -> Result<Self> {
         let mut out = Self {
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
             looked_at: BTreeSet::new(),
+            look,
+        };
+        let check = match look {
+            Look::Unread => Check::NoRead,
+            _ => Check::Cached,
         };
         let places = Places::new(&c.global.weights_dir);
         for r in runs {
@@ -78,7 +97,7 @@ impl Inventory {
             for (_, name) in weight_names(r) {
                 if let Entry::Vacant(slot) = out.weights.entry(name.clone()) {
                     let bar = c.progress.bytes(&name);
-                    let report = verify_weights(c.catalogue, &name, &places, Check::Cached, &bar.verified())?;
+                    let report = verify_weights(c.catalogue, &name, &places, check, &bar.verified())?;
                     slot.insert(report);
                 }
             }
@@ -92,11 +111,16 @@ impl Inventory {
         let source = registry::find(&r.dataset)?;
         let (kind, dir) = data_dir(c, scale, &r.dataset)?;
         if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
-            let found = verify(c, &r.dataset, kind, &dir, Mode::SinceLock);
+            let mode = match self.look {
+                Look::Unread => Mode::NoRead,
+                _ => Mode::SinceLock,
+            };
+            let found = verify(c, &r.dataset, kind, &dir, mode);
             slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &dir, &e))?);
         }
         let labels = (r.dataset.clone(), source.label_files(&r.protocol));
-        if self.looked_at.insert(labels)
+        if self.look == Look::Whole
+            && self.looked_at.insert(labels)
             && let Some(report) = self.sets.get_mut(&r.dataset)
             && let Err(e) = hold_images(c, report, &r.protocol, Depth::Names)
         {

@@ -1,7 +1,7 @@
 //! For every run of a study, whether it is done, can start, or what blocks it.
 
 use super::Context;
-use super::inventory::{Inventory, RunInputs, weight_names};
+use super::inventory::{Inventory, Look, RunInputs, weight_names};
 use crate::error::BadInput;
 use crate::manifest::{SetState, WeightsState};
 use crate::results::{Listing, RunState, Store};
@@ -23,6 +23,10 @@ pub enum State {
     Failed(String),
     /// An input is missing or wrong.
     Blocked(String),
+    /// A batch system has it in a task: which, and what it waits for. Only where somebody asks, see [`super::cluster::look`].
+    Queued(String),
+    /// A process is at it: where, and how far.
+    Running(String),
 }
 
 /// A run with its id (where its inputs are known) and state.
@@ -69,9 +73,29 @@ pub struct Plan {
 impl Plan {
     /// Looks at inputs and records; changes nothing.
     pub fn make(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
-        let inventory = Inventory::take(c, study.scale, &runs)?;
+        let inventory = Inventory::take(c, study.scale, &runs, Look::Whole)?;
+        Self::of(c, study, runs, inventory)
+    }
+
+    /// As [`Self::make`] for a task of an array, which makes a few runs of many: the records of all others, which tell stale runs
+    /// from fresh ones and hours by experience, are not read. With every task they would be, and a shared disk is asked n² times.
+    pub fn of_task(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
+        let inventory = Inventory::take(c, study.scale, &runs, Look::Listed)?;
+        let store = Store::new(&c.global.results_dir, &study.name);
+        // What an input is missing of may be done all the same.
+        let blocked = runs.iter().any(|r| inventory.of(r).is_err());
+        let listing = if blocked { store.all()? } else { Listing::default() };
+        Ok(Self::assemble(study, runs, inventory, store, listing))
+    }
+
+    /// As [`Self::make`], from inputs that were looked at.
+    pub(super) fn of(c: &Context, study: Study, runs: Vec<RunSpec>, inventory: Inventory) -> Result<Self> {
         let store = Store::new(&c.global.results_dir, &study.name);
         let listing = store.all()?;
+        Ok(Self::assemble(study, runs, inventory, store, listing))
+    }
+
+    fn assemble(study: Study, runs: Vec<RunSpec>, inventory: Inventory, store: Store, listing: Listing) -> Self {
         let entries = runs
             .into_iter()
             .map(|spec| match inventory.of(&spec) {
@@ -111,17 +135,17 @@ impl Plan {
                 }
             })
             .collect();
-        Ok(Self {
+        Self {
             study,
             inventory,
             store,
             listing,
             entries,
-        })
+        }
     }
 
     /// How many runs are in each state, in a fixed order.
-    pub fn counts(&self) -> [(&'static str, usize); 6] {
+    pub fn counts(&self) -> [(&'static str, usize); 8] {
         let n = |f: fn(&State) -> bool| self.entries.iter().filter(|e| f(&e.state)).count();
         [
             ("done", n(|s| *s == State::Done)),
@@ -130,6 +154,8 @@ impl Plan {
             ("stale", n(|s| matches!(s, State::Stale(_)))),
             ("failed", n(|s| matches!(s, State::Failed(_)))),
             ("blocked", n(|s| matches!(s, State::Blocked(_)))),
+            ("queued", n(|s| matches!(s, State::Queued(_)))),
+            ("running", n(|s| matches!(s, State::Running(_)))),
         ]
     }
 
@@ -181,6 +207,7 @@ impl Plan {
 }
 
 /// An input that is missing or wrong.
+#[derive(Serialize)]
 pub struct Missing {
     /// `data` or `weights`.
     pub what: &'static str,

@@ -7,7 +7,7 @@ use super::plan::Plan;
 use crate::cli::PowerArgs;
 use crate::cli::exit::OK;
 use crate::eval::Outlook;
-use crate::study::{Claims, Tolerances};
+use crate::study::Tolerances;
 use crate::text as ui;
 use crate::{outln, print};
 use anyhow::Result;
@@ -58,8 +58,9 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
 
     let specs: Vec<_> = plan.entries.iter().map(|e| e.spec.clone()).collect();
     let cells = foresight::cells(&specs);
-    let all = Claims::load(&c.global.experiments_dir)?;
-    let at = |n: usize| foresight::claims(&all, &cells, n, &noises);
+    let all = foresight::asked(c, study)?;
+    let outline = foresight::Outline::of(&all, &cells, &noises);
+    let at = |n: usize| outline.with(n);
     let claims: Vec<_> = at(seeds.max(2))
         .into_iter()
         .enumerate()
@@ -112,6 +113,15 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             .concat()
         })
         .collect();
+    let unjudged = noises.iter().filter(|n| n.backbones.is_empty());
+    let unjudged: Vec<&str> = unjudged.map(|n| n.dataset.as_str()).collect();
+    if !unjudged.is_empty() {
+        outln!(
+            "\nNo verdict on a published value can be given on {}: none is listed, or those that are have no authors' code, are of another split, \
+             task or part of the images, or of another metric.",
+            unjudged.join(", ")
+        )?;
+    }
     let now = format!("with {}", seeds.max(2));
     outln!(
         "\n{}",
@@ -139,6 +149,10 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
         percent(ENOUGH)
     )?;
     outln!(
+        "A data set is judged over its backbones with a published value and running authors' code, at the hardest level of Holm's correction \
+         over data sets and hypotheses; how its backbones scatter about their mean beyond run noise is not foreseen."
+    )?;
+    outln!(
         "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
          the smallest that matters (experiments/claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
     )?;
@@ -146,7 +160,9 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
 }
 
 fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
-    let Some(margin) = n.margin else { return Vec::new() };
+    let Some(margin) = n.margin.filter(|_| !n.backbones.is_empty()) else {
+        return Vec::new();
+    };
     type Level = fn(&SetNoise, usize, f64, f64) -> Option<Outlook>;
     type Pick = fn(&Outlook) -> f64;
     let levels: [(&str, Level); 2] = [("value", SetNoise::value), ("data set", SetNoise::all_values)];
@@ -157,8 +173,7 @@ fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
     ];
     let mut out = Vec::new();
     for (level, of) in levels {
-        // A data set's mean is not one more run: it is within the margin or it is not.
-        for (verdict, difference, pick) in verdicts.iter().filter(|v| level == "value" || !v.0.starts_with("Cons")) {
+        for (verdict, difference, pick) in &verdicts {
             let p = |k: usize| of(n, k, *difference, alpha).map_or(0.0, |o| pick(&o));
             out.push(Line {
                 dataset: n.dataset.clone(),

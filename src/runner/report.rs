@@ -2,6 +2,7 @@
 
 use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
+use super::sources::Sources;
 use super::{Context, notes};
 use crate::cache::Bucket;
 use crate::cli::ReportArgs;
@@ -15,9 +16,7 @@ use crate::report::{
     PublishedPoint, ReportInput, ReportOutput, Sweep, render, seal,
 };
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
-use crate::study::{
-    AuthorsCode, Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of,
-};
+use crate::study::{Claims, Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
 use crate::train::evaluate::{Rule, direction};
 use anyhow::Result;
@@ -48,6 +47,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     if let Some(output) = seal::still_holds(&folder, &inputs) {
         return Ok(output);
     }
+    let _bar = c.progress.items("report", 0);
     fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
     let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
@@ -74,7 +74,7 @@ fn finish(
     cache: Option<&Path>,
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
-    input.evidence = evidence(plan, &mut listing, (input.claims.is_some(), replicates), cache)?;
+    input.evidence = evidence(plan, &mut listing, replicates, cache)?;
     for r in &mut listing.done {
         r.spec.run.dataset = plan.study.table(&r.spec.run.dataset, &r.spec.run.protocol);
     }
@@ -108,12 +108,7 @@ fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> R
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(
-    plan: &Plan,
-    listing: &mut Listing,
-    (decides, replicates): (bool, usize),
-    cache: Option<&Path>,
-) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -125,12 +120,8 @@ fn evidence(
         .filter(|r| planned.contains(r.id()))
         .cloned()
         .collect();
-    // Decisions are made from a fixed number of resamples; what is asked for is what is printed.
-    let drawn = match (decides, replicates) {
-        (false, 0) => 0,
-        _ => replicates.max(DECISION),
-    };
-    let (mut evidence, unusable) = Evidences::of(&plan.store, &runs, drawn, cache)?;
+    // Decisions (marks, claims) are made from a fixed number of resamples; what is asked for is what is printed.
+    let (mut evidence, unusable) = Evidences::of(&plan.store, &runs, replicates.max(DECISION), cache)?;
     evidence.replicates = replicates;
     for u in &unusable {
         tell!("warning: {}; the run is left out", u.why);
@@ -196,13 +187,9 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         .collect::<Result<_>>()?;
     let mut published = Vec::new();
     let mut context = Vec::new();
-    let load = |name: &String| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
-    let sets = study.report.published.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    let mut without_code = Vec::new();
-    for set in &sets {
-        points(study, set, &mut published, &mut context);
-        let absent = set.backbones.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
-        without_code.extend(absent.map(|(b, _)| b.clone()));
+    let sources = Sources::load(c, study)?;
+    for set in &sources.sets {
+        points(study, &sources, set, &mut published, &mut context);
     }
     let mut protocol = ProtocolNote::new(
         &study.protocol.preset.to_string(),
@@ -213,7 +200,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         protocol.sweep(s.field, &s.printed());
     }
     let templates = templates(c)?;
-    let mut caveats = caveats_of(&sets, &study.datasets);
+    let mut caveats = caveats_of(&sources.sets, &study.datasets);
     caveats.extend(crate::report::template_notes(templates.as_deref())?);
     published.retain(has);
     context.retain(|v| has_set(&v.dataset));
@@ -231,9 +218,9 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         evidence: Evidences::default(),
         published,
         context,
-        sources: sets.iter().map(Published::origin).collect(),
+        sources: sources.sets.iter().map(Published::origin).collect(),
         caveats,
-        without_code,
+        without_code: sources.without_code(),
         alpha: tolerances.alpha,
         archive: Archive {
             records: listing.done.iter().map(|r| (r.id().to_owned(), r.clone())).collect(),
@@ -314,7 +301,13 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
 }
 
 /// Published values of a study's data sets: comparable ones as points, others as context.
-fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, context: &mut Vec<ContextValue>) {
+fn points(
+    study: &Study,
+    sources: &Sources,
+    p: &Published,
+    published: &mut Vec<PublishedPoint>,
+    context: &mut Vec<ContextValue>,
+) {
     for v in p.values.iter().filter(|v| study.datasets.contains(&v.dataset)) {
         // Published values are of the authors' splits: they stand beside those, where a study has several.
         let tables = study.tables();
@@ -338,8 +331,8 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
                 rounding: v.rounding,
                 runs: v.seeds,
                 sd: v.sd,
-                no_verdict: no_verdict(p, backbone, SplitRule::word(set, protocol)),
-                note: p.backbones.get(backbone).map(|n| n.note.clone()),
+                no_verdict: sources.no_verdict(p, backbone, study, (set, protocol)),
+                note: sources.note(p, backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {
                 dataset,
@@ -351,16 +344,6 @@ fn points(study: &Study, p: &Published, published: &mut Vec<PublishedPoint>, con
             }),
         }
     }
-}
-
-/// Why a published value of a backbone is context under this split; `None` where it may be reproduced.
-fn no_verdict(p: &Published, backbone: &str, split: &str) -> Option<String> {
-    match p.backbones.get(backbone).map(|n| n.code) {
-        Some(AuthorsCode::Absent) => return Some("the authors' repository has no code for this backbone".to_owned()),
-        Some(AuthorsCode::Broken) => return Some("the authors' code for this backbone does not run".to_owned()),
-        Some(AuthorsCode::Runs) | None => {}
-    }
-    (split != "authors").then(|| format!("the published value is of the authors' split, ours of the {split} one"))
 }
 
 fn planned(study: &Study, e: &Entry) -> PlannedRun {

@@ -5,19 +5,22 @@ use super::schedule::{Tally, fit_all};
 use super::{Context, inventory, report, study_audit};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::report::ReportOutput;
-use crate::study::Scale;
+use crate::study::{RunSpec, Scale, Study};
 use anyhow::Result;
 
-/// Looks at data, weights and records; writes the phantoms of a tiny study where they are not whole.
+/// Looks at data, weights and records; writes the phantoms of a tiny study where they are not whole. A task of a batch system's array
+/// looks at no image: the job that prepared the study did.
 ///
 /// # Errors
 /// [`crate::error::BadInput`] for a study that cannot be read, and for phantoms with other content.
-pub fn verify(c: &Context, a: &StudyArgs) -> Result<Plan> {
-    let (study, runs) = c.study(a)?;
+pub fn verify(c: &Context, study: Study, runs: Vec<RunSpec>, task: bool) -> Result<Plan> {
     if study.scale == Scale::Tiny {
         inventory::synthesise_missing(c, &runs)?;
     }
-    Plan::make(c, study, runs)
+    match task {
+        true => Plan::of_task(c, study, runs),
+        false => Plan::make(c, study, runs),
+    }
 }
 
 /// Fits what is missing; the plan that comes back knows of it.

@@ -60,7 +60,7 @@ fn answer(mut signals: Signals) {
 /// Whether the process was started with this signal ignored. Where the system does not tell, SIGHUP counts as ignored: its
 /// disposition is then left as it is, and so is what `nohup` made of it.
 fn ignored(signal: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+    let Some(status) = crate::fsio::read_system("/proc/self/status") else {
         return signal == SIGHUP;
     };
     let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));

@@ -3,13 +3,14 @@
 //! A set whose images are here and verified is audited with them, any other by its label files alone. What the page was
 //! made from and the hash of each of its files stand in a file beside it; while both hold, nothing is read again.
 
-use super::audit::{Depth, write_study};
+use super::audit::{Depth, StudyAudit, write_study};
 use super::plan::Plan;
 use super::{Context, inventory, report_place};
 use crate::data::registry;
 use crate::fsio;
 use crate::report::{AUDIT_SEAL, AuditSeal};
 use crate::results::write_record;
+use crate::study::Study;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +40,23 @@ fn make(c: &Context, plan: &Plan, folder: &Path) -> Result<()> {
         Some(_) => Depth::Images,
         None => Depth::Labels,
     };
-    let found = write_study(c, &plan.study, &depth)?;
+    write(c, &plan.study, inputs, &depth).map(|_| ())
+}
+
+/// Audits the data of a study because it was asked for, and writes the page. [`ensure`] makes it anew, since nothing says here that
+/// the data are verified.
+///
+/// # Errors
+/// When a file cannot be written. What is wrong with a set is among the absent ones.
+pub fn by_hand(c: &Context, study: &Study, depth: Depth) -> Result<StudyAudit> {
+    let inputs = fsio::sha256_hex(format!("{}by hand: {depth:?}", report_place::maker(c)?).as_bytes());
+    write(c, study, inputs, &|_| depth)
+}
+
+/// Writes the page and its figure, and then what they hash to.
+fn write(c: &Context, study: &Study, inputs: String, depth: &dyn Fn(&str) -> Depth) -> Result<StudyAudit> {
+    let folder = report_place::folder(c, study, &[]);
+    let found = write_study(c, study, depth)?;
     let mut files = BTreeMap::new();
     for path in &found.files {
         if let Some(name) = path.file_name().and_then(|n| n.to_str()) {
@@ -54,7 +71,7 @@ fn make(c: &Context, plan: &Plan, folder: &Path) -> Result<()> {
         }
     }
     write_record(&folder.join(AUDIT_SEAL), &AuditSeal { inputs, files })?;
-    Ok(())
+    Ok(found)
 }
 
 /// The root hash of a set that is whole.

@@ -15,7 +15,7 @@ pub fn cpu_seconds() -> Option<f64> {
 
 /// The largest memory this process has had, in bytes.
 pub fn peak_rss() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let text = crate::fsio::read_system("/proc/self/status")?;
     let line = text.lines().find(|l| l.starts_with("VmHWM:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)

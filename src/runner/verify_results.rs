@@ -1,12 +1,12 @@
 //! Is every stored number the one that was stored, and does every rendered number follow from them?
 
 use super::plan::Plan;
-use super::{Context, report};
+use super::{Context, report, report_place};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::model::WeightsFile;
 use crate::model::kept::About;
-use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed};
+use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed, replaced_templates};
 use crate::results::{Content, Expected, Finding, ModelFacts, Store, TrainedFile, read_record, record_bytes};
 use crate::study::{RunSpec, Study};
 use crate::train::fit::weights_hash;
@@ -15,8 +15,12 @@ use crate::{data, model};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+/// The caches, below the results.
+const CACHE: &str = crate::cache::FOLDER;
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -28,28 +32,66 @@ pub struct Checked {
     pub findings: Vec<Finding>,
 }
 
-/// Checks the named studies, or every folder of results.
+/// Checks the named studies, or every folder of results and reports.
 ///
 /// # Errors
 /// Where a folder cannot be read, or a name is none of a study.
 pub fn verify(c: &Context, studies: &[String]) -> Result<Checked> {
-    let names = if studies.is_empty() { all(c)? } else { studies.to_vec() };
     let mut checked = Checked::default();
+    let (results, reports) = (&c.global.results_dir, &c.global.reports_dir);
+    let mut names = stray(
+        results,
+        &[CACHE, ".gitignore", "README.md"],
+        !studies.is_empty(),
+        &mut checked,
+    )?;
+    if reports.is_dir() {
+        for name in stray(reports, &[], !studies.is_empty(), &mut checked)? {
+            let path = reports.join(&name);
+            if names.contains(&name) {
+                continue;
+            }
+            match path.join(RENDERED).exists() {
+                true => names.push(name),
+                false => checked.notes.push(format!(
+                    "{} is not the report of a study and was not checked",
+                    path.display()
+                )),
+            }
+        }
+    }
+    if !studies.is_empty() {
+        names = studies.to_vec();
+    }
+    names.sort();
     for name in &names {
         check(c, name, &mut checked)?;
     }
     Ok(checked)
 }
 
-/// Every folder of results that is not a cache.
-fn all(c: &Context) -> Result<Vec<String>> {
-    let folder = &c.global.results_dir;
+/// The folders in `dir` that may be a study's; everything else there is told, but what is `known`. Where studies were `named`, no
+/// other folder is asked for.
+fn stray(dir: &Path, known: &[&str], named: bool, checked: &mut Checked) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+    if named && !dir.is_dir() {
+        return Ok(names);
+    }
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_dir() {
-            names.push(name);
+        let is_folder = entry.path().is_dir();
+        match name.starts_with('.') {
+            false if is_folder => {
+                if !named {
+                    names.push(name);
+                }
+            }
+            _ if known.contains(&name.as_str()) => {}
+            _ => checked.notes.push(format!(
+                "{} is not of medft and was not checked",
+                entry.path().display()
+            )),
         }
     }
     names.sort();
@@ -60,34 +102,46 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
     let study = c.known(|known| Study::resolve(name, &c.global.experiments_dir, known));
     let folder = study.as_ref().map_or(name, |s| s.name.as_str()).to_owned();
     let store = Store::new(&c.global.results_dir, &folder);
-    if !store.folder().is_dir() {
+    let reports = c.global.reports_dir.join(&folder);
+    let mut whole = true;
+    if store.folder().is_dir() {
+        let _bar = c.progress.items(name, 0);
+        let audit = store.audit(&expected)?;
+        checked.runs += audit.runs;
+        whole = audit.findings.is_empty();
+        checked.findings.extend(audit.findings);
+        checked.notes.extend(audit.notes);
+    } else if let (false, Err(e)) = (reports.is_dir(), &study) {
         // A name that is neither a study nor a folder of results is a slip of the pen.
-        study?;
+        return Err(e.clone().into());
+    } else {
         checked
             .notes
             .push(format!("{} has no results", store.folder().display()));
+        if !reports.is_dir() {
+            return Ok(());
+        }
+    }
+    if !reports.is_dir() {
+        checked.notes.push(format!("{} is not there", reports.display()));
         return Ok(());
     }
-    let audit = store.audit(&expected)?;
-    checked.runs += audit.runs;
-    let whole = audit.findings.is_empty();
-    checked.findings.extend(audit.findings);
-    let others = audit.others.iter();
-    checked
-        .notes
-        .extend(others.map(|f| format!("{f} is not of medft and was not checked")));
-    let reports = c.global.reports_dir.join(&folder);
-    match study {
-        _ if !reports.is_dir() => checked.notes.push(format!("{} is not there", reports.display())),
-        Err(e) => checked.notes.push(format!("{} is not checked: {e}", reports.display())),
-        Ok(_) if !whole => checked.notes.push(format!(
-            "{} is not checked: it follows from records, and those are not whole",
-            reports.display()
-        )),
-        Ok(study) => {
-            for folder in parts(&reports)? {
-                check_report(c, name, study.clone(), &reports, &folder, checked)?;
-            }
+    // What it would be rendered from again, or why it cannot be.
+    let study = match study {
+        Err(e) => Err(e.to_string()),
+        Ok(_) if !whole => Err("it follows from records, and those are not whole".to_owned()),
+        Ok(study) => Ok(study),
+    };
+    let mut told = false;
+    for folder in parts(&reports)? {
+        let again = check_folder(c, name, &study, &reports, &folder, checked)?;
+        if let Err(why) = again
+            && !std::mem::replace(&mut told, true)
+        {
+            checked.notes.push(format!(
+                "{} was held against its own hashes and not rendered again: {why}",
+                reports.display()
+            ));
         }
     }
     Ok(())
@@ -171,21 +225,45 @@ fn record<T: Content>(path: &Path, findings: &mut Vec<Finding>) -> Option<T> {
     None
 }
 
-/// Renders the report again from the records alone and holds it against what lies there.
+/// Checks one report: every file against what `report.json` says, and, where the study is known and its records are whole, against
+/// the report rendered again from the records alone. Says why it was not rendered.
 ///
 /// `whole` is the folder of the whole study's report, which has the page on the data; `reports` that one, or a part's within it.
-fn check_report(
+fn check_folder(
     c: &Context,
     name: &str,
-    study: Study,
+    study: &Result<Study, String>,
     whole: &Path,
     reports: &Path,
     checked: &mut Checked,
-) -> Result<()> {
-    let Some(rendered) = record::<Rendered>(&reports.join(RENDERED), &mut checked.findings) else {
-        return Ok(());
+) -> Result<Result<(), String>> {
+    let path = reports.join(RENDERED);
+    let rendered = match path.exists() || !only_data(reports) {
+        true => record::<Rendered>(&path, &mut checked.findings),
+        // The data were audited, and nothing is rendered yet.
+        false => None,
     };
-    let audit = check_audit(whole, &rendered, checked);
+    let shown = rendered.as_ref().map_or_else(BTreeMap::new, |r| r.audit.clone());
+    let audit = check_audit(whole, &shown, checked);
+    let stated = rendered.as_ref().map_or_else(BTreeMap::new, |r| r.files.clone());
+    // The page on the data lies beside the whole report alone.
+    let beside = (reports == whole).then_some(&audit.files);
+    tell_unknown(reports, &stated, beside, checked);
+    let Some(rendered) = rendered else {
+        return Ok(Ok(()));
+    };
+    let why_not = match study {
+        Err(why) => Some(why.clone()),
+        Ok(_) if replaced_templates(report_place::templates(c)?.as_deref())? != rendered.templates => {
+            Some("it was made with other templates than those that are given here (--templates)".to_owned())
+        }
+        Ok(_) => None,
+    };
+    let (Ok(study), None) = (study, &why_not) else {
+        check_stated(reports, &stated, checked);
+        check_seal(reports, None, checked)?;
+        return Ok(why_not.map_or(Ok(()), Err));
+    };
     let args = ReportArgs {
         study: StudyArgs {
             study: name.to_owned(),
@@ -194,23 +272,24 @@ fn check_report(
         replicates: rendered.replicates,
     };
     let (_, runs) = c.study(&args.study)?;
-    let plan = Plan::make(c, study, runs)?;
+    let plan = Plan::make(c, study.clone(), runs)?;
     let again = tempfile::tempdir().context("cannot create a folder to render into")?;
     let out = report::write_to(c, &plan, &args, again.path(), None)?;
+    let mut stated = stated;
     for file in &out.files {
         let name = file.strip_prefix(again.path()).unwrap_or(file);
         let there = reports.join(name);
         checked.files += 1;
         let expected = fsio::read(file)?;
+        let hash = stated.remove(&*name.to_string_lossy());
         let Ok(found) = fsio::read(&there) else {
             checked
                 .findings
                 .push(finding(&there, "this file of the report", "none"));
             continue;
         };
-        let stated = rendered.files.get(&*name.to_string_lossy());
-        let untouched = stated == Some(&fsio::sha256_hex(&found)) || name == Path::new(RENDERED);
-        if expected == found || (untouched && !audit) {
+        let untouched = hash == Some(fsio::sha256_hex(&found)) || name == Path::new(RENDERED);
+        if expected == found || (untouched && !audit.whole) {
             // Where the data's page was edited, what shows it cannot be made again: it is the page that is named.
             continue;
         }
@@ -225,14 +304,57 @@ fn check_report(
             checked.findings.push(edited(&there, &expected, &found));
         }
     }
-    check_seal(reports, &out.below(again.path()), checked)?;
+    // Files that the report of these records would not have.
+    check_stated(reports, &stated, checked);
+    check_seal(reports, Some(&out.below(again.path())), checked)?;
+    Ok(Ok(()))
+}
+
+/// Whether there is nothing in a report's folder but what `medft data audit` writes.
+fn only_data(reports: &Path) -> bool {
+    let of_audit = |f: &PathBuf| {
+        let name = f.strip_prefix(reports).unwrap_or(f).to_string_lossy();
+        name == AUDIT_SEAL || name.starts_with("data.")
+    };
+    fsio::below(reports).iter().all(of_audit)
+}
+
+/// Files against the hashes that `report.json` has of them.
+fn check_stated(reports: &Path, stated: &BTreeMap<String, String>, checked: &mut Checked) {
+    for (name, hash) in stated {
+        let path = reports.join(name);
+        checked.files += 1;
+        let inside = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+        let found = match inside {
+            true => fsio::sha256_file(&path, |_| {}).map_err(|e| format!("{e:#}")),
+            false => Err("a name that leads out of the report".to_owned()),
+        };
+        let expected = format!("a file that hashes to {hash}, as {RENDERED} says");
+        match found {
+            Ok(found) if found == *hash => {}
+            Ok(found) => checked.findings.push(finding(
+                &path,
+                &expected,
+                format!("an edited one that hashes to {found}"),
+            )),
+            Err(e) => checked.findings.push(finding(&path, &expected, e)),
+        }
+    }
+}
+
+/// Names the files of a report's folder that no record of it knows.
+fn tell_unknown(
+    reports: &Path,
+    stated: &BTreeMap<String, String>,
+    audit: Option<&BTreeSet<String>>,
+    checked: &mut Checked,
+) {
     let known = |f: &Path| {
         let name = f.strip_prefix(reports).unwrap_or(f);
         let shown = name.to_string_lossy();
-        rendered.files.contains_key(&*shown)
-            || [RENDERED, SEAL, AUDIT_SEAL].contains(&&*shown)
-            || shown.starts_with("data.")
-            || shown.rsplit('/').next().is_some_and(|n| n.starts_with(".medft-"))
+        stated.contains_key(&*shown)
+            || audit.is_some_and(|a| a.contains(&*shown) || shown == AUDIT_SEAL)
+            || [RENDERED, SEAL].contains(&&*shown)
             // Of a part, which is checked by itself.
             || f.ancestors().skip(1).take_while(|a| *a != reports).any(|a| a.join(RENDERED).exists())
     };
@@ -241,11 +363,10 @@ fn check_report(
             .notes
             .push(format!("{} is not of this report and was not checked", f.display()));
     }
-    Ok(())
 }
 
-/// What the seal says was found, against what is found now.
-fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Result<()> {
+/// What the seal says was found, against what is found now, where it was rendered again.
+fn check_seal(reports: &Path, found: Option<&ReportOutput>, checked: &mut Checked) -> Result<()> {
     let path = reports.join(SEAL);
     if !path.exists() {
         checked.notes.push(format!(
@@ -255,7 +376,8 @@ fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Re
         return Ok(());
     }
     checked.files += 1;
-    if let Some(seal) = record::<Sealed>(&path, &mut checked.findings) {
+    let seal = record::<Sealed>(&path, &mut checked.findings);
+    if let (Some(seal), Some(found)) = (seal, found) {
         let (expected, stated) = (serde_json::to_value(found)?, serde_json::to_value(&seal.output)?);
         for (key, value) in expected.as_object().into_iter().flatten() {
             if stated.get(key) != Some(value) {
@@ -269,30 +391,46 @@ fn check_seal(reports: &Path, found: &ReportOutput, checked: &mut Checked) -> Re
     Ok(())
 }
 
-/// The page on the data and its pictures: as they were written, and those that the report shows. Says whether they are.
-fn check_audit(reports: &Path, rendered: &Rendered, checked: &mut Checked) -> bool {
+/// The page on the data.
+struct DataPage {
+    /// Whether it is as it was written, and the one that the report shows.
+    whole: bool,
+    /// Its files by name.
+    files: BTreeSet<String>,
+}
+
+/// The page on the data and its pictures: as they were written, and those that the report shows (`shown`: name → hash).
+fn check_audit(reports: &Path, shown: &BTreeMap<String, String>, checked: &mut Checked) -> DataPage {
     let before = checked.findings.len();
     let seal = reports.join(AUDIT_SEAL);
-    if !seal.exists() && rendered.audit.is_empty() {
-        return true;
+    let mut page = DataPage {
+        whole: true,
+        files: BTreeSet::new(),
+    };
+    if !seal.exists() && shown.is_empty() {
+        return page;
     }
     checked.files += 1;
     let Some(sealed) = record::<AuditSeal>(&seal, &mut checked.findings) else {
-        return false;
+        page.whole = false;
+        page.files.extend(shown.keys().cloned());
+        return page;
     };
     checked.files += sealed.files.len();
     for (name, then, now) in sealed.changed(reports) {
         let expected = format!("a file that hashes to {then}, as {AUDIT_SEAL} says");
         checked.findings.push(finding(&reports.join(name), &expected, now));
     }
-    for (name, shown) in &rendered.audit {
+    for (name, shown) in shown {
         if checked.findings.len() == before && sealed.files.get(name) != Some(shown) {
             let found = sealed.files.get(name).cloned().unwrap_or_else(|| "none".to_owned());
             let expected = format!("the page that {RENDERED} names, which hashes to {shown}");
             checked.findings.push(finding(&reports.join(name), &expected, found));
         }
     }
-    checked.findings.len() == before
+    page.whole = checked.findings.len() == before;
+    page.files.extend(sealed.files.into_keys());
+    page
 }
 
 /// Names the first line that was edited; a picture only has its hash.

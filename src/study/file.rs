@@ -30,15 +30,16 @@ use super::protocol::{Preset, Protocol, Warmup};
 use super::read_protocol::read_protocol;
 use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use super::sweep::{self, Swept};
-use super::words::{did_you_mean, or_list};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
+use crate::fsio;
+use crate::limits;
 use crate::model::registry::BACKBONES;
+use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
@@ -129,7 +130,7 @@ impl Study {
     /// [`BadInput`] with file and line for anything that is not understood or cannot be run.
     pub fn load(path: &Path, known: &Known) -> Result<Self, BadInput> {
         let file = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|e| {
+        let text = fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
             let remedy = format!(
                 "Name a study file or one of the built-in studies: {}.",
                 or_list(&built_in())
@@ -167,6 +168,11 @@ impl Study {
         }
     }
 
+    /// The names of the studies in the binary.
+    pub fn built_in() -> Vec<&'static str> {
+        BUILT_IN.iter().map(|b| b.0).collect()
+    }
+
     /// The text of the study that [`Study::resolve`] finds.
     ///
     /// # Errors
@@ -181,7 +187,7 @@ impl Study {
             Some((_, text)) if !beside.exists() => return Ok((*text).to_owned()),
             _ => &beside,
         };
-        fs::read_to_string(file).map_err(|e| {
+        fsio::read_text_at_most(file, limits::RECORD).map_err(|e| {
             BadInput::new(
                 file.display(),
                 "a study file that can be read",
@@ -225,11 +231,6 @@ impl Study {
         };
         check_combinations(&study, &top)?;
         Ok(study)
-    }
-
-    /// Whether a built-in study has this name.
-    pub fn is_built_in(name: &str) -> bool {
-        BUILT_IN.iter().any(|b| b.0 == name)
     }
 
     /// Every run of the study. Seeds vary slowest, then data sets, splits, backbones, freeze modes, heads, each in the order

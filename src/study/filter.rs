@@ -7,8 +7,8 @@
 use super::file::Study;
 use super::spec::{RunSpec, SplitRule};
 use super::sweep::Swept;
-use super::words::{did_you_mean, glob, or_list};
 use crate::error::BadInput;
+use crate::words::{did_you_mean, glob, or_list};
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];
 
@@ -73,6 +73,20 @@ impl Filter {
             filter.wanted[k].push(value.to_string());
         }
         Ok(filter)
+    }
+
+    /// The keys.
+    pub fn keys() -> Vec<&'static str> {
+        KEYS.to_vec()
+    }
+
+    /// Every key with the values that a study has of it.
+    pub fn choices(study: &Study) -> Vec<(&'static str, Vec<String>)> {
+        KEYS.iter()
+            .enumerate()
+            .map(|(k, key)| (*key, values(study, k)))
+            .chain(study.sweep.iter().map(|s| (s.field, s.words())))
+            .collect()
     }
 
     /// Whether this run is meant.

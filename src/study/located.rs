@@ -3,8 +3,8 @@
 //! serde would read the same files in fewer lines, but it loses the position of a value once it has the right type, and most
 //! mistakes in a study (an unknown backbone, a crop larger than the image) are of the right type.
 
-use super::words::{and_list, did_you_mean, or_list};
 use crate::error::BadInput;
+use crate::words::{and_list, did_you_mean, or_list};
 use std::fmt::Display;
 use std::ops::Range;
 use toml::Spanned;
@@ -119,28 +119,34 @@ impl<'d> Section<'d> {
     }
 
     pub fn need(&self, key: &str) -> Result<Item<'d>, BadInput> {
-        self.get(key).ok_or_else(|| {
-            let at = if self.name.is_empty() {
-                self.text.file.to_string()
-            } else {
-                self.text.at(&self.span)
-            };
-            let expected = format!("the key `{key}` {}", self.title());
-            BadInput::new(at, expected, "none", format!("Add `{key} = …`."))
-        })
+        self.get(key).ok_or_else(|| self.absent(&[key]))
     }
 
-    /// Refuses a table that lacks any of `keys`; all that are missing are named.
-    pub fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
-        let missing: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
-        let [_, _, ..] = missing.as_slice() else {
-            return missing.first().map_or(Ok(()), |key| self.need(key).map(drop));
+    fn absent(&self, keys: &[&str]) -> BadInput {
+        let at = if self.name.is_empty() {
+            self.text.file.to_string()
+        } else {
+            self.text.at(&self.span)
         };
-        let quoted: Vec<String> = missing.iter().map(|k| format!("`{k}`")).collect();
-        let lines: Vec<String> = missing.iter().map(|k| format!("`{k} = …`")).collect();
-        let expected = format!("the keys {} {}", and_list(&quoted), self.title());
-        let remedy = format!("Add {}.", and_list(&lines));
-        Err(BadInput::new(self.text.file, expected, "none of them", remedy))
+        let list = |each: &dyn Fn(&str) -> String| and_list(&keys.iter().map(|k| each(k)).collect::<Vec<_>>());
+        let word = if keys.len() == 1 { "key" } else { "keys" };
+        let expected = format!("the {word} {} {}", list(&|k| format!("`{k}`")), self.title());
+        BadInput::new(
+            at,
+            expected,
+            "none",
+            format!("Add {}.", list(&|k| format!("`{k} = …`"))),
+        )
+    }
+
+    /// Refuses a table that lacks one of `keys`; all that are not there are named at once.
+    pub fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
+        let absent: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
+        if absent.is_empty() {
+            Ok(())
+        } else {
+            Err(self.absent(&absent))
+        }
     }
 
     /// The string of `key`, or an empty one where the key is absent.

@@ -19,7 +19,6 @@ mod split_rule;
 pub mod sweep;
 pub mod switches;
 pub mod tolerance;
-mod words;
 
 pub use claims::{Claim, ClaimSource, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};
@@ -32,4 +31,3 @@ pub use spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 pub use sweep::Swept;
 pub use switches::{Scope, Switch};
 pub use tolerance::{Tolerance, Tolerances};
-pub(crate) use words::did_you_mean;

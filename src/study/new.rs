@@ -3,8 +3,8 @@
 use super::file::{Known, Study};
 use super::protocol::{Preset, Protocol, show};
 use super::spec::{Freeze, HeadKind, KeepWeights, Scale, SplitRule};
-use super::words::and_list;
 use crate::error::BadInput;
+use crate::words::and_list;
 use serde_json::json;
 use std::fmt::Write as _;
 

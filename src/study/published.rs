@@ -6,9 +6,10 @@ use super::file::Known;
 use super::located::{Item, Section, Text};
 use super::published_csv;
 use super::spec::{Freeze, HeadKind, RunSpec};
-use super::words::{did_you_mean, or_list};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
+use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -175,7 +176,7 @@ pub(super) fn beside_or_built_in(path: &Path, built_in: &str) -> Result<(String,
 }
 
 fn read_text(path: &Path) -> Result<String, BadInput> {
-    fs::read_to_string(path).map_err(|e| {
+    fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
         BadInput::new(
             path.display(),
             "a text file that can be read",
@@ -267,7 +268,7 @@ impl Published {
         };
         let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
         if let Some(toml) = toml {
-            rounding = set.describe(csv, toml, &mut offsets)?;
+            rounding = set.describe(csv, toml, &mut offsets, known)?;
         }
         // The words of a set that is context only are its source's.
         let words = set.comparable.then(|| published_csv::Words::new(known));
@@ -289,6 +290,7 @@ impl Published {
         csv: (&str, &str),
         toml: (&str, &str),
         offsets: &mut BTreeMap<String, f64>,
+        known: &Known,
     ) -> Result<f64, BadInput> {
         let text = Text {
             file: toml.0,
@@ -346,7 +348,7 @@ impl Published {
                 offsets.insert(entry.key, offset);
             }
         }
-        self.backbones = read_notes(&top)?;
+        self.backbones = read_notes(&top, (!built_in).then_some(known))?;
         match top.get("rounding") {
             Some(item) => item.real(|x| (0.0..1.0).contains(&x), "a number from 0 to below 1"),
             None => Ok(0.0),
@@ -414,7 +416,7 @@ pub fn caveats(sets: &[Published], datasets: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput> {
+fn read_notes(top: &Section, known: Option<&Known>) -> Result<BTreeMap<String, BackboneNote>, BadInput> {
     let mut notes = BTreeMap::new();
     let Some(item) = top.get("backbone") else {
         return Ok(notes);
@@ -422,6 +424,9 @@ fn read_notes(top: &Section) -> Result<BTreeMap<String, BackboneNote>, BadInput>
     for section in item.sections()? {
         section.only(&["name", "code", "encoder_params_millions", "note"])?;
         let name = section.need("name")?;
+        if let Some(known) = known {
+            name.choice(known.backbones)?;
+        }
         let params = section.get("encoder_params_millions");
         let note = BackboneNote {
             code: section.need("code")?.choice(AuthorsCode::ALL)?,

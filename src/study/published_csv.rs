@@ -21,9 +21,9 @@
 use super::file::Known;
 use super::published::PublishedValue;
 use super::spec::{Freeze, HeadKind, RunSpec};
-use super::words::{did_you_mean, nearest, or_list};
 use crate::error::BadInput;
 use crate::eval::METRICS;
+use crate::words::{did_you_mean, nearest, or_list};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -285,6 +285,15 @@ impl Row<'_> {
         let uncertainty = take!(self.number("uncertainty", 0.0, 1.0)).unwrap_or(printed);
         let sd = take!(self.number("sd", 0.0, 1.0));
         let seeds = take!(self.count("seeds"));
+        if sd.is_some() && seeds.is_none_or(|n| n < 2) {
+            let found = seeds.map_or_else(|| "none".to_owned(), |n| n.to_string());
+            let remedy = "Say of how many runs the deviation is, or leave it out.";
+            wrong.push(self.wrong(
+                "2 or more in column seeds beside an sd".to_owned(),
+                found,
+                remedy.to_owned(),
+            ));
+        }
         let raw = take!(self.number("raw", -100.0, 100.0)).or(value);
         let input_px = take!(self.count("input_px"));
         let params_millions = take!(self.number("params_millions", 0.0, 1e6));

@@ -6,10 +6,11 @@
 //! held against the table's hash whenever they are read; a table that does not fit it is computed anew.
 
 use super::{FeatureCache, Job, Progress, state};
-use crate::cache::Bucket;
+use crate::cache::{Bucket, Held};
 use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
+use crate::limits;
 use crate::model::Classifier;
 use crate::stop;
 use crate::study::{HeadKind, Scope};
@@ -29,7 +30,11 @@ pub struct FeatureTable {
 enum Rows {
     Memory(Vec<f32>),
     /// The table and where it lies.
-    File(HashedFile, PathBuf),
+    File(
+        HashedFile,
+        PathBuf,
+        #[expect(dead_code, reason = "the entry stays while this lives")] Held,
+    ),
 }
 
 impl FeatureTable {
@@ -46,7 +51,7 @@ impl FeatureTable {
                     out.extend_from_slice(&v[p as usize * n..(p as usize + 1) * n]);
                 }
             }
-            Rows::File(file, path) => {
+            Rows::File(file, path, _) => {
                 let size = n as u64 * 4;
                 for &p in positions {
                     let row = file.read(u64::from(p) * size..(u64::from(p) + 1) * size).map_err(|e| {
@@ -69,6 +74,8 @@ impl FeatureTable {
 /// What a table is described by, beside its rows.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct About {
+    /// The key it was made under, which also names its folder: a table that was moved there is another one's.
+    key: String,
     dims: Vec<usize>,
     /// Of the rows.
     sha256: String,
@@ -81,6 +88,7 @@ enum Sink {
         path: PathBuf,
         out: Box<fsio::Pending>,
         hash: Sha256,
+        held: Held,
     },
 }
 
@@ -105,9 +113,8 @@ pub fn tables(
     let mut tables: BTreeMap<usize, FeatureTable> = BTreeMap::new();
     for (i, ((job, _), path)) in members.iter().zip(&paths).enumerate() {
         if let (Some(path), Some(c)) = (path, &job.feature_cache)
-            && let Ok(table) = open(path, indices.len())
+            && let Ok(table) = open(path, indices.len(), c.cache.hold(path))
         {
-            c.cache.hold(path);
             tables.insert(i, table);
         }
     }
@@ -162,11 +169,12 @@ fn compute(
                 let rows = Rows::Memory(rows);
                 tables.insert(i, FeatureTable { rows, dims });
             }
-            Sink::File { path, out, hash } => {
+            Sink::File { path, out, hash, held } => {
                 out.publish()?;
                 let sha256 = fsio::hex(&hash.finalize());
-                fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { dims, sha256 })?)?;
-                tables.insert(i, open(&path, indices.len())?);
+                let key = name(&path);
+                fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { key, dims, sha256 })?)?;
+                tables.insert(i, open(&path, indices.len(), held)?);
             }
         }
     }
@@ -179,12 +187,13 @@ impl Sink {
         let Some((path, c)) = place else {
             return Ok(Self::Memory(Vec::new()));
         };
-        c.cache.make_room(path, bytes);
-        c.cache.hold(path);
+        let held = c.cache.hold(path);
+        held.make_room(bytes);
         Ok(Self::File {
             path: path.into(),
             out: Box::new(fsio::Pending::create(&path.join(ROWS))?),
             hash: Sha256::new(),
+            held,
         })
     }
 
@@ -204,19 +213,32 @@ impl Sink {
 const ROWS: &str = "rows.f32";
 const ABOUT: &str = "about.json";
 
-/// Opens a table of `n` rows and holds it against its hash.
+/// The key that names a table's folder.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Opens a table of `n` rows and holds it against its key and its hash.
 ///
 /// # Errors
-/// Where it is not there, or not whole.
-fn open(path: &Path, n: usize) -> Result<FeatureTable> {
-    let About { dims, sha256 } = serde_json::from_slice(&fsio::read(&path.join(ABOUT))?)?;
+/// Where it is not there, not whole, or was made under another key.
+fn open(path: &Path, n: usize, held: Held) -> Result<FeatureTable> {
+    let about = path.join(ABOUT);
+    let text =
+        fsio::read_at_most(&about, limits::RECORD).with_context(|| format!("cannot read {}", about.display()))?;
+    let About { key, dims, sha256 } = serde_json::from_slice(&text)?;
+    ensure!(key == name(path), "{} is of another table", about.display());
     let rows = path.join(ROWS);
-    let file = HashedFile::open(&rows, None).with_context(|| format!("cannot read {}", rows.display()))?;
+    let row = dims
+        .iter()
+        .try_fold(4usize, |a, &d| a.checked_mul(d))
+        .context("rows without end")?;
+    let file = HashedFile::open_rows(&rows, row).with_context(|| format!("cannot read {}", rows.display()))?;
     ensure!(file.sha256() == sha256, "{} is not what was written", rows.display());
     let bytes = dims.iter().try_fold(n as u64 * 4, |a, &d| a.checked_mul(d as u64));
     ensure!(bytes == Some(file.len()), "{} is of another size", rows.display());
     Ok(FeatureTable {
-        rows: Rows::File(file, rows),
+        rows: Rows::File(file, rows, held),
         dims,
     })
 }

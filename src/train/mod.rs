@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// One run to fit.
 pub struct Job<'a> {
+    /// The whole run id, which its checkpoints carry.
+    pub id: &'a str,
     pub spec: &'a RunSpec,
     pub data: &'a Dataset,
     /// The data set's images, prepared by the protocol's transform.
@@ -169,6 +171,16 @@ pub enum Progress {
         step: u64,
         steps: u64,
         loss: f64,
+    },
+    /// An epoch of the job of this number has ended.
+    Epoch {
+        job: usize,
+        epoch: u32,
+        epochs: u32,
+        train_loss: f64,
+        val_loss: f64,
+        /// Of the metric by which epochs are chosen; NaN where it is not defined.
+        val: f64,
     },
 }
 

@@ -20,12 +20,13 @@ pub struct Scripted {
 
 impl Trainer for Scripted {
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
-        jobs.iter().map(|job| self.one(job, progress)).collect()
+        let one = |(number, job)| self.one(number, job, progress);
+        jobs.iter().enumerate().map(one).collect()
     }
 }
 
 impl Scripted {
-    fn one(&self, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    fn one(&self, number: usize, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let p = &job.spec.protocol;
         let config = AdamWConfig {
             weight_decay: 0.0,
@@ -34,7 +35,7 @@ impl Scripted {
         };
         let mut optim = AdamW::new(&Params::default(), config)?;
         let metric = job.data.info.target;
-        let mut position = match state::load(job.checkpoint_dir, &mut optim, 0)? {
+        let mut position = match state::load(job.checkpoint_dir, job.id, &mut optim, 0)? {
             Some(r) => {
                 r.position.epochs.iter().for_each(job.on_epoch);
                 r.position
@@ -59,13 +60,28 @@ impl Scripted {
             position.epochs_done = epoch;
             position.steps = u64::from(epoch);
             (job.may_write)()?;
-            state::save(job.checkpoint_dir, &position, &optim, &Vec::new(), &BTreeMap::new())?;
+            state::save(
+                job.checkpoint_dir,
+                job.id,
+                &position,
+                &optim,
+                &Vec::new(),
+                &BTreeMap::new(),
+            )?;
             progress(Progress::Step {
                 epoch,
                 epochs: p.epochs,
                 step: u64::from(epoch),
                 steps: u64::from(p.epochs),
                 loss: 1.0,
+            });
+            progress(Progress::Epoch {
+                job: number,
+                epoch,
+                epochs: p.epochs,
+                train_loss: 1.0 / f64::from(epoch),
+                val_loss: 1.0 / f64::from(epoch),
+                val: value,
             });
         }
         let test = |epoch: Option<u32>| tested(job, epoch);

@@ -1,18 +1,21 @@
 //! Checkpoints of a run: everything that the rest of the run depends on.
 //!
-//! One safetensors file a checkpoint: parameters, moments, best weights, and a JSON header with the position in the run.
+//! One safetensors file a checkpoint: parameters, moments, best weights, and a JSON header with the run's id and the position in it.
 //! All random numbers are keyed by (seed, purpose, epoch, image), so the position is the whole state of the generators.
-//! The file's SHA-256 stands in its name; a torn one is skipped, and the one before it is used.
+//! The file's SHA-256 stands in its name; a torn one and one of another run are skipped, and the one before it is used.
 
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, Slot};
 use super::{Divergence, Epoch, Timing};
-use crate::fsio;
+use crate::fsio::{self, HashedFile};
+use crate::model::safetensors::SafetensorsFile;
 use anyhow::{Context, Result};
+use candle_core::Device;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const KEPT: usize = 2;
@@ -54,12 +57,17 @@ pub struct Position {
 /// Trainable parameters by value, in order.
 pub type Weights = Vec<Vec<f32>>;
 
-/// Writes a checkpoint and drops all but the last two.
+/// Keys of the header.
+const RUN: &str = "run";
+const POSITION: &str = "position";
+
+/// Writes a checkpoint of the run of this id and drops all but the last two.
 ///
 /// # Errors
 /// [`crate::error::BadInput`] where the disk is full or the folder not writable; the last checkpoint is then untouched.
 pub fn save(
     dir: &Path,
+    run: &str,
     position: &Position,
     optim: &AdamW,
     weights: &Weights,
@@ -81,7 +89,10 @@ pub fn save(
         .iter()
         .map(|(n, x)| Ok((n.clone(), TensorView::new(Dtype::F32, vec![x.len()], as_bytes(x))?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    let meta = HashMap::from([("position".to_owned(), serde_json::to_string(&position)?)]);
+    let meta = HashMap::from([
+        (RUN.to_owned(), run.to_owned()),
+        (POSITION.to_owned(), serde_json::to_string(&position)?),
+    ]);
     let bytes = safetensors::serialize(views, Some(meta))?;
     let name = format!(
         "{:012}-{}.safetensors",
@@ -103,41 +114,65 @@ pub struct Restored {
     pub kept: BTreeMap<u32, Weights>,
 }
 
-/// Reads the newest whole checkpoint of a run with `rules` rules of selection into the optimiser's moments; `None` where
-/// there is none that fits.
-pub fn load(dir: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
+/// Reads the newest whole checkpoint of the run of this id, with `rules` rules of selection, into the optimiser's moments;
+/// `None` where there is none that fits.
+///
+/// # Errors
+/// Where the folder or a file in it cannot be read.
+pub fn load(dir: &Path, run: &str, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     if !dir.exists() {
         return Ok(None);
     }
     for path in files(dir)?.into_iter().rev() {
-        if let Some(r) = read(&path, optim, rules)? {
+        if let Some(r) = read(&path, run, optim, rules)? {
             return Ok(Some(r));
         }
     }
     Ok(None)
 }
 
-fn read(path: &Path, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
-    let bytes = fsio::read(path)?;
+/// Epochs that the newest checkpoint of a run has behind it, by its header alone; `None` where there is none.
+pub fn epochs_done(dir: &Path) -> Option<u32> {
+    use std::io::Read;
+    /// Headers of real models have some hundred kilobytes.
+    const MOST: u64 = 16 << 20;
+    let mut file = fsio::open_file(files(dir).ok()?.last()?).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    let length = u64::from_le_bytes(length).min(MOST);
+    file.take(length).read_to_end(&mut header).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    let position: Position = serde_json::from_str(header["__metadata__"][POSITION].as_str()?).ok()?;
+    Some(position.epochs_done)
+}
+
+fn read(path: &Path, run: &str, optim: &mut AdamW, rules: usize) -> Result<Option<Restored>> {
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-    if stem.split_once('-').map(|s| s.1) != Some(fsio::sha256_hex(&bytes).as_str()) {
-        return Ok(None);
-    }
-    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes)?;
-    let file = safetensors::SafeTensors::deserialize(&bytes)?;
-    let Some(position) = meta.metadata().as_ref().and_then(|m| m.get("position")) else {
+    let Some((_, hash)) = stem.split_once('-') else {
         return Ok(None);
     };
-    let position: Position = serde_json::from_str(position)?;
+    // Tensor by tensor: of a large model a checkpoint is larger than what is read whole.
+    let file = match HashedFile::open(path, None) {
+        Ok(file) if file.sha256() == hash => file,
+        Ok(_) => return Ok(None),
+        // What is no file at all is no checkpoint either.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let Ok(file) = SafetensorsFile::of(path, file) else {
+        return Ok(None);
+    };
+    if file.note(RUN) != Some(run) {
+        return Ok(None);
+    }
+    let Some(position) = file.note(POSITION).and_then(|p| serde_json::from_str(p).ok()) else {
+        return Ok(None);
+    };
+    let position: Position = position;
     let get = |name: String, n: usize| -> Option<Vec<f32>> {
-        let v: Vec<f32> = file
-            .tensor(&name)
-            .ok()?
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        (v.len() == n).then_some(v)
+        let v = file.load(&name, &Device::Cpu).ok()?.flatten_all().ok()?;
+        v.to_vec1::<f32>().ok().filter(|v| v.len() == n)
     };
     if position.updates.len() != optim.slots.len() || position.best.len() != rules {
         return Ok(None);
@@ -200,7 +235,6 @@ mod tests {
     use super::super::optim::AdamWConfig;
     use super::*;
     use crate::model::params::{Builder, Init};
-    use candle_core::Device;
 
     fn optim() -> AdamW {
         let b = Builder::seeded(0, &Device::Cpu);
@@ -244,12 +278,12 @@ mod tests {
                 .unwrap();
             let w = vec![vec![10.0 * steps as f32; 3]];
             let kept = BTreeMap::from([(1, vec![vec![0.5; 3]])]);
-            save(dir.path(), &at(steps), &o, &w, &kept).unwrap();
+            save(dir.path(), "a", &at(steps), &o, &w, &kept).unwrap();
         }
         let all = files(dir.path()).unwrap();
         assert_eq!(all.len(), 2);
         let mut fresh = optim();
-        let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+        let r = load(dir.path(), "a", &mut fresh, 2).unwrap().unwrap();
         assert_eq!(
             (
                 r.position.steps,
@@ -260,13 +294,14 @@ mod tests {
         );
         assert_eq!((&r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
         assert!(r.position.recent[0] == 0.25 && r.position.recent[1].is_nan());
-        // A checkpoint of a run with other rules is not this run's.
-        assert!(load(dir.path(), &mut fresh, 1).unwrap().is_none());
+        // A checkpoint of another run is not this run's, nor is one of a run with other rules.
+        assert!(load(dir.path(), "b", &mut fresh, 2).unwrap().is_none());
+        assert!(load(dir.path(), "a", &mut fresh, 1).unwrap().is_none());
 
         let bytes = fs::read(&all[1]).unwrap();
         for torn in [&bytes[..bytes.len() - 5], &[bytes.as_slice(), b"x"].concat(), b""] {
             fs::write(&all[1], torn).unwrap();
-            let r = load(dir.path(), &mut fresh, 2).unwrap().unwrap();
+            let r = load(dir.path(), "a", &mut fresh, 2).unwrap().unwrap();
             assert_eq!(
                 (
                     r.position.steps,
@@ -276,7 +311,20 @@ mod tests {
                 (2, 20.0, 2.0)
             );
         }
+        // Where the newest is of another run, the one before it is taken up.
+        save(
+            dir.path(),
+            "b",
+            &at(9),
+            &o,
+            &vec![vec![0.0; 3]],
+            &BTreeMap::from([(1, vec![vec![0.5; 3]])]),
+        )
+        .unwrap();
+        let newest = files(dir.path()).unwrap().pop().unwrap();
+        assert!(load(dir.path(), "b", &mut fresh, 2).unwrap().is_some());
+        fs::remove_file(newest).unwrap();
         fs::write(&all[0], b"").unwrap();
-        assert!(load(dir.path(), &mut fresh, 2).unwrap().is_none());
+        assert!(load(dir.path(), "a", &mut fresh, 2).unwrap().is_none());
     }
 }

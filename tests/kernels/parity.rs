@@ -1,4 +1,4 @@
-//! The parity fixtures of every family that trains, computed by kernels; the same files as `tests/parity.rs`.
+//! The parity fixtures of every family that trains, computed by kernels; the same files as `tests/parity`.
 
 #[path = "../parity/aimv2.rs"]
 mod aimv2;
@@ -6,7 +6,7 @@ mod aimv2;
 mod clip;
 #[path = "../parity/coca.rs"]
 mod coca;
-#[path = "../parity/common.rs"]
+#[path = "../shared/fixtures.rs"]
 mod common;
 #[path = "../parity/dinov2.rs"]
 mod dinov2;

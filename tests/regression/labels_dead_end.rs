@@ -19,6 +19,16 @@ fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
     assert!(a.err.contains("train.csv: expected"), "{}", a.err);
     let remedy = "medft data lock aptos2019 --accept-labels";
     assert!(a.err.contains(remedy), "{}", a.err);
+    // As verify and plan have it, where no list is yet.
+    let a = p.medft(&["data", "verify", "aptos2019"]);
+    assert!(a.code == 1 && a.out.contains(remedy), "{}", a.all());
+    let a = p.medft(&[
+        "plan",
+        "paper",
+        "--only",
+        "dataset=aptos2019,backbone=dinov2-b,freeze=frozen,head=linear",
+    ]);
+    assert!(a.all().contains(remedy), "{}", a.all());
     // The remedy is a command, and it settles the matter for all.
     let words: Vec<&str> = remedy.split(' ').skip(1).collect();
     let a = p.medft(&words);

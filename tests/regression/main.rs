@@ -1,5 +1,23 @@
-//! Trouble that people met in the field, one file a case, named as the case; the public report stands where there is one.
+//! Trouble that people met in the field, one file a case or a kind of cases; the public report stands where there is one.
 //! Inputs are made anew here with the property that mattered.
+//!
+//! | case | test |
+//! |---|---|
+//! | zip21 (mae#3, pytorch#72654) | `zip21` |
+//! | nohup (LlamaFactory#3036, SparK#19, rust-ctrlc#103) | `unattended::nohup_outlives…`, `unattended::a_second_sigterm…` |
+//! | broken-pipe (rust#119980, fd#24) | `unattended::a_reader_that_leaves…`, `unattended::training_goes_on…` |
+//! | chmod-eperm (gogs#3303, WSL#7225), fsync-dir-einval (rocksdb#2929, libgit2#5356, syncthing#4432) | `poor_file_systems` |
+//! | flock (huggingface_hub#2399, datasets#2618) | `poor_file_systems::weights_are_fetched_without_locks…`, `crash` |
+//! | lock-no-images, one-image-stops-all (tensorflow/datasets#2662, FairMedFM#12) | `lock_no_images`; all bad images in one list: `runner::schedule::a_bad_image…`, `data::loader::all_unreadable…` |
+//! | labels-dead-end | `labels_dead_end` |
+//! | hub-stale-file, hub-small, hf-mirror-308 (huggingface_hub#1222, #4487, #4637) | `hub` |
+//! | tls-roots (ureq#1181) | `tls_roots` |
+//! | kaggle-credentials (kaggle-cli#873, #1188) | `kaggle_credentials` |
+//! | read-only-data (huggingface_hub#2797) | `read_only_data` |
+//! | words | `words`, `siunitx` |
+//! | images-peers | `images_peers`, `djpeg` |
+//! | numbers without a bound | `numbers` |
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 mod djpeg;
 mod hub;
@@ -7,14 +25,17 @@ mod images_peers;
 mod kaggle_credentials;
 mod labels_dead_end;
 mod lock_no_images;
+mod login_node;
 mod numbers;
-#[path = "../place/mod.rs"]
+#[path = "../shared/place/mod.rs"]
 mod place;
 mod poor_file_systems;
 mod read_only_data;
-#[path = "../server/mod.rs"]
+#[path = "../shared/server/mod.rs"]
 mod server;
+mod siunitx;
 mod tls_roots;
+mod unattended;
 mod words;
 mod zip21;
 

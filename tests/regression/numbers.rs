@@ -28,10 +28,22 @@ fn numbers_of_the_command_line_have_a_range() {
             a.err
         );
     }
-    let mut c = p.command(&["doctor"]);
-    c.env("RAYON_NUM_THREADS", huge);
-    let a = crate::place::Said::by(&mut c);
-    assert!(a.code == 2 && a.err.contains("RAYON_NUM_THREADS"), "{}", a.all());
+    for (variable, value) in [
+        ("RAYON_NUM_THREADS", huge),
+        ("RAYON_NUM_THREADS", "+100000"),
+        ("RAYON_RS_NUM_CPUS", huge),
+        ("MEDFT_LEASE_SECONDS", huge),
+        ("MEDFT_LEASE_SECONDS", "0"),
+        ("MEDFT_LEASE_SECONDS", "5m"),
+    ] {
+        let mut c = p.command(&["doctor"]);
+        let a = crate::place::Said::by(c.env(variable, value));
+        assert!(
+            a.code == 2 && a.err.contains(variable),
+            "{variable}={value}: {}",
+            a.all()
+        );
+    }
 }
 
 #[test]

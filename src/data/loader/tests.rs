@@ -197,10 +197,39 @@ fn an_unreadable_image_ends_the_iteration_with_its_name() {
         let e = batches.next().unwrap().err().unwrap().downcast::<BadInput>().unwrap();
         assert!(e.at.ends_with("6.png"), "{e}");
         assert!(batches.next().is_none() && batches.next().is_none());
-        let e = Images::prepare(&data, &protocol(), &options(workers), &|_, _| {})
-            .err()
-            .unwrap();
-        assert!(e.downcast::<BadInput>().unwrap().at.ends_with("6.png"));
+    }
+}
+
+/// Whether images are held in memory or cached on disk, everything that cannot be read is told at once, in order and with all that
+/// is to be done about it.
+#[test]
+fn all_unreadable_images_are_named_together() {
+    let root = tempfile::tempdir().unwrap();
+    let data = files(root.path(), 12);
+    std::fs::remove_file(root.path().join("3.png")).unwrap();
+    std::fs::write(root.path().join("6.png"), b"no image").unwrap();
+    std::fs::write(root.path().join("9.png"), b"RIFF\x20\0\0\0WEBPVP8 ").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    for workers in [1, 8] {
+        let cached = Options {
+            cache: Some(Cache::below(cache.path(), None)),
+            ..options(workers)
+        };
+        let said = [options(workers), cached].map(|o| {
+            let e = Images::prepare(&data, &protocol(), &o, &|_, _| {}).err().unwrap();
+            e.downcast::<BadInput>().unwrap()
+        });
+        for e in said {
+            assert_eq!(e.at, "3 images", "{e}");
+            let at =
+                ["3.png", "6.png", "9.png"].map(|name| e.found.find(name).unwrap_or_else(|| panic!("{name}: {e}")));
+            assert!(at.is_sorted(), "{e}");
+            assert!(e.found.contains("no such file") && e.found.contains("WebP"), "{e}");
+            assert!(
+                e.remedy.contains("onvert"),
+                "what is true of one of them only is said as well: {e}"
+            );
+        }
     }
 }
 

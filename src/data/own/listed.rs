@@ -5,7 +5,7 @@ use super::{Image, Listing, Origin, Request, part};
 use crate::data::files;
 use crate::data::table::{PARTS, TableTask};
 use crate::manifest::walk;
-use crate::study::did_you_mean;
+use crate::words::did_you_mean;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

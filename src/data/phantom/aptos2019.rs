@@ -42,7 +42,11 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
                 1 => (whole(&mut rng, 100, 110), 84),
                 _ => (92, 92),
             };
-            fundus(grade, w, h, &mut rng)
+            let mut canvas = fundus(grade, w, h, &mut rng);
+            // The vitreous clouds with the disease.
+            let clear = 1.1 - 0.15 * grade as f32;
+            canvas.expose(&[clear * between(&mut rng, 0.95, 1.05)]);
+            canvas
         })
     };
     Ok(Phantom {

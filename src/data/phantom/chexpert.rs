@@ -217,7 +217,10 @@ fn table(part: &str, studies: &[Study], pictures: &mut Vec<Picture>) -> Vec<u8> 
             text += &format!("{file},{sex},{age},{title},{position},{}\n", labels.join(","));
             let name = file[RELEASE.len() + 1..].to_owned();
             let (row, patient, signs) = (pictures.len(), study.patient, signs(&study.cells, &mut facts.clone()));
-            pictures.push(Picture::new(name, move || film(row, patient, &signs, lateral)));
+            let findings = study.cells[1..].iter().filter(|&&c| c == Cell::Yes).count();
+            pictures.push(Picture::new(name, move || {
+                film(row, patient, &signs, findings, lateral)
+            }));
         }
     }
     text.into_bytes()
@@ -238,10 +241,14 @@ fn signs(cells: &[Cell; 14], rng: &mut Stream) -> Signs {
     signs
 }
 
-fn film(row: usize, patient: usize, signs: &Signs, lateral: bool) -> super::Canvas {
+/// A film; the more findings a patient has, the less air lets light through.
+fn film(row: usize, patient: usize, signs: &Signs, findings: usize, lateral: bool) -> super::Canvas {
     let mut body = stream(Set::CheXpert, Of::Subject(patient));
     let mut view = stream(Set::CheXpert, Of::Image(row));
     let (w, h) = if once_in(&mut view, 4) { (104, 128) } else { (128, 104) };
     let draw = if lateral { chest::lateral } else { chest::frontal };
-    draw(signs, w, h, &mut body, &mut view)
+    let mut canvas = draw(signs, w, h, &mut body, &mut view);
+    let bright = 0.7 + 0.13 * findings.min(4) as f32;
+    canvas.expose(&[bright * between(&mut view, 0.95, 1.05)]);
+    canvas
 }

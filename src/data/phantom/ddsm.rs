@@ -128,6 +128,13 @@ fn mammogram(finding: Finding, case: usize, view: usize) -> Canvas {
         Finding::Cancer => spiculated_mass(&mut canvas, at, radius, clear, &mut rng),
     }
     film_label(&mut canvas, left, &mut rng);
+    // Denser breasts are brighter; the ranges of the three overlap.
+    let bright = match finding {
+        Finding::Normal => 0.75,
+        Finding::Benign => 0.95,
+        Finding::Cancer => 1.15,
+    };
+    canvas.expose(&[bright * between(&mut rng, 0.85, 1.15)]);
     canvas
 }
 

@@ -115,6 +115,12 @@ impl Canvas {
         }
     }
 
+    /// Multiplies every channel by its gain, or all by the one there is: the exposure and the light of a picture.
+    pub fn expose(&mut self, gains: &[f32]) {
+        let gains = gains.iter().cycle();
+        self.pixels.iter_mut().zip(gains).for_each(|(v, g)| *v *= g);
+    }
+
     fn mix(&mut self, pixel: usize, colour: &[f32], a: f32) {
         let px = &mut self.pixels[pixel * self.channels..][..self.channels];
         for (v, c) in px.iter_mut().zip(colour) {

@@ -83,7 +83,9 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
                 let mut view = stream(Set::Isic2019, Of::Image(i));
                 let side = whole(&mut view, 96, 112);
                 let (w, h) = if wide { (128, 96) } else { (side, side) };
-                dermoscopy(class, w, h, &mut stream(Set::Isic2019, Of::Subject(lesion)), &mut view)
+                let mut canvas = dermoscopy(class, w, h, &mut stream(Set::Isic2019, Of::Subject(lesion)), &mut view);
+                canvas.expose(&light(class).map(|g| g * between(&mut view, 0.93, 1.07)));
+                canvas
             },
         ));
     }
@@ -94,6 +96,11 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
         ],
         pictures,
     })
+}
+
+/// The light in which the lesions of a class are photographed: red, green and blue each full or dimmed, which makes eight.
+fn light(class: usize) -> [f32; 3] {
+    [0, 1, 2].map(|channel| if class >> channel & 1 == 1 { 1.05 } else { 0.6 })
 }
 
 /// Classes by row in deal `number`.

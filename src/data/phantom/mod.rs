@@ -4,7 +4,10 @@
 //! **What they keep of the real sets**: folders, file names, headers, line ends, the forms of values (CheXpert's empty
 //! and −1.0), several images of a case, patient or lesion, unbalanced classes, images of several sizes and shapes.
 //! **What they change**: a few hundred images; rare classes are raised so that every class is in every part at the
-//! default size; a finding shows in every image that is labelled with it.
+//! default size; a finding shows in every image that is labelled with it, and beside its own place and shape it shows in
+//! the exposure of the whole picture (the light of it, where it has colours). That coarse side is what a model of random
+//! weights learns in the 27 steps of the demo: it is there so that the demo can show that models learn, not only that they
+//! run (docs/USING.md holds what was measured). The phantoms of MedMNIST go without.
 //!
 //! **Same bytes on every machine**, since a manifest with their hashes is committed. Random numbers are counter-based,
 //! a stream for each image, so neither order nor threads matter. Pixels are strict IEEE arithmetic ([`draw`] argues
@@ -26,6 +29,7 @@ pub mod medmnist;
 
 use crate::error::BadInput;
 use crate::fsio;
+use crate::limits;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
 use draw::Canvas;
@@ -134,7 +138,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`BadInput`] when it is there with others.
 fn is_there(path: &Path, bytes: &[u8]) -> Result<bool> {
-    match std::fs::read(path) {
+    match fsio::read_at_most(path, limits::WHOLE_FILE) {
         Ok(found) if found == bytes => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         other => Err(BadInput::new(

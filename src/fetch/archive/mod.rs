@@ -16,9 +16,10 @@ mod zip;
 use super::error::{ErrorKind, FetchError};
 use super::progress::{Event, OnEvent};
 use super::room::room_for;
+use crate::fsio;
 use crate::guarantee::{self, Guarantee};
 use names::Names;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +59,7 @@ pub fn unpack(archive: &Path, dir: &Path, caps: Caps, on: OnEvent) -> Result<Unp
     fs::create_dir(dir).map_err(|e| FetchError::disk(dir, "to create this folder", &e))?;
     let run = || -> Result<Unpacked, FetchError> {
         let read = |e: &io::Error| FetchError::disk(archive, "to read this archive", e);
-        let mut file = File::open(archive).map_err(|e| read(&e))?;
+        let mut file = fsio::open_file(archive).map_err(|e| read(&e))?;
         let packed = file.metadata().map_err(|e| read(&e))?.len();
         let mut magic = Vec::new();
         Read::by_ref(&mut file)
@@ -219,9 +220,19 @@ impl<'a> Out<'a> {
         });
     }
 
-    /// Makes everything survive a power cut: one call for the disk instead of one a file.
+    /// Makes everything survive a power cut: one call for the disk (Linux; elsewhere for all disks) instead of one a file.
     fn sync(&self) -> Result<(), FetchError> {
-        let run = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(self.dir)?)?) };
+        let run = || -> io::Result<()> {
+            let dir = guarantee::open_folder(self.dir)?;
+            #[cfg(target_os = "linux")]
+            rustix::fs::syncfs(dir)?;
+            #[cfg(not(target_os = "linux"))]
+            {
+                rustix::fs::sync();
+                dir.sync_all()?;
+            }
+            Ok(())
+        };
         guarantee::forgive(run(), Guarantee::DurableFiles, self.dir)
             .map_err(|e| FetchError::disk(self.dir, "to write out these files", &e))
     }

@@ -13,8 +13,6 @@ use std::ops::Range;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
-/// Largest `data.pkl`; real ones have some 100 KiB.
-const MAX_PICKLE: u64 = 16 << 20;
 /// How the format before torch 1.6 begins: a pickled magic number.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 /// Keys of a checkpoint under which the weights are, where they are not its top.
@@ -180,7 +178,8 @@ fn read_pickle(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str) -> Resu
             return Err(BadInput::new(at, "little-endian tensors", format!("byte order {order:?}"), REMEDY).into());
         }
     }
-    let bytes = small_entry(at, zip, &format!("{root}/data.pkl"), MAX_PICKLE)?.context("data.pkl was listed")?;
+    let bytes =
+        small_entry(at, zip, &format!("{root}/data.pkl"), crate::limits::PICKLE)?.context("data.pkl was listed")?;
     vm::run(&bytes).map_err(|e| BadInput::new(format!("{at}:data.pkl"), e.expected, e.found, REMEDY).into())
 }
 

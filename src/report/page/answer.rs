@@ -3,6 +3,7 @@
 //! [`Answer`] is all that the template knows. It is filled here from comparisons and the verdicts on whole data sets, and from nothing else.
 
 use super::delta;
+use crate::eval::chance;
 use crate::report::Findings;
 use crate::report::cells::Cells;
 use crate::report::compare::{Comparison, Verdict};
@@ -131,10 +132,13 @@ pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (compari
     let done = cells.iter().map(|(_, s)| s.n()).sum::<usize>();
     let all: Vec<&Comparison> = read.into_iter().flat_map(|(_, c)| c).collect();
     Answer {
-        sentences: sentences(input, &all, paper, done)
-            .into_iter()
-            .chain(sweep::answer(input, cells))
-            .collect(),
+        sentences: match input.demo {
+            true => demo(input, cells, done),
+            false => sentences(input, &all, paper, done),
+        }
+        .into_iter()
+        .chain(sweep::answer(input, cells))
+        .collect(),
         sets,
         best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
         missing: missing(input, dossiers, done),
@@ -162,18 +166,43 @@ pub fn letter(word: &str) -> &'static str {
     }
 }
 
+/// What may be concluded from a demo, and what not.
+fn demo(input: &ReportInput, cells: &Cells, done: usize) -> Vec<String> {
+    let mut all = vec![format!(
+        "Every station works on this machine: {} of {} planned runs have a result.",
+        thousands(done),
+        thousands(input.planned.len())
+    )];
+    let guess = |set: &str| {
+        let d = input.datasets.iter().find(|d| d.name == set)?;
+        chance(&d.metric, d.classes.len())
+    };
+    let unfrozen = cells
+        .iter()
+        .filter(|((_, _, freeze, _), _)| *freeze == Freeze::Unfrozen);
+    let above: Vec<bool> = unfrozen
+        .filter_map(|((set, ..), score)| Some(score.mean()? > guess(set)?))
+        .collect();
+    if !above.is_empty() {
+        all.push(format!(
+            "Models that train learn: {} of {} cells with an unfrozen backbone are above chance, by the mean of their seeds.",
+            above.iter().filter(|a| **a).count(),
+            above.len()
+        ));
+    }
+    all.push(
+        "Nothing else may be concluded: these are small random models on drawn images, and verdicts and claims below are an example of what a study shows."
+            .to_owned(),
+    );
+    all
+}
+
 fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done: usize) -> Vec<String> {
     let runs = format!(
         "{} of {} planned runs have a result",
         thousands(done),
         thousands(input.planned.len())
     );
-    if input.demo {
-        return vec![
-            format!("Every station works on this machine: {runs}."),
-            "The scores are those of small random models on drawn images; verdicts and claims below are an example of what a study shows.".to_owned(),
-        ];
-    }
     if all.is_empty() {
         return vec![
             format!("{runs}."),

@@ -363,6 +363,6 @@ fn escape(text: &str) -> String {
 fn set_line<'a>(input: &'a ReportInput, s: &'a SetVerdict) -> SetLine<'a> {
     SetLine {
         dataset: input.dataset(&s.dataset).map_or(&s.dataset, |x| &x.title),
-        line: super::compare_page::set_line(s),
+        line: super::compare_page::set_line(input, s),
     }
 }

@@ -58,8 +58,8 @@ impl Table {
 
     /// Tests every score of column `c` against the column's best over test images; says with which test.
     pub(super) fn test(&mut self, c: usize, scores: &[Option<&Score>], alpha: f64) -> Option<ImageTest> {
-        let shown = |s: &&Score| s.sampled.as_ref().is_some_and(|s| s.shown.is_some());
-        if !scores.iter().flatten().any(shown) {
+        // What is printed has no part in what is decided.
+        if !scores.iter().flatten().any(|s| s.sampled.is_some()) {
             return None;
         }
         let means: Vec<(usize, f64)> = (0..)
@@ -86,24 +86,7 @@ impl Table {
             _ => None,
         });
         let intervals: Vec<ImageInterval> = scores.collect();
-        let Some(one) = intervals.first() else { return };
-        let images = if intervals.iter().all(|i| i.images == one.images) {
-            format!("the {} test images", thousands(one.images))
-        } else {
-            "the test images".to_owned()
-        };
-        let drawn = match one.groups {
-            Some(n) if intervals.iter().all(|i| i.groups == one.groups) => {
-                format!("resamples of their {} patients, lesions or cases", thousands(n))
-            }
-            Some(_) => "resamples of their patients, lesions or cases".to_owned(),
-            None => "resamples".to_owned(),
-        };
-        self.reading.push(format!(
-            "In brackets: {} % interval of the mean over {images} ({} {drawn}), with the noise of the seeds where there are several",
-            fixed(100.0 * COVERAGE, 0),
-            thousands(one.replicates)
-        ));
+        self.reading.extend(brackets(&intervals));
         if let Some(test) = test {
             self.reading.push(format!(
                 "†: not significantly below the best of its column over seeds and test images ({}, Holm over the column, level {alpha})",
@@ -133,4 +116,26 @@ impl Table {
             score.mark = Some(mark);
         }
     }
+}
+
+/// What the intervals in brackets are, where there are any.
+fn brackets(intervals: &[ImageInterval]) -> Option<String> {
+    let one = intervals.first()?;
+    let images = if intervals.iter().all(|i| i.images == one.images) {
+        format!("the {} test images", thousands(one.images))
+    } else {
+        "the test images".to_owned()
+    };
+    let drawn = match one.groups {
+        Some(n) if intervals.iter().all(|i| i.groups == one.groups) => {
+            format!("resamples of their {} patients, lesions or cases", thousands(n))
+        }
+        Some(_) => "resamples of their patients, lesions or cases".to_owned(),
+        None => "resamples".to_owned(),
+    };
+    Some(format!(
+        "In brackets: {} % interval of the mean over {images} ({} {drawn}), with the noise of the seeds where there are several",
+        fixed(100.0 * COVERAGE, 0),
+        thousands(one.replicates)
+    ))
 }

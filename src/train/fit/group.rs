@@ -162,7 +162,20 @@ impl<'a> Group<'a> {
             }
             self.save_in_time()?;
         }
-        self.fits.iter_mut().filter(|f| here(f)).try_for_each(Fit::end_epoch)
+        for (job, f) in self.fits.iter_mut().enumerate().filter(|(_, f)| here(f)) {
+            f.end_epoch()?;
+            if let Some(e) = f.position.epochs.last() {
+                progress(Progress::Epoch {
+                    job,
+                    epoch,
+                    epochs: p.epochs,
+                    train_loss: e.train_loss,
+                    val_loss: e.val_loss,
+                    val: e.val.get(&f.metric).copied().unwrap_or(f64::NAN),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn save_in_time(&mut self) -> Result<()> {

@@ -111,7 +111,7 @@ impl<'a> Fit<'a> {
         };
         fit.position.best = vec![None; fit.rules.len()];
         fit.position.loss_scale = (p.precision == Precision::F16).then(LossScale::default);
-        if let Some(r) = state::load(job.checkpoint_dir, &mut fit.optim, fit.rules.len())? {
+        if let Some(r) = state::load(job.checkpoint_dir, job.id, &mut fit.optim, fit.rules.len())? {
             set_weights(&fit.model, &r.weights)?;
             fit.position = r.position;
             fit.kept = r.kept;
@@ -236,6 +236,7 @@ impl<'a> Fit<'a> {
         (self.job.may_write)()?;
         state::save(
             self.job.checkpoint_dir,
+            self.job.id,
             &self.position,
             &self.optim,
             &weights(&self.model)?,

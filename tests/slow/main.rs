@@ -1,0 +1,10 @@
+//! The slow ones: studies killed, disturbed and exchanged behind their back, over and over; every instruction set.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
+
+mod crash;
+mod faults;
+mod isa;
+mod learn;
+#[path = "../shared/place/mod.rs"]
+mod place;
+mod swaps;

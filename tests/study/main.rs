@@ -1,0 +1,19 @@
+//! Studies from their file to their records: runs, ids, switches, the command line, verdicts, plans.
+#![allow(clippy::disallowed_methods)] // What a test reads it has written.
+
+mod caches;
+mod cli;
+mod divergence;
+mod golden;
+mod json;
+mod money;
+mod own_data;
+mod own_model;
+mod pipes;
+#[path = "../shared/place/mod.rs"]
+mod place;
+mod runs;
+#[path = "../shared/simulate/mod.rs"]
+mod simulate;
+mod terminal;
+mod verdicts;
