@@ -415,7 +415,7 @@ fn any_dialect_is_read_and_wrong_columns_are_told_at_once() {
 fn labels_may_be_many() {
     let p = Place::new();
     skin(&p);
-    let label = |i: usize| (i % 3 == 0, i % 4 < 2);
+    let label = |i: usize| (i.is_multiple_of(3), i % 4 < 2);
     let columns: String = (0..48)
         .map(|i| format!("a/im{i},{},{}\n", u8::from(label(i).0), u8::from(label(i).1)))
         .collect();
