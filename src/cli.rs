@@ -327,6 +327,38 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
         &["medft reproduce demo", "medft reproduce paper --device cuda:0,1"],
     ),
     (
+        "weights add",
+        &[
+            "medft weights add mine --like dinov2-b checkpoint.safetensors",
+            "medft weights add mine --like mae-b model.pth --licence cc-by-nc-4.0",
+        ],
+    ),
+    (
+        "submit",
+        &[
+            "medft submit paper --cluster cluster.toml --dry-run",
+            "medft submit paper --cluster cluster.toml --only dataset=ddsm",
+        ],
+    ),
+    (
+        "prepare",
+        &["medft prepare paper", "medft prepare paper --only dataset=ddsm"],
+    ),
+    (
+        "predict",
+        &[
+            "medft predict 1a2b3c4d image.png",
+            "medft predict results/own/1a2b3c4d5e6f7081 one.png two.png --csv",
+        ],
+    ),
+    (
+        "export",
+        &[
+            "medft export 1a2b3c4d --layout timm --out exported",
+            "medft export 1a2b3c4d --layout hf --out exported --weights last",
+        ],
+    ),
+    (
         "bundle",
         &[
             "medft bundle paper --out paper.crate.zip",

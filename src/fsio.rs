@@ -186,6 +186,19 @@ pub fn create_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// Where the folder cannot be listed or a file not removed.
 pub fn sweep(dir: &Path) -> Result<()> {
+    sweep_if(dir, &is_left)
+}
+
+/// As [`sweep`], also of other computers' temp files to which nothing was written for `age`: for a folder that is this process's
+/// own by a lease which others lose after that time.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn sweep_after(dir: &Path, age: Duration) -> Result<()> {
+    sweep_if(dir, &|name, path| is_left(name, path) || untouched(path).is_some_and(|a| a > age))
+}
+
+fn sweep_if(dir: &Path, left: &dyn Fn(&str, &Path) -> bool) -> Result<()> {
     let entries = match fs::read_dir(dir) {
         // Where no folder can be, the write that follows says so with its remedy.
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
@@ -194,7 +207,7 @@ pub fn sweep(dir: &Path) -> Result<()> {
     for e in entries {
         let path = e.with_context(|| format!("cannot list {}", dir.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX) && is_left(&name, &path) {
+        if name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX) && left(&name, &path) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(e).with_context(|| format!("cannot remove {}", path.display()));
@@ -212,13 +225,13 @@ fn is_left(name: &str, path: &Path) -> bool {
     let writer = words.next().zip(words.next().and_then(|pid| pid.parse().ok()));
     match writer {
         Some((space, pid)) if space == Process::this().space() => !host::alive(pid),
-        _ => {
-            let written = fs::metadata(path).and_then(|m| m.modified()).ok();
-            written
-                .and_then(|t| t.elapsed().ok())
-                .is_some_and(|age| age > FORGOTTEN)
-        }
+        _ => untouched(path).is_some_and(|age| age > FORGOTTEN),
     }
+}
+
+/// How long nothing was written to a file.
+fn untouched(path: &Path) -> Option<Duration> {
+    fs::metadata(path).and_then(|m| m.modified()).ok()?.elapsed().ok()
 }
 
 /// Bytes that this user can still write to the disk of `path`, or of the nearest folder above it that is there; `None` where the

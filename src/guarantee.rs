@@ -59,6 +59,8 @@ pub fn is_unsupported(e: &io::Error) -> bool {
         Errno::NOTSUP,
         Errno::OPNOTSUPP,
         Errno::NOTTY,
+        // NFS says so of a lock, and of a folder that is forced to the disk.
+        Errno::BADF,
         Errno::NOLCK,
         Errno::PERM,
         Errno::ISDIR,

@@ -51,6 +51,7 @@ pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Op
                 outln!("{name}: list {}", list.display())?;
             }
         }
+        let (folder, list) = (folder.display().to_string(), list.map(|l| l.display().to_string()));
         lines.push(json!({ "set": name, "folder": folder, "state": "written", "list": list }));
     }
     if c.global.json {

@@ -297,6 +297,8 @@ impl Store {
             ..output.provenance.clone()
         };
         may_write()?;
+        // What a holder that fell silent was writing: it lost the run, and its temp file would stay in the record's folder.
+        fsio::sweep_after(&dir, lease::time_out())?;
         if dir.join(DONE).exists() {
             let there = self.load(id)?;
             ensure!(

@@ -101,7 +101,7 @@ pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
 }
 
 /// What was measured, by name and by a hash.
-fn file_name(m: &Measurement) -> Result<String> {
+pub fn file_name(m: &Measurement) -> Result<String> {
     let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
     Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
 }

@@ -103,7 +103,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
         "a web page (HTML)",
         "sign in",
         "a WebP image, which medft does not read",
-        "a DICOM file, which medft does not read",
+        "a DICOM file, which this build of medft does not read",
         "convert it to PNG",
         "a gzip archive",
         "Rename the files",

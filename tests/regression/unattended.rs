@@ -42,9 +42,13 @@ fn below(p: &Place, name: &str) -> usize {
     runs.map(count).sum()
 }
 
-/// Waits until the first checkpoint says that training is under way.
+/// Waits until the shell has become medft and a checkpoint says that training is, or was, under way.
 fn training(p: &Place, child: &mut Child) {
-    while below(p, "checkpoint") == 0 {
+    let begun = |child: &Child| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", child.id()));
+        name.is_ok_and(|n| n.trim() == "medft")
+    };
+    while below(p, "checkpoint") == 0 || !begun(child) {
         assert!(
             child.try_wait().unwrap().is_none(),
             "it ended before its first checkpoint"
@@ -186,7 +190,9 @@ fn a_plan_on_a_login_node_knows_the_hours_of_a_named_gpu() {
             "what": what, "backbone": "mae-b", "size": 224, "images_per_s": 100.0,
             "machine": { "device": "NVIDIA H100 80GB HBM3", "cpu": "another", "threads": 96 },
         });
-        fs::write(dir.join(format!("{what}.json")), bench.to_string()).unwrap();
+        let m: medft::runner::estimate::Measurement = serde_json::from_value(bench.clone()).unwrap();
+        let name = medft::runner::estimate::file_name(&m).unwrap();
+        fs::write(dir.join(name), bench.to_string()).unwrap();
     }
     let only = "backbone=mae-b,head=linear,seed=0";
     let hours = |more: &[&str]| {

@@ -232,7 +232,7 @@ fn all_missing_keys_of_a_study_are_told_at_once() {
     let said = p.medft(&["plan", "own.toml"]);
     assert_eq!(said.code, 2);
     assert!(
-        said.err.contains("`title`, `backbones`, `heads`, `seeds`"),
+        said.err.contains("`title`, `backbones`, `heads` and `seeds`"),
         "{}",
         said.err
     );

@@ -187,6 +187,10 @@ fn a_checkpoint_is_taken_in_strictly_and_never_under_a_published_name() {
         fs::read(&file).unwrap()
     );
     refused(&add("mine", &[]), &["a name that no weights have"]);
+    crate::json::holds("weights add", &said);
+    // A file that was written a moment ago could still change within the same tick of the clock.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(p.medft(&["weights", "verify", "mine"]).code, 0);
     let listed = p.medft(&["weights", "list"]);
     assert!(
         listed.out.contains("mine") && listed.out.contains("here, verified"),

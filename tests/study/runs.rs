@@ -129,7 +129,7 @@ fn medmnist_is_the_recipe_it_is_compared_with() {
 #[test]
 fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     let empty = tempfile::tempdir().unwrap();
-    for name in ["demo", "paper", "paper-corrected", "splits", "medmnist"] {
+    for name in ["demo", "paper", "paper-corrected", "splits", "fractions", "medmnist"] {
         assert_eq!(Study::resolve(name, empty.path(), &KNOWN).unwrap(), study(name));
         let path = experiments().join(format!("{name}.toml"));
         assert_eq!(
@@ -142,7 +142,8 @@ fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     assert_eq!(Study::resolve("demo", empty.path(), &KNOWN).unwrap().title, "Mine");
     let e = Study::resolve("papr", empty.path(), &KNOWN).unwrap_err();
     assert!(
-        e.expected.contains("demo, paper, paper-corrected, splits, medmnist"),
+        e.expected
+            .contains("demo, paper, paper-corrected, splits, fractions, medmnist"),
         "{e}"
     );
     assert!(e.remedy.starts_with("Did you mean `paper`?"), "{e}");

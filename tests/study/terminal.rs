@@ -460,7 +460,7 @@ fn keys_that_a_study_lacks_are_told_together() {
     fs::write(p.path("bare.toml"), "title = \"Bare\"\nseeds = [0]\n").unwrap();
     let said = p.medft(&["plan", "./bare.toml"]);
     assert_eq!(said.code, 2);
-    let all = "Add `preset = …`, `datasets = …`, `backbones = …`, `freeze = …`, `heads = …`.";
+    let all = "Add `preset = …`, `datasets = …`, `backbones = …`, `freeze = …` and `heads = …`.";
     assert!(said.err.contains(all), "{}", said.err);
     let without = p.study("short", |t| {
         t.lines()

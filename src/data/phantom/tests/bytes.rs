@@ -9,19 +9,19 @@ fn golden_bytes() {
     const GOLDEN: [(&str, &str); 9] = [
         (
             "ddsm",
-            "714cfc73258ccef848ba003e094993d0cf2a22a686b4300a848b95db37f79cc7",
+            "99085495d8d5bb950e2f7b7000b77c96f0eda9fd1f1d7421bce084fe5bbe03d5",
         ),
         (
             "chexpert",
-            "6dfd0aa71885611acfd9cb4a45b1cde98007232a55c0d06f43722c9d5f626065",
+            "cd7680e4b966dfc878b5f4da41a608d1af94759fec106363253a0be43347308c",
         ),
         (
             "isic2019",
-            "d4efdc24b78f20d54e821db0363a5e394a629d5784b901d897899ed260eb6f62",
+            "ddc1d6d2ce853ec4974c547ac437e391d3b6ce846ad1eb871bcf0151a4652f51",
         ),
         (
             "aptos2019",
-            "1299d07852436bd66610691b36b4c01fb3a26631f481d0506ec4eaaded125fe2",
+            "508c0810b50ec0e0e1c013b20cc0a64518376e1f42e13fa98e0d75a7b2d6dad8",
         ),
         (
             "breastmnist",
