@@ -195,7 +195,9 @@ pub fn sweep(dir: &Path) -> Result<()> {
 /// # Errors
 /// As [`sweep`].
 pub fn sweep_after(dir: &Path, age: Duration) -> Result<()> {
-    sweep_if(dir, &|name, path| is_left(name, path) || untouched(path).is_some_and(|a| a > age))
+    sweep_if(dir, &|name, path| {
+        is_left(name, path) || untouched(path).is_some_and(|a| a > age)
+    })
 }
 
 fn sweep_if(dir: &Path, left: &dyn Fn(&str, &Path) -> bool) -> Result<()> {

@@ -384,7 +384,8 @@ fn read_splits(top: &Section) -> Result<Vec<SplitRule>, BadInput> {
 
 /// What each value alone cannot say.
 fn check_combinations(study: &Study, top: &Section) -> Result<(), BadInput> {
-    if !study.sweep.is_empty() && !study.report.published.is_empty() {
+    // Shares of the training images are no alternatives of which one is chosen: the whole set stands beside what is published.
+    if study.sweep.iter().any(|s| s.field != "train_fraction") && !study.report.published.is_empty() {
         let item = top.need("report")?;
         let expected = "no published values beside a sweep, whose points are alternatives and no result";
         return Err(item.bad(expected, "Compare in a study of the point that was chosen."));
