@@ -5,6 +5,7 @@
 //! scripted one: an epoch sleeps five seconds and writes a checkpoint. One process in six is killed at a random moment and started
 //! again elsewhere. Every eighth process runs under strace, where that is installed, which counts what a shared disk is asked.
 //! That every run was made once is asserted; the other numbers belong to the machine.
+#![allow(clippy::disallowed_methods)] // What a bench reads it has written.
 
 use clap::Parser;
 use medft::cli::Cli;

@@ -525,7 +525,7 @@ impl Grid<'_> {
             all.filter(|p| p.dataset == d && p.backbone == b).collect()
         };
         let says = |p: &&PublishedPoint| !contrast || (p.freeze.is_some() && p.head.is_some());
-        let published = |d: &str, b: &str| point(d, b).iter().any(|p| says(p));
+        let published = |d: &str, b: &str| point(d, b).iter().any(says);
         if self.input.published.is_empty() {
             return Variant::unasked(title, "nothing is published");
         }
