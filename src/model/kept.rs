@@ -123,10 +123,10 @@ pub fn write(out: &mut dyn Write, metadata: Map<String, Value>, tensors: &[(Stri
     Ok(())
 }
 
-/// As [`write`], of a trained model.
+/// As [`write()`], of a trained model.
 ///
 /// # Errors
-/// As [`named`] and [`write`].
+/// As [`named`] and [`write()`].
 pub fn write_model(out: &mut dyn Write, about: &About, spec: &RunSpec, params: &[(String, Tensor)]) -> Result<()> {
     write(out, about.to_metadata(), &named(spec, &about.layout, params)?)
 }
