@@ -68,26 +68,29 @@ fn records(p: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn start(p: &Place) -> Child {
+    // What blocks a run from the start is told on stdout, what ends one on stderr.
+    let said = fs::File::create(p.path("stderr")).unwrap();
     Command::new(assert_cmd::cargo::cargo_bin("medft"))
         .args(["run", "./s.toml", "--workers", "2"])
         .current_dir(p.path(""))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(p.path("stderr")).unwrap())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
         .spawn()
         .unwrap()
 }
 
 /// As [`start`], with prepared images in a cache however few they are.
 fn start_cached(p: &Place, more: &[&str]) -> Child {
+    let said = fs::File::create(p.path("stderr")).unwrap();
     Command::new(assert_cmd::cargo::cargo_bin("medft"))
         .args(["run", "./s.toml", "--workers", "2"])
         .args(more)
         .current_dir(p.path(""))
         .env("MEDFT_IMAGE_CACHE_FROM", "0")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(p.path("stderr")).unwrap())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
         .spawn()
         .unwrap()
 }
