@@ -215,8 +215,13 @@ impl Store {
         };
         fsio::sweep(&claim)?;
         fsio::sweep(&claim.join(CHECKPOINT))?;
-        if write {
-            write_record(&claim.join(SPEC), spec)?;
+        if write && let Err(e) = write_record(&claim.join(SPEC), spec) {
+            // Whoever was stopped while it wrote may have lost the run meanwhile: that is no fault of the disk.
+            return Err(match (claim.check(), claim.join(DONE).exists()) {
+                (Ok(()), _) => e,
+                (Err(_), true) => Taken::Finished(name).into(),
+                (Err(_), false) => Taken::Busy(name, Held(None)).into(),
+            });
         }
         Ok(claim)
     }
