@@ -227,11 +227,16 @@ fn a_node_that_was_silent_too_long_writes_nothing_when_it_is_back() {
             said.contains("waiting for"),
             "it was waited for until its time was up: {said}"
         );
-        same(&results(&dir), &expected, &said);
+        // It may have been stopped with a file half written or a lease not yet named. Only itself can know that it still lives,
+        // so the file stays as long as it may be wanted, and is gone when it is back.
+        let mut found = results(&dir);
+        found.retain(|p, _| !p.file_name().unwrap().to_string_lossy().starts_with(".medft-"));
+        same(&found, &expected, &said);
         // Everything but times of reading: what is written again has another one.
         let written = || -> Vec<_> {
             let files = results(&dir).into_keys();
             files
+                .filter(|f| expected.contains_key(f))
                 .map(|f| {
                     (
                         f.clone(),
@@ -249,5 +254,6 @@ fn a_node_that_was_silent_too_long_writes_nothing_when_it_is_back() {
         assert!(content, "{said}");
         assert!(!said.contains("\ndone "), "{said}");
         assert_eq!(written(), before, "{said}");
+        same(&results(&dir), &expected, &said);
     }
 }
