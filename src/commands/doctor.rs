@@ -1,6 +1,7 @@
 //! `medft doctor`: what medft finds on this machine.
 
 use crate::cli::exit::OK;
+use crate::device::Chosen;
 use crate::machine;
 use crate::results::crate_versions;
 use crate::runner::Context;
@@ -35,8 +36,12 @@ fn memory() -> String {
 }
 
 pub(super) fn run(c: &Context) -> Result<u8> {
-    let device = match c.global.device.open() {
-        Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
+    let device = match c.opened() {
+        Ok(Chosen { all, why }) => {
+            let names: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+            let why = why.as_ref().map_or_else(String::new, |w| format!(": {w}"));
+            format!("{}{why}", names.join(", "))
+        }
         Err(e) => e.to_string(),
     };
     let vector = match medft_nn::isa::chosen()? {

@@ -9,8 +9,9 @@ use crate::print::columns;
 use crate::runner::Context;
 use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
-use crate::runner::estimate::{Basis, Estimate, Machine, times};
+use crate::runner::estimate::{Basis, Estimate, Machine, by_card, times};
 use crate::runner::inventory::weight_names;
+use crate::runner::memory;
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::study::{RunId, Study};
 use crate::text::{clock, hours, quoted, table, wrapped};
@@ -47,6 +48,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let mut plan = Plan::make(c, study, runs)?;
     let now = cluster::look(c, &mut plan);
+    memory::look(c, &mut plan);
     let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times).zip(&now);
@@ -64,6 +66,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
         outln!("\n{}", plan.summary())?;
         let width = columns(std::io::stdout());
         outln!("{}", wrapped(&total(&times, &machine), width, 0))?;
+        cards(c, &plan, &machine)?;
         for line in Disk::of(c, &plan)?.text(c).lines() {
             outln!("{}", wrapped(line, width, 0))?;
         }
@@ -149,7 +152,7 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
                 (*backbone).to_owned(),
                 counts.join(", "),
                 known.map_or_else(|| "?".to_owned(), hours),
-                memory(runs).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
+                parameters(runs).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
                 download(c, plan, runs),
             ]
         })
@@ -171,8 +174,31 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
     Ok(())
 }
 
+/// What the rest of the study takes on other cards and in other arithmetic, so that it is seen before it is begun.
+fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
+    let cards = by_card(c, plan, machine)?;
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let head = ["GPU-hours on one", "float32", "as the authors", "bfloat16", "rates"];
+    let rows: Vec<Vec<String>> = cards
+        .iter()
+        .map(|card| {
+            let time =
+                |h: Option<f64>| h.map_or_else(|| "?".to_owned(), |h| format!("{} ({:.1} days)", hours(h), h / 24.0));
+            let [f32, authors, bf16] = card.hours.map(time);
+            let rates = if card.nominal { "nominal" } else { "measured" };
+            vec![card.card.clone(), f32, authors, bf16, rates.to_owned()]
+        })
+        .collect();
+    outln!("{}", table(&head, &rows))?;
+    put(
+        "nominal: 70 % of a card's peak in float32, 30 % on its tensor cores; `medft bench` on the card measures (docs/GPU.md)",
+    )
+}
+
 /// What the largest of some runs holds in memory beside activations, in GB; `None` where a model cannot be built.
-fn memory(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
+fn parameters(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
     let bytes = |e: &Entry| {
         let info = registry::find(&e.spec.dataset).ok()?.info(&e.spec.protocol);
         let m = Classifier::sizes(&e.spec, info.channels, info.task.outputs()).ok()?;
@@ -279,6 +305,7 @@ fn total(times: &[Estimate], machine: &Machine) -> String {
     };
     let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
     let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
+    let nominal = sum(&|b| matches!(b, Basis::Nominal(_)));
     let unknown = times.iter().filter(|t| t.hours.is_none()).count();
     let mut text = format!("{} to go: {} by measurements", machine.hours(), hours(measured));
     if guessed > 0.0 {
@@ -286,6 +313,9 @@ fn total(times: &[Estimate], machine: &Machine) -> String {
             ", {} by guess (other backbones' speed, scaled by multiply-adds)",
             hours(guessed)
         ));
+    }
+    if nominal > 0.0 {
+        text.push_str(&format!(", {} by the card's nominal rate", hours(nominal)));
     }
     if unknown > 0 {
         text.push_str(&format!(", {unknown} runs unknown"));

@@ -89,7 +89,7 @@ pub struct Study {
 }
 
 /// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("demo", include_str!("../../experiments/demo.toml")),
     ("paper", include_str!("../../experiments/paper.toml")),
     (
@@ -99,6 +99,8 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("splits", include_str!("../../experiments/splits.toml")),
     ("fractions", include_str!("../../experiments/fractions.toml")),
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
+    ("paper-authors", include_str!("../../experiments/paper-authors.toml")),
+    ("paper-bf16", include_str!("../../experiments/paper-bf16.toml")),
 ];
 
 const KEYS: [&str; 14] = [
