@@ -82,6 +82,11 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// The CUDA version of a GPU's driver; `None` for the CPU.
+    pub fn driver_version(&self) -> Option<u32> {
+        self.driver.version().ok().filter(|_| self.memory.is_some())
+    }
+
     /// Whether it still computes.
     ///
     /// # Errors

@@ -89,6 +89,11 @@ impl Card {
         }
     }
 
+    /// Peak in TFLOPS.
+    pub fn peak(&self, p: Precision) -> f64 {
+        self.expected(p).0
+    }
+
     /// Multiply-adds a second that are expected, in units of 10⁹.
     pub fn gmacs_per_s(&self, p: Precision) -> f64 {
         let (tflops, part) = self.expected(p);

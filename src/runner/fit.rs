@@ -3,7 +3,7 @@
 use super::inventory::{Inventory, RunInputs};
 use super::plan::{Entry, Plan};
 use super::tensorboard::Curves;
-use super::{Context, memory};
+use super::{Context, memory, selfcheck};
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, DatasetInfo, Label, registry};
@@ -159,9 +159,13 @@ pub(super) fn fit<'a>(
     let store = &plan.store;
     let start = Instant::now();
     let threads = rayon::current_num_threads() as u32;
+    let checked = selfcheck::kept(c, device).map(|r| r.text());
     let provenances: Vec<Provenance> = begun
         .iter()
-        .map(|b| Provenance::start(&b.spec, &device.name, threads))
+        .map(|b| Provenance {
+            self_check: checked.clone(),
+            ..Provenance::start(&b.spec, &device.name, threads)
+        })
         .collect();
     // A panic ends the runs it came from, as an error does.
     let attempt = |recompute: bool| {

@@ -29,6 +29,7 @@ pub mod report;
 pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
+pub mod selfcheck;
 mod signals;
 mod sources;
 pub mod study_audit;

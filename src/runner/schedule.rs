@@ -6,10 +6,10 @@
 use super::disk::Disk;
 use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
 use super::plan::{Plan, State};
-use super::{Context, signals};
+use super::{Context, selfcheck, signals};
 use crate::device::Opened;
 use crate::progress::Bar;
-use crate::study::{Freeze, RunSpec};
+use crate::study::{Freeze, RunSpec, Scale};
 use crate::{fsio, lease, stop};
 use anyhow::{Result, anyhow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -104,7 +104,13 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
         c.progress.say(&warning);
     }
     let _listening = signals::listen()?;
-    fit_on(c, plan, &c.opened()?.all, groups)
+    let devices = &c.opened()?.all;
+    // Tiny models are for tests and the demo, which say nothing of a processor.
+    let real = groups.iter().flatten().any(|t| t.entry.spec.scale == Scale::Full);
+    for device in devices.iter().filter(|d| real || !d.device.is_cpu()) {
+        selfcheck::require(c, device)?;
+    }
+    fit_on(c, plan, devices, groups)
 }
 
 /// Images that a plan's open runs read, made ready once.
