@@ -1,18 +1,27 @@
 //! What passes hold in memory at their peak, counted by the allocator that the binary uses too.
 
+#[path = "../crates/nn/tests/harness/mod.rs"]
+mod harness;
+
 use candle_core::{Device, Tensor};
 use medft::data::{Label, Task};
-use medft::model::activations::peak;
+use medft::model::activations::{MORE_ON_A_GPU, peak};
 use medft::model::{Classifier, registry};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use medft::train::loss::Target;
 use medft::train::optim::{AdamW, AdamWConfig};
 use medft_nn::backward;
 use medft_nn::memory::{self, LargePages};
+use medft_nn::precision::{Compute, scope};
 use std::sync::{Mutex, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: LargePages = LargePages;
+
+/// Where kernels compute.
+mod compute {
+    pub const CONTRACTED: bool = false;
+}
 
 /// The counter is the process's: one measurement at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -172,4 +181,35 @@ fn estimates_are_within_15_percent_of_measured_peaks() {
         }
     }
     assert!(off.is_empty(), "{}", off.join("\n"));
+}
+
+/// What a GPU keeps from the forward to the backward pass, counted by the emulator, for each byte that the CPU engine keeps.
+#[test]
+fn the_kernels_keep_no_more_than_estimates_say() {
+    let Some(emulator) = harness::emulator::get() else {
+        return;
+    };
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for entry in registry::all() {
+        let s = spec(entry.name, HeadKind::Linear, Freeze::Unfrozen);
+        let model = Classifier::random(&s, 3, 5, &Device::Cpu).unwrap();
+        let x = Tensor::ones((8, 3, 64, 64), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let kept = || {
+            drop(model.forward(&x).unwrap());
+            let before = memory::in_use();
+            let y = model.forward(&x).unwrap();
+            let kept = memory::in_use() - before;
+            drop(y);
+            kept as f64
+        };
+        let cpu = kept();
+        let on_gpu = |c| medft_nn::emulation::emulate(emulator.clone(), || scope(c, kept));
+        let (f32, bf16) = (on_gpu(Compute::Float32) / cpu, on_gpu(Compute::Bfloat16) / cpu);
+        println!("{}: {cpu} bytes, float32 {f32:.2}, bfloat16 {bf16:.2}", entry.name);
+        assert!(
+            f32 <= MORE_ON_A_GPU[0] && bf16 <= MORE_ON_A_GPU[1],
+            "{}: {f32} {bf16}",
+            entry.name
+        );
+    }
 }

@@ -3,8 +3,7 @@
 use super::code;
 use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
-use crate::data::registry;
-use crate::model::Classifier;
+use crate::device::CPU;
 use crate::print::columns;
 use crate::runner::Context;
 use crate::runner::cluster::{self, Now};
@@ -48,7 +47,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let mut plan = Plan::make(c, study, runs)?;
     let now = cluster::look(c, &mut plan);
-    memory::look(c, &mut plan);
+    memory::look(c, &mut plan, a.as_device.as_deref());
     let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times).zip(&now);
@@ -152,7 +151,7 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
                 (*backbone).to_owned(),
                 counts.join(", "),
                 known.map_or_else(|| "?".to_owned(), hours),
-                parameters(runs).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
+                peak(runs, machine).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
                 download(c, plan, runs),
             ]
         })
@@ -166,7 +165,9 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
         "GB download",
     ];
     outln!("{}", table(&head, &rows))?;
-    put("GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top.")?;
+    put(
+        "GB memory: a training step of the largest run, by estimate; where the device has less, activations are recomputed.",
+    )?;
     let width = columns(std::io::stdout());
     for (text, n) in &why {
         outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;
@@ -180,12 +181,11 @@ fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
     if cards.is_empty() {
         return Ok(());
     }
-    let head = ["GPU-hours on one", "float32", "as the authors", "bfloat16", "rates"];
+    let head = ["GPU-hours on one", "float32", "authors", "bfloat16", "rates"];
     let rows: Vec<Vec<String>> = cards
         .iter()
         .map(|card| {
-            let time =
-                |h: Option<f64>| h.map_or_else(|| "?".to_owned(), |h| format!("{} ({:.1} days)", hours(h), h / 24.0));
+            let time = |h: Option<f64>| h.map_or_else(|| "?".to_owned(), |h| format!("{h:.0} ({:.0} d)", h / 24.0));
             let [f32, authors, bf16] = card.hours.map(time);
             let rates = if card.nominal { "nominal" } else { "measured" };
             vec![card.card.clone(), f32, authors, bf16, rates.to_owned()]
@@ -197,13 +197,8 @@ fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
     )
 }
 
-/// What the largest of some runs holds in memory beside activations, in GB; `None` where a model cannot be built.
-fn parameters(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
-    let bytes = |e: &Entry| {
-        let info = registry::find(&e.spec.dataset).ok()?.info(&e.spec.protocol);
-        let m = Classifier::sizes(&e.spec, info.channels, info.task.outputs()).ok()?;
-        Some(4.0 * (m.total + 3 * m.trainable) as f64 / 1e9)
-    };
+/// What a training step of the largest of some runs holds at its peak on a device, in GB; `None` where a model cannot be built.
+fn peak(runs: &[(&Entry, &Estimate)], machine: &Machine) -> Option<f64> {
     // Seeds have the same model.
     let mut seen = Vec::new();
     let mut most = None;
@@ -211,7 +206,8 @@ fn parameters(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
         let kind = (e.spec.freeze, e.spec.head);
         if !seen.contains(&kind) {
             seen.push(kind);
-            most = Some(f64::max(most.unwrap_or(0.0), bytes(e)?));
+            let gb = memory::peak(&e.spec, machine.device != CPU)?.kept / 1e9;
+            most = Some(f64::max(most.unwrap_or(0.0), gb));
         }
     }
     most

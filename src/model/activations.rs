@@ -7,6 +7,7 @@
 use super::classifier::Classifier;
 use super::params::Place;
 use super::registry;
+use crate::study::protocol::Precision;
 use crate::study::{Freeze, HeadKind, RunSpec};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -18,6 +19,10 @@ const FORWARD: f64 = 1.0;
 /// What a block's backward pass holds at once beside what was kept, for each number that was kept in it.
 const BACKWARD: f64 = 1.2;
 
+/// What kernels keep at most for each byte that the CPU engine keeps, in float32 and in 16 bits: more, since their ops are smaller;
+/// counted by the emulator.
+pub const MORE_ON_A_GPU: [f64; 2] = [2.5, 1.8];
+
 /// Bytes of a run's passes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peak {
@@ -27,6 +32,23 @@ pub struct Peak {
     pub kept: f64,
     /// Of a training step whose blocks are recomputed, likewise.
     pub recomputed: f64,
+}
+
+impl Peak {
+    /// The same on a GPU.
+    #[must_use]
+    pub fn on_a_gpu(self, precision: Precision) -> Self {
+        let more = match precision {
+            Precision::F32 | Precision::Tf32 | Precision::Authors => MORE_ON_A_GPU[0],
+            Precision::Bf16 | Precision::F16 => MORE_ON_A_GPU[1],
+        };
+        let of = |bytes: f64| self.parameters.min(bytes) + (bytes - self.parameters).max(0.0) * more;
+        Self {
+            parameters: self.parameters,
+            kept: of(self.kept),
+            recomputed: of(self.recomputed),
+        }
+    }
 }
 
 /// Blocks of one kind that follow one another.
@@ -55,7 +77,7 @@ impl Blocks {
 /// As [`Classifier::sizes`].
 pub fn peak(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Peak> {
     let model = Classifier::shapes(spec, channels, outputs)?;
-    let sizes = Classifier::sizes(spec, channels, outputs)?;
+    let sizes = model.count(spec);
     let (side, batch) = (f64::from(spec.protocol.crop), f64::from(spec.protocol.batch));
     let body = backbone(&model, side);
     let head = match spec.head {

@@ -98,19 +98,23 @@ impl Classifier {
     /// # Errors
     /// [`crate::error::BadInput`] for an unknown backbone or a side it does not accept.
     pub fn sizes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<ModelSizes> {
-        let model = Self::shapes(spec, channels, outputs)?;
+        Ok(Self::shapes(spec, channels, outputs)?.count(spec))
+    }
+
+    /// The sizes of this model, which is the one of `spec`.
+    pub fn count(&self, spec: &RunSpec) -> ModelSizes {
         let inner = format!("{}.", scope(spec.head));
         let count = |of_backbone: bool| -> u64 {
-            let all = model.params.0.iter();
+            let all = self.params.0.iter();
             let of = all.filter(|p| p.name.starts_with(&inner) == of_backbone);
             of.map(|p| p.tensor.elem_count() as u64).sum()
         };
         let (backbone, head) = (count(true), count(false));
-        Ok(ModelSizes {
+        ModelSizes {
             backbone,
             trainable: head + if spec.freeze == Freeze::Unfrozen { backbone } else { 0 },
             total: backbone + head,
-        })
+        }
     }
 
     /// A run's model without values: names, shapes and places of its parameters.

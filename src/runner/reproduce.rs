@@ -21,7 +21,7 @@ pub fn verify(c: &Context, study: Study, runs: Vec<RunSpec>, task: bool) -> Resu
         true => Plan::of_task(c, study, runs)?,
         false => Plan::make(c, study, runs)?,
     };
-    memory::look(c, &mut plan);
+    memory::look(c, &mut plan, None);
     for (runs, why) in memory::blocked(&plan) {
         c.progress.say(&format!("blocked  {}: {why}", runs.join(", ")));
     }
