@@ -274,7 +274,7 @@ fn check_folder(
     let (_, runs) = c.study(&args.study)?;
     let plan = Plan::make(c, study.clone(), runs)?;
     let again = tempfile::tempdir().context("cannot create a folder to render into")?;
-    let out = report::write_to(c, &plan, &args, again.path(), None)?;
+    let out = report::write_to(c, &plan, &args, again.path())?;
     let mut stated = stated;
     for file in &out.files {
         let name = file.strip_prefix(again.path()).unwrap_or(file);
