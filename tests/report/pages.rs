@@ -10,7 +10,7 @@ use medft::report::{
 };
 use medft::results::{
     Epoch, Evidence, Evidences, Expected, Failure, ModelFacts, Predictions, Provenance, RunOutput, RunRecord, RunState,
-    Selected, Spec, Store, Taken, Truth, WhichWeights, frame,
+    SeenRuns, Selected, Spec, Store, Taken, Truth, WhichWeights, frame,
 };
 use medft::study::{Claims, Freeze, HeadKind, Protocol, RunSpec, Scale, Tolerances};
 use medft::{fsio, report::DEMO_WARNING};
@@ -148,7 +148,7 @@ fn a_run_goes_from_absent_to_done_and_is_read_back_as_it_was() {
     assert_eq!(epochs[..2].iter().map(|e| e.train_loss).collect::<Vec<_>>(), [0.7, 0.6]);
     assert!(epochs[2].train_loss.is_nan() && epochs[0].val["undefined"].is_nan());
     assert_eq!(epochs[0].val["roc_auc"].to_bits(), (0.1f64 + 0.2).to_bits());
-    assert_eq!(store.audit(&expected).unwrap().runs, 1);
+    assert_eq!(store.audit(&expected, &mut SeenRuns::default()).unwrap().runs, 1);
     let listing = store.all().unwrap();
     assert_eq!(listing.done, [record]);
     assert!(listing.broken.is_empty() && listing.partial.is_empty() && listing.failed.is_empty());
@@ -267,7 +267,7 @@ fn predictions_of_the_same_size_but_other_bytes_are_found() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     let e = store.predictions(&s.id).unwrap_err().to_string();
-    let found = &store.audit(&expected).unwrap().findings[0];
+    let found = &store.audit(&expected, &mut SeenRuns::default()).unwrap().findings[0];
     for text in [e, found.to_string()] {
         assert!(text.contains("predictions.parquet"), "{text}");
     }
