@@ -23,7 +23,7 @@ demo: build
 
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
-	$(ENV) $(MEDFT) reproduce experiments/paper.toml
+	$(ENV) $(MEDFT) reproduce paper
 
 # A page a verb; `man -l target/man/medft-run.1` shows one.
 man: build

@@ -120,7 +120,7 @@ impl Claims {
     /// # Errors
     /// [`BadInput`] with file and line.
     pub fn load(experiments_dir: &Path) -> Result<Self, BadInput> {
-        const BUILT_IN: &str = include_str!("../../experiments/claims.toml");
+        const BUILT_IN: &str = include_str!("../../experiments/papers/paper2025/claims.toml");
         let (file, text) = super::published::beside_or_built_in(&experiments_dir.join("claims.toml"), BUILT_IN)?;
         Self::parse(&file, &text)
     }
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_built_in_claims_are_understood() {
-        let c = Claims::parse("claims.toml", include_str!("../../experiments/claims.toml")).unwrap();
+        let c = Claims::parse("claims.toml", include_str!("../../experiments/papers/paper2025/claims.toml")).unwrap();
         assert_eq!((c.claims.len(), c.published.as_str()), (9, "paper2025"));
         let ClaimTest::Trend { dates } = &c.claims[8].test else {
             panic!("{:?}", c.claims[8])
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named_with_its_line() {
-        let good = include_str!("../../experiments/claims.toml");
+        let good = include_str!("../../experiments/papers/paper2025/claims.toml");
         for (old, new, words) in [
             ("\"group\"", "\"groop\"", ["claims.toml:", "group"]),
             (

@@ -91,13 +91,13 @@ pub struct Study {
 /// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
 const BUILT_IN: [(&str, &str); 6] = [
     ("demo", include_str!("../../experiments/demo.toml")),
-    ("paper", include_str!("../../experiments/paper.toml")),
+    ("paper", include_str!("../../experiments/papers/paper2025/study-paper.toml")),
     (
         "paper-corrected",
-        include_str!("../../experiments/paper-corrected.toml"),
+        include_str!("../../experiments/papers/paper2025/study-paper-corrected.toml"),
     ),
-    ("splits", include_str!("../../experiments/splits.toml")),
-    ("fractions", include_str!("../../experiments/fractions.toml")),
+    ("splits", include_str!("../../experiments/papers/paper2025/study-splits.toml")),
+    ("fractions", include_str!("../../experiments/papers/paper2025/study-fractions.toml")),
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 

@@ -151,18 +151,18 @@ impl Checked {
 const BUILT_IN: [(&str, &str, &str); 3] = [
     (
         "paper2025",
-        include_str!("../../experiments/published/paper2025.csv"),
-        include_str!("../../experiments/published/paper2025.toml"),
+        include_str!("../../experiments/papers/paper2025/published.csv"),
+        include_str!("../../experiments/papers/paper2025/published.toml"),
     ),
     (
         "medmnist2023",
-        include_str!("../../experiments/published/medmnist2023.csv"),
-        include_str!("../../experiments/published/medmnist2023.toml"),
+        include_str!("../../experiments/papers/medmnist2023/published.csv"),
+        include_str!("../../experiments/papers/medmnist2023/published.toml"),
     ),
     (
         "medmnistplus2025",
-        include_str!("../../experiments/published/medmnistplus2025.csv"),
-        include_str!("../../experiments/published/medmnistplus2025.toml"),
+        include_str!("../../experiments/papers/medmnistplus2025/published.csv"),
+        include_str!("../../experiments/papers/medmnistplus2025/published.toml"),
     ),
 ];
 

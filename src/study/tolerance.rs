@@ -31,7 +31,7 @@ impl Tolerances {
     /// # Errors
     /// [`BadInput`] with file and line.
     pub fn load(experiments_dir: &Path) -> Result<Self, BadInput> {
-        const BUILT_IN: &str = include_str!("../../experiments/tolerance.toml");
+        const BUILT_IN: &str = include_str!("../../experiments/papers/paper2025/tolerance.toml");
         let (file, text) = super::published::beside_or_built_in(&experiments_dir.join("tolerance.toml"), BUILT_IN)?;
         Self::parse(&file, &text)
     }
