@@ -150,6 +150,8 @@ pub enum Verb {
     /// Pretrained weights: list, add, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
+    /// The papers there are: their studies, published values and claims
+    Papers,
     /// Published values to compare with: list, template, check
     #[command(subcommand)]
     Published(PublishedVerb),
@@ -267,6 +269,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
         &["medft weights fetch", "medft weights fetch dinov2-b --pin dinov2-b-hf"],
     ),
     ("weights verify", &["medft weights verify dinov2-b --full"]),
+    ("papers", &["medft papers", "medft papers --json"]),
     (
         "published",
         &[

@@ -144,7 +144,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 .iter()
                 .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
     };
-    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let tolerances = Tolerances::of(&study.report.published, &c.global.experiments_dir)?;
     let datasets = study
         .tables()
         .into_iter()

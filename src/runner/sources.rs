@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::data::registry;
-use crate::study::{AuthorsCode, BackboneNote, Claims, Protocol, Published, PublishedValue, Scope, SplitRule, Study};
+use crate::study::{AuthorsCode, BackboneNote, Paper, Protocol, Published, PublishedValue, Scope, SplitRule, Study};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,9 @@ impl Sources {
         let mut notes = BTreeMap::new();
         if sets.iter().any(|s| s.comparable) {
             // A reader's own copy of the tables is of the same paper, and says nothing of its code.
-            notes = load(&Claims::load(&c.global.experiments_dir)?.published)?.backbones;
+            for paper in Paper::all(&c.global.experiments_dir).iter().filter(|p| p.published) {
+                notes.extend(load(&paper.key)?.backbones);
+            }
             let own = sets.iter().filter(|s| s.comparable);
             notes.extend(own.flat_map(|s| s.backbones.clone()));
         }

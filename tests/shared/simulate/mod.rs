@@ -291,7 +291,11 @@ const FAMILIES: [(&str, &str); 7] = [
 
 /// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
 pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
-    let all = Claims::parse("claims.toml", include_str!("../../../experiments/papers/paper2025/claims.toml")).unwrap();
+    let all = Claims::parse(
+        "claims.toml",
+        include_str!("../../../experiments/papers/paper2025/claims.toml"),
+    )
+    .unwrap();
     let asked = [
         "families-mean",
         "families-top",
