@@ -37,6 +37,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "weights/coca-l-open_clip.toml",
     "weights/deit-b-fb.toml",
     "weights/deit-b-timm.toml",
+    "weights/dino-b-timm.toml",
     "weights/dinov2-b-hf.toml",
     "weights/dinov2-b-hub.toml",
     "weights/dinov2-l-hf.toml",
@@ -55,6 +56,8 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "weights/mae-l-timm.toml",
     "weights/sam2-b-pt.toml",
     "weights/sam2-l-pt.toml",
+    "weights/vit-b-timm.toml",
+    "weights/vit-clip-b-timm.toml",
     "weights/vmamba-b.toml",
     "weights/vmamba-s.toml",
 ];
