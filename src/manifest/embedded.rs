@@ -12,6 +12,7 @@ macro_rules! files {
 /// Path below `data-manifests/` and content.
 pub(super) static FILES: &[(&str, &str)] = files![
     "aptos2019.toml",
+    "bloodmnist.toml",
     "breastmnist.sha256",
     "breastmnist.toml",
     "chestmnist.toml",
@@ -19,6 +20,11 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "ddsm.toml",
     "dermamnist.toml",
     "isic2019.toml",
+    "octmnist.toml",
+    "organamnist.toml",
+    "organcmnist.toml",
+    "organsmnist.toml",
+    "pathmnist.toml",
     "phantom/aptos2019.sha256",
     "phantom/chexpert.sha256",
     "phantom/ddsm.sha256",
@@ -26,6 +32,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "pneumoniamnist.toml",
     "retinamnist.sha256",
     "retinamnist.toml",
+    "tissuemnist.toml",
     "weights/aimv2-h-apple.toml",
     "weights/aimv2-h-hf.toml",
     "weights/aimv2-l-apple.toml",

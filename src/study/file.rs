@@ -19,7 +19,7 @@
 //! lr = [1e-5, 1e-4]                # several values are a sweep: each a table of its own, one chosen on validation
 //! [report]
 //! demo = true                      # the report's first line says that its numbers mean nothing
-//! published = ["paper2025"]        # what the results are compared with
+//! published = ["KEY"]              # papers whose values the results are compared with
 //! ```
 //!
 //! Whatever is not understood is an error with file, line and the allowed values: a study that silently ran something else
@@ -27,7 +27,7 @@
 
 use super::located::{Item, Section, Text};
 use super::papers::{self, Paper};
-use super::protocol::{Preset, Protocol, Warmup};
+use super::protocol::{Aspect, Preset, Protocol, Warmup};
 use super::read_protocol::read_protocol;
 use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use super::sweep::{self, Swept};
@@ -406,7 +406,18 @@ fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInpu
         let key = keys.iter().find(|k| spans.contains_key(**k)).unwrap_or(&"preset");
         Err(top.text.bad(&spans[*key], expected, found, remedy))
     };
-    if p.crop > p.resize {
+    if p.aspect == Aspect::Pad && p.crop < p.resize {
+        return bad(
+            &["crop", "resize", "aspect"],
+            format!(
+                "a crop of at least {} pixels, around which aspect = \"pad\" puts zeros",
+                p.resize
+            ),
+            format!("{}", p.crop),
+            "Raise `crop` or lower `resize`.",
+        );
+    }
+    if p.aspect != Aspect::Pad && p.crop > p.resize {
         return bad(
             &["crop", "resize"],
             format!("a crop of at most {} pixels, the side after the resize", p.resize),

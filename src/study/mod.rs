@@ -31,5 +31,5 @@ pub use protocol::{Preset, Protocol};
 pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
 pub use spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 pub use sweep::Swept;
-pub use switches::{Scope, Switch};
+pub use switches::{LOSS, Scope, Switch};
 pub use tolerance::{Tolerance, Tolerances};

@@ -94,6 +94,9 @@ pub struct Published {
     pub comparable: bool,
     pub caveats: Vec<Caveat>,
     pub values: Vec<PublishedValue>,
+    /// The studies whose protocol is the source's own, by the side of the images it starts from (0 for any): what `comparable` means.
+    /// Where there is none it is the faithful preset.
+    pub recipes: BTreeMap<u32, String>,
     /// Notes by our word for the backbone.
     pub backbones: BTreeMap<String, BackboneNote>,
 }
@@ -237,6 +240,7 @@ impl Published {
             comparable: true,
             caveats: Vec::new(),
             values: Vec::new(),
+            recipes: BTreeMap::new(),
             backbones: BTreeMap::new(),
         };
         let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
@@ -282,6 +286,7 @@ impl Published {
             "caveats",
             "shared_offset",
             "rounding",
+            "recipe",
             "backbone",
         ])?;
         let built_in = papers::is_built_in(&self.name);
@@ -314,6 +319,17 @@ impl Published {
         }
         if let Some(item) = top.get("caveats") {
             self.caveats = item.list(read_caveat)?;
+        }
+        if let Some(item) = top.get("recipe") {
+            for entry in item.section()?.items() {
+                let side = entry.key.parse().map_err(|_| {
+                    entry.bad(
+                        "the side of the source's images in pixels, 0 for any, = a study's name",
+                        "Write `28 = \"name\"`.",
+                    )
+                })?;
+                self.recipes.insert(side, entry.string()?);
+            }
         }
         if let Some(item) = top.get("shared_offset") {
             for entry in item.section()?.items() {
