@@ -36,10 +36,12 @@ pub enum ClaimSource {
     Abstract,
     /// Somebody else, summing the paper up: the abstract does not say it, and the paper's body could not be read.
     ThirdPartySummary,
+    /// The authors' tables, in our words: what their numbers show.
+    Tables,
 }
 
 impl ClaimSource {
-    pub const ALL: &[Self] = &[Self::Abstract, Self::ThirdPartySummary];
+    pub const ALL: &[Self] = &[Self::Abstract, Self::ThirdPartySummary, Self::Tables];
 }
 
 impl std::fmt::Display for ClaimSource {
@@ -47,6 +49,7 @@ impl std::fmt::Display for ClaimSource {
         f.pad(match self {
             Self::Abstract => "abstract",
             Self::ThirdPartySummary => "third-party summary",
+            Self::Tables => "tables",
         })
     }
 }
