@@ -12,7 +12,7 @@ FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 # Where man pages go.
 MANDIR ?= target/man
 
-.PHONY: build demo man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
+.PHONY: build demo try man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
 
 build:
 	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
@@ -20,6 +20,10 @@ build:
 # Phantom data, small models, no network, no account: to reports/demo/README.md in minutes.
 demo: build
 	$(ENV) $(MEDFT) reproduce demo --device cpu
+
+# A published table run again on this machine, without an account: open images and weights, half an hour on 2 cores.
+try: build
+	$(ENV) scripts/try.sh $(MEDFT)
 
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
