@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 pub use own::{AddArgs, NewArgs};
 
-/// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
-/// (arXiv 2505.19779) end to end.
+/// Reproduces papers on medical image classification end to end: data, weights, every run, and every number beside the published one
+/// (`medft papers` lists them).
 #[derive(Debug, Parser)]
 #[command(name = "medft", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {

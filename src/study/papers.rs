@@ -40,12 +40,15 @@ pub struct Paper {
 impl Paper {
     /// Every paper of the binary and of `<experiments_dir>/papers`, by key.
     pub fn all(experiments_dir: &Path) -> Vec<Self> {
-        let one = |(key, files): (String, BTreeSet<String>)| Self {
-            studies: files.iter().filter_map(|f| study_name(&key, f)).collect(),
-            published: files.contains("published.csv"),
-            claims: files.contains("claims.toml"),
-            tolerance: files.contains("tolerance.toml"),
-            key,
+        let one = |(key, files): (String, BTreeSet<String>)| {
+            let studies: BTreeSet<String> = files.iter().filter_map(|f| study_name(&key, f)).collect();
+            Self {
+                studies: studies.into_iter().collect(),
+                published: files.contains("published.csv"),
+                claims: files.contains("claims.toml"),
+                tolerance: files.contains("tolerance.toml"),
+                key,
+            }
         };
         folders(experiments_dir).into_iter().map(one).collect()
     }
