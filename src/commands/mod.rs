@@ -15,6 +15,7 @@ mod data_verify;
 mod doctor;
 mod export;
 mod new;
+mod papers;
 mod plan;
 mod predict;
 mod prepare;
@@ -124,6 +125,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Data(v) => data::run(c, v),
         Verb::Weights(v) => weights::run(c, v),
+        Verb::Papers => papers::run(c),
         Verb::Published(v) => published::run(c, v),
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {

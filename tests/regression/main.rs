@@ -38,6 +38,7 @@ mod read_only_data;
 mod server;
 mod siunitx;
 mod tls_roots;
+mod try_it;
 mod unattended;
 mod words;
 mod zip21;

@@ -315,7 +315,7 @@ fn a_complete_table_answers_the_claims_without_any_run() {
     }
     fs::write(experiments.join("mine.csv"), filled).unwrap();
     let study = |published: &str| {
-        let paper = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/paper.toml");
+        let paper = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/papers/paper2025/study-paper.toml");
         let all = fs::read_to_string(paper)
             .unwrap()
             .replace("published = [\"paper2025\"]", published);

@@ -1,7 +1,7 @@
 //! Whole studies drawn from known truths, judged by the real code: what `benches/verdicts.rs` counts by the thousand and
 //! `tests/verdicts.rs` by the hundred.
 //!
-//! Four data sets with the margins of `experiments/tolerance.toml`, eleven backbones with code, four regimes of which the published
+//! Four data sets with the margins of `experiments/papers/paper2025/tolerance.toml`, eleven backbones with code, four regimes of which the published
 //! figure shows one. A run is its truth plus normal noise; a published value is one run, rounded to three decimals.
 
 use medft::eval::{Components, Delong, Resamples, Statistic, multiclass_statistic, percentile};
@@ -294,7 +294,7 @@ const FAMILIES: [(&str, &str); 7] = [
 
 /// The claims of the project with these ids.
 fn asked(ids: &[&str]) -> Claims {
-    let mut all = Claims::parse("claims.toml", include_str!("../../../experiments/claims.toml")).unwrap();
+    let mut all = Claims::parse("claims.toml", include_str!("../../../experiments/papers/paper2025/claims.toml")).unwrap();
     all.claims.retain(|c| ids.contains(&c.id.as_str()));
     assert_eq!(all.claims.len(), ids.len());
     all

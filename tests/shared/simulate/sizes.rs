@@ -7,7 +7,7 @@ use medft::rng::{Purpose, Stream};
 use medft::study::Claims;
 use std::collections::BTreeMap;
 
-/// (smaller, larger, family), as `experiments/claims.toml` pairs them.
+/// (smaller, larger, family), as `experiments/papers/paper2025/claims.toml` pairs them.
 const PAIRS: [(&str, &str, &str); 6] = [
     ("aimv2-l", "aimv2-h", "AIMv2"),
     ("dinov2-b", "dinov2-l", "DINOv2"),
