@@ -131,7 +131,7 @@ fn a_budget_becomes_a_study_that_fits_it() {
             all["hours"].as_f64().unwrap() <= hours && all["guessed"] == true,
             "{all}"
         );
-        let file = format!("experiments/papers/paper2025/study-paper-{word}.toml");
+        let file = format!("experiments/paper-{word}.toml");
         assert_eq!(all["file"], file);
         let plan = json(&medft(place.path(), &["plan", &file, "--json"]));
         assert_eq!(plan.as_array().unwrap().len() as u64, all["runs"].as_u64().unwrap());
