@@ -41,6 +41,7 @@ pub mod report;
 pub mod results;
 pub mod rng;
 pub mod runner;
+pub mod spec;
 pub mod stop;
 pub mod study;
 mod text;

@@ -11,7 +11,7 @@ use super::pil::{orient, to_channels};
 use super::{ImageArray, exif, jpeg, tiff};
 use crate::error::BadInput;
 use crate::limits;
-use crate::study::protocol::{ImageLoading, PngTwin};
+use crate::spec::protocol::{ImageLoading, PngTwin};
 use anyhow::Result;
 use std::borrow::Cow;
 use std::path::Path;

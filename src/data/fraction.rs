@@ -182,7 +182,7 @@ mod tests {
         let samples = cases();
         let train: Vec<u32> = (0..2000).rev().collect();
         let mut data = Dataset {
-            info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::study::Protocol::faithful()),
+            info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::spec::Protocol::faithful()),
             root: "none".into(),
             samples,
             train: train.clone(),

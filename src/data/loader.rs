@@ -19,8 +19,8 @@ use super::{Dataset, ImageArray, Pixels};
 use crate::cache::Cache;
 use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
-use crate::study::Protocol;
-use crate::study::protocol::Normalisation;
+use crate::spec::Protocol;
+use crate::spec::protocol::Normalisation;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -203,7 +203,7 @@ impl Images {
     }
 
     /// The same images in memory, with the training views of another protocol whose images are these
-    /// ([`crate::study::RunSpec::image_key`]).
+    /// ([`crate::spec::RunSpec::image_key`]).
     ///
     /// # Errors
     /// As [`Transform::viewed_by`].

@@ -5,7 +5,7 @@
 
 use super::decode::{Damage, Fault, MAX_PIXELS, Stored, narrow};
 use super::{ImageArray, exif};
-use crate::study::protocol::ImageLoading;
+use crate::spec::protocol::ImageLoading;
 use image::codecs::tiff::TiffDecoder;
 use image::error::{ImageError, LimitErrorKind};
 use image::{ColorType, ExtendedColorType, ImageDecoder, Limits};

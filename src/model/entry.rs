@@ -6,7 +6,7 @@ use super::export::Export;
 use super::params::{Builder, Place};
 use super::vit::Act;
 use crate::registry::Named;
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 
 /// A backbone: its names, what is known of it, the layouts its weights are published in, and how it is built.

@@ -7,7 +7,7 @@ use super::pretrained::WeightsFile;
 use super::registry;
 use super::safetensors::SafetensorsFile;
 use crate::error::BadInput;
-use crate::study::RunSpec;
+use crate::spec::RunSpec;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,7 @@ pub fn write_model(out: &mut dyn Write, about: &About, spec: &RunSpec, params: &
 mod tests {
     use super::*;
     use crate::model::checkpoint::Checkpoint;
-    use crate::study::{Freeze, HeadKind, Protocol, Scale};
+    use crate::spec::{Freeze, HeadKind, Protocol, Scale};
     use candle_core::Device;
 
     /// Every backbone in each of its layouts, under both heads, colour and grey: what is written is read back bit by bit, and the

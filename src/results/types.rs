@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use crate::train::{Epoch, Failure};
 
 /// Which of the two stored sets of weights a number comes from.
-pub use crate::study::protocol::TestWeights as WhichWeights;
+pub use crate::spec::protocol::TestWeights as WhichWeights;
 
 /// `spec.json`: what was to be run, on exactly which inputs. Written before training starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

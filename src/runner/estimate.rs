@@ -11,7 +11,7 @@ use crate::device;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
-use crate::study::protocol::{Augment, MhaBody};
+use crate::spec::protocol::{Augment, MhaBody};
 use crate::study::{Freeze, HeadKind, RunSpec, Scale};
 use crate::{limits, tell};
 use anyhow::{Context as _, Result, bail};

@@ -15,8 +15,8 @@ use crate::results::{
     Claim, Divergence, Epoch, LAST_WEIGHTS, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps,
     Store, Taken, Truth, WEIGHTS, WhichWeights,
 };
+use crate::spec::protocol::{Normalisation, TestWeights};
 use crate::stop::Stopped;
-use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
 use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Snapshot, Tested};

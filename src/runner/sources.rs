@@ -127,13 +127,13 @@ mod tests {
             f(&mut p);
             p
         };
-        let task = changed(|p| p.ddsm_task = crate::study::protocol::DdsmTask::ThreeClass);
+        let task = changed(|p| p.ddsm_task = crate::spec::protocol::DdsmTask::ThreeClass);
         assert!(other_images("ddsm", &task).unwrap().contains("ddsm_task"));
         assert_eq!(other_images("aptos2019", &task), None);
         let share = changed(|p| p.train_fraction = 0.25);
         let said = other_images("chexpert", &share).unwrap();
         assert_eq!(said, "the published value is of `train_fraction` 1.0, ours of 0.25");
-        let csv = changed(|p| p.aptos_csv = crate::study::protocol::AptosCsv::TrainFull);
+        let csv = changed(|p| p.aptos_csv = crate::spec::protocol::AptosCsv::TrainFull);
         assert!(other_images("aptos2019", &csv).is_some() && other_images("isic2019", &csv).is_none());
         assert!(other_images("isic2019", &changed(|p| p.crop = 64)).is_some());
         assert_eq!(other_images("isic2019", &changed(|p| p.lr = 1e-3)), None);

@@ -4,8 +4,8 @@
 //! `report::claims`; here is only what the file may say.
 
 use super::located::{Item, Section, Text};
-use super::spec::{Freeze, HeadKind};
 use crate::error::BadInput;
+use crate::spec::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

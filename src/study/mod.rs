@@ -1,8 +1,8 @@
-//! What is to be run: TOML spec → matrix of [`RunSpec`] → content-addressed run id. Imports no other module.
+//! What is to be run: TOML → matrix of [`RunSpec`] → content-addressed run id.
 //!
-//! Read in this order: [`protocol`], [`spec`] and [`split_rule`] are the words, [`switches`] says what each word means, [`file`](mod@file)
-//! turns a study file into runs, [`sweep`] those of several values of a switch, [`filter`] keeps some of them, [`id`] names them. [`published`] and [`tolerance`] hold what
-//! the results are compared with.
+//! Read in this order: [`crate::spec`] holds the words, [`split_rule`] says how each data set is cut, [`file`](mod@file) turns a study
+//! file into runs, [`sweep`] those of several values of a switch, [`filter`] keeps some of them, [`id`] names them. [`published`] and
+//! [`tolerance`] hold what the results are compared with.
 
 pub mod claims;
 pub mod file;
@@ -10,24 +10,19 @@ pub mod filter;
 pub mod id;
 mod located;
 mod new;
-pub mod protocol;
 pub mod published;
 mod published_csv;
 mod read_protocol;
-pub mod spec;
 mod split_rule;
 pub mod sweep;
-pub mod switches;
 pub mod tolerance;
 
+pub use crate::spec::{Freeze, HeadKind, KeepWeights, Preset, Protocol, RunSpec, Scale, Scope, SplitRule, Switch};
 pub use claims::{Claim, ClaimSource, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};
 pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use new::NewStudy;
-pub use protocol::{Preset, Protocol};
 pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
-pub use spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 pub use sweep::Swept;
-pub use switches::{Scope, Switch};
 pub use tolerance::{Tolerance, Tolerances};

@@ -5,10 +5,10 @@
 use super::file::Known;
 use super::located::{Item, Section, Text};
 use super::published_csv;
-use super::spec::{Freeze, HeadKind, RunSpec};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::limits;
+use crate::spec::{Freeze, HeadKind, RunSpec};
 use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,8 +3,8 @@
 use super::Epoch;
 use crate::data::{Label, Task};
 use crate::eval::{self, Direction};
-use crate::study::Protocol;
-use crate::study::protocol::{MacroClasses, SelectionRounding, SelectionStart};
+use crate::spec::Protocol;
+use crate::spec::protocol::{MacroClasses, SelectionRounding, SelectionStart};
 use anyhow::Result;
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The learning rate. PROTOCOL 6.3.
 
-use crate::study::Protocol;
-use crate::study::protocol::Warmup;
+use crate::spec::Protocol;
+use crate::spec::protocol::Warmup;
 
 /// η₀ of the authors' warm-up.
 const ETA_MIN: f64 = 1e-8;

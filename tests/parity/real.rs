@@ -10,7 +10,7 @@ use medft::model::backbone::Options;
 use medft::model::checkpoint::Checkpoint;
 use medft::model::params::Builder;
 use medft::model::{facts, registry};
-use medft::study::protocol::Dinov2Tokens;
+use medft::spec::protocol::Dinov2Tokens;
 use medft::study::{Protocol, Scale};
 use rayon::prelude::*;
 use serde_json::Value;

@@ -13,7 +13,7 @@ use medft::results::{
 };
 use medft::rng::{Purpose, Stream};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
-use medft::{fsio, study::protocol::Preset};
+use medft::{fsio, spec::protocol::Preset};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

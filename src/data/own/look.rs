@@ -5,7 +5,7 @@ use crate::data::decode::{self, Stored};
 use crate::data::format::{Cure, Format, HEAD};
 use crate::data::pil::to_channels;
 use crate::data::types::ImageArray;
-use crate::study::protocol::ImageLoading;
+use crate::spec::protocol::ImageLoading;
 use crate::{fsio, limits};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};

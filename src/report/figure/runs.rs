@@ -6,7 +6,7 @@ use crate::eval::{select, sigmoid, softmax};
 use crate::report::cells::Cells;
 use crate::report::input::{DatasetFacts, ReportInput};
 use crate::results::{Epoch, Predictions, RunRecord, Truth, WhichWeights};
-use crate::study::protocol::{SelectionRounding, SelectionStart};
+use crate::spec::protocol::{SelectionRounding, SelectionStart};
 use crate::study::{Freeze, HeadKind};
 use anyhow::Result;
 

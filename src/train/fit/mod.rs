@@ -15,7 +15,7 @@ use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
 use crate::model::params::Param;
-use crate::study::protocol::{Divergence as OnDivergence, Precision, TestWeights};
+use crate::spec::protocol::{Divergence as OnDivergence, Precision, TestWeights};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use group::Group;

@@ -10,8 +10,8 @@ mod random;
 
 use medft::data::{Dataset, Label, Pixels, leaks, registry, split};
 use medft::error::BadInput;
+use medft::spec::protocol::*;
 use medft::study::Protocol;
-use medft::study::protocol::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The readers read what the phantoms write, and every switch leaves every class in every part.
 
 use crate::data::{Label, Pixels, Task, registry};
-use crate::study::Protocol;
-use crate::study::protocol::{ChexpertTest, DdsmTask};
+use crate::spec::Protocol;
+use crate::spec::protocol::{ChexpertTest, DdsmTask};
 
 #[test]
 fn the_readers_read_the_phantoms_under_every_split() {
