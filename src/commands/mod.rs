@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod code;
 mod compare;
 mod data;
 mod data_add;
@@ -29,11 +30,10 @@ mod weights;
 mod weights_add;
 mod weights_fetch;
 
-use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
+use crate::cli::exit::OK;
 use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
 use crate::error::BadInput;
 use crate::progress::Progress;
-use crate::runner::plan::Plan;
 use crate::runner::{Context, budget, catalogue, power};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
@@ -187,13 +187,4 @@ fn pages(command: &clap::Command, dir: &Path, files: &mut Vec<PathBuf>) -> Resul
     crate::fsio::write_atomic(&file, &page)?;
     files.push(file);
     command.get_subcommands().try_for_each(|verb| pages(verb, dir, files))
-}
-
-/// The exit code of a study where nothing else decides: 2 for broken inputs, 1 for missing ones or runs.
-fn code(plan: &Plan, complete: bool) -> u8 {
-    match (plan.broken_inputs(), complete) {
-        (true, _) => BROKEN,
-        (false, false) => INCOMPLETE,
-        (false, true) => OK,
-    }
 }

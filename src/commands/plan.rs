@@ -1,6 +1,6 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
-use super::code;
+use super::code::code;
 use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
 use crate::data::registry;

@@ -1,6 +1,6 @@
 //! `medft reproduce`: verify → run → audit → report → compare.
 
-use super::code;
+use super::code::code;
 use super::stations::{Ran, Rendered, before_runs, closing, done, head, inputs, put, say, say_missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;

@@ -1,6 +1,6 @@
 //! `medft run`: fits what is missing of a study.
 
-use super::code;
+use super::code::code;
 use super::stations::{Ran, before_runs, done, head, inputs, put, say, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};

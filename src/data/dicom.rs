@@ -9,7 +9,7 @@
 //! The arithmetic is additions, products and one division in double precision, so that every machine gives the same bytes.
 
 use super::ImageArray;
-use super::decode::{Damage, Fault, MAX_PIXELS, Stored};
+use super::fault::{Damage, Fault, MAX_PIXELS, Stored};
 use dicom_object::OpenFileOptions;
 use dicom_pixeldata::{
     DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, PlanarConfiguration, VoiLutFunction,

@@ -3,7 +3,7 @@
 //! The image crate decodes; 16-bit samples become 8 as those of a PNG do. What it would guess at is refused: several images in a file,
 //! CMYK (its conversion is not Pillow's), samples that are no whole numbers.
 
-use super::decode::{Damage, Fault, MAX_PIXELS, Stored, narrow};
+use super::fault::{Damage, Fault, MAX_PIXELS, Stored, narrow};
 use super::{ImageArray, exif};
 use crate::spec::protocol::ImageLoading;
 use image::codecs::tiff::TiffDecoder;

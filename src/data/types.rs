@@ -121,16 +121,6 @@ pub trait Source: Sync + Send {
         self.load_from(&Folder::unverified(root), p)
     }
 
-    /// As [`Source::load_from`], with the part of the training images that the protocol asks for.
-    ///
-    /// # Errors
-    /// As [`Source::load_from`].
-    fn read(&self, root: &Folder, p: &crate::spec::Protocol) -> anyhow::Result<Dataset> {
-        let mut data = self.load_from(root, p)?;
-        super::fraction::keep(&mut data, p.train_fraction);
-        Ok(data)
-    }
-
     /// Files (relative to the folder) that `load` reads besides images.
     fn label_files(&self, p: &Protocol) -> Vec<PathBuf>;
 

@@ -3,7 +3,7 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{patches_across, same_grid};
 use crate::spec::Scale;

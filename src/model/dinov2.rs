@@ -3,7 +3,7 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::spec::Scale;

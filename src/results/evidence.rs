@@ -6,7 +6,7 @@
 //! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
 //! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
 
-use super::evidence_cache::Cache;
+use super::evidence_cache::{Cache, Evidence};
 use super::predictions::{Predictions, Truth};
 use super::store::Store;
 use super::threads::in_threads;
@@ -25,21 +25,6 @@ pub const REPLICATES: usize = 1000;
 
 /// Replicates behind every decision, whatever number is asked for: `--replicates` is a matter of what is printed.
 pub const DECISION: usize = 1000;
-
-/// One run's target metric on resampled test sets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evidence {
-    /// SHA-256 over ids, truth and groups of the test images, in order. Only runs that share it may be compared replicate by replicate.
-    pub images: String,
-    /// Number of test images.
-    pub count: usize,
-    /// Number of groups that were drawn; `None` where no group is known and images were.
-    pub groups: Option<usize>,
-    /// The metric on every resample; NaN where it is not defined.
-    pub replicates: Vec<f64>,
-    /// DeLong's components, where the metric is the area under a two-class ROC curve.
-    pub components: Option<Components>,
-}
 
 /// The evidence of many runs, by run id.
 #[derive(Debug, Clone, Default)]

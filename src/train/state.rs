@@ -8,7 +8,7 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, Slot};
 use super::{Divergence, Epoch, Timing};
 use crate::fsio::{self, HashedFile};
-use crate::model::safetensors::SafetensorsFile;
+use crate::model::safetensors::{SafetensorsFile, as_bytes};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use safetensors::tensor::{Dtype, TensorView};
@@ -217,17 +217,6 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(out.into_values().collect())
-}
-
-/// Float32 values as little-endian bytes.
-pub fn as_bytes(x: &[f32]) -> &[u8] {
-    const {
-        assert!(
-            cfg!(target_endian = "little"),
-            "checkpoints are written on little-endian machines"
-        )
-    };
-    bytemuck::cast_slice(x)
 }
 
 #[cfg(test)]

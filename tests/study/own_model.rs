@@ -332,7 +332,7 @@ fn own_weights_are_trained_kept_predicted_with_and_exported() {
             listed.contains("  weights.safetensors") && listed.contains("  weights-last.safetensors"),
             "{listed}"
         );
-        let about = kept::About::read(&dir.join("weights.safetensors"), None).unwrap();
+        let about = about::About::read(&dir.join("weights.safetensors"), None).unwrap();
         assert_eq!(
             (&*about.run, &*about.weights, &*about.layout, about.crop),
             (id, "best", "hf", 64)

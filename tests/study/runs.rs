@@ -1,6 +1,7 @@
 //! Studies, presets, published values and margins as a user meets them: the files of `experiments/` and the words of errors.
 
 use medft::error::BadInput;
+use medft::spec::protocol;
 use medft::study::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Every image of a user's set is opened once: whether it can be read, what its pixels add up to, which others are the same.
 
-use super::{Image, Listing, Origin};
+use super::types::{Image, Listing, Origin};
 use crate::data::decode::{self, Stored};
 use crate::data::format::{Cure, Format, HEAD};
 use crate::data::pil::to_channels;
