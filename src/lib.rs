@@ -45,6 +45,7 @@ pub mod spec;
 pub mod stop;
 pub mod study;
 mod text;
+pub mod threads;
 pub mod train;
 mod words;
 mod zipfile;

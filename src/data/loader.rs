@@ -21,6 +21,7 @@ use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::spec::Protocol;
 use crate::spec::protocol::Normalisation;
+use crate::threads::on_threads;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -296,16 +297,7 @@ impl Inner {
                 }
             }
         };
-        match workers.min(indices.len()) {
-            0 | 1 => work(),
-            n => std::thread::scope(|s| {
-                let start = |_: &usize| std::thread::Builder::new().spawn_scoped(s, work).is_ok();
-                // As many as the system allows; without any this thread does it.
-                if (0..n).filter(start).count() == 0 {
-                    work();
-                }
-            }),
-        }
+        on_threads(workers.min(indices.len()), work);
         match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some((_, e)) => Err(e),
             None => Ok(()),

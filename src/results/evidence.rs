@@ -9,13 +9,13 @@
 use super::evidence_cache::{Cache, Evidence};
 use super::predictions::{Predictions, Truth};
 use super::store::Store;
-use super::threads::in_threads;
 use super::types::{RunRecord, WhichWeights};
 use crate::eval::{self, Components, Resamples, Statistic};
 use crate::fsio;
 use crate::rng::{Purpose, Stream};
 use crate::spec::protocol::MacroClasses;
 use crate::study::RunSpec;
+use crate::threads::in_threads;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -138,9 +138,11 @@ fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<
                 continue;
             }
         };
-        let found = in_threads(&todo, |r| match store.predictions(r.id()) {
-            Ok(p) if images_of(&p) != images => None,
-            p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+        let found = in_threads(rayon::current_num_threads(), &todo, |r| {
+            match store.predictions(r.id()) {
+                Ok(p) if images_of(&p) != images => None,
+                p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+            }
         });
         let mut rest = Vec::new();
         for (r, f) in todo.into_iter().zip(found) {

@@ -14,7 +14,6 @@ mod provenance;
 mod record;
 mod spec;
 mod store;
-mod threads;
 mod types;
 mod verify;
 
@@ -27,7 +26,6 @@ pub use provenance::{Provenance, cpu_name, crate_versions, utc, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
 pub use spec::Spec;
 pub use store::{Claim, FOLDER_DIGITS, JOBS, LAST_WEIGHTS, Listing, RunState, Store, Taken, WEIGHTS};
-pub use threads::in_threads;
 pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
     Selected, Steps, WhichWeights,

@@ -17,10 +17,10 @@ use super::store::{
     ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
     read_done,
 };
-use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, WhichWeights};
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
+use crate::threads::in_threads;
 use crate::train::evaluate::Rule;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Store {
         open.sort();
         audit.runs = done.len();
         let mut seen = Vec::new();
-        for (of_run, run) in in_threads(&done, |d| audit_run(d, expected)) {
+        for (of_run, run) in in_threads(rayon::current_num_threads(), &done, |d| audit_run(d, expected)) {
             audit.findings.extend(of_run.findings);
             audit.notes.extend(of_run.notes);
             seen.extend(run);
