@@ -9,6 +9,9 @@ ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env"
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
 
+# Where tests note that they cannot run here.
+SKIPPED = $(abspath $(or $(CARGO_TARGET_DIR),target)/skipped-tests)
+
 # Where man pages go.
 MANDIR ?= target/man
 
@@ -34,8 +37,12 @@ lint:
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --document-private-items --quiet
 
+# What cannot run here is told at the end: a line a test with its reason, and how many they are.
 unit:
-	$(CARGO) test --workspace --release
+	@rm -f "$(SKIPPED)"
+	@mkdir -p "$(dir $(SKIPPED))"
+	MEDFT_SKIPPED="$(SKIPPED)" $(CARGO) test --workspace --release
+	@if [ -s "$(SKIPPED)" ]; then sort -u "$(SKIPPED)"; fi; echo "skipped, of all tests: $$(sort -u "$(SKIPPED)" 2>/dev/null | wc -l)"
 
 test: MEDFT_CUDA = 0
 test: lint unit demo

@@ -36,19 +36,17 @@ mod read_only_data;
 #[path = "../shared/server/mod.rs"]
 mod server;
 mod siunitx;
+#[path = "../shared/skip.rs"]
+mod skip;
 mod tls_roots;
 mod unattended;
 mod words;
 mod zip21;
 
 use place::Place;
+pub use skip::skipped;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Says that a test did nothing.
-pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
 
 /// Whether a program is installed.
 pub fn has(program: &str) -> bool {

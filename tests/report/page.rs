@@ -525,7 +525,7 @@ fn published_values_stand_beside_ours() {
 fn chromium(arguments: &[&str], file: &Path) -> Option<String> {
     let installed = Command::new("chromium").arg("--version").output();
     if !installed.is_ok_and(|o| o.status.success()) {
-        println!("skipped: needs chromium");
+        crate::skip::skipped("needs chromium");
         return None;
     }
     let profile = tempfile::tempdir().unwrap();
@@ -613,7 +613,7 @@ impl Browser {
             .output()
             .is_ok_and(|o| o.status.success())
         {
-            println!("skipped: needs chromium");
+            crate::skip::skipped("needs chromium");
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
@@ -1255,7 +1255,7 @@ fn pdflatex(dir: &Path, file: &str) -> Option<(bool, String)> {
         out.is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
     };
     if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") || !have("kpsewhich", "siunitx.sty") {
-        println!("skipped: needs pdflatex with siunitx and threeparttable");
+        crate::skip::skipped("needs pdflatex with siunitx and threeparttable");
         return None;
     }
     let run = Command::new("pdflatex")

@@ -39,7 +39,7 @@ fn real(below: &str) -> Option<PathBuf> {
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/real"))
         .join(below);
     if !root.exists() {
-        println!("skipped: no {}", root.display());
+        crate::common::skip::skipped(&format!("no {}", root.display()));
         return None;
     }
     Some(root)
