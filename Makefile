@@ -15,7 +15,7 @@ SKIPPED = $(abspath $(or $(CARGO_TARGET_DIR),target)/skipped-tests)
 # Where man pages go.
 MANDIR ?= target/man
 
-.PHONY: build demo man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
+.PHONY: build demo try man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
 
 build:
 	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
@@ -24,9 +24,13 @@ build:
 demo: build
 	$(ENV) $(MEDFT) reproduce demo --device cpu
 
+# A published table run again on this machine, without an account: open images and weights, half an hour on 2 cores.
+try: build
+	$(ENV) scripts/try.sh $(MEDFT)
+
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
-	$(ENV) $(MEDFT) reproduce experiments/paper.toml
+	$(ENV) $(MEDFT) reproduce paper
 
 # A page a verb; `man -l target/man/medft-run.1` shows one.
 man: build

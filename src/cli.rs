@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 pub use own::{AddArgs, NewArgs};
 
-/// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
-/// (arXiv 2505.19779) end to end.
+/// Reproduces papers on medical image classification end to end: data, weights, every run, and every number beside the published one
+/// (`medft papers` lists them).
 #[derive(Debug, Parser)]
 #[command(name = "medft", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
@@ -150,6 +150,8 @@ pub enum Verb {
     /// Pretrained weights: list, add, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
+    /// The papers there are: their studies, published values and claims
+    Papers,
     /// Published values to compare with: list, template, check
     #[command(subcommand)]
     Published(PublishedVerb),
@@ -267,6 +269,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
         &["medft weights fetch", "medft weights fetch dinov2-b --pin dinov2-b-hf"],
     ),
     ("weights verify", &["medft weights verify dinov2-b --full"]),
+    ("papers", &["medft papers", "medft papers --json"]),
     (
         "published",
         &[

@@ -19,6 +19,7 @@ mod doctor;
 mod export;
 mod man;
 mod new;
+mod papers;
 mod plan;
 mod plan_table;
 mod power;
@@ -118,6 +119,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Data(v) => data::run(c, v),
         Verb::Weights(v) => weights::run(c, v),
+        Verb::Papers => papers::run(c),
         Verb::Published(v) => published::run(c, v),
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {

@@ -131,6 +131,6 @@ fn notes() -> Result<()> {
     )?;
     outln!(
         "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
-         the smallest that matters (experiments/claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
+         the smallest that matters (the paper's claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
     )
 }

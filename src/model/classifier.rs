@@ -6,8 +6,8 @@ use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BO
 use super::params::{Builder, Params};
 use super::pretrained::{Pretrained, WeightsFile};
 use super::registry;
-use super::vit::default_linear;
-use crate::spec::protocol::{MhaBody, Readout};
+use super::vit::{default_linear, trunc_linear};
+use crate::spec::protocol::{HeadInit, MhaBody, Readout};
 use crate::spec::{Freeze, HeadKind, RunSpec, Scale};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
@@ -195,7 +195,11 @@ impl Classifier {
                     Readout::Family => backbone.feature_dim(),
                     Readout::MeanTokens => backbone.token_dim(),
                 };
-                Head::Linear(default_linear(dim, outputs, &fresh.pp("fc"))?)
+                let linear = match spec.protocol.head_init {
+                    HeadInit::Uniform => default_linear,
+                    HeadInit::Normal => trunc_linear,
+                };
+                Head::Linear(linear(dim, outputs, &fresh.pp("fc"))?)
             }
             HeadKind::Mha => {
                 let head = MhaHead::new(backbone.token_dim(), outputs, *config, fresh, body)?;

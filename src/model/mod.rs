@@ -17,12 +17,14 @@ pub mod kept;
 pub mod mae;
 pub mod params;
 pub mod pickle;
+pub mod plain_vit;
 pub mod pretrained;
 pub mod registry;
 pub mod safetensors;
 pub mod sam2;
 #[cfg(test)]
 mod tests;
+pub mod timm_vit;
 pub mod vit;
 pub mod vmamba;
 

@@ -21,7 +21,7 @@ use super::types::{Epochs, Failure, Metrics, ModelFacts, WhichWeights};
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
 use crate::threads::in_threads;
-use crate::train::evaluate::Rule;
+use crate::train::evaluate::{self, Rule};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -258,6 +258,10 @@ impl Findings<'_> {
         let epochs = all.record::<Epochs>(EPOCHS, intact[EPOCHS]);
         let provenance = all.record::<Provenance>(PROVENANCE, intact[PROVENANCE]);
         let spec = spec?;
+        let last = match (&metrics, &epochs) {
+            (Some(m), Some(e)) => epochs_trained(&spec, m, e),
+            _ => spec.run.protocol.epochs,
+        };
         all.check_spec(&spec);
         if !intact[SPEC] {
             // What an edited spec says now makes no other file wrong.
@@ -265,7 +269,7 @@ impl Findings<'_> {
         }
         if let Some(p) = &provenance {
             all.check_provenance(&spec, p);
-            all.check_times(&spec, p);
+            all.check_times(last, p);
         }
         let metrics = metrics?;
         all.check_divergence(&metrics);
@@ -297,7 +301,7 @@ impl Findings<'_> {
             return None;
         }
         let predictions = all.check_metrics(&spec, &metrics, &held[PREDICTIONS], expected.as_ref())?;
-        all.check_weights(&spec, &metrics, &predictions);
+        all.check_weights(last, &metrics, &predictions);
         Some(Seen {
             at: dir.display().to_string(),
             data: spec.data_sha256,
@@ -388,6 +392,12 @@ fn differing(a: &str, b: &str) -> usize {
 /// The metric whose value on the validation images selects an epoch.
 fn selection_metric<'a>(run: &'a RunSpec, metrics: &'a Metrics) -> &'a str {
     run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target)
+}
+
+/// How many epochs were trained: as many as the protocol says, or fewer where the stored ones show that it stopped early.
+fn epochs_trained(spec: &Spec, metrics: &Metrics, epochs: &Epochs) -> u32 {
+    let p = &spec.run.protocol;
+    evaluate::trained(p, selection_metric(&spec.run, metrics), &epochs.0).unwrap_or(p.epochs)
 }
 
 /// The sets of weights that were trained: a set whose rule selects no epoch is the head as it was drawn.
@@ -497,8 +507,7 @@ impl Findings<'_> {
 
     /// Times: as many epochs as were trained, taken up only between them, ended after they began; one sitting takes no longer than
     /// from its beginning to its end.
-    fn check_times(&mut self, spec: &Spec, p: &Provenance) {
-        let epochs = spec.run.protocol.epochs;
+    fn check_times(&mut self, epochs: u32, p: &Provenance) {
         self.same(
             "provenance.json: epoch_seconds: number",
             "spec.json says",
@@ -584,14 +593,15 @@ impl Findings<'_> {
     /// The epochs that were trained: as many as the protocol says, numbered from 1.
     fn check_epochs(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
         let p = &spec.run.protocol;
-        let expected = p.epochs + u32::from(p.extra_validation);
+        let last = epochs_trained(spec, metrics, epochs);
+        let expected = last + u32::from(p.extra_validation);
         let numbers: Vec<u32> = epochs.0.iter().map(|e| e.epoch).collect();
         if !numbers.iter().copied().eq(1..=expected) {
             let found = format!("{} of them, numbered {numbers:?}", numbers.len());
             self.add(EPOCHS, format!("epochs 1 to {expected}, as spec.json says"), found);
         }
         for e in &epochs.0 {
-            let trained = e.epoch <= p.epochs;
+            let trained = e.epoch <= last;
             // A run that went astray and was not stopped may have losses that are no numbers.
             if trained != e.train_loss.is_finite() && !(trained && metrics.divergence.is_some()) {
                 let expected = if trained { "a training loss" } else { "no training loss" };
@@ -631,7 +641,7 @@ impl Findings<'_> {
         let Some(epochs) = epochs else { return };
         // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs, and is no less than the
         // steps that went astray need, is what can be held.
-        let trained = spec.run.protocol.epochs;
+        let trained = epochs_trained(spec, metrics, epochs);
         let astray = metrics.divergence.iter().flat_map(|d| [&d.skipped, &d.exploded]);
         let last = astray.flat_map(|s| &s.ranges).map(|r| r[1]).max().unwrap_or(0);
         let least = last.div_ceil(u64::from(trained.max(1))).max(1);
@@ -664,7 +674,7 @@ impl Findings<'_> {
     }
 
     /// Sets of weights: their names are those of the predictions, and equal weights predict alike.
-    fn check_weights(&mut self, spec: &Spec, metrics: &Metrics, predictions: &Predictions) {
+    fn check_weights(&mut self, last: u32, metrics: &Metrics, predictions: &Predictions) {
         let names: Vec<&str> = metrics.weights_sha256.keys().map(String::as_str).collect();
         let mut sets: Vec<&str> = predictions.sets().map(|s| s.0).collect();
         sets.sort_unstable();
@@ -703,7 +713,7 @@ impl Findings<'_> {
             ("corrected", metrics.selected.corrected),
         ] {
             let set = if metrics.rules.contains_key(rule) { rule } else { "best" };
-            if epoch >= Some(spec.run.protocol.epochs) && hash(set) != hash("last") {
+            if epoch >= Some(last) && hash(set) != hash("last") {
                 let at = format!("metrics.json: weights_sha256.{set}");
                 let found = hash(set).cloned().unwrap_or_default();
                 self.add(&at, "the hash of last, since that epoch was selected", found);

@@ -114,7 +114,7 @@ pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
     let prices = Prices::new(&specs, &mut estimator, machine)?;
     let judge = Judge {
         claims: foresight::asked(c, study)?,
-        alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
+        alpha: Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha,
         cells: foresight::cells(&specs),
         noises: &noises,
     };

@@ -66,7 +66,7 @@ pub fn power(c: &Context, a: &PowerArgs) -> Result<Power> {
     let study = &plan.study;
     let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, a.sd)?;
-    let alpha = Tolerances::load(&c.global.experiments_dir)?.alpha;
+    let alpha = Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha;
     let seeds = study.seeds.len();
     let lines: Vec<Line> = noises.iter().flat_map(|n| lines(n, seeds, alpha)).collect();
 

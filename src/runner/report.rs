@@ -18,7 +18,7 @@ use crate::report::{
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
 use crate::study::{Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
-use crate::train::evaluate::{Rule, direction};
+use crate::train::evaluate::{Rule, direction, trained};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -144,7 +144,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 .iter()
                 .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
     };
-    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let tolerances = Tolerances::of(&study.report.published, &c.global.experiments_dir)?;
     let datasets = study
         .tables()
         .into_iter()
@@ -285,12 +285,12 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
         // The epoch of the weights that are tested; none where the untrained ones are.
         let epochs = plan.store.epochs(r.id())?;
         let epoch = match r.metrics.headline {
-            WhichWeights::Last => Some(p.epochs),
+            WhichWeights::Last => trained(p, selects, &epochs),
             WhichWeights::Best => Rule::of(p).select(&epochs, selects),
         };
         let at = epochs.iter().find(|e| Some(e.epoch) == epoch);
-        if let Some(value) = at.and_then(|e| e.val.get(selects)) {
-            validation.insert(r.id().to_owned(), *value);
+        if let Some(value) = at.map(|e| e.value(selects)).filter(|v| !v.is_nan()) {
+            validation.insert(r.id().to_owned(), value);
         }
     }
     Ok(Some(Sweep {
@@ -312,13 +312,15 @@ fn points(
         // Published values are of the authors' splits and all their images: they stand beside those, where a study has several.
         let tables = study.tables();
         let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
-        let authors = of_set().find(|t| Sources::other_experiment(study, (t.0, &t.1)).is_none());
+        let authors = of_set().find(|t| sources.other_experiment(p, v, study, (t.0, &t.1)).is_none());
+        // What is neither of these experiments nor of these backbones is context, whatever the source's other values are.
+        let here = |b: &String| authors.is_some() || study.backbones.contains(b);
         let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
             continue;
         };
         let dataset = study.table(set, protocol);
         match &v.backbone {
-            Some(backbone) if p.comparable => published.push(PublishedPoint {
+            Some(backbone) if p.comparable && here(backbone) => published.push(PublishedPoint {
                 dataset,
                 backbone: backbone.clone(),
                 freeze: v.freeze,
@@ -331,7 +333,7 @@ fn points(
                 rounding: v.rounding,
                 runs: v.seeds,
                 sd: v.sd,
-                no_verdict: sources.no_verdict(p, backbone, study, (set, protocol)),
+                no_verdict: sources.no_verdict(p, v, study, (set, protocol)),
                 note: sources.note(p, backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {

@@ -8,4 +8,4 @@ mod switches;
 
 pub use protocol::{Preset, Protocol};
 pub use run::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
-pub use switches::{Later, Scope, Switch, Values};
+pub use switches::{LOSS, Later, Scope, Switch, Values, selections};

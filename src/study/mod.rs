@@ -1,8 +1,8 @@
 //! What is to be run: TOML → matrix of [`RunSpec`] → content-addressed run id.
 //!
 //! Read in this order: [`crate::spec`] holds the words, [`split_rule`] says how each data set is cut, [`file`](mod@file) turns a study
-//! file into runs, [`sweep`] those of several values of a switch, [`filter`] keeps some of them, [`id`] names them. [`published`] and
-//! [`tolerance`] hold what the results are compared with.
+//! file into runs, [`sweep`] those of several values of a switch, [`filter`] keeps some of them, [`id`] names them. [`papers`] finds what
+//! belongs to a paper: studies, [`published`] values, [`claims`] and [`tolerance`].
 
 pub mod claims;
 pub mod file;
@@ -10,6 +10,7 @@ pub mod filter;
 pub mod id;
 mod located;
 mod new;
+pub mod papers;
 pub mod published;
 mod published_csv;
 mod read_protocol;
@@ -23,6 +24,7 @@ pub use file::{Known, ReportOptions, Study};
 pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use new::NewStudy;
+pub use papers::Paper;
 pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
 pub use sweep::Swept;
 pub use tolerance::{Tolerance, Tolerances};

@@ -5,7 +5,7 @@ use super::sweep::{self, Swept};
 use crate::error::BadInput;
 use crate::eval;
 use crate::spec::protocol::{Preset, Protocol};
-use crate::spec::{Switch, Values};
+use crate::spec::{Switch, Values, selections};
 use serde_json::{Value, json};
 
 /// The preset with the switches of `[protocol]` set, and those that have several values.
@@ -67,6 +67,7 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
         Values::Real(ok, what) => json!(item.real(ok, what)?),
         Values::Pair(ok, what) => json!(item.pair(ok, what)?),
         Values::Metric => json!(item.choice(&eval::selectable())?),
+        Values::Selection => json!(item.choice(&selections())?),
         Values::Warmup if item.is_table() => {
             let section = item.section()?;
             section.only(&["epochs", "iterations"])?;

@@ -39,6 +39,7 @@ mod siunitx;
 #[path = "../shared/skip.rs"]
 mod skip;
 mod tls_roots;
+mod try_it;
 mod unattended;
 mod words;
 mod zip21;

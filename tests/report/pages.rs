@@ -1263,7 +1263,11 @@ smallest_reason = "Chosen for the test."
 fn a_trend_is_tested_by_permuting_its_families() {
     let families = ["CLIP", "MAE", "CoCa", "DINOv2", "VMamba", "SAM2", "AIMv2"];
     let rows: Vec<(&str, &str, &str, f64)> = families.iter().map(|f| (*f, *f, *f, 1.0)).collect();
-    let all = Claims::parse("claims.toml", include_str!("../../experiments/claims.toml")).unwrap();
+    let all = Claims::parse(
+        "claims.toml",
+        include_str!("../../experiments/papers/paper2025/claims.toml"),
+    )
+    .unwrap();
     let judge = |order: [u32; 7]| {
         let mut s = Study::new(&[("ddsm", "DDSM")], &rows);
         for (f, place) in families.iter().zip(order) {

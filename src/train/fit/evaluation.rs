@@ -28,9 +28,13 @@ impl Fit<'_> {
             rows.truncate(rows.len() / batch * batch);
         }
         let table = self.tables.as_ref().map(|t| &t.val);
+        let of_validation = match p.validation_batch {
+            0 => batch,
+            n => n as usize,
+        };
         // Validation in the precision of training, the test in float32 (PROTOCOL 6.4).
         let (mut logits, val_loss) = scope(compute(p.precision), || {
-            self.predict(&job.data.val, &rows, table, &mut |_| {})
+            self.predict(&job.data.val, &rows, (table, of_validation), &mut |_| {})
         })?;
         self.require_finite(&logits, "validation", epoch)?;
         if p.val_logits_f16 {
@@ -39,8 +43,15 @@ impl Fit<'_> {
         }
         let labels = self.labels(rows.iter().map(|&i| job.data.val[i as usize]));
         let val = metrics(job.data.info.task, p, &logits, &labels)?;
+        let ended = Epoch {
+            epoch,
+            lr,
+            train_loss,
+            val_loss,
+            val,
+        };
         let direction = direction(&self.metric);
-        let v = direction.oriented(val.get(&self.metric).copied().unwrap_or(f64::NAN));
+        let v = direction.oriented(ended.value(&self.metric));
         let mut chosen = false;
         for (rule, best) in self.rules.iter().zip(&mut self.position.best) {
             let v = if rule.rounding { round3(v) } else { v };
@@ -54,29 +65,21 @@ impl Fit<'_> {
             let best = &self.position.best;
             self.kept.retain(|e, _| best.iter().flatten().any(|b| b.1 == *e));
         }
-        let ended = Epoch {
-            epoch,
-            lr,
-            train_loss,
-            val_loss,
-            val,
-        };
         (job.on_epoch)(&ended);
         self.position.epochs.push(ended);
         *self.position.timing.phases.entry("validate".into()).or_default() += start.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Logits (n, outputs) of `rows` (positions in `list`), in that order, and the mean of the batch losses.
+    /// Logits (n, outputs) of `rows` (positions in `list`), in that order, and the mean of the losses of batches of `batch`.
     fn predict(
         &self,
         list: &[u32],
         rows: &[u32],
-        table: Option<&FeatureTable>,
+        (table, batch): (Option<&FeatureTable>, usize),
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Vec<f32>, f64)> {
         let job = self.job;
-        let batch = job.spec.protocol.batch as usize;
         let mut logits = Vec::with_capacity(rows.len() * job.data.info.task.outputs());
         let (mut loss_sum, mut batches) = (0.0, 0);
         let wanted = if table.is_some() { &[][..] } else { rows };
@@ -128,7 +131,8 @@ impl Fit<'_> {
         let job = self.job;
         let rows: Vec<u32> = (0..job.data.test.len() as u32).collect();
         let table = self.tables.as_ref().map(|t| &t.test);
-        let (logits, _) = self.predict(&job.data.test, &rows, table, progress)?;
+        let batch = job.spec.protocol.batch as usize;
+        let (logits, _) = self.predict(&job.data.test, &rows, (table, batch), progress)?;
         self.require_finite(&logits, "test", self.position.epochs_done)?;
         let labels = self.labels(job.data.test.iter().copied());
         let metrics = metrics(job.data.info.task, &job.spec.protocol, &logits, &labels)?;
@@ -143,7 +147,7 @@ impl Fit<'_> {
     /// Tests the weights after the last step and those that each rule selects; equal ones once.
     pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let job = self.job;
-        let last_epoch = job.spec.protocol.epochs;
+        let last_epoch = self.position.epochs_done;
         let last = self.test(progress)?;
         let keeps = |set: TestWeights| job.keep.sets().contains(&set);
         let mut kept = Vec::new();

@@ -65,7 +65,7 @@ impl<'a> Group<'a> {
         };
         let p = &job.spec.protocol;
         self.tables(progress)?;
-        while let Some(epoch) = self.next_epoch(p.epochs) {
+        while let Some(epoch) = self.next_epoch() {
             self.epoch(epoch, progress)?;
             if epoch < p.epochs {
                 self.save_in_time()?;
@@ -75,9 +75,9 @@ impl<'a> Group<'a> {
     }
 
     /// The least epoch that a member still has to train.
-    fn next_epoch(&self, epochs: u32) -> Option<u32> {
-        let open = self.fits.iter().filter(|f| f.outcome.is_none());
-        open.map(|f| f.position.epochs_done + 1).filter(|&e| e <= epochs).min()
+    fn next_epoch(&self) -> Option<u32> {
+        let open = self.fits.iter().filter(|f| f.goes_on());
+        open.map(|f| f.position.epochs_done + 1).min()
     }
 
     /// Features that are the same in every epoch; one pass over the images serves all members.
@@ -115,14 +115,15 @@ impl<'a> Group<'a> {
         let job = self.fits[0].job;
         let p = &job.spec.protocol;
         let steps_per_epoch = self.fits[0].steps_per_epoch;
-        let here = |f: &Fit<'_>| f.outcome.is_none() && f.position.epochs_done + 1 == epoch;
+        let here = |f: &Fit<'_>| f.goes_on() && f.position.epochs_done + 1 == epoch;
         // Positions in the training list, so that a table row and an image are found by the same number.
         let mut order: Vec<u32> = (0..job.data.train.len() as u32).collect();
         Stream::new(job.spec.seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
         let batch = p.batch as usize;
         let steps = self.fits.iter().filter(|f| here(f)).map(|f| f.position.step_in_epoch);
         let from = steps.min().unwrap_or(0);
-        let left = &order[from as usize * batch..steps_per_epoch as usize * batch];
+        let seen = order.len().min(steps_per_epoch as usize * batch);
+        let left = &order[(from as usize * batch).min(seen)..seen];
         let mode = match p.augment {
             Augment::None => Mode::Val,
             _ => Mode::Train {
@@ -135,8 +136,8 @@ impl<'a> Group<'a> {
         let wanted = if cached { &[][..] } else { left };
         let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();
         let images = self.images.as_ref().unwrap_or(job.images);
-        let mut images = images.batches(&indices, mode, batch, true).onto(job.device);
-        for (step, rows) in (from..).zip(left.chunks_exact(batch)) {
+        let mut images = images.batches(&indices, mode, batch, false).onto(job.device);
+        for (step, rows) in (from..).zip(left.chunks(batch)) {
             let start = Instant::now();
             let features = if cached {
                 None
@@ -181,7 +182,7 @@ impl<'a> Group<'a> {
                     epochs: p.epochs,
                     train_loss: e.train_loss,
                     val_loss: e.val_loss,
-                    val: e.val.get(&f.metric).copied().unwrap_or(f64::NAN),
+                    val: e.value(&f.metric),
                 });
             }
         }

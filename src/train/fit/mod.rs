@@ -3,7 +3,7 @@
 mod evaluation;
 mod group;
 
-use super::evaluate::Rule;
+use super::evaluate::{Rule, trained};
 use super::features::FeatureTable;
 use super::loss::Target;
 use super::loss_scale::LossScale;
@@ -16,7 +16,7 @@ use crate::model::Classifier;
 use crate::model::backbone::Features;
 use crate::model::params::Param;
 use crate::model::safetensors::as_bytes;
-use crate::spec::protocol::{Divergence as OnDivergence, Precision, TestWeights};
+use crate::spec::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::backward;
@@ -48,6 +48,8 @@ struct Fit<'a> {
     kept: BTreeMap<u32, Weights>,
     /// Features of train (where nothing is augmented), validation and test images, where the backbone is frozen.
     tables: Option<Tables>,
+    /// Whether no epoch is left to train.
+    ended: bool,
     /// How it ended.
     outcome: Option<Outcome>,
 }
@@ -79,14 +81,21 @@ impl<'a> Fit<'a> {
                 clip: p.clip,
             },
         )?;
-        let batch = p.batch as usize;
+        let optim = match p.decayed {
+            Decayed::Matrices => optim,
+            Decayed::All => optim.decaying_all(),
+        };
+        let (batch, images) = (p.batch as usize, job.data.train.len());
         ensure!(
-            job.data.train.len() >= batch,
+            images >= batch || (p.last_batch == LastBatch::Kept && images > 0),
             "{} has {} training images, fewer than a batch of {batch}; lower `batch` in the study",
             info.name,
-            job.data.train.len()
+            images
         );
-        let steps_per_epoch = (job.data.train.len() / batch) as u64;
+        let steps_per_epoch = match p.last_batch {
+            LastBatch::Dropped => images / batch,
+            LastBatch::Kept => images.div_ceil(batch),
+        } as u64;
         let metric = p.selection_metric.clone().unwrap_or_else(|| info.target.to_owned());
         let mut fit = Self {
             job,
@@ -99,6 +108,7 @@ impl<'a> Fit<'a> {
             position: Position::default(),
             kept: BTreeMap::new(),
             tables: None,
+            ended: false,
             outcome: None,
         };
         fit.position.best = vec![None; fit.rules.len()];
@@ -111,6 +121,7 @@ impl<'a> Fit<'a> {
             fit.position.timing.resumed_after.push(done);
             fit.position.epochs.iter().for_each(job.on_epoch);
         }
+        fit.note_end();
         fit.position.timing.on(crate::device::name(job.device));
         Ok(fit)
     }
@@ -196,6 +207,17 @@ impl<'a> Fit<'a> {
         Ok(())
     }
 
+    /// Whether an epoch is left to train.
+    fn goes_on(&self) -> bool {
+        self.outcome.is_none() && !self.ended
+    }
+
+    /// Notes whether training is at its end, by number or by patience.
+    fn note_end(&mut self) {
+        let p = &self.job.spec.protocol;
+        self.ended = trained(p, &self.metric, &self.position.epochs).is_some();
+    }
+
     fn end_epoch(&mut self) -> Result<()> {
         let epoch = self.position.epochs_done + 1;
         let mean = self.position.loss_sum / self.steps_per_epoch as f64;
@@ -204,6 +226,7 @@ impl<'a> Fit<'a> {
         let seconds = self.position.epoch_seconds + start.elapsed().as_secs_f64();
         self.position.timing.epoch_seconds.push(seconds);
         self.position.epochs_done = epoch;
+        self.note_end();
         self.position.step_in_epoch = 0;
         self.position.loss_sum = 0.0;
         self.position.epoch_seconds = 0.0;
@@ -216,9 +239,10 @@ impl<'a> Fit<'a> {
             return Ok(o);
         }
         let p = &self.job.spec.protocol;
-        if p.extra_validation && self.position.epochs.len() == p.epochs as usize {
+        let done = self.position.epochs_done;
+        if p.extra_validation && self.position.epochs.len() == done as usize {
             let lr = self.schedule.lr(self.position.steps);
-            self.validate(p.epochs + 1, lr, f64::NAN)?;
+            self.validate(done + 1, lr, f64::NAN)?;
         }
         self.finish(progress)
     }

@@ -1,7 +1,7 @@
 //! Whole studies drawn from known truths, judged by the real code: what `benches/verdicts.rs` counts by the thousand and
 //! `tests/verdicts.rs` by the hundred.
 //!
-//! Four data sets with the margins of `experiments/tolerance.toml`, eleven backbones with code, four regimes of which the published
+//! Four data sets with the margins of `experiments/papers/paper2025/tolerance.toml`, eleven backbones with code, four regimes of which the published
 //! figure shows one. A run is its truth plus normal noise; a published value is one run, rounded to three decimals.
 
 use medft::eval::{Components, Delong, Resamples, Statistic, multiclass_statistic, percentile};
@@ -291,7 +291,11 @@ const FAMILIES: [(&str, &str); 7] = [
 
 /// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
 pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
-    let all = Claims::parse("claims.toml", include_str!("../../../experiments/claims.toml")).unwrap();
+    let all = Claims::parse(
+        "claims.toml",
+        include_str!("../../../experiments/papers/paper2025/claims.toml"),
+    )
+    .unwrap();
     let asked = [
         "families-mean",
         "families-top",
