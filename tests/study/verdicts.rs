@@ -34,6 +34,8 @@ fn a_perfect_reproduction_is_found_and_does_not_differ() {
         // Values of a study share nothing but its regime: 44 of each.
         // The reading widens every prediction interval: more than 95 % is right, less is not.
         assert!(r.predicted > 0.935, "{r:?}");
+        // Of 6,600 values: the bar of 1.5 % is nearly six standard errors.
+        assert!((r.predicted_exactly - 0.95).abs() < 0.015, "{r:?}");
         assert!(r.misnamed <= bar(STUDIES), "{r:?}");
         if sd == 0.002 {
             assert!(r.set[0] > 0.95 && r.found > 0.99, "Reproduced cannot be reached: {r:?}");
