@@ -37,10 +37,13 @@ fn cover(what: &str, share: f64, studies: u32) {
     hold(&format!("{what}: too wide"), share - 0.965 - slack, 0.0, studies);
 }
 
+/// A table by name.
+type Part = (&'static str, fn(u32));
+
 fn main() {
     let studies: u32 = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(1000);
     println!("{studies} studies of each kind; shares in percent.\n");
-    let parts: [(&str, fn(u32)); 6] = [
+    let parts: [Part; 6] = [
         ("values", values),
         ("alike", alike),
         ("claims", claims),
