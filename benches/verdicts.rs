@@ -1,7 +1,7 @@
 //! How often the verdicts are wrong: thousands of studies drawn from known truths and judged by the real code.
 //!
-//! `cargo bench --bench verdicts` prints the tables of `docs/STATISTICS.md`; `-- N` draws N studies of each kind (1,000). Seeds are fixed, so the
-//! same build prints the same numbers. Every share is held against its bar; one that is crossed ends the bench with code 1. `tests/study/verdicts.rs`
+//! `cargo bench --bench verdicts` prints the tables of `docs/STATISTICS.md`; `-- N` draws N studies of each kind (1,000), `-- N claims sizes` of these
+//! parts alone. Seeds are fixed, so the same build prints the same numbers. Every share is held against its bar; one that is crossed ends the bench with code 1. `tests/study/verdicts.rs`
 //! holds a cut of it.
 
 #[allow(dead_code)]
@@ -9,7 +9,9 @@
 mod simulate;
 
 use rayon::prelude::*;
-use simulate::{ClaimTruth, Truth, claim_rates, coverage, rates};
+use simulate::patients::{PatientTruth, patient_rates};
+use simulate::sizes::{SizeTruth, size_rates};
+use simulate::{ClaimRates, ClaimTruth, Truth, claim_rates, coverage, rates};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn percent(x: f64) -> String {
@@ -28,13 +30,33 @@ fn hold(what: &str, share: f64, bar: f64, studies: u32) {
     }
 }
 
+/// The coverage of an interval, which is to be 95 ± 1.5 %.
+fn cover(what: &str, share: f64, studies: u32) {
+    hold(&format!("{what}: misses"), 1.0 - share, 0.065, studies);
+    let slack = 3.0 * (0.95 * 0.05 / f64::from(studies)).sqrt();
+    hold(&format!("{what}: too wide"), share - 0.965 - slack, 0.0, studies);
+}
+
+/// A table by name.
+type Part = (&'static str, fn(u32));
+
 fn main() {
     let studies: u32 = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(1000);
     println!("{studies} studies of each kind; shares in percent.\n");
-    values(studies);
-    alike(studies);
-    claims(studies);
-    patients(studies);
+    let parts: [Part; 6] = [
+        ("values", values),
+        ("alike", alike),
+        ("claims", claims),
+        ("sizes", sizes),
+        ("predictions", predictions),
+        ("patients", patients),
+    ];
+    let asked: Vec<String> = std::env::args().filter(|a| parts.iter().any(|p| p.0 == a)).collect();
+    for (name, part) in parts {
+        if asked.is_empty() || asked.iter().any(|a| a == name) {
+            part(studies);
+        }
+    }
     let crossed = CROSSED.load(Ordering::Relaxed);
     println!("\n{crossed} bars crossed (each with three standard errors of {studies} studies)");
     std::process::exit(i32::from(crossed > 0));
@@ -42,9 +64,9 @@ fn main() {
 
 fn values(studies: u32) {
     println!(
-        "| sd | seeds | bias (margins) | value: R | C | D | I | in prediction interval | data set: R | C | D | I | any R | any D | regime found | misnamed |"
+        "| sd | seeds | bias (margins) | value: R | C | D | I | in prediction interval | before rounding | data set: R | C | D | I | any R | any D | regime found | misnamed |"
     );
-    println!("| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+    println!("| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
     let mut all = Vec::new();
     for sd in [0.002, 0.004, 0.008] {
         for seeds in [2, 3, 5, 10] {
@@ -74,6 +96,7 @@ fn values(studies: u32) {
                     0.065,
                     studies,
                 );
+                cover(&format!("{at}: prediction intervals"), r.predicted_exactly, studies);
             }
             if t.bias == 1.0 {
                 hold(
@@ -86,7 +109,7 @@ fn values(studies: u32) {
             }
             let mut cells = vec![t.sd.to_string(), t.seeds.to_string(), t.bias.to_string()];
             cells.extend(r.value.map(percent));
-            cells.push(percent(r.predicted));
+            cells.extend([r.predicted, r.predicted_exactly].map(percent));
             cells.extend(r.set.map(percent));
             cells.extend([r.any_reproduced, r.any_differs, r.found, r.misnamed].map(percent));
             format!("| {} |", cells.join(" | "))
@@ -203,6 +226,155 @@ fn claims(studies: u32) {
     println!("{}\n", lines.join("\n"));
 }
 
+/// A claim's shares, as cells of a table.
+fn shares(r: &ClaimRates, id: &str) -> String {
+    r.by_claim.get(id).copied().unwrap_or_default().map(percent).join(" | ")
+}
+
+/// The claims about the size of backbones: where nothing depends on it, where each verdict is just not true, and where it is plainly true.
+fn sizes(studies: u32) {
+    println!(
+        "| claims on size: tables | seeds | what else a table does (sd) | truth | claim | Supported | Refuted: other way | Refuted: too small |"
+    );
+    println!("| :-- | --: | --: | :-- | :-- | --: | --: | --: |");
+    let none = SizeTruth {
+        sd: 0.004,
+        seeds: 3,
+        images: 0.01,
+        correlation: 0.8,
+        advantage: [0.0; 4],
+        slope: 0.0,
+        between: 0.0,
+        shares: false,
+    };
+    // (truth, in words, claim, which shares are errors)
+    let turns = |advantage| SizeTruth { advantage, ..none };
+    let mut all = Vec::new();
+    for seeds in [2, 3, 5] {
+        let none = SizeTruth { seeds, ..none };
+        all.push((none, "no advantage anywhere", "size-by-data-set", [true, true, false]));
+        for between in [0.0, 0.005, 0.02] {
+            let t = SizeTruth { between, ..none };
+            all.push((t, "no slope", "size-by-images", [true, true, false]));
+            let t = SizeTruth { slope: 1.0, ..t };
+            all.push((t, "the smallest slope that matters", "size-by-images", [true; 3]));
+            let shares = SizeTruth {
+                shares: true,
+                between,
+                ..none
+            };
+            all.push((shares, "no slope", "size-by-fraction", [true, true, false]));
+            let t = SizeTruth { slope: 1.0, ..shares };
+            all.push((t, "the smallest slope that matters", "size-by-fraction", [true; 3]));
+        }
+    }
+    let edge = [true, false, false];
+    all.push((
+        turns([4.0, 4.0, 4.0, -1.0]),
+        "one set turns by just the smallest effect",
+        "size-by-data-set",
+        [true; 3],
+    ));
+    all.push((
+        turns([1.0, -4.0, -4.0, -4.0]),
+        "one set turns by just the smallest effect",
+        "size-by-data-set",
+        [true; 3],
+    ));
+    all.push((
+        turns([4.0, 4.0, 4.0, 4.0]),
+        "the same advantage everywhere",
+        "size-by-data-set",
+        edge,
+    ));
+    all.push((
+        turns([4.0, -4.0, 0.0, 0.0]),
+        "two sets far apart",
+        "size-by-data-set",
+        [false, true, true],
+    ));
+    let slope = SizeTruth {
+        slope: 6.0,
+        between: 0.002,
+        ..none
+    };
+    all.push((
+        slope,
+        "six times the smallest slope",
+        "size-by-images",
+        [false, true, true],
+    ));
+    let lines: Vec<String> = all
+        .par_iter()
+        .map(|(t, truth, id, wrong)| {
+            let r = size_rates(*t, studies);
+            let found = r.by_claim.get(*id).copied().unwrap_or_default();
+            let at = format!("{id}, {truth}, {} seeds, tables by {}", t.seeds, t.between);
+            let errors: f64 = found.iter().zip(wrong).filter(|x| *x.1).map(|x| x.0).sum();
+            hold(&format!("{at}: wrong"), errors, 0.05, studies);
+            if !t.shares && truth.starts_with("no advantage") {
+                hold(&format!("{at}: either claim the wrong way"), r.any, 0.05, studies);
+            }
+            let tables = if t.shares { "3 shares" } else { "4 data sets" };
+            let shares = shares(&r, id);
+            format!("| {tables} | {} | {} | {truth} | {id} | {shares} |", t.seeds, t.between)
+        })
+        .collect();
+    println!("{}\n", lines.join("\n"));
+}
+
+/// Claims from predictions of images of patients, resampled as a report resamples them.
+fn predictions(studies: u32) {
+    println!(
+        "| claims from predictions: patients (4 images each) | seeds | drawn | MHA's gain (smallest effects) | any wrong way | mha-frozen: Supported | Refuted: other way | Refuted: too small |"
+    );
+    println!("| --: | --: | :-- | --: | --: | --: | --: | --: |");
+    let mut all = Vec::new();
+    for (patients, seeds) in [(60, 2), (60, 3), (120, 3)] {
+        for mha in [0.0, 1.0] {
+            all.push(PatientTruth {
+                patients,
+                seeds,
+                mha,
+                by_patient: true,
+            });
+        }
+    }
+    all.push(PatientTruth {
+        patients: 60,
+        seeds: 3,
+        mha: 0.0,
+        by_patient: false,
+    });
+    let lines: Vec<String> = all
+        .par_iter()
+        .map(|t| {
+            let r = patient_rates(*t, studies);
+            let at = format!("{} patients, {} seeds, MHA {}", t.patients, t.seeds, t.mha);
+            if t.by_patient && t.mha == 0.0 {
+                hold(&format!("{at}: any claim the wrong way"), r.any, 0.05, studies);
+            }
+            if t.by_patient && t.mha == 1.0 {
+                let decided: f64 = r.by_claim.get("mha-frozen").copied().unwrap_or_default().iter().sum();
+                hold(
+                    &format!("{at}: the smallest effect that matters decided"),
+                    decided,
+                    0.05,
+                    studies,
+                );
+            }
+            let drawn = if t.by_patient { "patients" } else { "images" };
+            let any = if t.mha == 0.0 { percent(r.any) } else { "–".to_owned() };
+            let shares = shares(&r, "mha-frozen");
+            format!(
+                "| {} | {} | {drawn} | {} | {any} | {shares} |",
+                t.patients, t.seeds, t.mha
+            )
+        })
+        .collect();
+    println!("{}\n", lines.join("\n"));
+}
+
 fn patients(studies: u32) {
     println!(
         "| patients (4 images each) | correlation within | patients drawn | Obuchowski | images drawn |\n| --: | --: | --: | --: | --: |"
@@ -211,18 +383,8 @@ fn patients(studies: u32) {
         for correlation in [0.0, 0.5] {
             let c = coverage(patients, correlation, studies);
             let at = format!("{patients} patients, correlation {correlation}");
-            hold(
-                &format!("{at}: intervals over patients that miss"),
-                1.0 - c.bootstrap,
-                0.065,
-                studies,
-            );
-            hold(
-                &format!("{at}: Obuchowski's that miss"),
-                1.0 - c.clustered,
-                0.065,
-                studies,
-            );
+            cover(&format!("{at}: intervals over patients"), c.bootstrap, studies);
+            cover(&format!("{at}: Obuchowski's"), c.clustered, studies);
             let shares = [c.bootstrap, c.clustered, c.images].map(percent).join(" | ");
             println!("| {patients} | {correlation} | {shares} |");
         }

@@ -45,7 +45,7 @@ impl Bucket {
         match self {
             Self::Images => ("images", 3),
             Self::Features => ("features", 6),
-            Self::Evidence => ("evidence", 2),
+            Self::Evidence => ("evidence", 3),
             Self::Rates => ("rates", 2),
         }
     }
@@ -197,11 +197,11 @@ impl Cache {
 
     /// Entries that can go, of this version's buckets and of those that earlier versions left.
     fn entries(&self) -> Vec<Entry> {
-        // These are small, and what was measured cannot be computed again.
-        let kept = [Bucket::Evidence, Bucket::Rates].map(Bucket::name);
+        // What was measured cannot be computed again, and is small.
+        let kept = Bucket::Rates.name();
         let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
         below(&self.root)
-            .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))
+            .filter(|bucket| !bucket.ends_with(&kept))
             .flat_map(|bucket| below(&bucket).collect::<Vec<_>>())
             .filter_map(Entry::of)
             .collect()

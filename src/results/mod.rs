@@ -17,6 +17,7 @@ mod store;
 mod types;
 mod verify;
 
+pub use between::SeenRuns;
 pub use evidence::{DECISION, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use evidence_cache::Evidence;
 pub use finding::Finding;

@@ -333,8 +333,7 @@ impl Store {
             }
         }
         may_write()?;
-        let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
-        if let Err(e) = fsio::write_atomic(&dir.join(DONE), done.as_bytes()) {
+        if let Err(e) = fsio::write_atomic(&dir.join(DONE), done_lines(&hashes).as_bytes()) {
             // It may have its name although the disk would not promise to keep it: then the run is finished, and a power cut now
             // costs making it again.
             if self.load(id).is_err() {
@@ -581,6 +580,11 @@ fn load_dir(dir: &Path) -> Result<RunRecord> {
         metrics,
         provenance,
     })
+}
+
+/// The whole of `DONE`.
+pub(super) fn done_lines<F: std::fmt::Display>(hashes: &BTreeMap<F, String>) -> String {
+    hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect()
 }
 
 /// `DONE` as file name → SHA-256, with exactly the files that a finished run has.

@@ -6,7 +6,7 @@
 //! repeats of it, and what one run says from what another does. What follows from nothing is listed in SECURITY.md: hashes
 //! are no signature.
 
-use super::between::{Seen, between};
+use super::between::{Seen, SeenRuns, between};
 use super::evidence::{Prepared, images_of};
 use super::finding::Finding;
 use super::predictions::{Predictions, Truth};
@@ -15,7 +15,7 @@ use super::record::{Content, read_edited, read_record, record_bytes};
 use super::spec::Spec;
 use super::store::{
     ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
-    read_done,
+    done_lines, read_done,
 };
 use super::types::{Epochs, Failure, Metrics, ModelFacts, WhichWeights};
 use crate::fsio;
@@ -78,18 +78,24 @@ pub struct TrainedFile {
 
 impl Store {
     /// Checks every run of the study, as many at a time as there are threads: finished ones in all they say, others in the
-    /// bytes of their files. `expected` is asked for what follows from a spec.
+    /// bytes of their files. `expected` is asked for what follows from a spec; `seen` are the runs of other studies, which no
+    /// run here may be a copy of, and these are added to.
     ///
     /// # Errors
     /// When the study's folder cannot be listed.
-    pub fn audit(&self, expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync)) -> Result<Audit> {
+    pub fn audit(
+        &self,
+        expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync),
+        seen: &mut SeenRuns,
+    ) -> Result<Audit> {
         let mut audit = Audit::default();
         let (mut done, mut open) = (Vec::new(), Vec::new());
         let folder = self.folder();
         for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+            // A link to a folder is a run as any other: reports read it.
+            let is_folder = path.is_dir();
             match (is_folder, name.starts_with('.')) {
                 (true, false) if path.join(DONE).exists() => done.push(path),
                 (true, false) => open.push(path),
@@ -104,13 +110,13 @@ impl Store {
         done.sort();
         open.sort();
         audit.runs = done.len();
-        let mut seen = Vec::new();
+        let known = seen.0.len();
         for (of_run, run) in in_threads(rayon::current_num_threads(), &done, |d| audit_run(d, expected)) {
             audit.findings.extend(of_run.findings);
             audit.notes.extend(of_run.notes);
-            seen.extend(run);
+            seen.0.extend(run);
         }
-        audit.findings.extend(between(&seen));
+        audit.findings.extend(between(&seen.0, known));
         for dir in &open {
             audit_open(dir, &mut audit);
         }
@@ -226,6 +232,9 @@ impl Findings<'_> {
                 return None;
             }
         };
+        if fsio::read(&dir.join(DONE)).is_ok_and(|found| found != done_lines(&done).into_bytes()) {
+            all.add(DONE, "its lines as medft writes them", "the same in other bytes");
+        }
         let (mut intact, mut held) = (BTreeMap::new(), done.clone());
         for (file, expected) in &done {
             if KEPT.contains(&file.as_str()) {

@@ -18,7 +18,6 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 /// A benchmark of a backbone with a linear head on one machine, as `medft bench` stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,17 +86,13 @@ impl Machine {
     }
 }
 
-fn folder(c: &Context) -> PathBuf {
-    Bucket::Rates.dir(&c.global.results_dir)
-}
-
 /// Keeps a benchmark for later plans; the newest of a kind counts.
 ///
 /// # Errors
 /// Where the results folder is not writable.
 pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
     let text = serde_json::to_vec_pretty(m)?;
-    fsio::write_atomic(&folder(c).join(file_name(m)?), &text)
+    fsio::write_atomic(&c.cache().entry(Bucket::Rates, &file_name(m)?), &text)
 }
 
 /// What was measured, by name and by a hash.
@@ -109,7 +104,7 @@ pub fn file_name(m: &Measurement) -> Result<String> {
 /// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a word: times are
 /// guesses, and no reason to stop.
 fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
-    let dir = folder(c);
+    let dir = c.cache().bucket(Bucket::Rates);
     if !dir.exists() {
         return Ok(Vec::new());
     }

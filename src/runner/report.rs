@@ -4,7 +4,7 @@ use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
 use super::sources::Sources;
 use super::{Context, foresight, notes};
-use crate::cache::Bucket;
+use crate::cache::Cache;
 use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::eval::metric_title;
@@ -40,7 +40,6 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
         ));
         folder = beside;
     }
-    let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
     let inputs = digest(c, plan, &input, a.replicates)?;
@@ -50,18 +49,18 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let _bar = c.progress.items("report", 0);
     fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
-    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
+    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&c.cache()))?;
     if whole {
         seal::close(&folder, &inputs, &output, &before)?;
     }
     Ok(output)
 }
 
-/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
-pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+/// Renders the report into any folder; everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path) -> Result<ReportOutput> {
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
-    Ok(finish(plan, input, listing, a.replicates, to, cache)?.0)
+    Ok(finish(plan, input, listing, a.replicates, to, None)?.0)
 }
 
 /// Adds the evidence and renders; also says whether every record could be used.
@@ -71,7 +70,7 @@ fn finish(
     mut listing: Listing,
     replicates: usize,
     to: &Path,
-    cache: Option<&Path>,
+    cache: Option<&Cache>,
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
     input.evidence = evidence(plan, &mut listing, replicates, cache)?;
@@ -108,7 +107,7 @@ fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> R
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Cache>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()

@@ -16,6 +16,9 @@ use medft::rng::{Purpose, Stream};
 use medft::study::{Claims, Freeze, HeadKind};
 use std::collections::BTreeMap;
 
+pub mod patients;
+pub mod sizes;
+
 const SETS: [(&str, f64); 4] = [
     ("ddsm", 0.005),
     ("chexpert", 0.005),
@@ -112,6 +115,8 @@ fn rounded(v: f64) -> f64 {
 
 /// A study as it would be read, and what the code makes of it.
 pub struct Drawn {
+    /// The published values before they were rounded, in the order of the comparisons.
+    pub exact: Vec<f64>,
     pub comparisons: Vec<Comparison>,
     pub paper: PaperLevel,
 }
@@ -126,6 +131,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
     );
     let mut report = input(&SETS, &BACKBONES);
     let mut cells = BTreeMap::<Key, Score>::new();
+    let mut exact = Vec::new();
     for (d, margin) in SETS {
         for (b, _) in BACKBONES {
             let centre = 0.88 + 0.02 * rng.normal();
@@ -144,6 +150,8 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
                     Score::derived(truth.seeds, values, seeds),
                 );
                 if k == SHOWN {
+                    let value = theirs + truth.sd * rng.normal();
+                    exact.push(value);
                     report.published.push(PublishedPoint {
                         dataset: d.into(),
                         backbone: b.into(),
@@ -151,7 +159,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
                         head: None,
                         metric: "m".into(),
                         params_millions: None,
-                        value: rounded(theirs + truth.sd * rng.normal()),
+                        value: rounded(value),
                         uncertainty: 0.0,
                         shared_offset: 0.0,
                         rounding: 0.0005,
@@ -167,6 +175,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
     let cells = Cells::of(cells);
     let paper = paper_level::judge(&report, &cells);
     Drawn {
+        exact,
         comparisons: compare::compare(&report, &cells, &paper),
         paper,
     }
@@ -178,8 +187,10 @@ pub struct Rates {
     pub studies: f64,
     /// Of values, in the regime that the figure shows.
     pub value: [f64; 4],
-    /// Of values whose published counterpart lies in the prediction interval.
+    /// Of values whose published counterpart lies in the prediction interval, as printed and as it was before it was rounded (the interval then
+    /// without what is added for the rounding).
     pub predicted: f64,
+    pub predicted_exactly: f64,
     /// Of data sets, under the best hypothesis: Reproduced, Consistent, Differs, Inconclusive.
     pub set: [f64; 4],
     /// Of studies with any data set Reproduced, and with any that Differs, under the best hypothesis.
@@ -212,10 +223,16 @@ pub fn rates(truth: Truth, studies: u32) -> Rates {
             .filter(|c| c.regime == Some(REGIMES[SHOWN]))
             .collect();
         let each = 1.0 / shown.len() as f64;
-        for c in &shown {
+        for (c, exact) in shown.iter().zip(&drawn.exact) {
             r.value[place(c.verdict.as_ref().unwrap())] += each;
             let (low, high) = c.prediction.unwrap();
             r.predicted += if low <= 0.0 && high >= 0.0 { each } else { 0.0 };
+            let half = (high - low) / 2.0 - c.uncertainty;
+            r.predicted_exactly += if (c.mean.unwrap() - exact).abs() <= half {
+                each
+            } else {
+                0.0
+            };
             let widths = [c.interval, c.interval_runs, c.interval_ours].map(|i| i.unwrap().1 - i.unwrap().0);
             r.narrowed += if widths[0] < widths[1] || widths[1] < widths[2] {
                 each
@@ -243,6 +260,7 @@ pub fn rates(truth: Truth, studies: u32) -> Rates {
     }
     for x in [
         &mut r.predicted,
+        &mut r.predicted_exactly,
         &mut r.any_reproduced,
         &mut r.any_differs,
         &mut r.found,
@@ -289,35 +307,24 @@ const FAMILIES: [(&str, &str); 7] = [
     ("aimv2-l", "AIMv2"),
 ];
 
-/// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
-pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
-    let all = Claims::parse(
+/// The claims of the project with these ids.
+fn asked(ids: &[&str]) -> Claims {
+    let mut all = Claims::parse(
         "claims.toml",
         include_str!("../../../experiments/papers/paper2025/claims.toml"),
     )
     .unwrap();
-    let asked = [
-        "families-mean",
-        "families-top",
-        "mha-frozen",
-        "mha-frozen-more",
-        "fine-tuning-every",
-        "progress",
-    ];
-    let claims = Claims {
-        claims: all
-            .claims
-            .iter()
-            .filter(|c| asked.contains(&c.id.as_str()))
-            .cloned()
-            .collect(),
-        ..all
-    };
+    all.claims.retain(|c| ids.contains(&c.id.as_str()));
+    assert_eq!(all.claims.len(), ids.len());
+    all
+}
+
+/// Judges `studies` studies and counts the verdicts.
+fn count(studies: u32, study: impl Fn(u32) -> Vec<Judged>) -> ClaimRates {
     let mut rates = ClaimRates::default();
     for index in 0..studies {
-        let judged = claim_study(truth, &claims, index);
         let mut any = false;
-        for j in &judged {
+        for j in &study(index) {
             let counts = rates.by_claim.entry(j.claim.id.clone()).or_default();
             let at = match &j.verdict {
                 ClaimVerdict::Supported => Some(0),
@@ -333,6 +340,40 @@ pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
         rates.any += f64::from(u8::from(any)) / f64::from(studies);
     }
     rates
+}
+
+/// A cell of these values whose replicates lie about their mean as `deviations` say.
+fn drawn_score(images: &str, values: Vec<f64>, deviations: &[f64]) -> Score {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let mut evidence = Evidences::default();
+    let runs: Vec<String> = (0..values.len()).map(|s| s.to_string()).collect();
+    for id in &runs {
+        let found = Evidence {
+            images: images.into(),
+            count: 1000,
+            groups: None,
+            replicates: deviations.iter().map(|e| mean + e).collect(),
+            components: None,
+        };
+        evidence.insert(id.clone(), found);
+    }
+    let sampled = Sampled::of(&evidence, &runs, &values);
+    let mut score = Score::derived(values.len(), values, (0..runs.len() as u64).collect());
+    score.sampled = sampled;
+    score
+}
+
+/// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
+pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
+    let claims = asked(&[
+        "families-mean",
+        "families-top",
+        "mha-frozen",
+        "mha-frozen-more",
+        "fine-tuning-every",
+        "progress",
+    ]);
+    count(studies, |index| claim_study(truth, &claims, index))
 }
 
 fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
@@ -374,25 +415,7 @@ fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
                 let values: Vec<f64> = (0..truth.seeds)
                     .map(|_| 0.88 + gain + deviation[0] + sd * rng.normal())
                     .collect();
-                let mean = values.iter().sum::<f64>() / truth.seeds as f64;
-                let mut evidence = Evidences::default();
-                let runs: Vec<String> = (0..truth.seeds).map(|s| s.to_string()).collect();
-                for id in &runs {
-                    let replicates = deviation[1..].iter().map(|e| mean + e).collect();
-                    evidence.insert(
-                        id.clone(),
-                        Evidence {
-                            images: d.into(),
-                            count: 1000,
-                            groups: None,
-                            replicates,
-                            components: None,
-                        },
-                    );
-                }
-                let sampled = Sampled::of(&evidence, &runs, &values);
-                let mut score = Score::derived(truth.seeds, values, (0..truth.seeds as u64).collect());
-                score.sampled = sampled;
+                let score = drawn_score(d, values, &deviation[1..]);
                 cells.insert((d.into(), b.into(), freeze, head), score);
             }
         }
