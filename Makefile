@@ -10,6 +10,9 @@ ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env"
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 
 
+# Where tests note that they cannot run here.
+SKIPPED = $(abspath $(or $(CARGO_TARGET_DIR),target)/skipped-tests)
+
 # Where man pages go.
 MANDIR ?= target/man
 
@@ -39,8 +42,12 @@ lint:
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --document-private-items --quiet
 
+# What cannot run here is told at the end: a line a test with its reason, and how many they are.
 unit:
-	$(CARGO) test --workspace --release
+	@rm -f "$(SKIPPED)"
+	@mkdir -p "$(dir $(SKIPPED))"
+	MEDFT_SKIPPED="$(SKIPPED)" $(CARGO) test --workspace --release
+	@if [ -s "$(SKIPPED)" ]; then sort -u "$(SKIPPED)"; fi; echo "skipped, of all tests: $$(sort -u "$(SKIPPED)" 2>/dev/null | wc -l)"
 
 # Tests need no GPU. Where the binary is built with CUDA, theirs is built apart: it would take its place.
 test: MEDFT_CUDA = 0

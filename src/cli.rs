@@ -7,7 +7,7 @@ mod own;
 use crate::complete;
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
-use crate::study::protocol::Precision;
+use crate::spec::protocol::Precision;
 use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;

@@ -1,5 +1,6 @@
 //! Which computer this is, which process, and whether another process of it lives: what temp files and leases are signed with.
 
+use crate::fsio::read::read_system;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -60,7 +61,8 @@ impl Process {
     /// A short word for the space in which pids of this process's kind are unique.
     pub fn space(&self) -> String {
         let all = format!("{} {:?} {:?}", self.host, self.boot, self.pid_space);
-        crate::fsio::hex(&Sha256::digest(all.as_bytes())[..4])
+        let hash = Sha256::digest(all.as_bytes());
+        hash[..4].iter().map(|b| format!("{b:02x}")).collect()
     }
 }
 
@@ -80,12 +82,12 @@ fn host_by_command() -> String {
 }
 
 fn line(path: &str) -> Option<String> {
-    Some(crate::fsio::read_system(path)?.trim().to_owned())
+    Some(read_system(path)?.trim().to_owned())
 }
 
 /// Field 22 of `/proc/<pid>/stat`; nothing for a process that has ended and was not waited for.
 fn began(pid: u32) -> Option<u64> {
-    let stat = crate::fsio::read_system(format!("/proc/{pid}/stat"))?;
+    let stat = read_system(format!("/proc/{pid}/stat"))?;
     // The name in brackets may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     match fields.next()? {

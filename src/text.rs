@@ -90,6 +90,11 @@ pub fn command<S: AsRef<str>>(words: &[S]) -> String {
     words.iter().map(|w| quoted(w.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
+/// A probability or share in whole per cent.
+pub fn percent(p: f64) -> String {
+    format!("{:.0} %", 100.0 * p)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use medft_readers::data::audit::fingerprint::Looks;
 use medft_readers::data::{decode, exif, jpeg};
-use medft_readers::study::protocol::ImageLoading;
+use medft_readers::spec::protocol::ImageLoading;
 
 /// Larger images would only cost time.
 const PIXELS: usize = 1 << 18;

@@ -5,9 +5,11 @@
 //! records give the same bytes. `manifest-sha256.txt` holds the hash of every other file, as `sha256sum -c` reads it. Hashes are no
 //! signatures: whoever makes a new archive makes new hashes (SECURITY.md).
 
+mod contents;
 mod ro_crate;
 mod unpack;
 
+pub use contents::Contents;
 pub use unpack::{Unpacked, unpack};
 
 use crate::error::BadInput;
@@ -25,26 +27,6 @@ const MANIFEST: &str = "manifest-sha256.txt";
 const METADATA: &str = "ro-crate-metadata.json";
 const PREDICTIONS: &str = "predictions.parquet";
 const WEIGHTS: [&str; 2] = [crate::results::WEIGHTS, crate::results::LAST_WEIGHTS];
-
-/// What goes into the archive.
-pub struct Contents<'a> {
-    /// Name of the study.
-    pub study: &'a str,
-    /// What the study is about, in one sentence.
-    pub title: &'a str,
-    /// The study file as it was read.
-    pub study_text: String,
-    /// `results/<study>`.
-    pub results: &'a Path,
-    /// `reports/<study>`; left out where there is none.
-    pub report: &'a Path,
-    /// Path below `data-manifests/` and text of every manifest.
-    pub manifests: &'a BTreeMap<String, String>,
-    /// Whether `predictions.parquet` of every run goes in.
-    pub predictions: bool,
-    /// Whether the trained weights go in, where runs kept them.
-    pub weights: bool,
-}
 
 /// What an archive holds.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -1,6 +1,6 @@
 //! The archive's description: JSON-LD as RO-Crate 1.2 and the Process Run Crate profile 0.5 ask for.
 
-use super::Contents;
+use super::contents::Contents;
 use crate::build_info::BuildInfo;
 use crate::fsio;
 use crate::results::{Provenance, Spec, read_record};

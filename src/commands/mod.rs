@@ -1,8 +1,11 @@
 //! One file a verb: read the flags, call what does it, print what came of it. How anything is done is in the modules below.
 
 mod bench;
+mod budget;
 mod bundle;
+mod code;
 mod compare;
+mod completions;
 mod data;
 mod data_add;
 mod data_audit;
@@ -14,12 +17,17 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod export;
+mod man;
 mod new;
 mod papers;
 mod plan;
+mod plan_table;
+mod power;
 mod predict;
 mod prepare;
 mod published;
+mod ran;
+mod rendered;
 mod report;
 mod reproduce;
 mod run;
@@ -30,22 +38,18 @@ mod weights;
 mod weights_add;
 mod weights_fetch;
 
-use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
+use crate::cli::exit::OK;
 use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
 use crate::device::Devices;
-use crate::error::BadInput;
 use crate::progress::Progress;
-use crate::runner::plan::Plan;
-use crate::runner::{Context, budget, catalogue, power};
+use crate::runner::{Context, catalogue};
 use crate::train::Trainer;
 use crate::train::fit::CandleTrainer;
-use crate::{lease, machine, outln, print, tell, text};
-use anyhow::{Context as _, Result};
-use std::path::{Path, PathBuf};
+use crate::{lease, machine, tell, text};
+use anyhow::Result;
 use std::time::Instant;
 
-/// The variable by which a shell's script asks for completions.
-pub const COMPLETE: &str = "COMPLETE";
+pub use completions::COMPLETE;
 
 /// Runs a verb and returns the exit code.
 ///
@@ -129,12 +133,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::Published(v) => published::run(c, v),
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
-            Some(word) => budget::run(
-                c,
-                &a,
-                word.parse()
-                    .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?,
-            ),
+            Some(word) => budget::run(c, &a, word),
             None => plan::run(c, &a),
         },
         Verb::Power(a) => power::run(c, &a),
@@ -150,62 +149,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::Bundle(a) => bundle::run(c, &a),
         Verb::Bench(a) => bench::run(c, &a),
         Verb::Doctor => doctor::run(c),
-        Verb::Completions { shell } => completions(c, shell),
-        Verb::Man { dir } => man(c, &dir),
-    }
-}
-
-/// Prints the script that asks this binary for completions.
-fn completions(c: &Context, shell: clap_complete::Shell) -> Result<u8> {
-    let name = shell.to_string();
-    let shells = clap_complete::env::Shells::builtins();
-    let completer = shells
-        .completer(&name)
-        .context("clap_complete has no completions of this shell")?;
-    let mut script = Vec::new();
-    completer.write_registration(COMPLETE, "medft", "medft", "medft", &mut script)?;
-    if shell == clap_complete::Shell::Bash {
-        script.extend_from_slice(include_bytes!("completions.bash"));
-    }
-    let script = String::from_utf8(script)?;
-    match c.global.json {
-        true => print::json(&serde_json::json!({ "shell": name, "script": script }))?,
-        false => print::write(format_args!("{script}"))?,
-    }
-    Ok(OK)
-}
-
-/// Writes the man pages.
-fn man(c: &Context, dir: &Path) -> Result<u8> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut files = Vec::new();
-    let mut command = crate::cli::command().disable_help_subcommand(true);
-    command.build();
-    pages(&command, dir, &mut files)?;
-    if c.global.json {
-        print::json(&files)?;
-    } else {
-        files.iter().try_for_each(|f| outln!("{}", f.display()))?;
-    }
-    Ok(OK)
-}
-
-/// The page of a verb, then those of its own verbs.
-fn pages(command: &clap::Command, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let man = clap_mangen::Man::new(command.clone());
-    let mut page = Vec::new();
-    man.render(&mut page)?;
-    let file = dir.join(man.get_filename());
-    crate::fsio::write_atomic(&file, &page)?;
-    files.push(file);
-    command.get_subcommands().try_for_each(|verb| pages(verb, dir, files))
-}
-
-/// The exit code of a study where nothing else decides: 2 for broken inputs, 1 for missing ones or runs.
-fn code(plan: &Plan, complete: bool) -> u8 {
-    match (plan.broken_inputs(), complete) {
-        (true, _) => BROKEN,
-        (false, false) => INCOMPLETE,
-        (false, true) => OK,
+        Verb::Completions { shell } => completions::run(c, shell),
+        Verb::Man { dir } => man::run(c, &dir),
     }
 }

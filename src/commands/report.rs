@@ -1,6 +1,7 @@
 //! `medft report`: renders what is there.
 
-use super::stations::{Rendered, closing, put};
+use super::rendered::{Rendered, closing};
+use super::stations::put;
 use crate::cli::ReportArgs;
 use crate::cli::exit::{INCOMPLETE, OK};
 use crate::print;

@@ -1,7 +1,9 @@
 //! `medft reproduce`: verify → run → audit → report → compare.
 
-use super::code;
-use super::stations::{Ran, Rendered, before_runs, closing, done, head, inputs, put, say, say_missing};
+use super::code::code;
+use super::ran::{Ran, done, say};
+use super::rendered::{Rendered, closing};
+use super::stations::{before_runs, head, inputs, put, say_missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
 use crate::print;

@@ -1,7 +1,8 @@
 //! `medft run`: fits what is missing of a study.
 
-use super::code;
-use super::stations::{Ran, before_runs, done, head, inputs, put, say, say_missing};
+use super::code::code;
+use super::ran::{Ran, done, say};
+use super::stations::{before_runs, head, inputs, put, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::print;

@@ -1,23 +1,16 @@
-//! What `run` and `reproduce` say on their way, a line a station on stderr, and at its end on stdout: what was done, how long it
-//! took, what to open or to do next.
+//! What `run` and `reproduce` say on their way, a line a station on stderr.
 
-use crate::data::registry;
 use crate::device::Chosen;
-use crate::eval::metric_title;
 use crate::print::columns;
-use crate::report::{ReportOutput, VerdictCounts};
 use crate::runner::disk::Disk;
-use crate::runner::plan::{Missing, Plan};
-use crate::runner::schedule::Tally;
+use crate::runner::plan::Plan;
 use crate::runner::{Context, tensorboard};
 use crate::study::{RunSpec, Scale, Study};
-use crate::text::{clock, command, folded, wrapped};
-use crate::train::evaluate::direction;
-use crate::{model, outln, tell};
+use crate::text::{clock, folded, wrapped};
+use crate::{outln, tell};
 use anyhow::Result;
 use medft_nn::isa::{self, Isa};
-use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What is made, on what.
@@ -80,7 +73,7 @@ fn device(c: &Context) -> String {
     }
 }
 
-fn count(n: usize, what: &str) -> String {
+pub(super) fn count(n: usize, what: &str) -> String {
     if n == 1 {
         format!("1 {what}")
     } else {
@@ -133,86 +126,6 @@ fn usable(all: usize, what: &str, bad: &[&str]) -> String {
     }
 }
 
-/// What became of the runs, for machines.
-#[derive(Serialize)]
-pub(super) struct Ran<'a> {
-    pub study: &'a str,
-    pub planned: usize,
-    /// How many runs were in each state before.
-    pub states: BTreeMap<&'static str, usize>,
-    /// How many were to be made now.
-    pub wanted: usize,
-    pub done: usize,
-    pub failed: Vec<Failed<'a>>,
-    /// Left to other processes.
-    pub claimed: &'a [String],
-    /// Finished by other processes meanwhile.
-    pub finished: usize,
-    pub lost_devices: &'a [String],
-    pub interrupted: bool,
-    pub seconds: f64,
-    pub missing: Vec<Missing>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Failed<'a> {
-    pub run: &'a str,
-    pub why: &'a str,
-}
-
-impl<'a> Ran<'a> {
-    pub(super) fn new(plan: &'a Plan, states: [(&'static str, usize); 8], tally: &'a Tally, time: Duration) -> Self {
-        Self {
-            study: &plan.study.name,
-            planned: plan.entries.len(),
-            states: states.into_iter().collect(),
-            wanted: tally.wanted,
-            done: tally.done,
-            failed: tally.failed.iter().map(|(run, why)| Failed { run, why }).collect(),
-            claimed: &tally.claimed,
-            finished: tally.finished,
-            lost_devices: &tally.lost,
-            interrupted: tally.interrupted,
-            seconds: time.as_secs_f64(),
-            missing: plan.missing(),
-        }
-    }
-}
-
-/// What was made, in a line.
-pub(super) fn done(tally: &Tally, planned: usize, time: Duration) -> String {
-    let before = planned - tally.wanted.min(planned);
-    let mut line = format!(
-        "done     {} in {}, {} failed",
-        count(tally.done, "run"),
-        clock(time),
-        tally.failed.len()
-    );
-    let others = tally.finished + tally.claimed.len();
-    for (n, what) in [(others, "with another process"), (before, "done before or blocked")] {
-        if n > 0 {
-            line.push_str(&format!(", {n} {what}"));
-        }
-    }
-    line
-}
-
-/// What did not get a result and why; after a signal, how to go on.
-pub(super) fn say(tally: &Tally) {
-    for paragraph in tally.summary() {
-        tell!("{paragraph}");
-    }
-    if tally.interrupted {
-        let words: Vec<String> = std::env::args().collect();
-        let ended = tally.done + tally.finished + tally.failed.len();
-        tell!(
-            "stopped at {ended} of {}; go on with `{}`",
-            tally.wanted,
-            command(&words)
-        );
-    }
-}
-
 /// A line on stdout, as wide as the terminal.
 pub(super) fn put(line: &str) -> Result<()> {
     outln!("{}", folded(line, columns(std::io::stdout()), 9))
@@ -232,135 +145,4 @@ pub(super) fn say_missing(plan: &Plan) -> Result<()> {
         outln!("{}", wrapped(&m.remedy, width, 9))?;
     }
     Ok(())
-}
-
-/// The best cell of each data set, its mean over seeds: a line each.
-pub(super) fn best(plan: &Plan) -> Vec<String> {
-    let planned: BTreeSet<&str> = plan
-        .entries
-        .iter()
-        .filter_map(|e| Some(e.id.as_ref()?.full()))
-        .collect();
-    let mut cells: BTreeMap<_, (f64, usize, &str)> = BTreeMap::new();
-    for r in plan.listing.done.iter().filter(|r| planned.contains(r.id())) {
-        let s = &r.spec.run;
-        let cell = (
-            &s.dataset,
-            plan.study.table(&s.dataset, &s.protocol),
-            &s.backbone,
-            s.freeze,
-            s.head,
-        );
-        let (sum, n, metric) = cells.entry(cell).or_insert((0.0, 0, r.metrics.target.as_str()));
-        (*sum, *n, *metric) = (*sum + r.metrics.value, *n + 1, r.metrics.target.as_str());
-    }
-    let mut best: BTreeMap<&String, (f64, String)> = BTreeMap::new();
-    for ((set, table, backbone, freeze, head), (sum, n, metric)) in &cells {
-        let mean = sum / *n as f64;
-        let oriented = direction(metric).oriented(mean);
-        let better = best.get(table).is_none_or(|b| oriented > b.0);
-        if oriented.is_nan() || !better {
-            continue;
-        }
-        let p = plan
-            .entries
-            .iter()
-            .find(|e| e.spec.dataset == **set)
-            .map(|e| &e.spec.protocol);
-        let title = match (registry::find(set), p) {
-            (Ok(source), Some(p)) if *table == **set => source.info(p).title.to_owned(),
-            _ => table.clone(),
-        };
-        let backbone = model::registry::find(backbone).map_or_else(|_| (*backbone).clone(), |b| b.title.to_owned());
-        let seeds = if *n == 1 {
-            "1 seed".to_owned()
-        } else {
-            format!("mean of {n} seeds")
-        };
-        best.insert(
-            table,
-            (
-                oriented,
-                format!(
-                    "{title}: {backbone} {freeze} {head}, {} {mean:.3} ({seeds})",
-                    metric_title(metric)
-                ),
-            ),
-        );
-    }
-    best.into_values().map(|b| b.1).collect()
-}
-
-/// The end of a report: the best cells, the verdicts, and what to open.
-pub(super) fn closing(plan: &Plan, out: &ReportOutput, time: Duration) -> Result<()> {
-    for (i, line) in best(plan).iter().enumerate() {
-        put(&format!("{}{line}", if i == 0 { "best     " } else { "         " }))?;
-    }
-    let v = out.verdicts;
-    if plan.study.report.demo {
-        put("verdict  none: a demo, whose verdicts are an example")?;
-    } else if v != VerdictCounts::default() {
-        let VerdictCounts {
-            reproduced,
-            consistent,
-            differs,
-            inconclusive,
-            not_run,
-            ..
-        } = v;
-        put(&format!(
-            "verdict  {reproduced} reproduced, {consistent} consistent, {differs} differ, {inconclusive} inconclusive, {not_run} not run"
-        ))?;
-        for s in out.paper.best() {
-            put(&format!(
-                "         {}: {} ({})",
-                s.dataset,
-                s.verdict.word(),
-                s.hypothesis.title()
-            ))?;
-        }
-    }
-    put(&format!(
-        "open     {}   after {}",
-        out.path("index.html").display(),
-        clock(time)
-    ))
-}
-
-/// A rendered report, for machines.
-#[derive(Serialize)]
-pub(super) struct Rendered<'a> {
-    pub study: &'a str,
-    pub folder: String,
-    pub page: String,
-    pub planned: usize,
-    pub done: usize,
-    pub demo: bool,
-    pub verdicts: VerdictCounts,
-    /// Data set → verdict under the hypothesis that fits best.
-    pub data_sets: BTreeMap<&'a str, &'a str>,
-    pub best: Vec<String>,
-    pub seconds: f64,
-}
-
-impl<'a> Rendered<'a> {
-    pub(super) fn new(plan: &'a Plan, out: &'a ReportOutput, time: Duration) -> Self {
-        let page = out.path("index.html");
-        Self {
-            study: &plan.study.name,
-            folder: page.parent().unwrap_or(&page).display().to_string(),
-            page: page.display().to_string(),
-            planned: out.planned,
-            done: out.done,
-            demo: plan.study.report.demo,
-            verdicts: out.verdicts,
-            data_sets: out
-                .paper
-                .best()
-                .map(|s| (s.dataset.as_str(), s.verdict.word()))
-                .collect(),
-            best: best(plan),
-            seconds: time.as_secs_f64(),
-        }
-    }
 }

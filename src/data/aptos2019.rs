@@ -10,8 +10,8 @@ use super::files::{self, Unique};
 use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
-use crate::study::protocol::{AptosCsv, Duplicates, Warmup};
-use crate::study::{Protocol, SplitRule};
+use crate::spec::protocol::{AptosCsv, Duplicates, Warmup};
+use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 

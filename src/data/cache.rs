@@ -395,7 +395,7 @@ mod tests {
     use crate::data::loader::tests::{files, set};
     use crate::error::BadInput;
     use crate::manifest::{HashList, RelPath, Sha};
-    use crate::study::Protocol;
+    use crate::spec::Protocol;
     use std::fs;
     use std::path::Path;
     use std::sync::{Arc, Mutex};

@@ -9,8 +9,8 @@ use super::folder::Folder;
 use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
-use crate::study::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
-use crate::study::{Protocol, SplitRule};
+use crate::spec::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
+use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 

@@ -3,14 +3,15 @@
 //! * Grey (MONOCHROME1, MONOCHROME2): slope and intercept, then the first window by its function (PS3.3 C.11.2.1.2: LINEAR,
 //!   LINEAR_EXACT). Without a window 8 stored bits stay as they are, and more are stretched from the least to the greatest value of the
 //!   image. MONOCHROME1 is turned, so that bright is bright.
-//! * Colour: RGB and what the decoder makes RGB of.
+//! * Colour: RGB and what the decoder makes RGB of. JPEG data (8 bits) go through [`super::jpeg`], so that they are libjpeg-turbo's pixels
+//!   as those of any other JPEG file; the DICOM crate's decoder is a level off in places.
 //!
 //! Everything else (several frames, palettes, YBR, a table in place of a window, SIGMOID) is refused by name, since it would be a guess.
 //! The arithmetic is additions, products and one division in double precision, so that every machine gives the same bytes.
 
-use super::ImageArray;
-use super::decode::{Damage, Fault, MAX_PIXELS, Stored};
-use dicom_object::OpenFileOptions;
+use super::fault::{Damage, Fault, MAX_PIXELS, Stored};
+use super::{ImageArray, jpeg};
+use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::{
     DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, PlanarConfiguration, VoiLutFunction,
 };
@@ -35,8 +36,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
     if size("NumberOfFrames").is_some_and(|n| n > 1) {
         return Err(Fault::Unsupported("a DICOM file of several frames"));
     }
+    let picture = baseline(&object)?;
     let px = object.decode_pixel_data().map_err(|e| damaged(&e))?;
-    let raw = px.frame_data(0).map_err(|e| damaged(&e))?;
+    let raw = match &picture {
+        Some(p) if (p.width, p.height) != (width, height) => return Err(Fault::Corrupt("JPEG data of another size")),
+        Some(p) => &p.data,
+        None => px.frame_data(0).map_err(|e| damaged(&e))?,
+    };
     let (channels, data) = match (
         px.photometric_interpretation(),
         px.samples_per_pixel(),
@@ -45,6 +51,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
         (PhotometricInterpretation::Monochrome1 | PhotometricInterpretation::Monochrome2, 1, 8 | 16) => {
             (1, grey(&px, raw)?)
         }
+        (PhotometricInterpretation::Rgb, 3, 8) if picture.is_some() => (3, raw.to_vec()),
         (PhotometricInterpretation::Rgb, 3, 8) => (3, colour(&px, raw)),
         _ => {
             return Err(Fault::Unsupported(
@@ -58,7 +65,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
         // A window has made eight bits of them in any case.
         deep: false,
         orientation: None,
-        damage: Damage::default(),
+        damage: picture.as_ref().map_or_else(Damage::default, |p| p.damage),
     };
     let img = ImageArray {
         width,
@@ -67,6 +74,31 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
         data,
     };
     Ok((img, stored))
+}
+
+/// JPEG Baseline, and Extended where it has 8 bits.
+const JPEG: [&str; 2] = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
+
+/// The picture of a file whose pixels are JPEG data; `None` for every other transfer syntax.
+fn baseline(object: &DefaultDicomObject) -> Result<Option<jpeg::Picture>, Fault> {
+    let syntax = object.meta().transfer_syntax().trim_end_matches(['\0', ' ']);
+    let element = object.element_by_name("PixelData").ok();
+    let fragments = element.and_then(|e| e.value().fragments());
+    let (true, Some(fragments)) = (JPEG.contains(&syntax), fragments) else {
+        return Ok(None);
+    };
+    let bytes = fragments.concat();
+    // Without Adobe's marker every JPEG decoder takes three components for luma and chroma, whatever the tag says.
+    let photometric = object.element_by_name("PhotometricInterpretation").ok();
+    let rgb = photometric
+        .and_then(|e| e.to_str().ok())
+        .is_some_and(|p| p.trim() == "RGB");
+    if rgb && !bytes.windows(5).any(|w| w == b"Adobe") {
+        return Err(Fault::Unsupported(
+            "a DICOM image whose JPEG data do not say that they are RGB",
+        ));
+    }
+    jpeg::decode(&bytes, MAX_PIXELS).map(Some)
 }
 
 fn colour(px: &DecodedPixelData<'_>, raw: &[u8]) -> Vec<u8> {
@@ -327,6 +359,75 @@ mod tests {
         let whole = file(&PLAIN, &[1, 2, 3, 4]);
         for cut in 132..whole.len() {
             assert!(decode(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    /// An encapsulated file of one fragment, its padding included.
+    fn of_jpeg(photometric: &str, samples: u16, (width, height): (u16, u16), jpeg: &[u8]) -> Vec<u8> {
+        let us = |n: u16| n.to_le_bytes().to_vec();
+        let text = |s: &str| s.as_bytes().to_vec();
+        let meta = [
+            element(2, 0x0002, "UI", text("1.2.840.10008.5.1.4.1.1.7")),
+            element(2, 0x0003, "UI", text("1.2.3")),
+            element(2, 0x0010, "UI", text(JPEG[0])),
+            element(2, 0x0012, "UI", text("1.2.3.4")),
+        ]
+        .concat();
+        let mut out = vec![0; 128];
+        out.extend(b"DICM");
+        out.extend(element(2, 0, "UL", (meta.len() as u32).to_le_bytes().to_vec()));
+        out.extend(meta);
+        out.extend(element(0x28, 0x0002, "US", us(samples)));
+        out.extend(element(0x28, 0x0004, "CS", text(photometric)));
+        if samples > 1 {
+            out.extend(element(0x28, 0x0006, "US", us(0)));
+        }
+        for (number, n) in [
+            (0x10, height),
+            (0x11, width),
+            (0x100, 8),
+            (0x101, 8),
+            (0x102, 7),
+            (0x103, 0),
+        ] {
+            out.extend(element(0x28, number, "US", us(n)));
+        }
+        out.extend([0xE0, 0x7F, 0x10, 0, b'O', b'B', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+        out.extend([0xFE, 0xFF, 0, 0xE0, 0, 0, 0, 0, 0xFE, 0xFF, 0, 0xE0]);
+        out.extend((jpeg.len().next_multiple_of(2) as u32).to_le_bytes());
+        out.extend(jpeg);
+        out.extend(vec![0; jpeg.len() % 2]);
+        out.extend([0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+        out
+    }
+
+    /// The same pixels as the JPEG file alone has, which are libjpeg-turbo's.
+    #[test]
+    fn jpeg_data_are_decoded_as_jpeg_files_are() {
+        let (w, h) = (33u16, 21u16);
+        let pixels = |samples: usize| -> Vec<u8> {
+            (0..usize::from(w) * usize::from(h) * samples)
+                .map(|i| (i * i / 7 + i * 31) as u8)
+                .collect()
+        };
+        for (photometric, samples, kind) in [
+            ("YBR_FULL_422", 3, image::ExtendedColorType::Rgb8),
+            ("YBR_FULL", 3, image::ExtendedColorType::Rgb8),
+            ("MONOCHROME2", 1, image::ExtendedColorType::L8),
+        ] {
+            let mut jpeg = Vec::new();
+            image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 83)
+                .encode(&pixels(samples), w.into(), h.into(), kind)
+                .unwrap();
+            let alone = jpeg::decode(&jpeg, MAX_PIXELS).unwrap();
+            let (img, _) = decode(&of_jpeg(photometric, samples as u16, (w, h), &jpeg)).unwrap();
+            assert_eq!((img.channels, &img.data), (samples, &alone.data), "{photometric}");
+            // A tag that contradicts the data is no licence to guess; nor is another size.
+            if samples == 3 {
+                let rgb = decode(&of_jpeg("RGB", 3, (w, h), &jpeg));
+                assert!(matches!(rgb, Err(Fault::Unsupported(_))), "{rgb:?}");
+            }
+            assert!(decode(&of_jpeg(photometric, samples as u16, (w, h + 1), &jpeg)).is_err());
         }
     }
 }

@@ -9,11 +9,7 @@ use crate::limits;
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io;
 use std::path::{Component, Path, PathBuf};
-
-const BRING: &str =
-    "Bring the data set's own files (`medft data list` says from where) or name their place with --data-dir.";
 
 /// Reads a label file whole, without a byte-order mark.
 ///
@@ -45,18 +41,6 @@ pub fn read_text(root: &Folder, file: &Path) -> Result<String> {
         .into());
     }
     Ok(text)
-}
-
-/// The complaint about a file that cannot be opened; says so when the whole folder is missing.
-pub fn missing(path: &Path, what: &str, e: &io::Error) -> anyhow::Error {
-    let found = match path.parent() {
-        _ if e.kind() != io::ErrorKind::NotFound => e.to_string(),
-        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
-            format!("no such file; the folder {} is missing as well", dir.display())
-        }
-        _ => "no such file".to_string(),
-    };
-    BadInput::new(path.display(), what, found, BRING).into()
 }
 
 /// A path below the data set's folder, from a label file.

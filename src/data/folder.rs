@@ -4,15 +4,18 @@
 //! archives, images) is read here, once: the bytes that are hashed are the bytes that are parsed or decoded, and where a list
 //! was verified they must be the listed ones at that moment. A file that is not in the list is not there.
 
-use super::files;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::manifest::{HashList, RelPath, Sha};
 use anyhow::Result;
+use std::io;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+const BRING: &str =
+    "Bring the data set's own files (`medft data list` says from where) or name their place with --data-dir.";
 
 /// A folder; as a path, the place where it lies.
 #[derive(Debug, Clone)]
@@ -92,7 +95,7 @@ impl Folder {
     /// [`BadInput`] for a file that is missing, no regular file, too large, unreadable, or not the verified one.
     pub fn read(&self, file: &Path, what: &str, most: u64) -> Result<Vec<u8>> {
         let path = self.root.join(file);
-        let bytes = fsio::read_at_most(&path, most).map_err(|e| files::missing(&path, what, &e))?;
+        let bytes = fsio::read_at_most(&path, most).map_err(|e| missing(&path, what, &e))?;
         match self.expected(file)? {
             Some(sha) if Sha::of(&bytes) != sha => Err(changed(&path, &sha.to_string(), &Sha::of(&bytes).to_string())),
             _ => Ok(bytes),
@@ -109,7 +112,7 @@ impl Folder {
         let opened = HashedFile::open(&path, expected.as_deref());
         opened.map_err(|e| match (e.kind(), expected) {
             (std::io::ErrorKind::InvalidData, Some(sha)) => changed(&path, &sha, &e.to_string()),
-            _ => files::missing(&path, what, &e),
+            _ => missing(&path, what, &e),
         })
     }
 }
@@ -138,6 +141,18 @@ pub fn changed(path: &Path, expected: &str, found: &str) -> anyhow::Error {
 fn listed(list: &HashList, file: &Path) -> Option<Sha> {
     let path = RelPath::new(file.as_os_str().as_bytes()).ok()?;
     list.entries.get(&path).copied()
+}
+
+/// The complaint about a file that cannot be opened; says so when the whole folder is missing.
+fn missing(path: &Path, what: &str, e: &io::Error) -> anyhow::Error {
+    let found = match path.parent() {
+        _ if e.kind() != io::ErrorKind::NotFound => e.to_string(),
+        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
+            format!("no such file; the folder {} is missing as well", dir.display())
+        }
+        _ => "no such file".to_string(),
+    };
+    BadInput::new(path.display(), what, found, BRING).into()
 }
 
 #[cfg(test)]

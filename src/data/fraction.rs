@@ -9,13 +9,26 @@
 //!   The seed is that of the authors' split and not the run's: the part is a property of the data, and what differs between
 //!   seeds stays what it is with all images.
 
+use super::folder::Folder;
 use super::split::SEED;
-use super::types::{Dataset, Label, Sample};
+use super::types::{Dataset, Label, Sample, Source};
+use crate::spec::Protocol;
+use anyhow::Result;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 
 /// A group in the order of drawing: the hash of its name, then the name.
 type Drawn<'a> = ([u8; 32], &'a str);
+
+/// A data set as [`Source::load_from`] reads it, with the part of the training images that the protocol asks for.
+///
+/// # Errors
+/// As [`Source::load_from`].
+pub fn read(source: &dyn Source, root: &Folder, p: &Protocol) -> Result<Dataset> {
+    let mut data = source.load_from(root, p)?;
+    keep(&mut data, p.train_fraction);
+    Ok(data)
+}
 
 /// Leaves the training list with `fraction` of its images (above 0 and at most 1), in their order.
 pub fn keep(data: &mut Dataset, fraction: f64) {
@@ -182,7 +195,7 @@ mod tests {
         let samples = cases();
         let train: Vec<u32> = (0..2000).rev().collect();
         let mut data = Dataset {
-            info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::study::Protocol::faithful()),
+            info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::spec::Protocol::faithful()),
             root: "none".into(),
             samples,
             train: train.clone(),

@@ -19,8 +19,9 @@ use super::{Dataset, ImageArray, Pixels};
 use crate::cache::Cache;
 use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
-use crate::study::Protocol;
-use crate::study::protocol::Normalisation;
+use crate::spec::Protocol;
+use crate::spec::protocol::Normalisation;
+use crate::threads::on_threads;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -203,7 +204,7 @@ impl Images {
     }
 
     /// The same images in memory, with the training views of another protocol whose images are these
-    /// ([`crate::study::RunSpec::image_key`]).
+    /// ([`crate::spec::RunSpec::image_key`]).
     ///
     /// # Errors
     /// As [`Transform::viewed_by`].
@@ -296,16 +297,7 @@ impl Inner {
                 }
             }
         };
-        match workers.min(indices.len()) {
-            0 | 1 => work(),
-            n => std::thread::scope(|s| {
-                let start = |_: &usize| std::thread::Builder::new().spawn_scoped(s, work).is_ok();
-                // As many as the system allows; without any this thread does it.
-                if (0..n).filter(start).count() == 0 {
-                    work();
-                }
-            }),
-        }
+        on_threads(workers.min(indices.len()), work);
         match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some((_, e)) => Err(e),
             None => Ok(()),

@@ -11,6 +11,7 @@ pub mod decode;
 mod dicom;
 pub mod duplicates;
 mod exif;
+mod fault;
 pub mod files;
 pub mod folder;
 pub mod format;

@@ -4,7 +4,7 @@ use super::types::Source;
 use super::{aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019, medmnist};
 use crate::error::BadInput;
 use crate::registry::Registry;
-use crate::study::Protocol;
+use crate::spec::Protocol;
 use crate::words::did_you_mean;
 use anyhow::Result;
 

@@ -7,7 +7,7 @@
 use super::files;
 use super::folder::Folder;
 use crate::error::BadInput;
-use crate::study::protocol::ValIdsFile;
+use crate::spec::protocol::ValIdsFile;
 use anyhow::Result;
 use rand_mt::Mt;
 use std::cmp::{Ordering, Reverse};

@@ -3,9 +3,9 @@
 //! The image crate decodes; 16-bit samples become 8 as those of a PNG do. What it would guess at is refused: several images in a file,
 //! CMYK (its conversion is not Pillow's), samples that are no whole numbers.
 
-use super::decode::{Damage, Fault, MAX_PIXELS, Stored, narrow};
+use super::fault::{Damage, Fault, MAX_PIXELS, Stored, narrow};
 use super::{ImageArray, exif};
-use crate::study::protocol::ImageLoading;
+use crate::spec::protocol::ImageLoading;
 use image::codecs::tiff::TiffDecoder;
 use image::error::{ImageError, LimitErrorKind};
 use image::{ColorType, ExtendedColorType, ImageDecoder, Limits};

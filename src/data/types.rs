@@ -3,8 +3,8 @@
 use super::folder::Folder;
 use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
-use crate::study::protocol::{GreyStem, Protocol, Warmup};
-use crate::study::spec::SplitRule;
+use crate::spec::SplitRule;
+use crate::spec::protocol::{GreyStem, Protocol, Warmup};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,24 +132,14 @@ pub trait Source: Sync + Send {
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
-    fn load_from(&self, root: &Folder, p: &crate::study::Protocol) -> anyhow::Result<Dataset>;
+    fn load_from(&self, root: &Folder, p: &crate::spec::Protocol) -> anyhow::Result<Dataset>;
 
     /// As [`Source::load_from`], of a folder that nobody vouches for.
     ///
     /// # Errors
     /// As [`Source::load_from`].
-    fn load(&self, root: &Path, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
+    fn load(&self, root: &Path, p: &crate::spec::Protocol) -> anyhow::Result<Dataset> {
         self.load_from(&Folder::unverified(root), p)
-    }
-
-    /// As [`Source::load_from`], with the part of the training images that the protocol asks for.
-    ///
-    /// # Errors
-    /// As [`Source::load_from`].
-    fn read(&self, root: &Folder, p: &crate::study::Protocol) -> anyhow::Result<Dataset> {
-        let mut data = self.load_from(root, p)?;
-        super::fraction::keep(&mut data, p.train_fraction);
-        Ok(data)
     }
 
     /// Files (relative to the folder) that `load` reads besides images.

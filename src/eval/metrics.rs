@@ -1,7 +1,10 @@
 //! The authors' metric dictionaries: every number their code reports on a test set, under its name and unrounded.
 
+use super::block::Statistic;
 use super::error::Result;
-use super::metric::{ClassTable, LabelTable, METRICS};
+use super::metric::{METRICS, OfClasses, OfLabels, find};
+use super::statistic;
+use super::tables::{ClassTable, LabelTable};
 use std::collections::BTreeMap;
 
 /// Metrics by name; NaN where undefined. Round with [`super::round3`] to compare with what the authors' code prints.
@@ -46,6 +49,40 @@ pub fn multilabel(probs: &[f64], labels: usize, truth: &[u8]) -> Result<Metrics>
         }
     }
     Ok(out)
+}
+
+/// The metric `name` of [`multiclass`], prepared for resampling.
+///
+/// # Errors
+/// As [`multiclass`]; for a metric that such a task does not have.
+pub fn multiclass_statistic(
+    name: &str,
+    probs: &[f64],
+    classes: usize,
+    truth: &[u32],
+    all_classes: bool,
+) -> Result<Box<dyn Statistic>> {
+    let t = ClassTable::new(probs, classes, truth, all_classes)?;
+    let metric = find(name, |m| m.on_classes(classes))?;
+    Ok(match metric.classes {
+        Some(OfClasses::Table { resampled, .. }) => resampled(&t),
+        Some(OfClasses::Confusion(of)) => statistic::confusion_cells(&t, of),
+        None => unreachable!("found among those that the task has"),
+    })
+}
+
+/// The metric `name` of [`multilabel`], prepared for resampling.
+///
+/// # Errors
+/// As [`multilabel`]; for a metric that such a task does not have.
+pub fn multilabel_statistic(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Result<Box<dyn Statistic>> {
+    let t = LabelTable::new(probs, labels, truth)?;
+    let metric = find(name, |m| m.labels.is_some())?;
+    Ok(match metric.labels {
+        Some(OfLabels::Table { resampled, .. }) => resampled(&t),
+        Some(OfLabels::Counts(of)) => statistic::label_cells(&t, of),
+        None => unreachable!("found among those that the task has"),
+    })
 }
 
 #[cfg(test)]

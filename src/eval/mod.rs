@@ -11,6 +11,7 @@
 
 mod agreement;
 mod auc;
+mod block;
 mod calibration;
 mod confusion;
 mod delong;
@@ -29,11 +30,13 @@ mod scores;
 mod select;
 mod statistic;
 mod student;
+mod tables;
 #[cfg(test)]
 mod vectors;
 
 pub use agreement::{Order, holm, kendall_permutation, kendall_tau_b, rmse};
 pub use auc::{AucRule, RocPoint, average_precision, label_aucs, roc_auc, roc_auc_ovo, roc_auc_ovr, roc_curve};
+pub use block::{Block, LANES, Statistic};
 pub use calibration::{Calibration, CalibrationBin, calibration, top_label};
 pub use confusion::Confusion;
 pub use delong::{Components, Delong, DelongTest, delong};
@@ -41,15 +44,13 @@ pub use error::EvalError;
 pub use estimate::{Estimate, Source};
 pub use interval::{Equivalence, Interval, Percentile, equivalence, percentile};
 pub use labels::LabelCounts;
-pub use metric::{
-    ClassTable, Direction, LabelTable, METRICS, Metric, OfClasses, OfLabels, chance, metric_title, selectable,
-};
-pub use metrics::{Metrics, multiclass, multilabel};
+pub use metric::{Direction, METRICS, Metric, OfClasses, OfLabels, chance, metric_title, selectable};
+pub use metrics::{Metrics, multiclass, multiclass_statistic, multilabel, multilabel_statistic};
 pub use power::{Outlook, Prospect, detects, outlook};
 pub use reproduction::{Point, PublishedRun, Reproduction, Together, reproduction, together};
-pub use resample::{Block, LANES, Resamples};
+pub use resample::Resamples;
 pub use sample::{Sample, Tost, TwoSample, paired_t, tost, welch};
 pub use scores::{argmax, round_f32, round3, sigmoid, softmax};
 pub use select::select;
-pub use statistic::{Statistic, multiclass_statistic, multilabel_statistic};
 pub use student::{f_quantile, f_upper_tail, normal_quantile, normal_two_sided, t_quantile, t_upper_tail};
+pub use tables::{ClassTable, LabelTable};

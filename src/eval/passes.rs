@@ -3,7 +3,7 @@
 use std::ops::{AddAssign, Mul, Shl};
 
 use super::auc::{ascending, ties};
-use super::resample::{Block, Counts, LANES};
+use super::block::{Block, Counts, LANES};
 
 /// One score column in ascending order, cut into runs of negatives and positives.
 ///

@@ -7,35 +7,8 @@
 
 use rayon::prelude::*;
 
+use super::block::{Block, Counts, LANES, Statistic};
 use super::error::{EvalError, Result, argument, few_enough, length};
-use super::statistic::Statistic;
-
-/// Replicates that are measured together.
-pub const LANES: usize = 32;
-
-/// How often one image was drawn in each replicate of a block.
-pub type Counts = [u8; LANES];
-
-/// [`LANES`] replicates.
-pub struct Block {
-    /// A row for every image.
-    pub(super) counts: Vec<Counts>,
-    /// Images in the largest replicate, repeats counted; bounds every sum over images.
-    pub(super) most_drawn: u64,
-}
-
-impl Block {
-    pub(super) fn new(counts: Vec<Counts>) -> Self {
-        let mut drawn = [0u64; LANES];
-        for row in &counts {
-            for (d, &c) in drawn.iter_mut().zip(row) {
-                *d += u64::from(c);
-            }
-        }
-        let most_drawn = drawn.into_iter().max().unwrap_or(0);
-        Self { counts, most_drawn }
-    }
-}
 
 /// Bootstrap replicates of one test set: (replicates, images) counts, a byte each.
 pub struct Resamples {

@@ -9,63 +9,14 @@
 //! set, not of chance.
 
 use super::auc::{class_pairs, column, multiclass_area_exists};
+use super::block::{Block, LANES, Statistic};
 use super::confusion::Confusion;
-use super::error::Result;
 use super::labels::{LabelCounts, outcome};
-use super::metric::{ClassTable, LabelTable, OfClasses, OfLabels, find};
 use super::passes::{AreaPass, PrecisionPass, drawn_of};
-use super::resample::{Block, LANES};
-
-/// A metric prepared for resampling.
-pub trait Statistic: Send + Sync {
-    /// Images of the test set.
-    fn images(&self) -> usize;
-
-    /// The metric in every lane, given how often every image was drawn; NaN where undefined.
-    fn measure(&self, block: &Block) -> [f64; LANES];
-
-    /// The metric on the test set itself.
-    fn observed(&self) -> f64 {
-        self.measure(&Block::new(vec![[1; LANES]; self.images()]))[0]
-    }
-}
-
-/// The metric `name` of [`super::multiclass`], prepared for resampling.
-///
-/// # Errors
-/// As [`super::multiclass`]; for a metric that such a task does not have.
-pub fn multiclass_statistic(
-    name: &str,
-    probs: &[f64],
-    classes: usize,
-    truth: &[u32],
-    all_classes: bool,
-) -> Result<Box<dyn Statistic>> {
-    let t = ClassTable::new(probs, classes, truth, all_classes)?;
-    let metric = find(name, |m| m.on_classes(classes))?;
-    Ok(match metric.classes {
-        Some(OfClasses::Table { resampled, .. }) => resampled(&t),
-        Some(OfClasses::Confusion(of)) => confusion_cells(&t, of),
-        None => unreachable!("found among those that the task has"),
-    })
-}
-
-/// The metric `name` of [`super::multilabel`], prepared for resampling.
-///
-/// # Errors
-/// As [`super::multilabel`]; for a metric that such a task does not have.
-pub fn multilabel_statistic(name: &str, probs: &[f64], labels: usize, truth: &[u8]) -> Result<Box<dyn Statistic>> {
-    let t = LabelTable::new(probs, labels, truth)?;
-    let metric = find(name, |m| m.labels.is_some())?;
-    Ok(match metric.labels {
-        Some(OfLabels::Table { resampled, .. }) => resampled(&t),
-        Some(OfLabels::Counts(of)) => label_cells(&t, of),
-        None => unreachable!("found among those that the task has"),
-    })
-}
+use super::tables::{ClassTable, LabelTable};
 
 /// A function of the confusion matrix.
-fn confusion_cells(t: &ClassTable<'_>, of: fn(&Confusion, bool) -> f64) -> Box<dyn Statistic> {
+pub(super) fn confusion_cells(t: &ClassTable<'_>, of: fn(&Confusion, bool) -> f64) -> Box<dyn Statistic> {
     let (classes, all_classes) = (t.classes, t.all_classes);
     let mut cells = vec![Vec::new(); classes * classes];
     for (i, (&t, &p)) in t.truth.iter().zip(t.predicted()).enumerate() {
@@ -79,7 +30,7 @@ fn confusion_cells(t: &ClassTable<'_>, of: fn(&Confusion, bool) -> f64) -> Box<d
 }
 
 /// A function of the counts of every label.
-fn label_cells(t: &LabelTable<'_>, of: fn(&LabelCounts) -> f64) -> Box<dyn Statistic> {
+pub(super) fn label_cells(t: &LabelTable<'_>, of: fn(&LabelCounts) -> f64) -> Box<dyn Statistic> {
     let labels = t.labels;
     let images = t.truth.len() / labels;
     let mut cells = vec![Vec::new(); 3 * labels + 1];

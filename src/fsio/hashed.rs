@@ -8,7 +8,7 @@
 //! The cost is a second pass of SHA-256 over the parts that are read. The hashes of a file that was held against an expected
 //! SHA-256 are kept for the life of the process: opening it again reads nothing.
 
-use super::open_file;
+use super::read::open_file;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;

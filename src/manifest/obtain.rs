@@ -7,8 +7,8 @@
 
 use super::hash::Sha;
 use super::pin::WeightsManifest;
+use super::places::{Check, Places};
 use super::verifier::{Verdict, Verifier};
-use super::weights::{Check, Places};
 use crate::error::BadInput;
 use crate::fetch::{self, Client, Digests, Done, ErrorKind, FetchError, Hub, HubFile, OnEvent, Place, Wanted};
 use std::path::PathBuf;

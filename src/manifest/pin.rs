@@ -2,7 +2,7 @@
 
 use super::dataset::{Checker, toml_error};
 use crate::error::BadInput;
-use crate::study::Scale;
+use crate::spec::Scale;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,11 +2,23 @@
 
 use super::hash::Sha;
 use super::list::RelPath;
-use super::verify::Mode;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+
+/// How far a verification may trust what it wrote down before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Hash every file; neither read nor write the side file.
+    Full,
+    /// Skip files whose size, times and inode are those of the last time they were hashed, and note what was hashed now.
+    SinceLock,
+    /// Read no file: those that were hashed before and have not changed count, any other is an error. For the login node of a
+    /// cluster.
+    NoRead,
+}
 
 /// What `data lock` did.
 #[derive(Debug, Clone, Serialize)]

@@ -2,8 +2,8 @@
 
 use super::hash::{OnProgress, Progress, Sha, hash_file};
 use super::pin::WeightsManifest;
+use super::places::{Check, Places};
 use super::stat::{Stat, StatFile, is_marked_read_only};
-use super::weights::{Check, Places};
 use crate::error::BadInput;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -6,28 +6,14 @@
 
 use super::hash::{OnProgress, Sha, hash_many};
 use super::list::{HashList, RelPath};
-use super::report::{Changed, LockReport, Moved, Unreadable, VerifyReport};
+use super::report::{Changed, LockReport, Mode, Moved, Unreadable, VerifyReport};
 use super::stat::{Stat, StatFile};
 use super::walk::{Found, Walk, one, walk};
 use crate::error::BadInput;
 use anyhow::Result;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
-
-/// How far a verification may trust what it wrote down before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Hash every file; neither read nor write the side file.
-    Full,
-    /// Skip files whose size, times and inode are those of the last time they were hashed, and note what was hashed now.
-    SinceLock,
-    /// Read no file: those that were hashed before and have not changed count, any other is an error. For the login node of a
-    /// cluster.
-    NoRead,
-}
 
 /// The set that is meant: its word, its folder, and its files where it shares the folder.
 #[derive(Debug, Clone, Copy)]

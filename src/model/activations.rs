@@ -7,7 +7,7 @@
 use super::classifier::Classifier;
 use super::params::Place;
 use super::registry;
-use crate::study::protocol::Precision;
+use crate::spec::protocol::Precision;
 use crate::study::{Freeze, HeadKind, RunSpec};
 use anyhow::Result;
 use std::collections::BTreeMap;

@@ -3,10 +3,10 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, part, same};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{patches_across, same_grid};
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed, silu_mul};

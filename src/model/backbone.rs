@@ -1,8 +1,8 @@
 //! What a backbone offers to the two heads.
 
 use super::vit::Act;
-use crate::study::Protocol;
-use crate::study::protocol::{CocaTokens, Dinov2Tokens, GreyStem, PositionRule};
+use crate::spec::Protocol;
+use crate::spec::protocol::{CocaTokens, Dinov2Tokens, GreyStem, PositionRule};
 use candle_core::{Result, Tensor};
 
 /// What the heads read, as PROTOCOL sections 3 and 4 define it for each family.

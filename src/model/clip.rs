@@ -7,11 +7,11 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{How, Rule, in_layout, part, same, unused};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
-use crate::study::Scale;
-use crate::study::protocol::Dinov2Tokens;
+use crate::spec::Scale;
+use crate::spec::protocol::Dinov2Tokens;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, linear, patch_embed, to_float};

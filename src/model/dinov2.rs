@@ -3,11 +3,11 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init, Place};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
-use crate::study::Scale;
-use crate::study::protocol::{Dinov2Tokens, PositionRule};
+use crate::spec::Scale;
+use crate::spec::protocol::{Dinov2Tokens, PositionRule};
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};

@@ -1,13 +1,15 @@
 //! What a backbone is to the rest of medft: one entry, in its family's file.
 
+use super::about::About;
 use super::backbone::{Backbone, Options};
 use super::checkpoint::Rule;
-use super::export::Export;
 use super::params::{Builder, Place};
 use super::vit::Act;
 use crate::registry::Named;
-use crate::study::Scale;
+use crate::spec::{RunSpec, Scale};
 use anyhow::Result;
+use candle_core::Tensor;
+use serde_json::Value;
 
 /// A backbone: its names, what is known of it, the layouts its weights are published in, and how it is built.
 pub struct BackboneEntry {
@@ -37,6 +39,26 @@ pub struct BackboneEntry {
 
 /// How an encoder is built: `(scale, input side in pixels, switches, builder)`.
 pub type Build = fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>;
+
+/// A trained model.
+pub struct Trained<'a> {
+    pub entry: &'a BackboneEntry,
+    pub spec: &'a RunSpec,
+    pub about: &'a About,
+    /// By canonical names, in order.
+    pub backbone: Vec<(String, Tensor)>,
+    pub head: Vec<(String, Tensor)>,
+}
+
+/// What is written for a program: its `config.json` and the tensors under its names.
+#[derive(Debug)]
+pub struct Exported {
+    pub config: Value,
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+/// How a family is exported: the word of a program and the model to what is written.
+pub type Export = fn(&str, &Trained<'_>) -> Result<Exported>;
 
 impl BackboneEntry {
     /// The layout whose names are the canonical ones, or the first: that of models without a file.

@@ -4,37 +4,16 @@
 //! here are the words, the head, and what they share.
 
 use super::checkpoint::{Rule, in_layout};
-use super::entry::BackboneEntry;
-use super::kept::About;
+use super::entry::{Exported, Trained};
 use crate::error::BadInput;
-use crate::study::protocol::{Aspect, Readout};
-use crate::study::{HeadKind, RunSpec};
+use crate::spec::HeadKind;
+use crate::spec::protocol::{Aspect, Readout};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 /// Words of programs.
 pub const WORDS: [&str; 3] = ["hf", "timm", "hub"];
-
-/// A trained model.
-pub struct Trained<'a> {
-    pub entry: &'a BackboneEntry,
-    pub spec: &'a RunSpec,
-    pub about: &'a About,
-    /// By canonical names, in order.
-    pub backbone: Vec<(String, Tensor)>,
-    pub head: Vec<(String, Tensor)>,
-}
-
-/// What is written for a program: its `config.json` and the tensors under its names.
-#[derive(Debug)]
-pub struct Exported {
-    pub config: Value,
-    pub tensors: Vec<(String, Tensor)>,
-}
-
-/// How a family is exported: the word of a program and the model to what is written.
-pub type Export = fn(&str, &Trained<'_>) -> Result<Exported>;
 
 /// Of families that no other program has with a head that reads the same.
 pub fn hub_alone(word: &str, t: &Trained<'_>) -> Result<Exported> {

@@ -4,7 +4,7 @@
 //! encoder is built, against it.
 
 use super::registry::BACKBONES;
-use crate::study::protocol::GreyStem;
+use crate::spec::protocol::GreyStem;
 
 /// Where the numbers come from.
 pub const SOURCE: &str = "the upstream classes at 224 px, counted with PyTorch's FlopCounterMode (matrix products, \

@@ -4,7 +4,7 @@ use super::backbone::Observer;
 use super::checkpoint::{Rule, same, unused};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, default_linear, layer_norm, prepend};
-use crate::study::HeadKind;
+use crate::spec::HeadKind;
 use anyhow::Result;
 use candle_core::{Tensor, bail};
 use medft_nn::{LayerNorm, Linear, Stack, resize_table};

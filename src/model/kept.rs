@@ -1,79 +1,17 @@
 //! A trained model as one safetensors file: the backbone by the names of the layout that it came in, the head under `head.*`, and in the
 //! metadata what one has to know to use it.
 
+use super::about::About;
 use super::checkpoint::in_layout;
 use super::classifier::Classifier;
 use super::pretrained::WeightsFile;
 use super::registry;
-use super::safetensors::SafetensorsFile;
-use crate::error::BadInput;
-use crate::study::RunSpec;
+use super::safetensors::as_bytes;
+use crate::spec::RunSpec;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::io::Write;
-use std::path::Path;
-
-/// What the metadata says; every value is a text there, lists as JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct About {
-    /// The whole run id.
-    pub run: String,
-    /// `best` or `last`.
-    pub weights: String,
-    pub backbone: String,
-    pub layout: String,
-    pub dataset: String,
-    /// `classes` (softmax) or `labels` (sigmoid).
-    pub task: String,
-    /// Names of classes or labels, in the order of the outputs.
-    pub classes: Vec<String>,
-    pub channels: usize,
-    /// What pixel values in 0..1 are normalised by, for each channel.
-    pub mean: Vec<f32>,
-    pub std: Vec<f32>,
-    /// Side after the resize, and of the centre crop that the model sees, in pixels.
-    pub resize: u32,
-    pub crop: u32,
-}
-
-impl About {
-    fn to_metadata(&self) -> Map<String, Value> {
-        let fields = serde_json::to_value(self).expect("words and numbers only");
-        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-        // PyTorch's readers ask for `format`.
-        let mut out = Map::from_iter([("format".to_owned(), json!("pt"))]);
-        out.extend(
-            fields
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(k, v)| (k.clone(), Value::from(text(v)))),
-        );
-        out
-    }
-
-    /// Reads the metadata of a trained model's file.
-    ///
-    /// # Errors
-    /// [`BadInput`] where the file was not written by medft.
-    pub fn read(path: &Path, sha256: Option<&str>) -> Result<Self> {
-        let file = SafetensorsFile::open(path, sha256)?;
-        let words = ["run", "weights", "backbone", "layout", "dataset", "task"];
-        let mut fields = Map::new();
-        for (key, text) in file.metadata() {
-            let value = match words.contains(&key.as_str()) {
-                true => Value::from(text.clone()),
-                false => serde_json::from_str(text).unwrap_or(Value::from(text.clone())),
-            };
-            fields.insert(key.clone(), value);
-        }
-        let remedy = "Give weights that `medft run` kept.";
-        serde_json::from_value(Value::Object(fields))
-            .map_err(|e| BadInput::new(path.display(), "the metadata of a trained model", e.to_string(), remedy).into())
-    }
-}
 
 /// A trained model's tensors by the names of the file.
 ///
@@ -107,7 +45,7 @@ pub fn write(out: &mut dyn Write, metadata: Map<String, Value>, tensors: &[(Stri
     )?)?;
     for (_, t) in tensors {
         let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        out.write_all(crate::train::state::as_bytes(&values))?;
+        out.write_all(as_bytes(&values))?;
     }
     Ok(())
 }
@@ -148,7 +86,7 @@ pub fn write_model(out: &mut dyn Write, about: &About, spec: &RunSpec, params: &
 mod tests {
     use super::*;
     use crate::model::checkpoint::Checkpoint;
-    use crate::study::{Freeze, HeadKind, Protocol, Scale};
+    use crate::spec::{Freeze, HeadKind, Protocol, Scale};
     use candle_core::Device;
 
     /// Every backbone in each of its layouts, under both heads, colour and grey: what is written is read back bit by bit, and the

@@ -2,10 +2,10 @@
 
 use super::checkpoint::{Rule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::Place;
 use super::plain_vit::{Config, build};
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use serde_json::json;
 

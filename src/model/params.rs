@@ -5,7 +5,7 @@
 
 use super::checkpoint::Checkpoint;
 use crate::rng::{Purpose, Stream};
-use crate::study::protocol::GreyStem;
+use crate::spec::protocol::GreyStem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;

@@ -3,7 +3,7 @@
 use super::backbone::{Backbone, Features, Observer, Options};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};

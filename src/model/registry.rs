@@ -7,7 +7,7 @@ use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, timm_vit, vmamba};
 use crate::error::BadInput;
 use crate::registry::Registry;
-use crate::study::{Protocol, Scale};
+use crate::spec::{Protocol, Scale};
 use crate::words::did_you_mean;
 use anyhow::Result;
 

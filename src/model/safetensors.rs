@@ -22,6 +22,17 @@ pub struct SafetensorsFile {
     facts: BTreeMap<String, String>,
 }
 
+/// Float32 values as little-endian bytes.
+pub fn as_bytes(x: &[f32]) -> &[u8] {
+    const {
+        assert!(
+            cfg!(target_endian = "little"),
+            "checkpoints are written on little-endian machines"
+        )
+    };
+    bytemuck::cast_slice(x)
+}
+
 struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,

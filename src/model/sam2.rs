@@ -7,7 +7,7 @@ use super::export::hub_alone;
 use super::hiera::{self, Hiera};
 use super::params::{Builder, Init, Place};
 use crate::error::BadInput;
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{add, linear, to_float, upsample_nearest};

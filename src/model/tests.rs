@@ -2,8 +2,8 @@
 
 use super::head::Head;
 use super::{Classifier, Pretrained, facts, registry};
-use crate::study::protocol::{CocaTokens, Dinov2Tokens};
-use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use crate::spec::protocol::{CocaTokens, Dinov2Tokens};
+use crate::spec::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use candle_core::{Device, Tensor};
 use medft_nn::backward;
 

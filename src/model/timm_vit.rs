@@ -7,11 +7,11 @@
 use super::backbone::{Backbone, Options};
 use super::checkpoint::{Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, INCEPTION, OPENAI_CLIP, Sides, erf_gelu, place_by};
-use super::export::{Exported, Trained};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Place};
 use super::plain_vit::{Config, Pool};
 use super::vit::same_grid;
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use serde_json::json;
 

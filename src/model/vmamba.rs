@@ -7,7 +7,7 @@ use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behin
 use super::export::hub_alone;
 use super::params::{Builder, Init, Place};
 use super::vit::{layer_norm, trunc_linear};
-use crate::study::Scale;
+use crate::spec::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{

@@ -2,8 +2,8 @@
 //!
 //! Each rule looks a run up among those before it, so that many runs cost no more than their number.
 
+use super::finding::Finding;
 use super::store::{EPOCHS, METRICS, PREDICTIONS, PROVENANCE};
-use super::verify::Finding;
 use crate::study::{Freeze, HeadKind, RunSpec};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

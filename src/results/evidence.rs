@@ -6,17 +6,17 @@
 //! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
 //! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
 
-use super::evidence_cache;
+use super::evidence_cache::{self, Evidence};
 use super::predictions::{Predictions, Truth};
 use super::store::Store;
-use super::threads::in_threads;
 use super::types::{RunRecord, WhichWeights};
 use crate::cache::{Bucket, Cache};
 use crate::eval::{self, Components, Resamples, Statistic};
 use crate::fsio;
 use crate::rng::{Purpose, Stream};
+use crate::spec::protocol::MacroClasses;
 use crate::study::RunSpec;
-use crate::study::protocol::MacroClasses;
+use crate::threads::in_threads;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -25,21 +25,6 @@ pub const REPLICATES: usize = 1000;
 
 /// Replicates behind every decision, whatever number is asked for: `--replicates` is a matter of what is printed.
 pub const DECISION: usize = 1000;
-
-/// One run's target metric on resampled test sets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evidence {
-    /// SHA-256 over ids, truth and groups of the test images, in order. Only runs that share it may be compared replicate by replicate.
-    pub images: String,
-    /// Number of test images.
-    pub count: usize,
-    /// Number of groups that were drawn; `None` where no group is known and images were.
-    pub groups: Option<usize>,
-    /// The metric on every resample; NaN where it is not defined.
-    pub replicates: Vec<f64>,
-    /// DeLong's components, where the metric is the area under a two-class ROC curve.
-    pub components: Option<Components>,
-}
 
 /// The evidence of many runs, by run id.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +82,7 @@ impl Evidences {
         let _held: Vec<_> = cache.iter().flat_map(|c| entries.iter().map(|e| c.hold(e))).collect();
         let cached = match entries.is_empty() {
             true => vec![None; runs.len()],
-            false => in_threads(&entries, |e| evidence_cache::read(e)),
+            false => in_threads(rayon::current_num_threads(), &entries, |e| evidence_cache::read(e)),
         };
         let mut datasets = BTreeMap::<&str, Vec<&RunRecord>>::new();
         let mut to_write = BTreeMap::new();
@@ -112,9 +97,11 @@ impl Evidences {
         }
         for missing in datasets.into_values() {
             let computed = compute(store, &missing, replicates);
-            let written = in_threads(&computed, |(r, found)| match (to_write.get(r.id()), found) {
-                (Some(entry), Ok(e)) => evidence_cache::write(entry, e),
-                _ => Ok(()),
+            let written = in_threads(rayon::current_num_threads(), &computed, |(r, found)| {
+                match (to_write.get(r.id()), found) {
+                    (Some(entry), Ok(e)) => evidence_cache::write(entry, e),
+                    _ => Ok(()),
+                }
             });
             written.into_iter().collect::<Result<()>>()?;
             for (r, found) in computed {
@@ -156,9 +143,11 @@ fn compute<'a>(store: &Store, runs: &[&'a RunRecord], replicates: usize) -> Vec<
                 continue;
             }
         };
-        let found = in_threads(&todo, |r| match store.predictions(r.id()) {
-            Ok(p) if images_of(&p) != images => None,
-            p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+        let found = in_threads(rayon::current_num_threads(), &todo, |r| {
+            match store.predictions(r.id()) {
+                Ok(p) if images_of(&p) != images => None,
+                p => Some(p.and_then(|p| evidence(r, &p, &images, &resamples))),
+            }
         });
         let mut rest = Vec::new();
         for (r, f) in todo.into_iter().zip(found) {

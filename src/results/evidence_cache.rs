@@ -3,12 +3,26 @@
 //! A file is its own hash, a description in JSON, and the numbers as they are in memory (little-endian doubles). What does not
 //! fit its hash counts as absent: a cache holds nothing that cannot be computed again.
 
-use super::evidence::Evidence;
 use crate::eval::Components;
 use crate::fsio;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// One run's target metric on resampled test sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// SHA-256 over ids, truth and groups of the test images, in order. Only runs that share it may be compared replicate by replicate.
+    pub images: String,
+    /// Number of test images.
+    pub count: usize,
+    /// Number of groups that were drawn; `None` where no group is known and images were.
+    pub groups: Option<usize>,
+    /// The metric on every resample; NaN where it is not defined.
+    pub replicates: Vec<f64>,
+    /// DeLong's components, where the metric is the area under a two-class ROC curve.
+    pub components: Option<Components>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Head {

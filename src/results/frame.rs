@@ -24,8 +24,8 @@ pub fn frame(runs: &[RunRecord]) -> Result<DataFrame> {
         Column::new(name.into(), runs.iter().map(value).collect::<Vec<Option<f64>>>())
     };
     let preset = |r: &RunRecord| match r.spec.run.protocol.preset {
-        crate::study::protocol::Preset::Faithful => "faithful",
-        crate::study::protocol::Preset::Corrected => "corrected",
+        crate::spec::protocol::Preset::Faithful => "faithful",
+        crate::spec::protocol::Preset::Corrected => "corrected",
     };
     let headline = |r: &RunRecord| match r.metrics.headline {
         WhichWeights::Best => "best",

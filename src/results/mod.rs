@@ -7,25 +7,28 @@
 mod between;
 mod evidence;
 mod evidence_cache;
+mod finding;
 mod frame;
 mod predictions;
 mod provenance;
 mod record;
+mod spec;
 mod store;
-mod threads;
 mod types;
 mod verify;
 
 pub use between::SeenRuns;
-pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
+pub use evidence::{DECISION, Evidences, Prepared, REPLICATES, Unusable, images_of};
+pub use evidence_cache::Evidence;
+pub use finding::Finding;
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};
 pub use provenance::{Provenance, cpu_name, crate_versions, utc, utc_now};
 pub use record::{Content, read_record, record_bytes, write_record};
+pub use spec::Spec;
 pub use store::{Claim, FOLDER_DIGITS, JOBS, LAST_WEIGHTS, Listing, RunState, Store, Taken, WEIGHTS};
-pub use threads::in_threads;
 pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
-    Selected, Spec, Steps, WhichWeights,
+    Selected, Steps, WhichWeights,
 };
-pub use verify::{Audit, Expected, Finding, TrainedFile};
+pub use verify::{Audit, Expected, TrainedFile};

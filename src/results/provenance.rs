@@ -1,6 +1,6 @@
 //! Where, when and with what a run was made. The only record whose bytes differ between two equal runs.
 
-use super::types::Spec;
+use super::spec::Spec;
 use crate::build_info::BuildInfo;
 use crate::privacy::argument_without_places;
 use serde::{Deserialize, Serialize};

@@ -16,7 +16,8 @@
 
 use super::provenance::Provenance;
 use super::record::{read_record, write_record};
-use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, Spec, WhichWeights};
+use super::spec::Spec;
+use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, WhichWeights};
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
 use crate::fsio::{self, HashedPending};

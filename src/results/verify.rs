@@ -8,20 +8,21 @@
 
 use super::between::{Seen, SeenRuns, between};
 use super::evidence::{Prepared, images_of};
+use super::finding::Finding;
 use super::predictions::{Predictions, Truth};
 use super::provenance::{Provenance, seconds_of};
 use super::record::{Content, read_edited, read_record, record_bytes};
+use super::spec::Spec;
 use super::store::{
     ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
     done_lines, read_done,
 };
-use super::threads::in_threads;
-use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
+use super::types::{Epochs, Failure, Metrics, ModelFacts, WhichWeights};
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
+use crate::threads::in_threads;
 use crate::train::evaluate::{self, Rule};
 use anyhow::{Context, Result};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -31,21 +32,6 @@ const MOST_STEPS: u64 = 10_000_000;
 
 /// Seconds that two readings of a clock in whole seconds, and its being set right meanwhile, may come to.
 const CLOCK: i64 = 5;
-
-/// Something stored that is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The file, and the number in it where one is known.
-    pub at: String,
-    pub expected: String,
-    pub found: String,
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: expected {}, found {}", self.at, self.expected, self.found)
-    }
-}
 
 /// Runs that were checked, and what is wrong with them, in the order of their folders.
 #[derive(Debug, Default)]
@@ -125,7 +111,7 @@ impl Store {
         open.sort();
         audit.runs = done.len();
         let known = seen.0.len();
-        for (of_run, run) in in_threads(&done, |d| audit_run(d, expected)) {
+        for (of_run, run) in in_threads(rayon::current_num_threads(), &done, |d| audit_run(d, expected)) {
             audit.findings.extend(of_run.findings);
             audit.notes.extend(of_run.notes);
             seen.0.extend(run);

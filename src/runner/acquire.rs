@@ -11,11 +11,10 @@ use crate::manifest::{Archive, DataManifest, Kind, LabelCheck, Mode, SetState, c
 use crate::progress::Progress;
 use crate::study::Protocol;
 use crate::tell;
+use crate::threads::in_threads;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Archives a set downloads side by side.
 const JOBS: usize = 4;
@@ -186,20 +185,11 @@ fn download_all(
     staging: &Staging,
     progress: &Progress,
 ) -> Result<Vec<Got>, FetchError> {
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Got, FetchError>>>> = archives.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|s| {
-        for _ in 0..JOBS.min(archives.len()) {
-            s.spawn(|| {
-                while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < archives.len()) {
-                    let got = download_one(client, m, archives[i], &places[i], staging, progress);
-                    *results[i].lock().expect("no worker panics while it holds a result") = Some(got);
-                }
-            });
-        }
+    let each: Vec<_> = archives.iter().copied().zip(places).collect();
+    let got = in_threads(JOBS, &each, |(a, places)| {
+        download_one(client, m, a, places, staging, progress)
     });
-    let results = results.into_iter().map(|r| r.into_inner().expect("no worker panicked"));
-    results.map(|r| r.expect("every archive was taken")).collect()
+    got.into_iter().collect()
 }
 
 fn download_one(

@@ -7,7 +7,7 @@ use crate::error::BadInput;
 use crate::manifest::{FoundCounts, Kind, check_counts, check_labels};
 use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
-use crate::study::protocol::Duplicates;
+use crate::spec::protocol::Duplicates;
 use crate::study::{Protocol, SplitRule, Study};
 use anyhow::Result;
 use serde_json::Value;

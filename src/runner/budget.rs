@@ -8,15 +8,13 @@ use super::Context;
 use super::estimate::{Basis, Estimator, Machine};
 use super::foresight::{self, Cell, ClaimOutlook, ENOUGH, Outline, SetNoise};
 use super::plan::Plan;
-use super::power::percent;
 use super::sources::Sources;
 use crate::cli::PlanArgs;
-use crate::cli::exit::OK;
 use crate::error::BadInput;
+use crate::eval::Outlook;
 use crate::fsio;
 use crate::study::{Claims, Freeze, HeadKind, Protocol, RunSpec, Study, Tolerances};
 use crate::text as ui;
-use crate::{outln, print};
 use anyhow::Result;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,7 +74,35 @@ impl Offer {
     }
 }
 
-pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
+/// The part of a study that was chosen, and what it promises.
+pub struct Proposal {
+    /// Where it was written.
+    pub file: PathBuf,
+    pub hours: f64,
+    /// Whether some of the hours are of other backbones' speed.
+    pub guessed: bool,
+    pub machine: Machine,
+    pub runs: usize,
+    pub cells: usize,
+    pub seeds: usize,
+    pub claims: Vec<ClaimOutlook>,
+    /// Of a value on each data set that is the same in truth.
+    pub values: Vec<ValueOutlook>,
+}
+
+/// What may be said of a value on a data set.
+pub struct ValueOutlook {
+    pub noise: SetNoise,
+    /// Values that are judged there.
+    pub judged: usize,
+    pub outlook: Option<Outlook>,
+}
+
+/// Chooses the part of a study that decides the most for so many hours, and writes it as a study.
+///
+/// # Errors
+/// [`BadInput`] where nothing fits the hours or the file is there; where study, records or claims cannot be read.
+pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
@@ -109,8 +135,27 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     // What is written is read back first: a study that could not be run would be worse than none.
     let written = c.known(|known| Study::parse(&name, &out.display().to_string(), &text, known))?;
     fsio::write_atomic(&out, text.as_bytes())?;
-    tell(c, &best, &written, &prices, &judge, budget, &out)?;
-    Ok(OK)
+    let part = &best.part;
+    let values = noises
+        .iter()
+        .filter(|n| part.datasets.contains(&n.dataset))
+        .map(|n| ValueOutlook {
+            judged: judged(n, part),
+            outlook: n.value(part.seeds, 0.0, judge.alpha),
+            noise: n.clone(),
+        })
+        .collect();
+    Ok(Proposal {
+        values,
+        file: out,
+        hours: best.hours,
+        guessed: prices.guessed,
+        machine: prices.machine,
+        runs: written.runs().len(),
+        cells: written.cells(),
+        seeds: part.seeds,
+        claims: best.claims,
+    })
 }
 
 /// Where the study goes.
@@ -411,107 +456,6 @@ fn toml(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-fn tell(
-    c: &Context,
-    best: &Offer,
-    written: &Study,
-    prices: &Prices,
-    judge: &Judge,
-    budget: Budget,
-    out: &std::path::Path,
-) -> Result<()> {
-    let part = &best.part;
-    let sets: Vec<&SetNoise> = judge
-        .noises
-        .iter()
-        .filter(|n| part.datasets.contains(&n.dataset))
-        .collect();
-    let values = |n: &SetNoise| n.value(part.seeds, 0.0, judge.alpha);
-    if c.global.json {
-        let values: Vec<_> = sets
-            .iter()
-            .map(|n| {
-                let o = values(n).unwrap_or_default();
-                serde_json::json!({"dataset": n.dataset, "sd": n.sd, "sd_from": n.sd_from,
-                    "reproduced": o.reproduced, "consistent": o.consistent, "inconclusive": o.inconclusive, "differs": o.differs})
-            })
-            .collect();
-        let all = serde_json::json!({
-            "file": out.display().to_string(), "budget_hours": budget.0, "hours": best.hours, "guessed": prices.guessed,
-            "device": prices.machine.device, "runs": written.runs().len(), "cells": written.cells(), "seeds": part.seeds,
-            "enough": ENOUGH, "claims": best.claims, "values": values,
-        });
-        print::json(&all)?;
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = best
-        .claims
-        .iter()
-        .map(|o| {
-            let can = if o.probability.is_some_and(|p| p >= ENOUGH) {
-                "yes"
-            } else {
-                "no"
-            };
-            let p = o.probability.map_or_else(|| "?".to_owned(), percent);
-            vec![o.claim.clone(), can.to_owned(), p, o.why.clone()]
-        })
-        .collect();
-    outln!(
-        "{}",
-        ui::table(&["claim", "can be decided", "probability", "remark"], &rows)
-    )?;
-    let rows: Vec<Vec<String>> = sets
-        .iter()
-        .filter_map(|n| {
-            let o = values(n)?;
-            let numbers = [o.reproduced, o.consistent, o.inconclusive].map(percent);
-            Some(
-                [
-                    &[n.dataset.clone(), judged(n, part).to_string()][..],
-                    &numbers[..],
-                    &[n.sd_from.clone()][..],
-                ]
-                .concat(),
-            )
-        })
-        .collect();
-    outln!(
-        "\nof a value that is the same in truth:\n{}",
-        ui::table(
-            &[
-                "data set",
-                "values",
-                "Reproduced",
-                "Consistent",
-                "Inconclusive",
-                "sd over seeds"
-            ],
-            &rows
-        )
-    )?;
-    outln!(
-        "\n{}: {} cells with {} seeds, {} runs, {} of {} {}{}",
-        out.display(),
-        written.cells(),
-        part.seeds,
-        written.runs().len(),
-        ui::hours(best.hours),
-        ui::hours(budget.0),
-        prices.machine.hours(),
-        if prices.guessed {
-            " (in part by the speed of other backbones)"
-        } else {
-            ""
-        }
-    )?;
-    outln!(
-        "medft power {} says what the probabilities rest on; medft run {0} runs it.",
-        out.display()
-    )?;
-    Ok(())
 }
 
 #[cfg(test)]

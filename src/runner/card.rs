@@ -1,6 +1,6 @@
 //! Nominal rates of GPUs, for times on a card that nothing was measured on.
 
-use crate::study::protocol::Precision;
+use crate::spec::protocol::Precision;
 
 /// A GPU's peak rates in TFLOPS, dense, from NVIDIA's data sheets.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use crate::data::loader::WORTH_CACHING;
 use crate::data::registry;
 use crate::fsio;
 use crate::model::{Classifier, facts};
-use crate::study::protocol::Augment;
+use crate::spec::protocol::Augment;
 use crate::study::{Freeze, HeadKind, RunSpec, Scale, Scope};
 use crate::train::state::MOST_COPIES;
 use anyhow::Result;

@@ -7,12 +7,12 @@ use super::card::{Card, SHOWN};
 use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
-use crate::data::registry;
+use crate::data::{fraction, registry};
 use crate::device::CPU;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
-use crate::study::protocol::{Augment, MhaBody, Precision};
+use crate::spec::protocol::{Augment, MhaBody, Precision};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale, Scope};
 use crate::{limits, tell};
 use anyhow::{Context as _, Result, bail};
@@ -333,7 +333,7 @@ impl<'a> Estimator<'a> {
         let source = registry::find(&spec.dataset).ok()?;
         let here = self.inventory.sets.get(&spec.dataset).filter(|s| s.require().is_ok());
         if let Some(set) = here.filter(|_| self.inventory.look != Look::Unread)
-            && let Ok(d) = source.read(&set.folder.clone().into(), &spec.protocol)
+            && let Ok(d) = fraction::read(source, &set.folder.clone().into(), &spec.protocol)
         {
             return Some([d.train.len(), d.val.len(), d.test.len()].map(|n| n as f64));
         }

@@ -6,17 +6,18 @@ use super::tensorboard::Curves;
 use super::{Context, memory, selfcheck};
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, DatasetInfo, Label, registry};
+use crate::data::{Dataset, DatasetInfo, Label, fraction, registry};
 use crate::device::{self, Opened};
 use crate::model;
-use crate::model::kept::{About, write_model};
+use crate::model::about::About;
+use crate::model::kept::write_model;
 use crate::progress::Bar;
 use crate::results::{
     Claim, Divergence, Epoch, LAST_WEIGHTS, ModelFacts, Predictions, Provenance, RunOutput, Selected, Spec, Steps,
     Store, Taken, Truth, WEIGHTS, WhichWeights,
 };
+use crate::spec::protocol::{Normalisation, TestWeights};
 use crate::stop::Stopped;
-use crate::study::protocol::{Normalisation, TestWeights};
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
 use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Snapshot, Tested};
@@ -69,7 +70,7 @@ impl PreparedDataset {
     /// Reads labels and prepares images for the runs whose images have this key.
     pub(super) fn load(c: &Context, inventory: &Inventory, spec: &RunSpec, key: String) -> Result<Self> {
         let source = registry::find(&spec.dataset)?;
-        let data = source.read(&inventory.folder(spec)?, &spec.protocol)?;
+        let data = fraction::read(source, &inventory.folder(spec)?, &spec.protocol)?;
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
         let options = Options::cached(c.workers(), c.cache());
         let (mean, std) = statistics(spec, &data.info)?;
@@ -240,7 +241,10 @@ fn train(
 ) -> Result<Vec<Outcome>> {
     let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.spec.id)).collect();
     let (board, study) = (c.fit.tensorboard.as_deref(), &plan.study.name);
-    let curves: Vec<Curves> = begun.iter().map(|b| Curves::begin(board, study, &b.task)).collect();
+    let curves: Vec<Curves> = begun
+        .iter()
+        .map(|b| Curves::begin(board, study, &b.task.entry.spec, b.task.id))
+        .collect();
     let observers: Vec<_> = curves.iter().map(|curves| |epoch: &Epoch| curves.add(epoch)).collect();
     let checks: Vec<_> = begun.iter().map(|b| || b.claim.check()).collect();
     let jobs: Vec<Job> = begun

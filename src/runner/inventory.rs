@@ -11,7 +11,7 @@ use crate::manifest::{
 };
 use crate::model::registry::BACKBONES;
 use crate::model::{Pretrained, WeightsFile};
-use crate::study::protocol::{Duplicates, MhaBody};
+use crate::spec::protocol::{Duplicates, MhaBody};
 use crate::study::{HeadKind, Inputs, Protocol, RunSpec, Scale};
 use anyhow::{Context as _, Result};
 use std::collections::btree_map::Entry;

@@ -2,39 +2,36 @@
 
 use super::Context;
 use super::estimate::{Estimator, Machine};
-use super::foresight::{self, ASSUMED_SD, ENOUGH, MOST_SEEDS, SetNoise};
+use super::foresight::{self, ClaimOutlook, ENOUGH, MOST_SEEDS, SetNoise};
 use super::plan::Plan;
 use crate::cli::PowerArgs;
-use crate::cli::exit::OK;
 use crate::eval::Outlook;
 use crate::study::Tolerances;
-use crate::text as ui;
-use crate::{outln, print};
 use anyhow::Result;
 use serde::Serialize;
 
 /// A verdict on a data set and the seeds it takes.
 #[derive(Debug, Serialize)]
-struct Line {
-    dataset: String,
+pub struct Line {
+    pub dataset: String,
     /// `value` or `data set`.
-    level: &'static str,
-    verdict: &'static str,
+    pub level: &'static str,
+    pub verdict: &'static str,
     /// The true difference under which it is wanted.
-    difference: f64,
+    pub difference: f64,
     #[serde(flatten)]
-    need: Need,
+    pub need: Need,
 }
 
 /// The least number of seeds, from two on, with which a probability is enough.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Need {
+pub struct Need {
     /// `None` where the most that are looked at are not enough.
-    seeds: Option<usize>,
+    pub seeds: Option<usize>,
     /// With that many, or with the most.
-    probability: f64,
+    pub probability: f64,
     /// With the study's own.
-    now: f64,
+    pub now: f64,
 }
 
 fn need(seeds: usize, f: impl Fn(usize) -> f64) -> Need {
@@ -46,7 +43,24 @@ fn need(seeds: usize, f: impl Fn(usize) -> f64) -> Need {
     }
 }
 
-pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
+/// What every verdict takes.
+#[derive(Debug)]
+pub struct Power {
+    pub study: String,
+    /// The study's own number of seeds.
+    pub seeds: usize,
+    pub alpha: f64,
+    pub noises: Vec<SetNoise>,
+    pub lines: Vec<Line>,
+    /// What each claim takes, where anything can be said, and what is said of it with the study's own seeds.
+    pub claims: Vec<(Option<Need>, ClaimOutlook)>,
+}
+
+/// How many seeds each verdict on a study's results takes.
+///
+/// # Errors
+/// Where study, records or claims cannot be read.
+pub fn power(c: &Context, a: &PowerArgs) -> Result<Power> {
     let (study, runs) = c.study(&a.study)?;
     let plan = Plan::make(c, study, runs)?;
     let study = &plan.study;
@@ -69,94 +83,14 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
             (now.probability.is_some().then(|| need(seeds, p)), now)
         })
         .collect();
-
-    if c.global.json {
-        let claims: Vec<_> = claims
-            .iter()
-            .map(|(need, o)| serde_json::json!({"claim": o.claim, "need": need, "why": o.why}))
-            .collect();
-        let all = serde_json::json!({
-            "study": study.name, "seeds": seeds, "alpha": alpha, "enough": ENOUGH,
-            "data_sets": noises, "verdicts": lines, "claims": claims,
-        });
-        print::json(&all)?;
-        return Ok(OK);
-    }
-    let rows: Vec<Vec<String>> = noises
-        .iter()
-        .map(|n| {
-            vec![
-                n.dataset.clone(),
-                n.metric.clone(),
-                n.margin.map_or_else(|| "none stated".to_owned(), |m| m.to_string()),
-                format!("{:.4}", n.sd),
-                n.sd_from.clone(),
-            ]
-        })
-        .collect();
-    outln!(
-        "{}",
-        ui::table(&["data set", "metric", "margin", "sd over seeds", "from"], &rows)
-    )?;
-    let words = |n: &Need| {
-        let seeds = n.seeds.map_or_else(|| format!("> {MOST_SEEDS}"), |s| s.to_string());
-        [seeds, percent(n.probability), percent(n.now)]
-    };
-    let rows: Vec<Vec<String>> = lines
-        .iter()
-        .map(|l| {
-            let truth = format!("{} differ by {}", l.level, l.difference);
-            [
-                &[l.dataset.clone(), l.verdict.to_owned(), truth][..],
-                &words(&l.need)[..],
-            ]
-            .concat()
-        })
-        .collect();
-    let unjudged = noises.iter().filter(|n| n.backbones.is_empty());
-    let unjudged: Vec<&str> = unjudged.map(|n| n.dataset.as_str()).collect();
-    if !unjudged.is_empty() {
-        outln!(
-            "\nNo verdict on a published value can be given on {}: none is listed, or those that are have no authors' code, are of another split, \
-             task or part of the images, or of another metric.",
-            unjudged.join(", ")
-        )?;
-    }
-    let now = format!("with {}", seeds.max(2));
-    outln!(
-        "\n{}",
-        ui::table(
-            &["data set", "verdict", "when in truth", "seeds", "probability", &now],
-            &rows
-        )
-    )?;
-    let rows: Vec<Vec<String>> = claims
-        .iter()
-        .map(|(need, o)| {
-            let words = need
-                .as_ref()
-                .map_or_else(|| ["?".to_owned(), "?".to_owned(), "?".to_owned()], words);
-            [&[o.claim.clone()][..], &words[..], &[o.why.clone()][..]].concat()
-        })
-        .collect();
-    outln!(
-        "\n{}",
-        ui::table(&["claim", "seeds", "probability", &now, "remark"], &rows)
-    )?;
-    outln!(
-        "\nSeeds are the least that give a verdict with a probability of {}; where none up to {MOST_SEEDS} does, the noise of the one \
-         published run, or of the test images, is what more seeds do not help against.",
-        percent(ENOUGH)
-    )?;
-    outln!(
-        "A data set is judged over its backbones with a published value and running authors' code, at the hardest level of Holm's correction \
-         over data sets and hypotheses; how its backbones scatter about their mean beyond run noise is not foreseen."
-    )?;
-    outln!(
-        "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
-         the smallest that matters (the paper's claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
-    )?;
-    Ok(OK)
+    Ok(Power {
+        study: study.name.clone(),
+        seeds,
+        alpha,
+        noises,
+        lines,
+        claims,
+    })
 }
 
 fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
@@ -185,8 +119,4 @@ fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
         }
     }
     out
-}
-
-pub(super) fn percent(p: f64) -> String {
-    format!("{:.0} %", 100.0 * p)
 }

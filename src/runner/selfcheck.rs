@@ -6,7 +6,7 @@ use crate::cache::Bucket;
 use crate::device::{CPU, Opened};
 use crate::error::BadInput;
 use crate::results::cpu_name;
-use crate::study::protocol::Precision;
+use crate::spec::protocol::Precision;
 use crate::{fsio, limits};
 use anyhow::{Context as _, Result};
 use medft_nn::selfcheck::{self, Checked};

@@ -153,13 +153,13 @@ mod tests {
             p
         };
         let other = |set: &str, p: &Protocol| other_images(set, &Protocol::faithful(), p);
-        let task = changed(|p| p.ddsm_task = crate::study::protocol::DdsmTask::ThreeClass);
+        let task = changed(|p| p.ddsm_task = crate::spec::protocol::DdsmTask::ThreeClass);
         assert!(other("ddsm", &task).unwrap().contains("ddsm_task"));
         assert_eq!(other("aptos2019", &task), None);
         let share = changed(|p| p.train_fraction = 0.25);
         let said = other("chexpert", &share).unwrap();
         assert_eq!(said, "the published value is of `train_fraction` 1.0, ours of 0.25");
-        let csv = changed(|p| p.aptos_csv = crate::study::protocol::AptosCsv::TrainFull);
+        let csv = changed(|p| p.aptos_csv = crate::spec::protocol::AptosCsv::TrainFull);
         assert!(other("aptos2019", &csv).is_some() && other("isic2019", &csv).is_none());
         assert!(other("isic2019", &changed(|p| p.crop = 64)).is_some());
         assert_eq!(other("isic2019", &changed(|p| p.lr = 1e-3)), None);

@@ -3,8 +3,8 @@
 //! A file is a sequence of TFRecords (length, masked CRC-32C of it, bytes, masked CRC-32C of those), each an `Event` message
 //! (tensorflow/core/util/event.proto); only its fields that are used stand here.
 
-use super::fit::Task;
 use crate::error::BadInput;
+use crate::study::{RunId, RunSpec};
 use crate::tell;
 use crate::train::Epoch;
 use anyhow::{Context as _, Result};
@@ -53,9 +53,8 @@ pub(super) struct Curves(Option<Mutex<Option<File>>>);
 impl Curves {
     /// Begins the file of a run below `dir`, in place of those that earlier tries of it left: epochs from before a resumption are
     /// written again.
-    pub(super) fn begin(dir: Option<&Path>, study: &str, task: &Task<'_>) -> Self {
+    pub(super) fn begin(dir: Option<&Path>, study: &str, s: &RunSpec, id: &RunId) -> Self {
         let Some(dir) = dir else { return Self(None) };
-        let s = &task.entry.spec;
         let name = format!(
             "{}-{}-{}-{}-seed{}-{}",
             s.dataset,
@@ -63,12 +62,12 @@ impl Curves {
             s.freeze,
             s.head,
             s.seed,
-            task.id.short()
+            id.short()
         );
         match create(&dir.join(study).join(name)) {
             Ok(file) => Self(Some(Mutex::new(Some(file)))),
             Err(e) => {
-                tell!("warning: no curves of {} are written: {e:#}", task.id.short());
+                tell!("warning: no curves of {} are written: {e:#}", id.short());
                 Self(None)
             }
         }

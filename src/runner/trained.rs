@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::error::BadInput;
-use crate::model::kept::About;
+use crate::model::about::About;
 use crate::model::{Classifier, WeightsFile};
 use crate::results::{RunRecord, Store};
 use anyhow::Result;

@@ -5,7 +5,7 @@ use super::{Context, report, report_place};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::fsio;
 use crate::model::WeightsFile;
-use crate::model::kept::About;
+use crate::model::about::About;
 use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed, replaced_templates};
 use crate::results::{Content, Expected, Finding, ModelFacts, SeenRuns, Store, TrainedFile, read_record, record_bytes};
 use crate::study::{RunSpec, Study};

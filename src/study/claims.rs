@@ -5,8 +5,8 @@
 
 use super::located::{Item, Section, Text};
 use super::papers;
-use super::spec::{Freeze, HeadKind};
 use crate::error::BadInput;
+use crate::spec::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -27,9 +27,7 @@
 
 use super::located::{Item, Section, Text};
 use super::papers::{self, Paper};
-use super::protocol::{Aspect, Preset, Protocol, Warmup};
 use super::read_protocol::read_protocol;
-use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use super::sweep::{self, Swept};
 use crate::data::registry::SETS;
 use crate::data::{Source, Task};
@@ -38,6 +36,8 @@ use crate::eval::METRICS;
 use crate::fsio;
 use crate::limits;
 use crate::model::registry::BACKBONES;
+use crate::spec::protocol::{Aspect, Preset, Protocol, Warmup};
+use crate::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::BTreeMap;

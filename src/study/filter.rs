@@ -5,9 +5,9 @@
 //! that silently selects nothing looks like work already done.
 
 use super::file::Study;
-use super::spec::{RunSpec, SplitRule};
 use super::sweep::Swept;
 use crate::error::BadInput;
+use crate::spec::{RunSpec, SplitRule};
 use crate::words::{did_you_mean, glob, or_list};
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];

@@ -15,12 +15,12 @@
 //! (shortest digits that read back to the same double: `0.0001`, `1`, `1e-7`); roles are sorted. Since a netstring says its
 //! own length, two different inputs never give the same bytes.
 
-use super::protocol::Protocol;
-use super::spec::{RunSpec, SplitRule};
-use super::switches::Switch;
 use crate::canonical::canonical_json;
 use crate::error::BadInput;
 use crate::fsio;
+use crate::spec::Switch;
+use crate::spec::protocol::Protocol;
+use crate::spec::{RunSpec, SplitRule};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -185,9 +185,9 @@ impl<'de> Deserialize<'de> for RunId {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{Freeze, HeadKind, Scale};
-    use super::super::switches::Values;
     use super::*;
+    use crate::spec::Values;
+    use crate::spec::{Freeze, HeadKind, Scale};
     use serde_json::json;
     use std::collections::BTreeSet;
 
@@ -286,16 +286,16 @@ mod tests {
             ..spec()
         };
         let before = id(&isic);
-        isic.protocol.ddsm_split = super::super::protocol::DdsmSplit::ByCase;
+        isic.protocol.ddsm_split = crate::spec::protocol::DdsmSplit::ByCase;
         assert_eq!(id(&isic), before);
-        isic.protocol.duplicates = super::super::protocol::Duplicates::Together;
+        isic.protocol.duplicates = crate::spec::protocol::Duplicates::Together;
         assert_eq!(id(&isic), before);
         for set in ["aptos2019", "breastmnist"] {
             isic.dataset = set.into();
             let together = id(&isic);
-            isic.protocol.duplicates = super::super::protocol::Duplicates::Ignored;
+            isic.protocol.duplicates = crate::spec::protocol::Duplicates::Ignored;
             assert_ne!(id(&isic), together, "{set}");
-            isic.protocol.duplicates = super::super::protocol::Duplicates::Together;
+            isic.protocol.duplicates = crate::spec::protocol::Duplicates::Together;
         }
         let mut old = serde_json::to_value(spec()).unwrap();
         let later: Vec<_> = Protocol::switches().into_iter().filter(|s| s.since.is_some()).collect();
@@ -309,7 +309,7 @@ mod tests {
     /// A run that stops where it diverges is another one under `faithful`, and the same as ever under `corrected`.
     #[test]
     fn divergence_is_hashed_where_it_departs_from_its_preset() {
-        use super::super::protocol::Divergence;
+        use crate::spec::protocol::Divergence;
         let id = |s: &RunSpec| RunId::new(s, &inputs());
         for protocol in [Protocol::faithful(), Protocol::corrected()] {
             let own = RunSpec { protocol, ..spec() };

@@ -1,9 +1,9 @@
 //! A study file to begin with: what was asked for, every other key with the values it takes, as a comment.
 
 use super::file::{Known, Study};
-use super::protocol::{Preset, Protocol, show};
-use super::spec::{Freeze, HeadKind, KeepWeights, Scale, SplitRule};
 use crate::error::BadInput;
+use crate::spec::protocol::{Preset, Protocol, show};
+use crate::spec::{Freeze, HeadKind, KeepWeights, Scale, SplitRule};
 use crate::words::and_list;
 use serde_json::json;
 use std::fmt::Write as _;

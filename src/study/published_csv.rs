@@ -20,9 +20,9 @@
 
 use super::file::Known;
 use super::published::PublishedValue;
-use super::spec::{Freeze, HeadKind, RunSpec};
 use crate::error::BadInput;
 use crate::eval::METRICS;
+use crate::spec::{Freeze, HeadKind, RunSpec};
 use crate::words::{did_you_mean, nearest, or_list};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,11 +1,11 @@
 //! The `[protocol]` of a study file: a preset with single switches set, some of them to several values.
 
 use super::located::{Item, Section};
-use super::protocol::{Preset, Protocol};
 use super::sweep::{self, Swept};
-use super::switches::{Switch, Values, selections};
 use crate::error::BadInput;
 use crate::eval;
+use crate::spec::protocol::{Preset, Protocol};
+use crate::spec::{Switch, Values, selections};
 use serde_json::{Value, json};
 
 /// The preset with the switches of `[protocol]` set, and those that have several values.

@@ -10,9 +10,9 @@
 //! A rule is a set of switches of [`Protocol`] and no switch itself, so run ids know nothing of it: the same images cut the
 //! same way are the same run, by whichever word they were asked for.
 
-use super::protocol::Protocol;
-use super::spec::{RunSpec, SplitRule};
 use crate::data::registry::SETS;
+use crate::spec::protocol::Protocol;
+use crate::spec::{RunSpec, SplitRule};
 
 impl SplitRule {
     /// Sets the switches that this rule decides for `dataset`; others stay. Says whether the data set has such a split; a set that
@@ -92,8 +92,8 @@ impl std::fmt::Display for RunSpec {
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::ChexpertTest;
     use super::*;
+    use crate::spec::protocol::ChexpertTest;
     use std::collections::BTreeSet;
 
     #[test]

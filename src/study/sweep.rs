@@ -5,9 +5,9 @@
 //! what the validation images say.
 
 use super::located::Item;
-use super::protocol::{Protocol, show};
-use super::switches::{Scope, Switch, Values};
 use crate::error::BadInput;
+use crate::spec::protocol::{Protocol, show};
+use crate::spec::{Scope, Switch, Values};
 use serde::Serialize;
 use serde_json::Value;
 

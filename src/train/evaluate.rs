@@ -3,8 +3,8 @@
 use super::Epoch;
 use crate::data::{Label, Task};
 use crate::eval::{self, Direction};
-use crate::study::protocol::{MacroClasses, SelectionRounding, SelectionStart};
-use crate::study::{LOSS, Protocol};
+use crate::spec::protocol::{MacroClasses, SelectionRounding, SelectionStart};
+use crate::spec::{LOSS, Protocol};
 use anyhow::Result;
 use std::collections::BTreeMap;
 
@@ -113,7 +113,7 @@ pub fn direction(metric: &str) -> Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Protocol;
+    use crate::spec::Protocol;
 
     /// Losses as an author's loop with `epochs_no_improve == 5` would see them: it counts epochs that are not lower than the lowest.
     #[test]

@@ -5,15 +5,16 @@
 //! and the list of images. Batches of fixed size in index order make the bytes independent of who computes them. Rows are
 //! held against the table's hash whenever they are read; a table that does not fit it is computed anew.
 
-use super::{FeatureCache, Job, Progress, state};
+use super::{FeatureCache, Job, Progress};
 use crate::cache::{Bucket, Held};
 use crate::data::loader::Mode;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::limits;
 use crate::model::Classifier;
+use crate::model::safetensors::as_bytes;
+use crate::spec::{HeadKind, Scope};
 use crate::stop;
-use crate::study::{HeadKind, Scope};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
@@ -201,8 +202,8 @@ impl Sink {
         match self {
             Self::Memory(rows) => rows.extend_from_slice(x),
             Self::File { out, hash, .. } => {
-                hash.update(state::as_bytes(x));
-                out.put(state::as_bytes(x))?;
+                hash.update(as_bytes(x));
+                out.put(as_bytes(x))?;
             }
         }
         Ok(())

@@ -206,7 +206,7 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::model::{Classifier, Pretrained, registry};
-    use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+    use crate::spec::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 
     /// The layer of every parameter of a published encoder under a head, and the last layer.
     fn layers(backbone: &str, head: HeadKind) -> (Vec<(String, usize)>, usize) {

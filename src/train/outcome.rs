@@ -1,6 +1,6 @@
 //! What a fit says of an epoch, and of its failure; stored in records as they are.
 
-use crate::study::LOSS;
+use crate::spec::LOSS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The learning rate. PROTOCOL 6.3; its fall by half a cosine is timm's `CosineLRScheduler`.
 
-use crate::study::Protocol;
-use crate::study::protocol::{LrSchedule, Warmup};
+use crate::spec::Protocol;
+use crate::spec::protocol::{LrSchedule, Warmup};
 use std::f64::consts::PI;
 
 /// η₀ of the authors' warm-up.

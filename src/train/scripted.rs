@@ -5,6 +5,7 @@ use super::optim::{AdamW, AdamWConfig};
 use super::state::{self, Position};
 use super::{Divergence, Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
 use crate::model::params::Params;
+use crate::model::safetensors::as_bytes;
 use crate::rng::{Purpose, Stream};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -121,7 +122,7 @@ fn tested(job: &Job<'_>, epoch: Option<u32>) -> Result<Tested> {
     let logits: Vec<f32> = (0..labels.len() * task.outputs()).map(|_| s.normal() as f32).collect();
     Ok(Tested {
         metrics: metrics(task, &job.spec.protocol, &logits, &labels)?,
-        weights_sha256: crate::fsio::sha256_hex(state::as_bytes(&logits)),
+        weights_sha256: crate::fsio::sha256_hex(as_bytes(&logits)),
         logits,
     })
 }

@@ -9,7 +9,7 @@ use super::optim::AdamW;
 use super::{Divergence, Epoch, Timing};
 use crate::fsio::{self, HashedFile, HashedPending};
 use crate::model::kept::header;
-use crate::model::safetensors::SafetensorsFile;
+use crate::model::safetensors::{SafetensorsFile, as_bytes};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -266,17 +266,6 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(out.into_values().collect())
-}
-
-/// Float32 values as little-endian bytes.
-pub fn as_bytes(x: &[f32]) -> &[u8] {
-    const {
-        assert!(
-            cfg!(target_endian = "little"),
-            "checkpoints are written on little-endian machines"
-        )
-    };
-    bytemuck::cast_slice(x)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use medft::data::{Dataset, DatasetInfo, Folder, ImageArray, Label, Pixels, Sample, Source, Task};
-use medft::study::protocol::Warmup;
+use medft::spec::protocol::Warmup;
 use medft::study::{Protocol, SplitRule};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! A toy switch: whether the toy data set's images are shown as negatives.
 
-use medft::study::switches::{Later, Values};
+use medft::spec::{Later, Values};
 use medft::study::{Scope, Switch};
 
 /// The entry.

@@ -4,8 +4,8 @@ use super::model::*;
 use medft::model::backbone::{Backbone, Options};
 use medft::model::clip::{CLIP_B, Clip, Config, HF, TowerConfig, WHOLE};
 use medft::model::vit::Act;
+use medft::spec::protocol::Dinov2Tokens;
 use medft::study::Protocol;
-use medft::study::protocol::Dinov2Tokens;
 
 /// The tower that CLIP's and CoCa's fixtures describe in the same words.
 pub fn tower(j: &serde_json::Value) -> TowerConfig {

@@ -4,8 +4,8 @@ use super::clip::tower;
 use super::model::*;
 use medft::model::backbone::{Backbone, Options};
 use medft::model::coca::{B32, Coca, Config, L14, WHOLE};
+use medft::spec::protocol::CocaTokens;
 use medft::study::Protocol;
-use medft::study::protocol::CocaTokens;
 
 fn config(j: &serde_json::Value) -> Config {
     Config {

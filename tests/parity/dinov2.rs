@@ -3,8 +3,8 @@
 use super::model::*;
 use medft::model::backbone::{Backbone, Options};
 use medft::model::dinov2::{Config, Dinov2, HF};
+use medft::spec::protocol::PositionRule;
 use medft::study::Protocol;
-use medft::study::protocol::PositionRule;
 
 fn config(j: &serde_json::Value) -> Config {
     Config {

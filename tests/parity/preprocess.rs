@@ -3,8 +3,8 @@
 use super::common::{fixtures, json, real};
 use medft::data::transform::{Jitter, Transform, View};
 use medft::data::{ImageArray, decode, pil};
+use medft::spec::protocol::{Aspect, ImageLoading, ResizeOrder};
 use medft::study::Protocol;
-use medft::study::protocol::{Aspect, ImageLoading, ResizeOrder};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -10,7 +10,7 @@ use medft::model::backbone::Options;
 use medft::model::checkpoint::Checkpoint;
 use medft::model::params::Builder;
 use medft::model::{facts, registry};
-use medft::study::protocol::Dinov2Tokens;
+use medft::spec::protocol::Dinov2Tokens;
 use medft::study::{Protocol, Scale};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -89,7 +89,7 @@ fn real(name: &str) {
     let entry = registry::find(name).unwrap();
     if std::env::var_os("MEDFT_FIXTURES").is_some() && !fixtures().join(format!("real/{}.json", fact.upstream)).exists()
     {
-        println!("skipped: {name} is not in this fixture set");
+        crate::common::skip::skipped(&format!("{name} is not in this fixture set"));
         return;
     }
     let j = family(&format!("real/{}.json", fact.upstream));

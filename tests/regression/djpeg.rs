@@ -5,7 +5,7 @@
 use crate::place::Place;
 use crate::{has, skipped};
 use medft::data::decode::{decode, examine};
-use medft::study::protocol::ImageLoading;
+use medft::spec::protocol::ImageLoading;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

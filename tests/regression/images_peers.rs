@@ -5,7 +5,7 @@ use medft::data::ImageArray;
 use medft::data::decode::{Fault, decode, examine};
 use medft::data::format::Cure;
 use medft::data::pil::resize;
-use medft::study::protocol::{ImageLoading, ResizeOrder};
+use medft::spec::protocol::{ImageLoading, ResizeOrder};
 use std::path::Path;
 
 fn vector(name: &str) -> Vec<u8> {

@@ -37,6 +37,8 @@ mod read_only_data;
 #[path = "../shared/server/mod.rs"]
 mod server;
 mod siunitx;
+#[path = "../shared/skip.rs"]
+mod skip;
 mod tls_roots;
 mod try_it;
 mod unattended;
@@ -44,13 +46,9 @@ mod words;
 mod zip21;
 
 use place::Place;
+pub use skip::skipped;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Says that a test did nothing.
-pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
 
 /// Whether a program is installed.
 pub fn has(program: &str) -> bool {

@@ -254,6 +254,19 @@ fn replicates_change_no_verdict_and_no_mark() {
         "{}",
         none.0["claims"]
     );
+    // A claim's row opens to its cells and their seeds, and to the interval of every source of variance alone and without it.
+    let html = fs::read_to_string(place.path().join("reports/scale/index.html")).unwrap();
+    let section = html.split_once("<h2 id=\"claims\">").unwrap().1;
+    let section = section.split_once("</section>").unwrap().0;
+    for words in [
+        "seeds</dt><dd>standard error",
+        "test images</dt><dd>standard error",
+        "interval with it alone",
+        "without it",
+        "2 of 2 seeds (0: ",
+    ] {
+        assert!(section.contains(words), "no `{words}` in {section}");
+    }
     assert!(
         none.1.iter().any(|row| row.iter().any(|w| w == "true")),
         "some cell is tied with the best"

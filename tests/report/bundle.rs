@@ -213,11 +213,11 @@ fn valid_for_the_fields_validator(place: &Place, whole: &Entries) {
         let mut c = std::process::Command::new("rocrate-validator");
         c.args(["-y", "--disable-color", "validate", "--no-paging", "-l", "required"]);
         let Ok(out) = c.args(profile).arg(&dir).output() else {
-            return eprintln!("skipped: there is no rocrate-validator");
+            return crate::skip::skipped("there is no rocrate-validator");
         };
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
         if said.contains("Unable to retrieve the JSON-LD context") {
-            return eprintln!("skipped: rocrate-validator cannot reach the JSON-LD context of RO-Crate");
+            return crate::skip::skipped("rocrate-validator cannot reach the JSON-LD context of RO-Crate");
         }
         assert!(out.status.success(), "{profile:?}: {said}");
     }

@@ -7,6 +7,8 @@ mod page;
 mod pages;
 #[path = "../shared/place/mod.rs"]
 mod place;
+#[path = "../shared/skip.rs"]
+mod skip;
 #[path = "../shared/synthetic/mod.rs"]
 mod synthetic;
 mod verify_results;

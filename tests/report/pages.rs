@@ -1766,7 +1766,7 @@ fn a_table_that_is_input_alone_prints_its_best_in_bold() {
             .is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
     };
     if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") {
-        println!("skipped: needs pdflatex with booktabs and threeparttable");
+        crate::skip::skipped("needs pdflatex with booktabs and threeparttable");
         return;
     }
     let mut s = small_study();
@@ -1803,7 +1803,7 @@ fn pdflatex_has_nothing_to_complain_about() {
             .is_ok_and(|o| o.status.success() && !o.stdout.is_empty())
     };
     if !have("pdflatex", "--version") || !have("kpsewhich", "threeparttable.sty") {
-        println!("skipped: needs pdflatex with booktabs and threeparttable");
+        crate::skip::skipped("needs pdflatex with booktabs and threeparttable");
         return;
     }
     for (mut s, demo) in [(large_study(), false), (small_study(), true)] {

@@ -1,6 +1,9 @@
 //! Finding, reading and comparing fixtures.
 #![allow(dead_code)]
 
+#[path = "skip.rs"]
+pub mod skip;
+
 use std::path::PathBuf;
 
 /// The fixture folder: `MEDFT_FIXTURES`, or `tests/fixtures` of the checkout.
@@ -28,7 +31,7 @@ pub fn real(rel: &str) -> Option<PathBuf> {
     if p.exists() {
         Some(p)
     } else {
-        println!("skipped: {} is not here", p.display());
+        skip::skipped(&format!("{} is not here", p.display()));
         None
     }
 }

@@ -186,7 +186,7 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
     let place = tempfile::tempdir().unwrap();
     let place = place.path().canonicalize().unwrap();
     let Some(library) = library(&place) else {
-        println!("skipped: no C compiler");
+        crate::skip::skipped("no C compiler");
         return;
     };
     let source = place.join("source");

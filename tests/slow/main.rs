@@ -7,4 +7,6 @@ mod isa;
 mod learn;
 #[path = "../shared/place/mod.rs"]
 mod place;
+#[path = "../shared/skip.rs"]
+mod skip;
 mod swaps;

@@ -6,6 +6,8 @@
 //! whose names hold it.
 #![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
+#[path = "../shared/skip.rs"]
+mod skip;
 mod testbed;
 
 use clap::Parser;
@@ -78,7 +80,10 @@ fn main() {
         for (name, _) in &tests {
             match missing.is_empty() {
                 true => println!("{name}: test"),
-                false => println!("test {name} ... ignored, skipped: there is no {}", missing.join(", ")),
+                false => {
+                    println!("test {name} ... ignored, skipped: there is no {}", missing.join(", "));
+                    skip::note(name, &format!("there is no {}", missing.join(", ")));
+                }
             }
         }
         println!("test result: ok. 0 passed; 0 failed; {} ignored; skipped", tests.len());

@@ -396,7 +396,7 @@ fn a_full_disk_keeps_what_is_done() {
         .output()
         .is_ok_and(|o| o.status.success());
     if !mounted {
-        println!("skipped: a small file system cannot be mounted here");
+        crate::skip::skipped("a small file system cannot be mounted here");
         return;
     }
     let a = p.medft(&["run", &s, "--results-dir", "small"]);

@@ -9,11 +9,14 @@ mod json;
 mod money;
 mod own_data;
 mod own_model;
+mod own_story;
 mod pipes;
 #[path = "../shared/place/mod.rs"]
 mod place;
 mod runs;
 #[path = "../shared/simulate/mod.rs"]
 mod simulate;
+#[path = "../shared/skip.rs"]
+mod skip;
 mod terminal;
 mod verdicts;

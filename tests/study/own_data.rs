@@ -5,7 +5,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use std::fs;
 
 /// Twelve patients with four images each, light ones of class "mel", dark ones of class "nevus".
-fn skin(p: &Place) -> String {
+pub(super) fn skin(p: &Place) -> String {
     let mut csv = String::from("image,dx,patient\n");
     fs::create_dir_all(p.path("my images/a")).unwrap();
     for i in 0..48u8 {

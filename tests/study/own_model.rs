@@ -6,7 +6,7 @@
 use crate::place::{Place, Said};
 use candle_core::{Device, Tensor};
 use medft::data::{Pixels, registry as sets};
-use medft::model::{Classifier, kept, registry};
+use medft::model::{Classifier, about, kept, registry};
 use medft::results::{RunRecord, Store, WhichWeights};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use serde_json::{Map, Value};
@@ -25,7 +25,7 @@ fn python(modules: &[&str]) -> Option<String> {
         .output()
         .is_ok_and(|o| o.status.success());
     if !has {
-        println!("skipped: {python} has not all of {}", modules.join(", "));
+        crate::skip::skipped(&format!("{python} has not all of {}", modules.join(", ")));
     }
     has.then_some(python)
 }
@@ -74,14 +74,14 @@ fn tensors(backbone: &str, layout: &str) -> BTreeMap<String, Tensor> {
     kept::named(&spec, layout, &params).unwrap().into_iter().collect()
 }
 
-fn save(path: &Path, tensors: &BTreeMap<String, Tensor>) {
+pub(super) fn save(path: &Path, tensors: &BTreeMap<String, Tensor>) {
     let list: Vec<_> = tensors.iter().map(|(n, t)| (n.clone(), t.clone())).collect();
     let mut bytes = Vec::new();
     kept::write(&mut bytes, Map::new(), &list).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-fn fine_tuned() -> BTreeMap<String, Tensor> {
+pub(super) fn fine_tuned() -> BTreeMap<String, Tensor> {
     let named = |(name, t): (String, Tensor)| match name.strip_prefix("head.fc.") {
         Some(part) => (format!("classifier.{part}"), t),
         None => (format!("dinov2.{name}"), t),
@@ -264,7 +264,7 @@ fn test_images(p: &Place, spec: &RunSpec) -> BTreeMap<String, PathBuf> {
 }
 
 /// Logits by image, as `predict --json` says.
-fn predicted(p: &Place, run: &str, weights: &str, images: &[&Path]) -> Vec<Vec<f32>> {
+pub(super) fn predicted(p: &Place, run: &str, weights: &str, images: &[&Path]) -> Vec<Vec<f32>> {
     let mut words = vec!["predict", run, "--weights", weights, "--json"];
     words.extend(images.iter().map(|i| i.to_str().unwrap()));
     let a = p.medft(&words);
@@ -332,7 +332,7 @@ fn own_weights_are_trained_kept_predicted_with_and_exported() {
             listed.contains("  weights.safetensors") && listed.contains("  weights-last.safetensors"),
             "{listed}"
         );
-        let about = kept::About::read(&dir.join("weights.safetensors"), None).unwrap();
+        let about = about::About::read(&dir.join("weights.safetensors"), None).unwrap();
         assert_eq!(
             (&*about.run, &*about.weights, &*about.layout, about.crop),
             (id, "best", "hf", 64)

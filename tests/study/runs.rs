@@ -1,7 +1,7 @@
 //! Studies, presets, published values and margins as a user meets them: the files of `experiments/` and the words of errors.
 
 use medft::error::BadInput;
-use medft::study::protocol::Precision;
+use medft::spec::protocol::{self, Precision};
 use medft::study::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -235,7 +235,7 @@ fn a_small_study_reads_as_written() {
         "warmup = { iterations = 500 }\nclip = 0\ncrop_scale = [0.5, 1]",
     );
     let p = Study::parse("good", "good.toml", &warm, &KNOWN).unwrap().protocol;
-    assert_eq!(p.warmup, medft::study::protocol::Warmup::Iterations(500));
+    assert_eq!(p.warmup, medft::spec::protocol::Warmup::Iterations(500));
     assert_eq!((p.clip, p.crop_scale), (0.0, [0.5, 1.0]));
 }
 

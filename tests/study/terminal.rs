@@ -20,7 +20,7 @@ fn has(tool: &str) -> bool {
         .stderr(Stdio::null())
         .status();
     if found.is_err() {
-        println!("skipped: no {tool} here");
+        crate::skip::skipped(&format!("no {tool} here"));
     }
     found.is_ok()
 }
@@ -613,7 +613,7 @@ fn a_shell_completes_studies_sets_backbones_and_what_only_takes() {
         .args(["-c", "[ ${BASH_VERSINFO[0]} -ge 4 ]"])
         .status();
     if !bash.is_ok_and(|s| s.success()) {
-        println!("skipped: no bash of version 4 or newer");
+        crate::skip::skipped("no bash of version 4 or newer");
         return;
     }
     let p = Place::new();

@@ -9,6 +9,18 @@ mod harness;
 #[path = "kernels/ops.rs"]
 mod ops;
 
+/// The README's example.
+mod readme {
+    include!("readme/example.rs");
+
+    #[test]
+    fn the_example_stands_there_as_it_runs() {
+        main().unwrap();
+        let fence = concat!("```rust\n", include_str!("readme/example.rs"), "```");
+        assert!(include_str!("../README.md").contains(fence));
+    }
+}
+
 /// Where these tests compute.
 mod compute {
     use super::harness::emulator;

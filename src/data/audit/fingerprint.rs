@@ -14,7 +14,7 @@
 
 use crate::data::ImageArray;
 use crate::data::pil::{resize, to_channels};
-use crate::study::protocol::ResizeOrder;
+use crate::spec::protocol::ResizeOrder;
 use rayon::prelude::*;
 
 /// Bits of 128 in which candidates may differ.
@@ -95,7 +95,7 @@ pub fn pairs(looks: &[&Looks]) -> Vec<(u32, u32)> {
 mod tests {
     use super::*;
     use crate::data::decode::decode;
-    use crate::study::protocol::ImageLoading;
+    use crate::spec::protocol::ImageLoading;
     use std::path::Path;
 
     fn vectors() -> std::path::PathBuf {

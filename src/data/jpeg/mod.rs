@@ -16,7 +16,7 @@ mod idct;
 mod output;
 mod scan;
 
-use super::decode::{Damage, Fault};
+use super::fault::{Damage, Fault};
 use bits::Huffman;
 
 /// Decoded pixels, channels last: grey (1), RGB (3), or CMYK (4) with the values as Pillow has them (0 = no ink).

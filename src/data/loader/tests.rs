@@ -1,7 +1,7 @@
 use super::batches::AHEAD;
 use super::*;
 use crate::data::{DatasetInfo, Label, Sample, Task};
-use crate::study::protocol::Warmup;
+use crate::spec::protocol::Warmup;
 use candle_core::Device;
 use std::path::Path;
 

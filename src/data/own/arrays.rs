@@ -1,6 +1,6 @@
 //! An npz file: MedMNIST's members (`train_images`, `train_labels`, `val_…`, `test_…`), or `images` and `labels` alone.
 
-use super::{Image, Listing, Origin, Request};
+use super::types::{Image, Listing, Origin, Request};
 use crate::data::Folder;
 use crate::data::npz::Npz;
 use crate::data::table::PARTS;

@@ -1,7 +1,7 @@
 //! What only the whole of a user's set shows: its classes, groups and copies across parts, and what is worth knowing before training.
 
 use super::look::Seen;
-use super::{Image, Listing, Request};
+use super::types::{Image, Listing, Request};
 use crate::data::format::Format;
 use crate::data::table::{PARTS, TableTask};
 use std::collections::{BTreeMap, BTreeSet};

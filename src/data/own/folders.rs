@@ -1,6 +1,6 @@
 //! One folder a class: `mel/1.png`, `nevus/2.png`; or that once for each part: `train/mel/1.png`, `test/mel/2.png`.
 
-use super::{Image, Listing, Origin, Request, part};
+use super::types::{Image, Listing, Origin, Request, part};
 use crate::error::BadInput;
 use crate::manifest::walk;
 use anyhow::Result;

@@ -1,7 +1,7 @@
 //! The rows of a user's table as images: every row is looked at, and everything wrong with it is told.
 
 use super::sheet::Sheet;
-use super::{Image, Listing, Origin, Request, part};
+use super::types::{Image, Listing, Origin, Request, part};
 use crate::data::files;
 use crate::data::table::{PARTS, TableTask};
 use crate::manifest::walk;

@@ -1,11 +1,11 @@
 //! Every image of a user's set is opened once: whether it can be read, what its pixels add up to, which others are the same.
 
-use super::{Image, Listing, Origin};
+use super::types::{Image, Listing, Origin};
 use crate::data::decode::{self, Stored};
 use crate::data::format::{Cure, Format, HEAD};
 use crate::data::pil::to_channels;
 use crate::data::types::ImageArray;
-use crate::study::protocol::ImageLoading;
+use crate::spec::protocol::ImageLoading;
 use crate::{fsio, limits};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};

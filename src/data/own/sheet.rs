@@ -1,6 +1,6 @@
 //! A table as people have it: any usual separator, line end and encoding, with or without a byte-order mark. Rows come with their line.
 
-use super::Problem;
+use super::types::Problem;
 use crate::data::format::{Format, HEAD};
 use crate::error::BadInput;
 use crate::{fsio, limits};

@@ -12,7 +12,7 @@
 
 use super::geometry::Window;
 use crate::data::ImageArray;
-use crate::study::protocol::ResizeOrder;
+use crate::spec::protocol::ResizeOrder;
 use medft_nn::vectorised;
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;

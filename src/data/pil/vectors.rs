@@ -4,7 +4,7 @@
 use super::*;
 use crate::data::ImageArray;
 use crate::fsio::sha256_hex;
-use crate::study::protocol::ResizeOrder::{Pillow13, WidthFirst};
+use crate::spec::protocol::ResizeOrder::{Pillow13, WidthFirst};
 use serde_json::Value;
 
 fn vectors(name: &str) -> Value {

@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 
 pub type Point = (f64, f64);
 
+/// Width of a figure of one column (3.5 in) and of a page (7.16 in).
+pub const COLUMN: f64 = 720.0;
+
 /// A colour, opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rgb(pub u8, pub u8, pub u8);
@@ -173,14 +176,14 @@ impl Scene {
         boxes.collect()
     }
 
-    /// The drawing as a `tikzpicture` for LaTeX with TikZ, lengths as [`super::style::COLUMN`] says: text in the document's sans-serif.
+    /// The drawing as a `tikzpicture` for LaTeX with TikZ, lengths as [`COLUMN`] says: text in the document's sans-serif.
     ///
     /// # Errors
     /// Never in practice: text is written to memory.
     pub fn to_tikz(&self) -> Result<String> {
         use std::fmt::Write as _;
         // 720 units are 3.5 inches of 72.27 points.
-        const POINT: f64 = 3.5 * 72.27 / super::style::COLUMN;
+        const POINT: f64 = 3.5 * 72.27 / COLUMN;
         let path = |points: &[Point]| {
             let all: Vec<String> = points.iter().map(|(x, y)| format!("({x:.1},{y:.1})")).collect();
             all.join("--")

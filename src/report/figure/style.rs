@@ -3,6 +3,7 @@
 //! Sizes are chosen for print: [`COLUMN`] units are 3.5 inches, so that the smallest text is 7 points. Colours are of Okabe and Ito's palette, which
 //! colour-blind readers can tell apart; whatever a colour says, a shape or a dash says too.
 
+pub use super::scene::COLUMN;
 use super::scene::{Align, Point, Rgb, Shape};
 use crate::study::{Freeze, HeadKind};
 
@@ -13,8 +14,6 @@ pub const GRID: Rgb = Rgb(228, 228, 228);
 pub const BLUE: Rgb = Rgb(0, 114, 178);
 pub const VERMILLION: Rgb = Rgb(213, 94, 0);
 
-/// Width of a figure of one column (3.5 in) and of a page (7.16 in).
-pub const COLUMN: f64 = 720.0;
 pub const PAGE: f64 = 1473.0;
 pub const TITLE_SIZE: f64 = 25.0;
 pub const TEXT_SIZE: f64 = 21.0;

@@ -6,7 +6,7 @@ use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
-use crate::study::protocol::{Divergence, TestWeights, ValidationSet};
+use crate::spec::protocol::{Divergence, TestWeights, ValidationSet};
 use crate::train::evaluate::{Rule, direction, metrics};
 use crate::train::features::FeatureTable;
 use crate::train::loss::Target;

@@ -5,13 +5,23 @@ use super::{Fit, Tables, compute};
 use crate::data::loader::{Images, Mode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
+use crate::spec::protocol::Augment;
+use crate::spec::{Freeze, RunSpec};
 use crate::stop;
-use crate::study::protocol::Augment;
-use crate::study::{Freeze, RunSpec};
-use crate::train::{Job, Outcome, Progress, features};
+use crate::train::{Job, Outcome, Progress, Trainer, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
 use std::time::{Duration, Instant};
+
+/// Fits with candle.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CandleTrainer;
+
+impl Trainer for CandleTrainer {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+        Group::new(jobs)?.run(progress)
+    }
+}
 
 /// Runs that are trained side by side: one, or the heads of one frozen backbone, which is then run once an image.
 ///

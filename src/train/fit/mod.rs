@@ -11,37 +11,29 @@ use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, HostCopy, Kept, Position, Weights};
-use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot, Trainer};
+use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
 use crate::model::params::Param;
-use crate::study::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
+use crate::model::safetensors::as_bytes;
+use crate::spec::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
 use crate::study::{Protocol, RunSpec};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use group::Group;
 use medft_nn::backward;
 use medft_nn::precision::{Compute, scope};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+pub use group::CandleTrainer;
+
 /// A loss above this has exploded: cross-entropy of a uniform guess is below 3 for every task here.
 const EXPLODED: f64 = 1e4;
 
 /// How many of the latest losses are kept as evidence.
 const RECENT: usize = 32;
-
-/// Fits with candle.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CandleTrainer;
-
-impl Trainer for CandleTrainer {
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
-        Group::new(jobs)?.run(progress)
-    }
-}
 
 /// A run under way.
 struct Fit<'a> {
@@ -311,7 +303,7 @@ pub fn weights_hash(model: &Classifier) -> Result<String> {
     let mut h = Sha256::new();
     for ((name, v), w) in model.params.trainable().zip(weights(model)?) {
         h.update(format!("{name} {:?}\n", v.dims()));
-        h.update(state::as_bytes(&w));
+        h.update(as_bytes(&w));
     }
     Ok(fsio::hex(&h.finalize()))
 }

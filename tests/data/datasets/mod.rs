@@ -10,8 +10,8 @@ mod random;
 
 use medft::data::{Dataset, Label, Pixels, leaks, registry, split};
 use medft::error::BadInput;
+use medft::spec::protocol::*;
 use medft::study::Protocol;
-use medft::study::protocol::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn real(below: &str) -> Option<PathBuf> {
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/real"))
         .join(below);
     if !root.exists() {
-        println!("skipped: no {}", root.display());
+        crate::common::skip::skipped(&format!("no {}", root.display()));
         return None;
     }
     Some(root)

@@ -115,6 +115,8 @@ fn rounded(v: f64) -> f64 {
 
 /// A study as it would be read, and what the code makes of it.
 pub struct Drawn {
+    /// The published values before they were rounded, in the order of the comparisons.
+    pub exact: Vec<f64>,
     pub comparisons: Vec<Comparison>,
     pub paper: PaperLevel,
 }
@@ -129,6 +131,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
     );
     let mut report = input(&SETS, &BACKBONES);
     let mut cells = BTreeMap::<Key, Score>::new();
+    let mut exact = Vec::new();
     for (d, margin) in SETS {
         for (b, _) in BACKBONES {
             let centre = 0.88 + 0.02 * rng.normal();
@@ -147,6 +150,8 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
                     Score::derived(truth.seeds, values, seeds),
                 );
                 if k == SHOWN {
+                    let value = theirs + truth.sd * rng.normal();
+                    exact.push(value);
                     report.published.push(PublishedPoint {
                         dataset: d.into(),
                         backbone: b.into(),
@@ -154,7 +159,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
                         head: None,
                         metric: "m".into(),
                         params_millions: None,
-                        value: rounded(theirs + truth.sd * rng.normal()),
+                        value: rounded(value),
                         uncertainty: 0.0,
                         shared_offset: 0.0,
                         rounding: 0.0005,
@@ -170,6 +175,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
     let cells = Cells::of(cells);
     let paper = paper_level::judge(&report, &cells);
     Drawn {
+        exact,
         comparisons: compare::compare(&report, &cells, &paper),
         paper,
     }
@@ -181,8 +187,10 @@ pub struct Rates {
     pub studies: f64,
     /// Of values, in the regime that the figure shows.
     pub value: [f64; 4],
-    /// Of values whose published counterpart lies in the prediction interval.
+    /// Of values whose published counterpart lies in the prediction interval, as printed and as it was before it was rounded (the interval then
+    /// without what is added for the rounding).
     pub predicted: f64,
+    pub predicted_exactly: f64,
     /// Of data sets, under the best hypothesis: Reproduced, Consistent, Differs, Inconclusive.
     pub set: [f64; 4],
     /// Of studies with any data set Reproduced, and with any that Differs, under the best hypothesis.
@@ -215,10 +223,16 @@ pub fn rates(truth: Truth, studies: u32) -> Rates {
             .filter(|c| c.regime == Some(REGIMES[SHOWN]))
             .collect();
         let each = 1.0 / shown.len() as f64;
-        for c in &shown {
+        for (c, exact) in shown.iter().zip(&drawn.exact) {
             r.value[place(c.verdict.as_ref().unwrap())] += each;
             let (low, high) = c.prediction.unwrap();
             r.predicted += if low <= 0.0 && high >= 0.0 { each } else { 0.0 };
+            let half = (high - low) / 2.0 - c.uncertainty;
+            r.predicted_exactly += if (c.mean.unwrap() - exact).abs() <= half {
+                each
+            } else {
+                0.0
+            };
             let widths = [c.interval, c.interval_runs, c.interval_ours].map(|i| i.unwrap().1 - i.unwrap().0);
             r.narrowed += if widths[0] < widths[1] || widths[1] < widths[2] {
                 each
@@ -246,6 +260,7 @@ pub fn rates(truth: Truth, studies: u32) -> Rates {
     }
     for x in [
         &mut r.predicted,
+        &mut r.predicted_exactly,
         &mut r.any_reproduced,
         &mut r.any_differs,
         &mut r.found,
@@ -294,7 +309,11 @@ const FAMILIES: [(&str, &str); 7] = [
 
 /// The claims of the project with these ids.
 fn asked(ids: &[&str]) -> Claims {
-    let mut all = Claims::parse("claims.toml", include_str!("../../../experiments/papers/paper2025/claims.toml")).unwrap();
+    let mut all = Claims::parse(
+        "claims.toml",
+        include_str!("../../../experiments/papers/paper2025/claims.toml"),
+    )
+    .unwrap();
     all.claims.retain(|c| ids.contains(&c.id.as_str()));
     assert_eq!(all.claims.len(), ids.len());
     all

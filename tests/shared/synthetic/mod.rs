@@ -7,10 +7,11 @@
 use medft::fsio;
 use medft::results::{
     Epoch, ModelFacts, Predictions, Prepared, Provenance, RunOutput, RunState, Selected, Spec, Store, Truth,
-    WhichWeights, in_threads,
+    WhichWeights,
 };
 use medft::rng::{Purpose, Stream};
 use medft::study::{Inputs, Known, PROTOCOL_REVISION, RunId, RunSpec, Study};
+use medft::threads::in_threads;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,7 +119,7 @@ pub fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
     };
     let study = Study::load(&file, &known).unwrap();
     let store = Store::new(&dir.join("results"), &study.name);
-    let written = in_threads(&study.runs(), |r| {
+    let written = in_threads(4, &study.runs(), |r| {
         let spec = spec(r);
         if store.state(&spec.id) == RunState::Done {
             return 0;

@@ -23,6 +23,14 @@ pub(crate) fn skip(reason: &'static str) {
         .unwrap_or_else(PoisonError::into_inner)
         .entry(reason)
         .or_default() += 1;
+    // `make test` tells at its end how many there were, of all programs.
+    if let Some(file) = std::env::var_os("MEDFT_SKIPPED") {
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let file = std::fs::File::options().create(true).append(true).open(file);
+        let line = format!("{name}: {reason}\n");
+        file.and_then(|mut f| std::io::Write::write_all(&mut f, line.as_bytes()))
+            .unwrap();
+    }
     // SAFETY: a function without arguments that outlives the process.
     AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(report) }, 0));
 }

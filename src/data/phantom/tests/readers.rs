@@ -1,8 +1,8 @@
 //! The readers read what the phantoms write, and every switch leaves every class in every part.
 
-use crate::data::{Label, Pixels, Task, registry};
-use crate::study::Protocol;
-use crate::study::protocol::{ChexpertTest, DdsmTask};
+use crate::data::{Label, Pixels, Task, fraction, registry};
+use crate::spec::Protocol;
+use crate::spec::protocol::{ChexpertTest, DdsmTask};
 
 #[test]
 fn the_readers_read_the_phantoms_under_every_split() {
@@ -77,12 +77,12 @@ fn every_data_set_has_parts() {
         source.synth(dir.path(), images).unwrap();
         for preset in [Protocol::faithful(), Protocol::corrected()] {
             let whole = source.load(dir.path(), &preset).unwrap();
-            let all = source.read(&dir.path().into(), &part(preset.clone(), 1.0)).unwrap();
+            let all = fraction::read(source, &dir.path().into(), &part(preset.clone(), 1.0)).unwrap();
             assert_eq!(all.train, whole.train);
             let group = |i: &u32| whole.samples[*i as usize].group.clone();
             let mut larger: BTreeSet<u32> = whole.train.iter().copied().collect();
             for f in [0.75, 0.5, 0.1] {
-                let d = source.read(&dir.path().into(), &part(preset.clone(), f)).unwrap();
+                let d = fraction::read(source, &dir.path().into(), &part(preset.clone(), f)).unwrap();
                 let name = format!("{} {:?} {f}", d.info.name, preset.preset);
                 assert_eq!((&d.val, &d.test), (&whole.val, &whole.test), "{name}");
                 let kept: BTreeSet<u32> = d.train.iter().copied().collect();

@@ -9,47 +9,13 @@
 //! the presets, the reader of study files (allowed words), the tables' footnotes ("differs from the preset in …"), what runs may
 //! share and the table of `docs/PROTOCOL.md` all follow from it.
 
-use super::switches::{Later, Scope, Switch, Values};
+pub use super::switches::Preset;
+use super::switches::{Later, Scope, Switch, Values, switch, word};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-macro_rules! switch {
-    ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident),+ $(,)? }) => {
-        $(#[$m])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name { $($(#[$vm])* $v),+ }
-
-        impl $name {
-            /// Every value, in order of declaration.
-            pub const ALL: &[Self] = &[$(Self::$v),+];
-
-            /// The words a study may use, in the order of [`Self::ALL`].
-            pub fn words() -> Vec<String> {
-                Self::ALL.iter().map(word).collect()
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(&word(self))
-            }
-        }
-    };
-}
-
-/// The word serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
-fn word<T: Serialize>(value: &T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(s)) => s,
-        other => unreachable!("a switch serialises to a word, not to {other:?}"),
-    }
-}
-
-switch!(/// Which of the two published recipes a protocol started from; printed in every table.
-    Preset { Faithful, Corrected });
 switch!(/// (Q1) Which weights the headline test number comes from. Both are always evaluated and stored.
     TestWeights { Best, Last });
 switch!(/// (Q2) What stands behind "multi-head attention": the ImageNet-supervised DeiT-B of the code, or one random block.
@@ -146,7 +112,7 @@ const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
 macro_rules! switches {
     ($($(#[$m:meta])* $field:ident: $ty:ty = $faithful:expr $(=> $corrected:expr)?;
         $scope:ident $($split:ident)?; $values:expr; [$($quirk:literal),*]; $why:literal $(, before $before:expr $(=> $under_corrected:expr)?)?;)*) => {
-        /// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`super::id`]).
+        /// Every choice that changes a number. The order is for readers: the run id sorts the keys (see [`crate::study::id`]).
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, remote = "Self")]
         pub struct Protocol {
@@ -426,7 +392,7 @@ impl Protocol {
     }
 
     /// Every switch by name, the registered ones beside those of the struct.
-    pub(super) fn to_json(&self) -> Map<String, Value> {
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
         let Ok(Value::Object(mut all)) = serde_json::to_value(self) else {
             unreachable!("a protocol holds words and numbers only")
         };
@@ -442,7 +408,7 @@ impl Protocol {
     ///
     /// # Errors
     /// Where a value is of the wrong type.
-    pub(super) fn from_json(mut all: Map<String, Value>) -> serde_json::Result<Self> {
+    pub(crate) fn from_json(mut all: Map<String, Value>) -> serde_json::Result<Self> {
         let preset = all.get("preset").and_then(Value::as_str).and_then(|p| p.parse().ok());
         let mut extra = BTreeMap::new();
         for s in Switch::registered() {
@@ -457,7 +423,7 @@ impl Protocol {
 }
 
 /// A value as people read it.
-pub(super) fn show(value: &Value) -> String {
+pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Null => "target of the data set".into(),
         Value::String(s) => s.clone(),

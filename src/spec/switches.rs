@@ -2,10 +2,47 @@
 //!
 //! The switches themselves are the table in [`super::protocol`]; others can be registered behind them.
 
-use super::protocol::Preset;
 use crate::eval;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{PoisonError, RwLock};
+
+macro_rules! switch {
+    ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident),+ $(,)? }) => {
+        $(#[$m])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$vm])* $v),+ }
+
+        impl $name {
+            /// Every value, in order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$v),+];
+
+            /// The words a study may use, in the order of [`Self::ALL`].
+            pub fn words() -> Vec<String> {
+                Self::ALL.iter().map(word).collect()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&word(self))
+            }
+        }
+    };
+}
+pub(super) use switch;
+
+/// The word serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
+pub(super) fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(s)) => s,
+        other => unreachable!("a switch serialises to a word, not to {other:?}"),
+    }
+}
+
+switch!(/// Which of the two published recipes a protocol started from; printed in every table.
+    Preset { Faithful, Corrected });
 
 /// What a switch decides; whatever comes later on the way from files to a number follows from it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +108,7 @@ static REGISTERED: RwLock<Vec<&'static Switch>> = RwLock::new(Vec::new());
 pub const LOSS: &str = "loss";
 
 /// What an epoch may be selected by.
-pub(super) fn selections() -> Vec<&'static str> {
+pub fn selections() -> Vec<&'static str> {
     eval::selectable().into_iter().chain([LOSS]).collect()
 }
 
