@@ -122,9 +122,10 @@ fn backbone(model: &Classifier, side: f64) -> Blocks {
     for p in &model.params.0 {
         match (p.place, p.tensor.dims()) {
             (Place::Stem, &[_, _, k, _]) => stem = stem.or(Some(k as f64)),
-            (Place::Block(..), &[out, _]) => {
-                let (width, outputs) = blocks.entry(p.place).or_default();
-                *width = out as f64;
+            (Place::Block(..), &[out, _]) if p.name.ends_with("weight") => {
+                let (width, outputs) = blocks.entry(p.place).or_insert((f64::INFINITY, 0.0));
+                // The stream's: inner layers are wider.
+                *width = width.min(out as f64);
                 *outputs += out as f64;
             }
             _ => {}
