@@ -190,12 +190,12 @@ fn the_kernels_keep_no_more_than_estimates_say() {
         return;
     };
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for entry in registry::all() {
-        let s = spec(entry.name, HeadKind::Linear, Freeze::Unfrozen);
+    // One of every kind of block.
+    for name in ["dinov2-l", "aimv2-l", "sam2-b", "vmamba-s"] {
+        let s = spec(name, HeadKind::Linear, Freeze::Unfrozen);
         let model = Classifier::random(&s, 3, 5, &Device::Cpu).unwrap();
         let x = Tensor::ones((8, 3, 64, 64), candle_core::DType::F32, &Device::Cpu).unwrap();
         let kept = || {
-            drop(model.forward(&x).unwrap());
             let before = memory::in_use();
             let y = model.forward(&x).unwrap();
             let kept = memory::in_use() - before;
@@ -205,11 +205,10 @@ fn the_kernels_keep_no_more_than_estimates_say() {
         let cpu = kept();
         let on_gpu = |c| medft_nn::emulation::emulate(emulator.clone(), || scope(c, kept));
         let (f32, bf16) = (on_gpu(Compute::Float32) / cpu, on_gpu(Compute::Bfloat16) / cpu);
-        println!("{}: {cpu} bytes, float32 {f32:.2}, bfloat16 {bf16:.2}", entry.name);
+        println!("{name}: {cpu} bytes, float32 {f32:.2}, bfloat16 {bf16:.2}");
         assert!(
             f32 <= MORE_ON_A_GPU[0] && bf16 <= MORE_ON_A_GPU[1],
-            "{}: {f32} {bf16}",
-            entry.name
+            "{name}: {f32} {bf16}"
         );
     }
 }

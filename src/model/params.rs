@@ -276,7 +276,7 @@ impl Builder {
     fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
         let place = (self.place)(&format!("{}{name}", self.path));
         let name = format!("{}{}{name}", self.scope, self.path);
-        let var = if self.trainable && !matches!(*self.source, Source::Shapes) {
+        let var = if self.trainable && !matches!(*self.source, Source::Shapes | Source::Same(_)) {
             Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
         } else {
             None

@@ -360,6 +360,7 @@ pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate
     let times = plan.entries.iter().map(|e| {
         let together = |o: &&Entry| {
             open(o)
+                && o.spec.precision() == e.spec.precision()
                 && RunSpec {
                     head: e.spec.head,
                     ..o.spec.clone()
@@ -410,6 +411,21 @@ pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHo
     if machine.device != CPU && !names.contains(&machine.device) {
         names.push(machine.device.clone());
     }
+    // Heads of a frozen backbone share its pass where they share the arithmetic.
+    let mut together: BTreeMap<String, usize> = BTreeMap::new();
+    let keys: Vec<String> = open
+        .iter()
+        .map(|s| {
+            let any = RunSpec {
+                head: HeadKind::Linear,
+                ..(*s).clone()
+            };
+            Ok(serde_json::to_string(&any)?)
+        })
+        .collect::<Result<_>>()?;
+    for key in &keys {
+        *together.entry(key.clone()).or_default() += 1;
+    }
     let mut sizes = BTreeMap::new();
     let mut out = Vec::new();
     for name in names {
@@ -421,32 +437,23 @@ pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHo
         estimator.sizes = sizes;
         let mut nominal = true;
         let hours = PRECISIONS.map(|precision| {
-            let as_computed = |s: &RunSpec| RunSpec {
-                protocol: Protocol {
-                    precision,
-                    ..s.protocol.clone()
-                },
-                ..s.clone()
-            };
-            let of = |s: &&RunSpec| {
-                let spec = as_computed(s);
-                // Heads of a frozen backbone share its pass where they share the arithmetic.
-                let shared = |o: &&&RunSpec| {
-                    spec.precision() == as_computed(o).precision()
-                        && RunSpec {
-                            head: s.head,
-                            ..(**o).clone()
-                        } == **s
+            let of = |(s, key): (&&RunSpec, &String)| {
+                let spec = RunSpec {
+                    protocol: Protocol {
+                        precision,
+                        ..s.protocol.clone()
+                    },
+                    ..(*s).clone()
                 };
-                let heads = match s.freeze {
-                    Freeze::Frozen => open.iter().filter(shared).count().max(1),
-                    Freeze::Unfrozen => 1,
+                let heads = match (s.freeze, precision) {
+                    (Freeze::Unfrozen, _) | (_, Precision::Authors) => 1,
+                    (Freeze::Frozen, _) => together.get(key).copied().unwrap_or(1),
                 };
                 let e = estimator.estimate(&spec, heads);
                 nominal &= matches!(e.basis, Basis::Nominal(_));
                 e.hours
             };
-            open.iter().map(of).sum()
+            open.iter().zip(&keys).map(of).sum()
         });
         sizes = estimator.sizes;
         out.push(CardHours {
