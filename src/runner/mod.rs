@@ -5,6 +5,7 @@ pub mod add_data;
 pub mod audit;
 pub mod bench;
 pub mod bench_files;
+pub mod bench_peak;
 pub mod budget;
 pub mod catalogue;
 pub mod cluster;
