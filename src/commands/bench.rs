@@ -59,7 +59,12 @@ fn peak(c: &Context) -> Result<u8> {
             let cpu = l.per_cpu_s.map_or_else(String::new, |r| {
                 format!(", {:.1} {unit} a second of processor time", r / 1e9)
             });
-            outln!("{of}, {} threads, {}: {:.1} {unit}/s{cpu}", l.threads, p.instructions, l.per_s / 1e9)?;
+            outln!(
+                "{of}, {} threads, {}: {:.1} {unit}/s{cpu}",
+                l.threads,
+                p.instructions,
+                l.per_s / 1e9
+            )?;
         }
     }
     Ok(OK)

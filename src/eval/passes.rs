@@ -89,7 +89,6 @@ impl AreaPass {
             walk_wide(&self.images, &self.runs, &block.counts)
         }
     }
-
 }
 
 medft_nn::vectorised! {

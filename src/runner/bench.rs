@@ -1,9 +1,9 @@
 //! Throughput of this machine, as median and spread over steps.
 
 use super::Context;
-use super::{bench_files, bench_peak};
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
+use super::{bench_files, bench_peak};
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
 use crate::error::BadInput;
@@ -190,7 +190,9 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let used = cpu.get(cpu.len() / 2).copied();
     let macs = estimate::gmacs(&a.backbone, s as f64).map(|g| g * 1e9);
     let passes = if a.what == BenchWhat::Train { 3.0 } else { 1.0 };
-    let flop = macs.filter(|_| a.head == HeadKind::Linear).map(|m| 2.0 * m * passes * b as f64);
+    let flop = macs
+        .filter(|_| a.head == HeadKind::Linear)
+        .map(|m| 2.0 * m * passes * b as f64);
     let limit = before.zip(limit()).map(|(x, y)| x.max(y));
     Ok(Report {
         cpu_seconds_median: used,
