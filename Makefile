@@ -3,7 +3,8 @@ CARGO ?= cargo
 MEDFT = "$${CARGO_TARGET_DIR:-target}/release/medft"
 
 # With CUDA where a compiler or a driver for it is found; MEDFT_CUDA=0 builds without, MEDFT_CUDA=1 with.
-MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
+CUDA_HERE := $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
+MEDFT_CUDA ?= $(CUDA_HERE)
 # Two steps, so that a set-up that fails ends the recipe.
 ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env" &&)
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
@@ -12,7 +13,7 @@ FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
 # Where man pages go.
 MANDIR ?= target/man
 
-.PHONY: build demo man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
+.PHONY: build demo try man test reproduce lint unit deps sbom cuda check-cuda test-cuda clean-demo
 
 build:
 	$(ENV) $(CARGO) build --release --bin medft $(FEATURES)
@@ -21,9 +22,13 @@ build:
 demo: build
 	$(ENV) $(MEDFT) reproduce demo --device cpu
 
+# A published table run again on this machine, without an account: open images and weights, half an hour on 2 cores.
+try: build
+	$(ENV) scripts/try.sh $(MEDFT)
+
 # The paper. Without its data and weights this prints what is missing and how to get it, and ends with code 1.
 reproduce: build
-	$(ENV) $(MEDFT) reproduce experiments/paper.toml
+	$(ENV) $(MEDFT) reproduce paper
 
 # A page a verb; `man -l target/man/medft-run.1` shows one.
 man: build
@@ -37,7 +42,11 @@ lint:
 unit:
 	$(CARGO) test --workspace --release
 
+# Tests need no GPU. Where the binary is built with CUDA, theirs is built apart: it would take its place.
 test: MEDFT_CUDA = 0
+ifeq ($(CUDA_HERE),1)
+test: export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)/cpu
+endif
 test: lint unit demo
 
 # What is known of the packages: licences, sources, bans, advisories (deny.toml); none that nothing uses.
@@ -52,7 +61,7 @@ sbom:
 cuda:
 	scripts/cuda.sh build
 
-# Kernels for A100 and H100, and the types of what calls them; needs no GPU.
+# Kernels for every GPU from A100 on, and the types of what calls them; needs no GPU.
 check-cuda:
 	scripts/cuda.sh check
 

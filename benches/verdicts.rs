@@ -9,7 +9,9 @@
 mod simulate;
 
 use rayon::prelude::*;
-use simulate::{ClaimTruth, Truth, claim_rates, coverage, rates};
+use simulate::patients::{PatientTruth, patient_rates};
+use simulate::sizes::{SizeTruth, size_rates};
+use simulate::{ClaimRates, ClaimTruth, Truth, claim_rates, coverage, rates};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn percent(x: f64) -> String {
@@ -34,6 +36,8 @@ fn main() {
     values(studies);
     alike(studies);
     claims(studies);
+    sizes(studies);
+    predictions(studies);
     patients(studies);
     let crossed = CROSSED.load(Ordering::Relaxed);
     println!("\n{crossed} bars crossed (each with three standard errors of {studies} studies)");
@@ -198,6 +202,155 @@ fn claims(studies: u32) {
                 ));
             }
             lines.join("\n")
+        })
+        .collect();
+    println!("{}\n", lines.join("\n"));
+}
+
+/// A claim's shares, as cells of a table.
+fn shares(r: &ClaimRates, id: &str) -> String {
+    r.by_claim.get(id).copied().unwrap_or_default().map(percent).join(" | ")
+}
+
+/// The claims about the size of backbones: where nothing depends on it, where each verdict is just not true, and where it is plainly true.
+fn sizes(studies: u32) {
+    println!(
+        "| claims on size: tables | seeds | what else a table does (sd) | truth | claim | Supported | Refuted: other way | Refuted: too small |"
+    );
+    println!("| :-- | --: | --: | :-- | :-- | --: | --: | --: |");
+    let none = SizeTruth {
+        sd: 0.004,
+        seeds: 3,
+        images: 0.01,
+        correlation: 0.8,
+        advantage: [0.0; 4],
+        slope: 0.0,
+        between: 0.0,
+        shares: false,
+    };
+    // (truth, in words, claim, which shares are errors)
+    let turns = |advantage| SizeTruth { advantage, ..none };
+    let mut all = Vec::new();
+    for seeds in [2, 3, 5] {
+        let none = SizeTruth { seeds, ..none };
+        all.push((none, "no advantage anywhere", "size-by-data-set", [true, true, false]));
+        for between in [0.0, 0.005, 0.02] {
+            let t = SizeTruth { between, ..none };
+            all.push((t, "no slope", "size-by-images", [true, true, false]));
+            let t = SizeTruth { slope: 1.0, ..t };
+            all.push((t, "the smallest slope that matters", "size-by-images", [true; 3]));
+            let shares = SizeTruth {
+                shares: true,
+                between,
+                ..none
+            };
+            all.push((shares, "no slope", "size-by-fraction", [true, true, false]));
+            let t = SizeTruth { slope: 1.0, ..shares };
+            all.push((t, "the smallest slope that matters", "size-by-fraction", [true; 3]));
+        }
+    }
+    let edge = [true, false, false];
+    all.push((
+        turns([4.0, 4.0, 4.0, -1.0]),
+        "one set turns by just the smallest effect",
+        "size-by-data-set",
+        [true; 3],
+    ));
+    all.push((
+        turns([1.0, -4.0, -4.0, -4.0]),
+        "one set turns by just the smallest effect",
+        "size-by-data-set",
+        [true; 3],
+    ));
+    all.push((
+        turns([4.0, 4.0, 4.0, 4.0]),
+        "the same advantage everywhere",
+        "size-by-data-set",
+        edge,
+    ));
+    all.push((
+        turns([4.0, -4.0, 0.0, 0.0]),
+        "two sets far apart",
+        "size-by-data-set",
+        [false, true, true],
+    ));
+    let slope = SizeTruth {
+        slope: 6.0,
+        between: 0.002,
+        ..none
+    };
+    all.push((
+        slope,
+        "six times the smallest slope",
+        "size-by-images",
+        [false, true, true],
+    ));
+    let lines: Vec<String> = all
+        .par_iter()
+        .map(|(t, truth, id, wrong)| {
+            let r = size_rates(*t, studies);
+            let found = r.by_claim.get(*id).copied().unwrap_or_default();
+            let at = format!("{id}, {truth}, {} seeds, tables by {}", t.seeds, t.between);
+            let errors: f64 = found.iter().zip(wrong).filter(|x| *x.1).map(|x| x.0).sum();
+            hold(&format!("{at}: wrong"), errors, 0.05, studies);
+            if !t.shares && truth.starts_with("no advantage") {
+                hold(&format!("{at}: either claim the wrong way"), r.any, 0.05, studies);
+            }
+            let tables = if t.shares { "3 shares" } else { "4 data sets" };
+            let shares = shares(&r, id);
+            format!("| {tables} | {} | {} | {truth} | {id} | {shares} |", t.seeds, t.between)
+        })
+        .collect();
+    println!("{}\n", lines.join("\n"));
+}
+
+/// Claims from predictions of images of patients, resampled as a report resamples them.
+fn predictions(studies: u32) {
+    println!(
+        "| claims from predictions: patients (4 images each) | seeds | drawn | MHA's gain (smallest effects) | any wrong way | mha-frozen: Supported | Refuted: other way | Refuted: too small |"
+    );
+    println!("| --: | --: | :-- | --: | --: | --: | --: | --: |");
+    let mut all = Vec::new();
+    for (patients, seeds) in [(60, 2), (60, 3), (120, 3)] {
+        for mha in [0.0, 1.0] {
+            all.push(PatientTruth {
+                patients,
+                seeds,
+                mha,
+                by_patient: true,
+            });
+        }
+    }
+    all.push(PatientTruth {
+        patients: 60,
+        seeds: 3,
+        mha: 0.0,
+        by_patient: false,
+    });
+    let lines: Vec<String> = all
+        .par_iter()
+        .map(|t| {
+            let r = patient_rates(*t, studies);
+            let at = format!("{} patients, {} seeds, MHA {}", t.patients, t.seeds, t.mha);
+            if t.by_patient && t.mha == 0.0 {
+                hold(&format!("{at}: any claim the wrong way"), r.any, 0.05, studies);
+            }
+            if t.by_patient && t.mha == 1.0 {
+                let decided: f64 = r.by_claim.get("mha-frozen").copied().unwrap_or_default().iter().sum();
+                hold(
+                    &format!("{at}: the smallest effect that matters decided"),
+                    decided,
+                    0.05,
+                    studies,
+                );
+            }
+            let drawn = if t.by_patient { "patients" } else { "images" };
+            let any = if t.mha == 0.0 { percent(r.any) } else { "–".to_owned() };
+            let shares = shares(&r, "mha-frozen");
+            format!(
+                "| {} | {} | {drawn} | {} | {any} | {shares} |",
+                t.patients, t.seeds, t.mha
+            )
         })
         .collect();
     println!("{}\n", lines.join("\n"));

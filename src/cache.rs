@@ -35,18 +35,21 @@ pub enum Bucket {
     Evidence,
     /// Benchmarks of this machine: the rates that estimates use.
     Rates,
+    /// Self-checks of devices.
+    Checks,
 }
 
 impl Bucket {
-    pub const ALL: [Self; 4] = [Self::Images, Self::Features, Self::Evidence, Self::Rates];
+    pub const ALL: [Self; 5] = [Self::Images, Self::Features, Self::Evidence, Self::Rates, Self::Checks];
 
     /// Its name and the version of what lies in it.
     const fn about(self) -> (&'static str, u32) {
         match self {
             Self::Images => ("images", 3),
             Self::Features => ("features", 6),
-            Self::Evidence => ("evidence", 2),
+            Self::Evidence => ("evidence", 3),
             Self::Rates => ("rates", 2),
+            Self::Checks => ("checks", 1),
         }
     }
 
@@ -198,7 +201,7 @@ impl Cache {
     /// Entries that can go, of this version's buckets and of those that earlier versions left.
     fn entries(&self) -> Vec<Entry> {
         // These are small, and what was measured cannot be computed again.
-        let kept = [Bucket::Evidence, Bucket::Rates].map(Bucket::name);
+        let kept = [Bucket::Rates, Bucket::Checks].map(Bucket::name);
         let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
         below(&self.root)
             .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))

@@ -7,6 +7,7 @@ mod own;
 use crate::complete;
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
+use crate::study::protocol::Precision;
 use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
@@ -14,8 +15,8 @@ use std::path::PathBuf;
 
 pub use own::{AddArgs, NewArgs};
 
-/// Reproduces "Advancements in Medical Image Classification through Fine-Tuning Natural Domain Foundation Models"
-/// (arXiv 2505.19779) end to end.
+/// Reproduces papers on medical image classification end to end: data, weights, every run, and every number beside the published one
+/// (`medft papers` lists them).
 #[derive(Debug, Parser)]
 #[command(name = "medft", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
@@ -150,6 +151,8 @@ pub enum Verb {
     /// Pretrained weights: list, add, fetch, verify
     #[command(subcommand)]
     Weights(WeightsVerb),
+    /// The papers there are: their studies, published values and claims
+    Papers,
     /// Published values to compare with: list, template, check
     #[command(subcommand)]
     Published(PublishedVerb),
@@ -267,6 +270,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
         &["medft weights fetch", "medft weights fetch dinov2-b --pin dinov2-b-hf"],
     ),
     ("weights verify", &["medft weights verify dinov2-b --full"]),
+    ("papers", &["medft papers", "medft papers --json"]),
     (
         "published",
         &[
@@ -383,7 +387,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
 /// A study and the part of it that is meant.
 #[derive(Debug, Clone, Args)]
 pub struct StudyArgs {
-    /// demo, paper, paper-corrected, splits, medmnist, or the path of a study file
+    /// demo, paper, paper-authors, paper-bf16, paper-corrected, splits, medmnist, or the path of a study file
     #[arg(add = complete::studies())]
     pub study: String,
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
@@ -782,6 +786,16 @@ impl BenchPrecision {
             Self::Tf32 => Compute::Tf32,
             Self::Bf16 => Compute::Bfloat16,
             Self::F16 => Compute::Float16,
+        }
+    }
+
+    /// As studies call it.
+    pub fn of_protocol(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Tf32 => Precision::Tf32,
+            Self::Bf16 => Precision::Bf16,
+            Self::F16 => Precision::F16,
         }
     }
 }

@@ -10,12 +10,8 @@ use std::path::PathBuf;
 pub fn studies() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         let typed = typed.to_string_lossy();
-        let mut names: Vec<String> = Study::built_in().into_iter().map(str::to_owned).collect();
-        names.extend(
-            below(&experiments_dir(), "")
-                .into_iter()
-                .filter(|n| *n != "claims" && *n != "tolerance"),
-        );
+        let mut names = Study::names(&experiments_dir());
+        names.extend(below(&experiments_dir(), ""));
         if typed.contains('/') {
             let (folder, _) = typed.rsplit_once('/').unwrap_or_default();
             let own = below(&PathBuf::from(format!("{folder}/")), ".toml");

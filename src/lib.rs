@@ -1,4 +1,4 @@
-//! medft reproduces one paper (arXiv 2505.19779) end to end.
+//! medft reproduces papers on medical image classification end to end; which, `experiments/papers` says.
 //!
 //! Read the modules in the order in which data flows: [`study`] says what is to be run, [`manifest`] proves that the
 //! inputs are the right ones, [`data`] turns files into batches, [`model`] turns batches into features, [`train`] fits,

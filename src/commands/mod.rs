@@ -15,6 +15,7 @@ mod data_verify;
 mod doctor;
 mod export;
 mod new;
+mod papers;
 mod plan;
 mod predict;
 mod prepare;
@@ -31,6 +32,7 @@ mod weights_fetch;
 
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
+use crate::device::Devices;
 use crate::error::BadInput;
 use crate::progress::Progress;
 use crate::runner::plan::Plan;
@@ -59,6 +61,14 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    run_on(cli, trainer, Devices::default())
+}
+
+/// As [`run_with`], on scripted devices.
+///
+/// # Errors
+/// As [`run()`].
+pub fn run_on(cli: Cli, trainer: &'static dyn Trainer, devices: Devices) -> Result<u8> {
     let env = |name: &str| std::env::var(name).ok();
     machine::check_threads(&env)?;
     lease::check_time_out(&env)?;
@@ -66,6 +76,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         catalogue: catalogue::of(&global, cli.verb.writes_manifests())?,
         global,
+        devices,
         fit: match &cli.verb {
             Verb::Run(a) => a.fit.clone(),
             Verb::Reproduce(a) => a.fit.clone(),
@@ -114,6 +125,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Data(v) => data::run(c, v),
         Verb::Weights(v) => weights::run(c, v),
+        Verb::Papers => papers::run(c),
         Verb::Published(v) => published::run(c, v),
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {

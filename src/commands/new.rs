@@ -17,7 +17,7 @@ pub(super) fn run(c: &Context, a: NewArgs) -> Result<u8> {
     };
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
     let taken = |found: String| BadInput::new(path.display(), "a new study", found, "Choose another name.");
-    if Study::built_in().contains(&name.as_str()) {
+    if Study::names(&c.global.experiments_dir).contains(&name) {
         return Err(taken(format!("`{name}`, the name of a built-in one")).into());
     }
     if path.symlink_metadata().is_ok() {

@@ -3,14 +3,14 @@
 use super::code;
 use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
-use crate::data::registry;
-use crate::model::Classifier;
+use crate::device::CPU;
 use crate::print::columns;
 use crate::runner::Context;
 use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
-use crate::runner::estimate::{Basis, Estimate, Machine, times};
+use crate::runner::estimate::{Basis, Estimate, Machine, by_card, times};
 use crate::runner::inventory::weight_names;
+use crate::runner::memory;
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::study::{RunId, Study};
 use crate::text::{clock, hours, quoted, table, wrapped};
@@ -47,6 +47,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let mut plan = Plan::make(c, study, runs)?;
     let now = cluster::look(c, &mut plan);
+    memory::look(c, &mut plan, a.as_device.as_deref());
     let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times).zip(&now);
@@ -64,6 +65,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
         outln!("\n{}", plan.summary())?;
         let width = columns(std::io::stdout());
         outln!("{}", wrapped(&total(&times, &machine), width, 0))?;
+        cards(c, &plan, &machine)?;
         for line in Disk::of(c, &plan)?.text(c).lines() {
             outln!("{}", wrapped(line, width, 0))?;
         }
@@ -149,7 +151,7 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
                 (*backbone).to_owned(),
                 counts.join(", "),
                 known.map_or_else(|| "?".to_owned(), hours),
-                memory(runs).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
+                peak(runs, machine).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
                 download(c, plan, runs),
             ]
         })
@@ -163,7 +165,9 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
         "GB download",
     ];
     outln!("{}", table(&head, &rows))?;
-    put("GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top.")?;
+    put(
+        "GB memory: a training step of the largest run, by estimate; where the device has less, activations are recomputed.",
+    )?;
     let width = columns(std::io::stdout());
     for (text, n) in &why {
         outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;
@@ -171,13 +175,30 @@ fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Res
     Ok(())
 }
 
-/// What the largest of some runs holds in memory beside activations, in GB; `None` where a model cannot be built.
-fn memory(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
-    let bytes = |e: &Entry| {
-        let info = registry::find(&e.spec.dataset).ok()?.info(&e.spec.protocol);
-        let m = Classifier::sizes(&e.spec, info.channels, info.task.outputs()).ok()?;
-        Some(4.0 * (m.total + 3 * m.trainable) as f64 / 1e9)
-    };
+/// What the rest of the study takes on other cards and in other arithmetic, so that it is seen before it is begun.
+fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
+    let cards = by_card(c, plan, machine)?;
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let head = ["GPU-hours on one", "float32", "authors", "bfloat16", "rates"];
+    let rows: Vec<Vec<String>> = cards
+        .iter()
+        .map(|card| {
+            let time = |h: Option<f64>| h.map_or_else(|| "?".to_owned(), |h| format!("{h:.0} ({:.0} d)", h / 24.0));
+            let [f32, authors, bf16] = card.hours.map(time);
+            let rates = if card.nominal { "nominal" } else { "measured" };
+            vec![card.card.clone(), f32, authors, bf16, rates.to_owned()]
+        })
+        .collect();
+    outln!("{}", table(&head, &rows))?;
+    put(
+        "nominal: 70 % of a card's peak in float32, 30 % on its tensor cores; `medft bench` on the card measures (docs/GPU.md)",
+    )
+}
+
+/// What a training step of the largest of some runs holds at its peak on a device, in GB; `None` where a model cannot be built.
+fn peak(runs: &[(&Entry, &Estimate)], machine: &Machine) -> Option<f64> {
     // Seeds have the same model.
     let mut seen = Vec::new();
     let mut most = None;
@@ -185,7 +206,8 @@ fn memory(runs: &[(&Entry, &Estimate)]) -> Option<f64> {
         let kind = (e.spec.freeze, e.spec.head);
         if !seen.contains(&kind) {
             seen.push(kind);
-            most = Some(f64::max(most.unwrap_or(0.0), bytes(e)?));
+            let gb = memory::peak(&e.spec, machine.device != CPU)?.kept / 1e9;
+            most = Some(f64::max(most.unwrap_or(0.0), gb));
         }
     }
     most
@@ -279,6 +301,7 @@ fn total(times: &[Estimate], machine: &Machine) -> String {
     };
     let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
     let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
+    let nominal = sum(&|b| matches!(b, Basis::Nominal(_)));
     let unknown = times.iter().filter(|t| t.hours.is_none()).count();
     let mut text = format!("{} to go: {} by measurements", machine.hours(), hours(measured));
     if guessed > 0.0 {
@@ -286,6 +309,9 @@ fn total(times: &[Estimate], machine: &Machine) -> String {
             ", {} by guess (other backbones' speed, scaled by multiply-adds)",
             hours(guessed)
         ));
+    }
+    if nominal > 0.0 {
+        text.push_str(&format!(", {} by the card's nominal rate", hours(nominal)));
     }
     if unknown > 0 {
         text.push_str(&format!(", {unknown} runs unknown"));

@@ -2,6 +2,7 @@
 //! took, what to open or to do next.
 
 use crate::data::registry;
+use crate::device::Chosen;
 use crate::eval::metric_title;
 use crate::print::columns;
 use crate::report::{ReportOutput, VerdictCounts};
@@ -41,6 +42,9 @@ pub(super) fn head(c: &Context, study: &Study, runs: &[RunSpec]) {
         study.name,
         device(c)
     ));
+    if let Ok(Chosen { all, why: Some(why) }) = c.opened() {
+        c.progress.say(&format!("device   {}: {why}", all[0].name));
+    }
 }
 
 /// What runs leave besides their records: said, and made sure of, before the first begins.
@@ -59,9 +63,10 @@ pub(super) fn before_runs(c: &Context, plan: &Plan) -> Result<()> {
 
 /// The device that is asked for; of a CPU, what computes on it.
 fn device(c: &Context) -> String {
-    match c.global.device.open() {
-        Ok(all) if all.iter().all(|d| !d.is_cpu()) => {
-            all.iter().map(crate::device::name).collect::<Vec<_>>().join(", ")
+    match c.opened() {
+        Ok(chosen) if chosen.all.iter().all(|d| d.memory.is_some()) => {
+            let names: Vec<&str> = chosen.all.iter().map(|d| d.name.as_str()).collect();
+            names.join(", ")
         }
         Ok(_) => {
             let vectors = match isa::chosen() {

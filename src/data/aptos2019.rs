@@ -30,7 +30,7 @@ impl Source for Aptos2019 {
         "aptos2019"
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
             name: self.name(),
             title: "APTOS2019",

@@ -41,7 +41,7 @@ impl Source for CheXpert {
         "chexpert"
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
             name: self.name(),
             title: "CheXpert",

@@ -27,7 +27,7 @@ impl Source for Ddsm {
     }
 
     /// The authors' class names say "Normal" and "Cancer"; class 1 holds benign findings too (Q9) and is named for what it is.
-    fn info(&self, p: &Protocol) -> DatasetInfo {
+    fn own_info(&self, p: &Protocol) -> DatasetInfo {
         let classes: &[&str] = match p.ddsm_task {
             DdsmTask::NormalVsLesion => &["normal", "benign or cancer"],
             DdsmTask::ThreeClass => &["normal", "benign", "cancer"],

@@ -36,7 +36,7 @@ impl Source for Isic2019 {
         "isic2019"
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
             name: self.name(),
             title: "ISIC2019",

@@ -1,12 +1,14 @@
-//! Five sets of MedMNIST v2 (Yang et al. 2023) as npz files with the authors' own train, val and test parts.
+//! The twelve two-dimensional sets of MedMNIST v2 (Yang et al. 2023) as npz files with the authors' own train, val and test parts.
 //!
 //! MedMNIST is not in the paper. It is here because its files are free to get, so that the whole way can be run on real
 //! images. Mean, standard deviation, target metric and warm-up are the paper's of the neighbouring modality (DDSM for
-//! breast ultrasound and paediatric chest films, CheXpert for chest X-rays, ISIC2019 for dermoscopy, APTOS2019 for fundus):
+//! breast ultrasound, paediatric chest films and every other grey set, CheXpert for chest X-rays, ISIC2019 for dermoscopy and every other
+//! colour set, APTOS2019 for fundus):
 //! a choice of this project, neither MedMNIST's own statistics nor its protocol (which selects and reports AUC and accuracy).
 //!
 //! Layout: `medmnist/<name>.npz` (28 × 28), or `<name>_64.npz`, `_128`, `_224` in its place. Exactly one of them may lie
-//! there: the size changes the numbers, and no switch would tell which one was read. Pixels are held in memory.
+//! there, since the size changes the numbers and nothing else would tell which one was read; a protocol that pads names the size, and
+//! others may then lie beside it. Pixels are held in memory.
 
 use super::folder::Folder;
 use super::npz::Npz;
@@ -14,7 +16,7 @@ use super::split::{self, Parts};
 use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
 use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
-use crate::study::protocol::{Duplicates, Warmup};
+use crate::study::protocol::{Aspect, Duplicates, Warmup};
 use crate::study::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -102,6 +104,106 @@ pub static CHEST: MedMnist = MedMnist {
     like: Neighbour::CheXpert,
 };
 
+/// Single blood cells under the microscope; 11,959/1,712/3,421 images.
+pub static BLOOD: MedMnist = MedMnist {
+    name: "bloodmnist",
+    title: "BloodMNIST",
+    channels: 3,
+    classes: &[
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocytes",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    ],
+    like: Neighbour::Isic2019,
+};
+/// Optical coherence tomography of the retina; 97,477/10,832/1,000 images.
+pub static OCT: MedMnist = MedMnist {
+    name: "octmnist",
+    title: "OCTMNIST",
+    channels: 1,
+    classes: &[
+        "choroidal neovascularization",
+        "diabetic macular edema",
+        "drusen",
+        "normal",
+    ],
+    like: Neighbour::Ddsm,
+};
+/// The organs of the three sets of CT slices.
+const ORGANS: &[&str] = &[
+    "bladder",
+    "femur-left",
+    "femur-right",
+    "heart",
+    "kidney-left",
+    "kidney-right",
+    "liver",
+    "lung-left",
+    "lung-right",
+    "pancreas",
+    "spleen",
+];
+/// Axial slices; 34,561/6,491/17,778 images.
+pub static ORGAN_A: MedMnist = MedMnist {
+    name: "organamnist",
+    title: "OrganAMNIST",
+    channels: 1,
+    classes: ORGANS,
+    like: Neighbour::Ddsm,
+};
+/// Coronal slices; 12,975/2,392/8,216 images.
+pub static ORGAN_C: MedMnist = MedMnist {
+    name: "organcmnist",
+    title: "OrganCMNIST",
+    ..ORGAN_A
+};
+/// Sagittal slices; 13,932/2,452/8,827 images.
+pub static ORGAN_S: MedMnist = MedMnist {
+    name: "organsmnist",
+    title: "OrganSMNIST",
+    ..ORGAN_A
+};
+/// Stained colon tissue; 89,996/10,004/7,180 images.
+pub static PATH: MedMnist = MedMnist {
+    name: "pathmnist",
+    title: "PathMNIST",
+    channels: 3,
+    classes: &[
+        "adipose",
+        "background",
+        "debris",
+        "lymphocytes",
+        "mucus",
+        "smooth muscle",
+        "normal colon mucosa",
+        "cancer-associated stroma",
+        "colorectal adenocarcinoma epithelium",
+    ],
+    like: Neighbour::Isic2019,
+};
+/// Kidney cortex cells; 165,466/23,640/47,280 images.
+pub static TISSUE: MedMnist = MedMnist {
+    name: "tissuemnist",
+    title: "TissueMNIST",
+    channels: 1,
+    classes: &[
+        "collecting duct, connecting tubule",
+        "distal convoluted tubule",
+        "glomerular endothelial cells",
+        "interstitial endothelial cells",
+        "leukocytes",
+        "podocytes",
+        "proximal tubule segments",
+        "thick ascending limb",
+    ],
+    like: Neighbour::Ddsm,
+};
+
 impl MedMnist {
     fn task(&self) -> Task {
         match self.like {
@@ -115,8 +217,24 @@ impl MedMnist {
         ["", "_64", "_128", "_224"].map(|size| format!("{}{size}.npz", self.name))
     }
 
-    /// The one file that is there.
-    fn find(&self, root: &Folder) -> Result<PathBuf> {
+    /// The file of the size that a protocol names, which is then the one that is read whatever lies beside it; else the one file
+    /// that is there.
+    fn find(&self, root: &Folder, p: &Protocol) -> Result<PathBuf> {
+        if let Some(named) = self.named(p) {
+            if root.has(named.as_ref()) {
+                return Ok(PathBuf::from(named));
+            }
+            return Err(BadInput::new(
+                root.join(&named).display(),
+                format!(
+                    "this file: images of {} pixels, which aspect = \"pad\" leaves as they are",
+                    p.resize
+                ),
+                "no such file",
+                "Bring it (`medft data list` says from where), or name its place with --data-dir.",
+            )
+            .into());
+        }
         let there: Vec<String> = self.variants().into_iter().filter(|f| root.has(f.as_ref())).collect();
         match there.as_slice() {
             [one] => Ok(PathBuf::from(one)),
@@ -138,6 +256,12 @@ impl MedMnist {
             )
             .into()),
         }
+    }
+
+    /// The file of the size that `aspect = "pad"` asks for.
+    fn named(&self, p: &Protocol) -> Option<String> {
+        let at = [28, 64, 128, 224].iter().position(|size| *size == p.resize)?;
+        (p.aspect == Aspect::Pad).then(|| self.variants()[at].clone())
     }
 
     /// One part's images and labels, appended to `samples`.
@@ -197,7 +321,7 @@ impl Source for MedMnist {
         self.name
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         let (mean, std, target, warmup) = match self.like {
             Neighbour::Ddsm => (&ddsm::MEAN[..], &ddsm::STD[..], "roc_auc", Warmup::Epochs(5)),
             Neighbour::CheXpert => (
@@ -234,7 +358,7 @@ impl Source for MedMnist {
     }
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
-        let mut npz = Npz::open(root, &self.find(root)?)?;
+        let mut npz = Npz::open(root, &self.find(root, p)?)?;
         let mut samples = Vec::new();
         let mut part = |name: &str| self.part(&mut npz, name, &mut samples);
         let (train, val, test) = (part("train")?, part("val")?, part("test")?);
@@ -255,12 +379,16 @@ impl Source for MedMnist {
     }
 
     /// The 28-pixel file; where one of [`Source::optional_files`] lies in its place, that one is read instead.
-    fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {
-        vec![PathBuf::from(&self.variants()[0])]
+    fn label_files(&self, p: &Protocol) -> Vec<PathBuf> {
+        let named = self.named(p);
+        vec![PathBuf::from(named.as_ref().unwrap_or(&self.variants()[0]))]
     }
 
-    fn optional_files(&self, _: &Protocol) -> Vec<PathBuf> {
-        self.variants()[1..].iter().map(PathBuf::from).collect()
+    fn optional_files(&self, p: &Protocol) -> Vec<PathBuf> {
+        match self.named(p) {
+            Some(_) => Vec::new(),
+            None => self.variants()[1..].iter().map(PathBuf::from).collect(),
+        }
     }
 
     /// The parts are the publisher's under every rule, but for duplicates.
@@ -270,6 +398,10 @@ impl Source for MedMnist {
 
     fn names_groups(&self) -> bool {
         false
+    }
+
+    fn has_phantom(&self) -> bool {
+        super::phantom::medmnist::NAMES.contains(&self.name)
     }
 
     fn phantom_images(&self) -> usize {

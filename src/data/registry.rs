@@ -19,6 +19,13 @@ pub static SETS: Registry<dyn Source> = Registry::new(&[
     &medmnist::DERMA,
     &medmnist::PNEUMONIA,
     &medmnist::CHEST,
+    &medmnist::BLOOD,
+    &medmnist::OCT,
+    &medmnist::ORGAN_A,
+    &medmnist::ORGAN_C,
+    &medmnist::ORGAN_S,
+    &medmnist::PATH,
+    &medmnist::TISSUE,
 ]);
 
 /// The sets of the paper.

@@ -208,7 +208,7 @@ impl Source for TableSource {
         self.name
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
             name: self.name,
             title: self.title,

@@ -34,10 +34,14 @@ impl Preparation {
     /// # Errors
     /// [`BadInput`] when the crop is empty or larger than the resized image.
     pub fn new(p: &Protocol, channels: usize) -> Result<Self> {
-        if p.crop == 0 || p.crop > p.resize || p.resize > 1 << 14 {
+        let (small, large) = match p.aspect {
+            Aspect::Pad => (p.resize, p.crop),
+            _ => (p.crop, p.resize),
+        };
+        if small == 0 || small > large || large > 1 << 14 {
             return Err(BadInput::new(
                 "protocol",
-                "0 < crop ≤ resize ≤ 16384",
+                "0 < crop ≤ resize ≤ 16384, or for aspect = \"pad\" 0 < resize ≤ crop ≤ 16384",
                 format!("crop = {}, resize = {}", p.crop, p.resize),
                 "Correct the sizes in the study.",
             )
@@ -63,14 +67,17 @@ impl Preparation {
         self.channels
     }
 
-    /// Side of a prepared image in pixels.
+    /// Side of a prepared image in pixels: of the crop, or of what zeros are put around.
     pub fn side(&self) -> usize {
-        self.crop
+        match self.aspect {
+            Aspect::Pad => self.resize,
+            _ => self.crop,
+        }
     }
 
     /// Bytes of a prepared image: `side · side · channels`.
     pub fn bytes(&self) -> usize {
-        self.crop * self.crop * self.channels
+        self.side() * self.side() * self.channels
     }
 
     /// The file that is read for `file` of a data set, with the twin rule (Q44).
@@ -83,10 +90,10 @@ impl Preparation {
         let converted = (img.channels != self.channels).then(|| pil::to_channels(img.clone(), self.channels));
         let img = converted.as_ref().unwrap_or(img);
         let (width, height) = match self.aspect {
-            Aspect::Squash => (self.resize, self.resize),
+            Aspect::Squash | Aspect::Pad => (self.resize, self.resize),
             Aspect::ShortSide => pil::short_side_size(img.width, img.height, self.resize),
         };
-        let window = pil::centre_window(width, height, self.crop);
+        let window = pil::centre_window(width, height, self.side());
         pil::resize_window(img, width, height, self.order, window)
     }
 
@@ -183,9 +190,14 @@ impl Transform {
         &self.preparation
     }
 
+    /// Side of the network's input in pixels.
+    pub fn side(&self) -> usize {
+        self.preparation.crop
+    }
+
     /// Floats of one image: channels · side · side.
     pub fn len(&self) -> usize {
-        self.preparation.bytes()
+        self.side() * self.side() * self.preparation.channels
     }
 
     /// Never: an image has at least one pixel.
@@ -200,14 +212,14 @@ impl Transform {
 
     /// A prepared image as validation and test see it: `out` is (C, side, side), [`Transform::len`] floats.
     pub fn finish_val(&self, img: &ImageArray, out: &mut [f32]) {
-        assert_eq!(img.data.len(), self.len(), "a prepared image");
+        assert_eq!(img.data.len(), self.preparation.bytes(), "a prepared image");
         self.normalise(img, out);
     }
 
     /// A prepared image as one epoch of training sees it; all random numbers come from `stream`.
     pub fn finish_train(&self, img: &ImageArray, stream: &mut Stream, out: &mut [f32]) {
-        assert_eq!(img.data.len(), self.len(), "a prepared image");
-        match View::draw(self.augment, self.preparation.crop, self.crop_scale, stream) {
+        assert_eq!(img.data.len(), self.preparation.bytes(), "a prepared image");
+        match View::draw(self.augment, self.preparation.side(), self.crop_scale, stream) {
             None => self.normalise(img, out),
             Some(view) => self.normalise(&view.apply(img), out),
         }
@@ -215,7 +227,23 @@ impl Transform {
 
     /// (H, W, C) bytes to (C, H, W) floats.
     fn normalise(&self, img: &ImageArray, out: &mut [f32]) {
-        assert_eq!(out.len(), img.data.len(), "a slot of one image");
+        assert_eq!(out.len(), self.len(), "a slot of one image");
+        let (inner, side) = (self.preparation.side(), self.side());
+        if inner < side {
+            // Half of the zeros on either side, the odd one behind, as torchvision's Pad is called by those who pad so.
+            let before = (side - inner) / 2;
+            out.fill(0.0);
+            for (c, (table, plane)) in self.tables.iter().zip(out.chunks_exact_mut(side * side)).enumerate() {
+                let rows = plane.chunks_exact_mut(side).skip(before);
+                for (row, pixels) in rows.zip(img.data.chunks_exact(inner * img.channels)) {
+                    let values = pixels.iter().skip(c).step_by(img.channels);
+                    for (out, &v) in row[before..].iter_mut().zip(values) {
+                        *out = table[usize::from(v)];
+                    }
+                }
+            }
+            return;
+        }
         match self.tables.as_slice() {
             [table] => {
                 for (out, &v) in out.iter_mut().zip(&img.data) {
@@ -457,6 +485,80 @@ mod tests {
         t.finish_val(&img, &mut a);
         t.finish_train(&img, &mut stream, &mut b);
         assert_eq!(a, b);
+    }
+
+    /// Zeros stand where the network sees zeros: around the normalised image, 98 pixels of a 28-pixel one on every side; nothing is
+    /// enlarged, and grey is three copies under three channels' statistics.
+    #[test]
+    fn padding_puts_zeros_around_the_normalised_image() {
+        let p = Protocol {
+            aspect: Aspect::Pad,
+            resize: 28,
+            crop: 224,
+            augment: Augment::None,
+            ..Protocol::faithful()
+        };
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let t = Transform::new(&p, &mean, &std).unwrap();
+        assert_eq!(
+            (t.side(), t.len(), t.preparation().bytes()),
+            (224, 3 * 224 * 224, 28 * 28 * 3)
+        );
+        for channels in [1, 3] {
+            let img = noise(28, 28, channels);
+            let mut seen = vec![9.0; t.len()];
+            t.finish_val(&t.prepare(&img), &mut seen);
+            for (c, plane) in seen.chunks_exact(224 * 224).enumerate() {
+                for (at, &v) in plane.iter().enumerate() {
+                    let (y, x) = (at / 224, at % 224);
+                    let inside = (98..126).contains(&y) && (98..126).contains(&x);
+                    let want = match inside {
+                        false => 0.0,
+                        true => {
+                            let from = ((y - 98) * 28 + x - 98) * channels + if channels == 3 { c } else { 0 };
+                            (f32::from(img.data[from]) / 255.0 - mean[c]) / std[c]
+                        }
+                    };
+                    assert_eq!(v, want, "channel {c} at {y}, {x}");
+                }
+            }
+        }
+        // At full size nothing is padded, and an odd zero stands behind.
+        let whole = Protocol {
+            resize: 224,
+            ..p.clone()
+        };
+        let t = Transform::new(&whole, &mean, &std).unwrap();
+        let mut seen = vec![0.0; t.len()];
+        t.finish_val(&t.prepare(&noise(224, 224, 3)), &mut seen);
+        assert!(seen.iter().all(|v| *v != 0.0));
+        let odd = Protocol {
+            resize: 1,
+            crop: 4,
+            ..p.clone()
+        };
+        let t = Transform::new(&odd, &[0.0], &[1.0]).unwrap();
+        let mut seen = vec![0.0; t.len()];
+        let one = ImageArray {
+            width: 1,
+            height: 1,
+            channels: 1,
+            data: vec![255],
+        };
+        t.finish_val(&one, &mut seen);
+        assert_eq!(seen.iter().position(|v| *v == 1.0), Some(5));
+        assert!(
+            Transform::new(
+                &Protocol {
+                    resize: 32,
+                    crop: 28,
+                    ..p
+                },
+                &mean,
+                &std
+            )
+            .is_err()
+        );
     }
 
     /// (Q40): both ways of making a square, against the plain operations one after the other.

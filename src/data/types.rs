@@ -1,8 +1,9 @@
 //! What a data set is to the rest of medft.
 
 use super::folder::Folder;
+use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
-use crate::study::protocol::{Protocol, Warmup};
+use crate::study::protocol::{GreyStem, Protocol, Warmup};
 use crate::study::spec::SplitRule;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,8 +105,28 @@ pub trait Source: Sync + Send {
     /// The word used in studies: `ddsm`, `isic2019`, …
     fn name(&self) -> &'static str;
 
-    /// The facts, under a protocol (DDSM's task changes its classes, for instance).
-    fn info(&self, p: &Protocol) -> DatasetInfo;
+    /// The facts as the set has them, under a protocol (DDSM's task changes its classes, for instance). Others ask
+    /// [`Source::info`].
+    fn own_info(&self, p: &Protocol) -> DatasetInfo;
+
+    /// The facts, with what the protocol decides for every set: grey images that are read as three channels, another target.
+    fn info(&self, p: &Protocol) -> DatasetInfo {
+        let mut info = self.own_info(p);
+        if p.grey_stem == GreyStem::ThreeChannels && info.channels == 1 {
+            info.channels = 3;
+            info.mean = info.mean.repeat(3);
+            info.std = info.std.repeat(3);
+        }
+        let asked = p.target_metric.as_deref().and_then(|m| METRICS.get(m));
+        let has = |m: &&Metric| match info.task {
+            Task::MultiClass(n) => m.on_classes(n),
+            Task::MultiLabel(_) => m.labels.is_some(),
+        };
+        if let Some(metric) = asked.filter(has) {
+            info.target = metric.name;
+        }
+        info
+    }
 
     /// Reads label files of `root` (the data set's own folder) and forms the splits; opens no image.
     ///

@@ -101,6 +101,12 @@ pub const IMAGENET: InputStatistics = InputStatistics {
     std: [0.229, 0.224, 0.225],
 };
 
+/// Google's, of Inception and the original ViT.
+pub const INCEPTION: InputStatistics = InputStatistics {
+    mean: [0.5; 3],
+    std: [0.5; 3],
+};
+
 /// OpenAI CLIP's, which CoCa and AIMv2 use too.
 pub const OPENAI_CLIP: InputStatistics = InputStatistics {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],

@@ -55,6 +55,10 @@ pub fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
         let why = "an MHA head reads all tokens through a body of its own, which no class there has";
         return Err(t.not_for(word, &["hub"], why).into());
     }
+    if t.spec.protocol.aspect == Aspect::Pad {
+        let why = "it puts zeros around an image after the normalisation, which no preprocessor there does";
+        return Err(t.not_for(word, &["hub"], why).into());
+    }
     (t.entry.export)(word, t)
 }
 
@@ -178,7 +182,7 @@ impl Trained<'_> {
                 "interpolation": "bilinear",
                 "crop_pct": crop_pct,
                 "crop_mode": match self.spec.protocol.aspect {
-                    Aspect::Squash => "squash",
+                    Aspect::Squash | Aspect::Pad => "squash",
                     Aspect::ShortSide => "center",
                 },
                 "mean": a.mean,
@@ -195,7 +199,7 @@ impl Trained<'_> {
     pub fn preprocessor(&self) -> Value {
         let a = self.about;
         let size = match self.spec.protocol.aspect {
-            Aspect::Squash => json!({"height": a.resize, "width": a.resize}),
+            Aspect::Squash | Aspect::Pad => json!({"height": a.resize, "width": a.resize}),
             Aspect::ShortSide => json!({"shortest_edge": a.resize}),
         };
         json!({
@@ -204,7 +208,7 @@ impl Trained<'_> {
             "do_resize": true,
             "size": size,
             "resample": 2,
-            "do_center_crop": true,
+            "do_center_crop": self.spec.protocol.aspect != Aspect::Pad,
             "crop_size": {"height": a.crop, "width": a.crop},
             "do_rescale": true,
             "rescale_factor": 1.0 / 255.0,

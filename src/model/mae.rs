@@ -1,15 +1,12 @@
 //! MAE's encoder (He et al. 2022; facebookresearch/mae), a plain ViT. PROTOCOL 3.3.
 
-use super::backbone::{Backbone, Features, Observer, Options};
 use super::checkpoint::{Rule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::export::{Exported, Trained};
-use super::params::{Builder, Init, Place};
-use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
+use super::params::Place;
+use super::plain_vit::{Config, build};
 use crate::study::Scale;
 use anyhow::Result;
-use candle_core::Tensor;
-use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
 use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
@@ -133,26 +130,6 @@ fn place(name: &str) -> Place {
     place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed"])
 }
 
-/// The encoder for inputs of `side` pixels.
-fn build(
-    scale: Scale,
-    side: usize,
-    (full, tiny): (Config, Config),
-    options: Options,
-    b: &Builder,
-) -> Result<Box<dyn Backbone>> {
-    let config = match scale {
-        Scale::Full => full,
-        Scale::Tiny => tiny,
-    };
-    let across = patches_across(side, config.patch_size)?;
-    let config = Config {
-        input_grid: Some((across, across)),
-        ..config
-    };
-    Ok(Box::new(Mae::new(config, options, b)?))
-}
-
 /// For timm, whose plain ViT can read the mean of the patches behind the norm; `transformers`' reads the class token.
 fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
@@ -173,135 +150,4 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
         config: t.timm_config(timm, "avg", &args),
         tensors,
     })
-}
-
-/// The shape of an MAE encoder.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    pub embed_dim: usize,
-    pub depth: usize,
-    pub num_heads: usize,
-    pub mlp_ratio: usize,
-    pub patch_size: usize,
-    /// Side of the checkpoint's position grid.
-    pub grid: usize,
-    /// Rows and columns of patches in the input, where they differ from the checkpoint's grid: the table is then resized once
-    /// when it is loaded, and the resized table is the parameter.
-    pub input_grid: Option<(usize, usize)>,
-    pub layer_norm_eps: f64,
-}
-
-impl Config {
-    /// A published size, for 224 px.
-    pub const fn published(embed_dim: usize, depth: usize, num_heads: usize, patch_size: usize) -> Self {
-        Self {
-            embed_dim,
-            depth,
-            num_heads,
-            mlp_ratio: 4,
-            patch_size,
-            grid: 224 / patch_size,
-            input_grid: None,
-            layer_norm_eps: 1e-6,
-        }
-    }
-
-    /// A small model of the same code, for the demo: 16 px patches on a 3×3 grid that has to be resized.
-    pub const fn tiny(embed_dim: usize, depth: usize, num_heads: usize) -> Self {
-        Self {
-            grid: 3,
-            ..Self::published(embed_dim, depth, num_heads, 16)
-        }
-    }
-}
-
-/// An MAE encoder: pooled = mean of the patch tokens after the final norm, tokens = those.
-pub struct Mae {
-    config: Config,
-    patch_weight: Tensor,
-    patch_bias: Tensor,
-    cls_token: Tensor,
-    pos_embed: Tensor,
-    blocks: Stack,
-    norm: LayerNorm,
-}
-
-impl Mae {
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
-        let d = c.embed_dim;
-        let small = Init::Normal { std: 0.02 };
-        let cls_token = b.param([1, 1, d], "cls_token", small)?;
-        let input = c.input_grid.unwrap_or((c.grid, c.grid));
-        let pos_embed = b.adapted([1, 1 + c.grid * c.grid, d], "pos_embed", small, |table| {
-            positions(table, c.grid, input)
-        })?;
-        let patch = b.pp("patch_embed.proj");
-        let bound = 1.0 / ((3 * c.patch_size * c.patch_size) as f32).sqrt();
-        let patch_weight = patch.stem(
-            [d, c.patch_size],
-            options.channels,
-            options.grey_stem,
-            "weight",
-            Init::Uniform(bound),
-        )?;
-        let patch_bias = patch.param([d], "bias", Init::Uniform(bound))?;
-        let block = BlockConfig {
-            dim: d,
-            heads: c.num_heads,
-            hidden: d * c.mlp_ratio,
-            eps: c.layer_norm_eps,
-            act: Act::GeluErf,
-            layer_scale: None,
-        };
-        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), options.checkpointing)?;
-        Ok(Self {
-            config: c,
-            patch_weight,
-            patch_bias,
-            cls_token,
-            pos_embed,
-            blocks,
-            norm: layer_norm(d, c.layer_norm_eps, &b.pp("norm"))?,
-        })
-    }
-}
-
-/// A position table (1, 1 + grid², D) for another grid of patches: plain bicubic by size, the class token's row kept.
-fn positions(table: Tensor, grid: usize, (gh, gw): (usize, usize)) -> candle_core::Result<Tensor> {
-    if (gh, gw) == (grid, grid) {
-        return Ok(table);
-    }
-    let step = |g: usize| grid as f64 / g as f64;
-    let patches = table.narrow(1, 1, grid * grid)?;
-    let patches = resize_table(&patches, (grid, grid), (gh, gw), (step(gh), step(gw)))?;
-    Tensor::cat(&[table.narrow(1, 0, 1)?, patches], 1)
-}
-
-impl Backbone for Mae {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
-        let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
-        seen("patch_embed", &x);
-        seen("pos_embed", &self.pos_embed);
-        let x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
-        seen("embed", &x);
-        let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
-            Ok(())
-        })?;
-        let x = self.norm.forward_float(&x)?;
-        seen("norm", &x);
-        let tokens = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;
-        Ok(Features {
-            pooled: tokens.mean(1)?,
-            tokens,
-        })
-    }
-
-    fn feature_dim(&self) -> usize {
-        self.config.embed_dim
-    }
-
-    fn token_dim(&self) -> usize {
-        self.config.embed_dim
-    }
 }

@@ -1,5 +1,6 @@
 //! Backbones, heads and what they are made of. Knows no data set and no study beyond the protocol switches.
 
+pub mod activations;
 pub mod aimv2;
 pub mod backbone;
 pub mod checkpoint;
@@ -16,12 +17,14 @@ pub mod kept;
 pub mod mae;
 pub mod params;
 pub mod pickle;
+pub mod plain_vit;
 pub mod pretrained;
 pub mod registry;
 pub mod safetensors;
 pub mod sam2;
 #[cfg(test)]
 mod tests;
+pub mod timm_vit;
 pub mod vit;
 pub mod vmamba;
 

@@ -4,7 +4,7 @@ use super::backbone::Options;
 use super::checkpoint::{Checkpoint, Rule, same, unused};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
-use super::{aimv2, clip, coca, dinov2, mae, sam2, vmamba};
+use super::{aimv2, clip, coca, dinov2, mae, sam2, timm_vit, vmamba};
 use crate::error::BadInput;
 use crate::registry::Registry;
 use crate::study::{Protocol, Scale};
@@ -29,6 +29,9 @@ pub static BACKBONES: Registry<BackboneEntry> = Registry::new(&[
     &coca::COCA_L,
     &clip::CLIP_B,
     &dinov2::IMGFOCUS_S,
+    &timm_vit::VIT_B,
+    &timm_vit::DINO_B,
+    &timm_vit::VIT_CLIP_B,
 ]);
 
 /// All backbones, in order.

@@ -118,7 +118,7 @@ fn tiny_models_are_tiny_and_differ() {
 
 #[test]
 fn encoders_with_a_fixed_grid_say_which_side_they_want() {
-    for (name, px) in [("aimv2-l", 256), ("coca-b", 64), ("clip-b", 225)] {
+    for (name, px) in [("aimv2-l", 256), ("coca-b", 64), ("clip-b", 225), ("vit-b", 240)] {
         let b = super::params::Builder::shapes();
         let entry = registry::find(name).unwrap();
         let options = super::Options::new(&Protocol::faithful(), 3);

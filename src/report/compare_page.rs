@@ -2,7 +2,7 @@
 
 use super::claims_page::{p_text, signed};
 use super::compare::{Comparison, VerdictCounts};
-use super::input::{ContextValue, ReportInput, regime_title};
+use super::input::{ContextValue, ReportInput};
 use super::paper_level::{PaperLevel, SetVerdict};
 use super::table::PLACES;
 use super::table_csv::number;
@@ -215,6 +215,9 @@ pub(super) fn behind(c: &Comparison) -> Vec<(&'static str, String)> {
     }
     let seeds = c.seeds.iter().zip(&c.values);
     let seeds: Vec<String> = seeds.map(|(s, v)| format!("{s}: {}", fixed(*v, PLACES + 2))).collect();
+    if c.read_as.is_some() {
+        out.push(("ours are", c.reading()));
+    }
     out.push((
         "our seeds",
         format!("{} of {} planned ({})", c.n, c.planned, seeds.join(", ")),
@@ -235,10 +238,12 @@ pub(super) fn behind(c: &Comparison) -> Vec<(&'static str, String)> {
         let text = format!("{}, {} degrees of freedom", fixed(se, PLACES + 2), fixed(df, 1));
         out.push(("standard error of the difference", text));
     }
+    let read = |(low, high): (f64, f64)| (low - c.uncertainty, high + c.uncertainty);
     for (name, interval) in [
         ("interval of the difference", c.interval),
         ("… without the uncertainty of the published value", c.interval_runs),
-        ("… and without the published run's noise", c.interval_ours),
+        ("… without the published run's noise", c.interval_ours.map(read)),
+        ("… without either, by our seeds alone", c.interval_ours),
         ("prediction interval of one more run, less ours", c.prediction),
     ] {
         if let Some(i) = interval {
@@ -258,7 +263,7 @@ fn line(input: &ReportInput, c: &Comparison) -> Line {
     Line {
         backbone: input.backbone_title(&c.backbone).to_owned(),
         published: format!("{} ± {}", fixed(c.published, PLACES), fixed(c.uncertainty, 5)),
-        regime: c.regime.map_or_else(|| "any".to_owned(), |(f, h)| regime_title(f, h)),
+        regime: c.reading(),
         ours,
         difference: c.difference.map_or_else(none, signed),
         interval: c.interval.map_or_else(none, span),
@@ -277,6 +282,7 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
         "backbone",
         "freeze",
         "head",
+        "read_as",
         "published",
         "uncertainty",
         "margin",
@@ -309,6 +315,7 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
             c.backbone.clone(),
             c.regime.map_or_else(String::new, |(f, _)| f.to_string()),
             c.regime.map_or_else(String::new, |(_, h)| h.to_string()),
+            c.read_as.map_or_else(String::new, |h| h.title()),
             c.published.to_string(),
             c.uncertainty.to_string(),
             number(c.margin),

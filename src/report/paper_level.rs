@@ -7,7 +7,7 @@
 //! regime alone.
 
 use super::cells::{Cells, Score};
-use super::compare::{Comparison, Verdict, incomplete, published_run};
+use super::compare::{Verdict, incomplete, published_run};
 use super::input::{PublishedPoint, ReportInput, regime_title};
 use crate::eval::{Point, Together, holm, kendall_permutation, paired_t, reproduction, together};
 use crate::study::{Freeze, HeadKind};
@@ -154,16 +154,10 @@ impl PaperLevel {
         self.sets.iter().filter(|s| s.best)
     }
 
-    /// Which of the rows of a published value counts: that of the best hypothesis; where it is the best of all regimes, the
-    /// highest of ours.
-    pub(super) fn counted(&self, p: &PublishedPoint, rows: &[Comparison]) -> Option<usize> {
+    /// The hypothesis that a published value counts under.
+    pub(super) fn best_for(&self, p: &PublishedPoint) -> Option<Hypothesis> {
         let best = self.ranking.iter().find(|r| r.stated == (p.freeze, p.head))?;
-        match best.hypothesis.shows {
-            Shows::Regime(f, h) => rows.iter().position(|r| r.regime == Some((f, h))),
-            Shows::BestOfAll => (0..rows.len())
-                .filter(|&i| rows[i].mean.is_some())
-                .reduce(|a, b| if rows[b].mean > rows[a].mean { b } else { a }),
-        }
+        Some(best.hypothesis)
     }
 }
 
@@ -233,7 +227,7 @@ fn sentence(ranking: &[Ranked], alpha: f64) -> Option<String> {
 }
 
 /// One published value under one hypothesis.
-enum Found {
+pub(super) enum Found {
     /// Our values, one a seed.
     Values(Vec<f64>),
     Incomplete(String),
@@ -246,6 +240,36 @@ type Rows<'a> = Vec<(&'a PublishedPoint, Found)>;
 type SetRows<'a> = Vec<(String, Rows<'a>)>;
 /// (data set, backbone) → misfit.
 type Misfits<'a> = BTreeMap<(&'a str, &'a str), f64>;
+
+/// Our values that a hypothesis holds a published one against.
+pub(super) fn find(cells: &Cells, p: &PublishedPoint, h: Hypothesis) -> Found {
+    let get = |(f, head)| cells.get(&p.dataset, &p.backbone, f, head);
+    let regimes = match h.shows {
+        Shows::Regime(f, head) => vec![(f, head)],
+        Shows::BestOfAll => p.regimes(cells),
+    };
+    let scores: Option<Vec<&Score>> = regimes.into_iter().map(get).collect();
+    let Some(scores) = scores.filter(|s| !s.is_empty()) else {
+        return Found::NotPlanned;
+    };
+    if let Some(why) = scores.iter().find_map(|s| incomplete(s)) {
+        return Found::Incomplete(why);
+    }
+    let n = scores[0].n();
+    if scores.iter().any(|s| s.seeds != scores[0].seeds) {
+        return Found::Incomplete("its regimes were run with other seeds".to_owned());
+    }
+    if scores.iter().any(|s| h.weights.of(s).len() != n) {
+        return Found::Incomplete("the score under these weights is not known for every run".to_owned());
+    }
+    let highest = |i: usize| {
+        scores
+            .iter()
+            .map(|s| h.weights.of(s)[i])
+            .fold(f64::NEG_INFINITY, f64::max)
+    };
+    Found::Values((0..n).map(highest).collect())
+}
 
 struct Group<'a> {
     input: &'a ReportInput,
@@ -277,7 +301,7 @@ impl<'a> Group<'a> {
                 let mut sets = Vec::new();
                 for d in &self.input.datasets {
                     let of = self.points.iter().filter(|p| p.dataset == d.name);
-                    let rows: Rows = of.map(|&p| (p, self.find(p, h))).collect();
+                    let rows: Rows = of.map(|&p| (p, find(self.cells, p, h))).collect();
                     if rows.iter().any(|r| !matches!(r.1, Found::NotPlanned)) {
                         sets.push((d.name.clone(), rows));
                     }
@@ -286,35 +310,6 @@ impl<'a> Group<'a> {
             }
         }
         out
-    }
-
-    fn find(&self, p: &PublishedPoint, h: Hypothesis) -> Found {
-        let get = |(f, head)| self.cells.get(&p.dataset, &p.backbone, f, head);
-        let regimes = match h.shows {
-            Shows::Regime(f, head) => vec![(f, head)],
-            Shows::BestOfAll => p.regimes(self.cells),
-        };
-        let scores: Option<Vec<&Score>> = regimes.into_iter().map(get).collect();
-        let Some(scores) = scores.filter(|s| !s.is_empty()) else {
-            return Found::NotPlanned;
-        };
-        if let Some(why) = scores.iter().find_map(|s| incomplete(s)) {
-            return Found::Incomplete(why);
-        }
-        let n = scores[0].n();
-        if scores.iter().any(|s| s.seeds != scores[0].seeds) {
-            return Found::Incomplete("its regimes were run with other seeds".to_owned());
-        }
-        if scores.iter().any(|s| h.weights.of(s).len() != n) {
-            return Found::Incomplete("the score under these weights is not known for every run".to_owned());
-        }
-        let highest = |i: usize| {
-            scores
-                .iter()
-                .map(|s| h.weights.of(s)[i])
-                .fold(f64::NEG_INFINITY, f64::max)
-        };
-        Found::Values((0..n).map(highest).collect())
     }
 
     fn margin(&self, dataset: &str) -> f64 {

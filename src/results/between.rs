@@ -57,16 +57,22 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What contradicts itself between finished runs.
-pub(super) fn between(seen: &[Seen]) -> Vec<Finding> {
+/// What runs say that was seen so far, of any study of a folder of results: a copy is one in whichever study it lies.
+#[derive(Default)]
+pub struct SeenRuns(pub(super) Vec<Seen>);
+
+/// What contradicts itself between finished runs; of the first `known`, which were looked at before, nothing is said again.
+pub(super) fn between(seen: &[Seen], known: usize) -> Vec<Finding> {
     let mut out = Vec::new();
-    let mut add = |run: &Seen, file: &str, expected: String, found: String| {
-        let at = format!("{}/{file}", run.at);
-        out.push(Finding { at, expected, found });
-    };
     let (mut predictions, mut epochs, mut weights) = (Known::default(), Known::default(), Known::default());
     let (mut alike, mut builds) = (BTreeMap::new(), BTreeMap::new());
-    for a in seen {
+    for (number, a) in seen.iter().enumerate() {
+        let mut add = |run: &Seen, file: &str, expected: String, found: String| {
+            let at = format!("{}/{file}", run.at);
+            if number >= known {
+                out.push(Finding { at, expected, found });
+            }
+        };
         let protocol = serde_json::to_string(&a.spec.protocol).unwrap_or_default();
         match alike.entry((&a.data, &a.spec.dataset, protocol)) {
             Entry::Vacant(e) => {
@@ -136,7 +142,7 @@ mod tests {
     }
 
     fn at(seen: &[Seen]) -> Vec<String> {
-        between(seen).into_iter().map(|f| f.at).collect()
+        between(seen, 0).into_iter().map(|f| f.at).collect()
     }
 
     #[test]
@@ -172,6 +178,15 @@ mod tests {
         runs[1].predictions = "p0".into();
         runs[1].spec.protocol.lr *= 2.0;
         assert!(at(&runs).is_empty());
+        // What was looked at before is held against, and not named again.
+        let mut runs = three();
+        (runs[1].epochs, runs[2].predictions) = ("e0".into(), "p0".into());
+        assert_eq!(at(&runs), ["run1/epochs.json", "run2/predictions.parquet"]);
+        let later = between(&runs, 2);
+        assert!(
+            later.len() == 1 && later[0].at == "run2/predictions.parquet",
+            "{later:?}"
+        );
     }
 
     /// By pairs, 40,000 runs would be 800 million comparisons.

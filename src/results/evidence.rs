@@ -6,11 +6,12 @@
 //! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
 //! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
 
-use super::evidence_cache::Cache;
+use super::evidence_cache;
 use super::predictions::{Predictions, Truth};
 use super::store::Store;
 use super::threads::in_threads;
 use super::types::{RunRecord, WhichWeights};
+use crate::cache::{Bucket, Cache};
 use crate::eval::{self, Components, Resamples, Statistic};
 use crate::fsio;
 use crate::rng::{Purpose, Stream};
@@ -18,7 +19,6 @@ use crate::study::RunSpec;
 use crate::study::protocol::MacroClasses;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Replicates of a report unless it is told otherwise.
 pub const REPLICATES: usize = 1000;
@@ -72,7 +72,7 @@ impl Evidences {
     /// Reads and resamples the predictions of `runs`, as many runs at a time as there are threads. Predictions that do not
     /// fit their hash are left out and listed.
     ///
-    /// `cache` is a folder; what it holds for the same predictions is not computed again.
+    /// What `cache` holds for the same predictions is not computed again.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -80,44 +80,50 @@ impl Evidences {
         store: &Store,
         runs: &[RunRecord],
         replicates: usize,
-        cache: Option<&Path>,
+        cache: Option<&Cache>,
     ) -> Result<(Self, Vec<Unusable>)> {
         let (mut all, mut unusable) = (Self::default(), Vec::new());
         if replicates == 0 {
             return Ok((all, unusable));
         }
         all.replicates = replicates;
+        let entries = match cache {
+            None => Vec::new(),
+            Some(cache) => {
+                let entry = |r| Ok(cache.entry(Bucket::Evidence, &cache_key(r, replicates)?));
+                runs.iter().map(entry).collect::<Result<Vec<_>>>()?
+            }
+        };
+        let _held: Vec<_> = cache.iter().flat_map(|c| entries.iter().map(|e| c.hold(e))).collect();
+        let cached = match entries.is_empty() {
+            true => vec![None; runs.len()],
+            false => in_threads(&entries, |e| evidence_cache::read(e)),
+        };
         let mut datasets = BTreeMap::<&str, Vec<&RunRecord>>::new();
-        for r in runs {
-            datasets.entry(&r.spec.run.dataset).or_default().push(r);
+        let mut to_write = BTreeMap::new();
+        for (at, (r, found)) in runs.iter().zip(cached).enumerate() {
+            match found {
+                Some(e) => drop(all.runs.insert(r.id().to_owned(), e)),
+                None => {
+                    datasets.entry(&r.spec.run.dataset).or_default().push(r);
+                    to_write.extend(entries.get(at).map(|entry| (r.id(), entry)));
+                }
+            }
         }
-        let study = store.folder().file_name().unwrap_or_default().to_string_lossy();
-        for (dataset, runs) in datasets {
-            let file = cache.map(|c| c.join(format!("{study}-{dataset}.bin")));
-            let mut cached = file.as_deref().map_or_else(Cache::default, Cache::read);
-            let missing: Vec<&RunRecord> = runs
-                .iter()
-                .copied()
-                .filter(|r| cached.get(&cache_key(r, replicates)).is_none())
-                .collect();
+        for missing in datasets.into_values() {
             let computed = compute(store, &missing, replicates);
-            let changed = !computed.is_empty();
+            let written = in_threads(&computed, |(r, found)| match (to_write.get(r.id()), found) {
+                (Some(entry), Ok(e)) => evidence_cache::write(entry, e),
+                _ => Ok(()),
+            });
+            written.into_iter().collect::<Result<()>>()?;
             for (r, found) in computed {
                 match found {
-                    Ok(e) => cached.insert(cache_key(r, replicates), e),
+                    Ok(e) => drop(all.runs.insert(r.id().to_owned(), e)),
                     Err(e) => unusable.push(Unusable {
                         id: r.id().to_owned(),
                         why: format!("{e:#}"),
                     }),
-                }
-            }
-            if let (Some(file), true) = (&file, changed) {
-                cached.keep(&runs.iter().map(|r| cache_key(r, replicates)).collect());
-                cached.write(file)?;
-            }
-            for r in runs {
-                if let Some(e) = cached.get(&cache_key(r, replicates)) {
-                    all.runs.insert(r.id().to_owned(), e.clone());
                 }
             }
         }
@@ -126,14 +132,11 @@ impl Evidences {
     }
 }
 
-/// Everything that a run's evidence hangs on. Raise the leading word when the drawing or a metric changes its meaning.
-fn cache_key(r: &RunRecord, replicates: usize) -> String {
+/// The hash of everything that a run's evidence depends on; the bucket's version is that of the drawing and of the metrics.
+fn cache_key(r: &RunRecord, replicates: usize) -> Result<String> {
     let m = &r.metrics;
     let all = r.spec.run.protocol.macro_classes == MacroClasses::All;
-    format!(
-        "evidence-2 {} {:?} all={all} {replicates} {}",
-        m.target, m.headline, m.predictions.sha256
-    )
+    Bucket::Evidence.key(&(&m.target, m.headline, all, replicates, &m.predictions.sha256))
 }
 
 /// The evidence of `runs` in their order. Runs of one list almost always share their images; those that do not wait for

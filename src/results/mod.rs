@@ -16,6 +16,7 @@ mod threads;
 mod types;
 mod verify;
 
+pub use between::SeenRuns;
 pub use evidence::{DECISION, Evidence, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use frame::frame;
 pub use predictions::{Predictions, Truth};

@@ -19,14 +19,14 @@ use super::record::{read_record, write_record};
 use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, Spec, WhichWeights};
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
-use crate::fsio::{self, Pending};
+use crate::fsio::{self, HashedPending};
 use crate::lease::{self, Held, Holder, Lease};
 use crate::limits;
 use crate::privacy::without_places;
 use crate::tell;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -332,8 +332,7 @@ impl Store {
             }
         }
         may_write()?;
-        let done: String = hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect();
-        if let Err(e) = fsio::write_atomic(&dir.join(DONE), done.as_bytes()) {
+        if let Err(e) = fsio::write_atomic(&dir.join(DONE), done_lines(&hashes).as_bytes()) {
             // It may have its name although the disk would not promise to keep it: then the run is finished, and a power cut now
             // costs making it again.
             if self.load(id).is_err() {
@@ -361,13 +360,10 @@ impl Store {
     /// # Errors
     /// [`BadInput`] where the disk is full or the folder not writable.
     pub fn keep(&self, id: &str, file: &str, fill: &dyn Fn(&mut dyn Write) -> Result<()>) -> Result<String> {
-        let mut out = Hashing {
-            out: Pending::create(&self.run_dir(id).join(file))?,
-            hash: Sha256::new(),
-        };
+        let path = self.run_dir(id).join(file);
+        let mut out = HashedPending::create(&path)?;
         fill(&mut out)?;
-        out.out.publish()?;
-        Ok(fsio::hex(&out.hash.finalize()))
+        out.publish_as(|_| path)
     }
 
     /// The trained weights that a finished run kept: path and hash, the best first.
@@ -485,23 +481,6 @@ impl Store {
 }
 
 /// Bytes on their way to a file, hashed.
-struct Hashing {
-    out: Pending,
-    hash: Sha256,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
 /// Makes a run's folder and takes its lease.
 fn claim(dir: PathBuf) -> Result<Claim> {
     fsio::create_dir(&dir)?;
@@ -580,6 +559,11 @@ fn load_dir(dir: &Path) -> Result<RunRecord> {
         metrics,
         provenance,
     })
+}
+
+/// The whole of `DONE`.
+pub(super) fn done_lines<F: std::fmt::Display>(hashes: &BTreeMap<F, String>) -> String {
+    hashes.iter().map(|(file, hash)| format!("{hash}  {file}\n")).collect()
 }
 
 /// `DONE` as file name → SHA-256, with exactly the files that a finished run has.

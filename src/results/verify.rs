@@ -6,20 +6,20 @@
 //! repeats of it, and what one run says from what another does. What follows from nothing is listed in SECURITY.md: hashes
 //! are no signature.
 
-use super::between::{Seen, between};
+use super::between::{Seen, SeenRuns, between};
 use super::evidence::{Prepared, images_of};
 use super::predictions::{Predictions, Truth};
 use super::provenance::{Provenance, seconds_of};
 use super::record::{Content, read_edited, read_record, record_bytes};
 use super::store::{
     ASIDE, CHECKPOINT, DONE, EPOCHS, FAILED, JOBS, KEPT, LEASE, METRICS, PREDICTIONS, PROVENANCE, SPEC, Store,
-    read_done,
+    done_lines, read_done,
 };
 use super::threads::in_threads;
 use super::types::{Epochs, Failure, Metrics, ModelFacts, Spec, WhichWeights};
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
-use crate::train::evaluate::Rule;
+use crate::train::evaluate::{self, Rule};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -92,18 +92,24 @@ pub struct TrainedFile {
 
 impl Store {
     /// Checks every run of the study, as many at a time as there are threads: finished ones in all they say, others in the
-    /// bytes of their files. `expected` is asked for what follows from a spec.
+    /// bytes of their files. `expected` is asked for what follows from a spec; `seen` are the runs of other studies, which no
+    /// run here may be a copy of, and these are added to.
     ///
     /// # Errors
     /// When the study's folder cannot be listed.
-    pub fn audit(&self, expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync)) -> Result<Audit> {
+    pub fn audit(
+        &self,
+        expected: &(dyn Fn(&RunSpec) -> Result<Expected> + Sync),
+        seen: &mut SeenRuns,
+    ) -> Result<Audit> {
         let mut audit = Audit::default();
         let (mut done, mut open) = (Vec::new(), Vec::new());
         let folder = self.folder();
         for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+            // A link to a folder is a run as any other: reports read it.
+            let is_folder = path.is_dir();
             match (is_folder, name.starts_with('.')) {
                 (true, false) if path.join(DONE).exists() => done.push(path),
                 (true, false) => open.push(path),
@@ -118,13 +124,13 @@ impl Store {
         done.sort();
         open.sort();
         audit.runs = done.len();
-        let mut seen = Vec::new();
+        let known = seen.0.len();
         for (of_run, run) in in_threads(&done, |d| audit_run(d, expected)) {
             audit.findings.extend(of_run.findings);
             audit.notes.extend(of_run.notes);
-            seen.extend(run);
+            seen.0.extend(run);
         }
-        audit.findings.extend(between(&seen));
+        audit.findings.extend(between(&seen.0, known));
         for dir in &open {
             audit_open(dir, &mut audit);
         }
@@ -240,6 +246,9 @@ impl Findings<'_> {
                 return None;
             }
         };
+        if fsio::read(&dir.join(DONE)).is_ok_and(|found| found != done_lines(&done).into_bytes()) {
+            all.add(DONE, "its lines as medft writes them", "the same in other bytes");
+        }
         let (mut intact, mut held) = (BTreeMap::new(), done.clone());
         for (file, expected) in &done {
             if KEPT.contains(&file.as_str()) {
@@ -272,6 +281,10 @@ impl Findings<'_> {
         let epochs = all.record::<Epochs>(EPOCHS, intact[EPOCHS]);
         let provenance = all.record::<Provenance>(PROVENANCE, intact[PROVENANCE]);
         let spec = spec?;
+        let last = match (&metrics, &epochs) {
+            (Some(m), Some(e)) => epochs_trained(&spec, m, e),
+            _ => spec.run.protocol.epochs,
+        };
         all.check_spec(&spec);
         if !intact[SPEC] {
             // What an edited spec says now makes no other file wrong.
@@ -279,7 +292,7 @@ impl Findings<'_> {
         }
         if let Some(p) = &provenance {
             all.check_provenance(&spec, p);
-            all.check_times(&spec, p);
+            all.check_times(last, p);
         }
         let metrics = metrics?;
         all.check_divergence(&metrics);
@@ -311,7 +324,7 @@ impl Findings<'_> {
             return None;
         }
         let predictions = all.check_metrics(&spec, &metrics, &held[PREDICTIONS], expected.as_ref())?;
-        all.check_weights(&spec, &metrics, &predictions);
+        all.check_weights(last, &metrics, &predictions);
         Some(Seen {
             at: dir.display().to_string(),
             data: spec.data_sha256,
@@ -402,6 +415,12 @@ fn differing(a: &str, b: &str) -> usize {
 /// The metric whose value on the validation images selects an epoch.
 fn selection_metric<'a>(run: &'a RunSpec, metrics: &'a Metrics) -> &'a str {
     run.protocol.selection_metric.as_ref().unwrap_or(&metrics.target)
+}
+
+/// How many epochs were trained: as many as the protocol says, or fewer where the stored ones show that it stopped early.
+fn epochs_trained(spec: &Spec, metrics: &Metrics, epochs: &Epochs) -> u32 {
+    let p = &spec.run.protocol;
+    evaluate::trained(p, selection_metric(&spec.run, metrics), &epochs.0).unwrap_or(p.epochs)
 }
 
 /// The sets of weights that were trained: a set whose rule selects no epoch is the head as it was drawn.
@@ -511,8 +530,7 @@ impl Findings<'_> {
 
     /// Times: as many epochs as were trained, taken up only between them, ended after they began; one sitting takes no longer than
     /// from its beginning to its end.
-    fn check_times(&mut self, spec: &Spec, p: &Provenance) {
-        let epochs = spec.run.protocol.epochs;
+    fn check_times(&mut self, epochs: u32, p: &Provenance) {
         self.same(
             "provenance.json: epoch_seconds: number",
             "spec.json says",
@@ -598,14 +616,15 @@ impl Findings<'_> {
     /// The epochs that were trained: as many as the protocol says, numbered from 1.
     fn check_epochs(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
         let p = &spec.run.protocol;
-        let expected = p.epochs + u32::from(p.extra_validation);
+        let last = epochs_trained(spec, metrics, epochs);
+        let expected = last + u32::from(p.extra_validation);
         let numbers: Vec<u32> = epochs.0.iter().map(|e| e.epoch).collect();
         if !numbers.iter().copied().eq(1..=expected) {
             let found = format!("{} of them, numbered {numbers:?}", numbers.len());
             self.add(EPOCHS, format!("epochs 1 to {expected}, as spec.json says"), found);
         }
         for e in &epochs.0 {
-            let trained = e.epoch <= p.epochs;
+            let trained = e.epoch <= last;
             // A run that went astray and was not stopped may have losses that are no numbers.
             if trained != e.train_loss.is_finite() && !(trained && metrics.divergence.is_some()) {
                 let expected = if trained { "a training loss" } else { "no training loss" };
@@ -645,7 +664,7 @@ impl Findings<'_> {
         let Some(epochs) = epochs else { return };
         // How many steps an epoch has stands nowhere; that one number gives the rates of all epochs, and is no less than the
         // steps that went astray need, is what can be held.
-        let trained = spec.run.protocol.epochs;
+        let trained = epochs_trained(spec, metrics, epochs);
         let astray = metrics.divergence.iter().flat_map(|d| [&d.skipped, &d.exploded]);
         let last = astray.flat_map(|s| &s.ranges).map(|r| r[1]).max().unwrap_or(0);
         let least = last.div_ceil(u64::from(trained.max(1))).max(1);
@@ -678,7 +697,7 @@ impl Findings<'_> {
     }
 
     /// Sets of weights: their names are those of the predictions, and equal weights predict alike.
-    fn check_weights(&mut self, spec: &Spec, metrics: &Metrics, predictions: &Predictions) {
+    fn check_weights(&mut self, last: u32, metrics: &Metrics, predictions: &Predictions) {
         let names: Vec<&str> = metrics.weights_sha256.keys().map(String::as_str).collect();
         let mut sets: Vec<&str> = predictions.sets().map(|s| s.0).collect();
         sets.sort_unstable();
@@ -717,7 +736,7 @@ impl Findings<'_> {
             ("corrected", metrics.selected.corrected),
         ] {
             let set = if metrics.rules.contains_key(rule) { rule } else { "best" };
-            if epoch >= Some(spec.run.protocol.epochs) && hash(set) != hash("last") {
+            if epoch >= Some(last) && hash(set) != hash("last") {
                 let at = format!("metrics.json: weights_sha256.{set}");
                 let found = hash(set).cloned().unwrap_or_default();
                 self.add(&at, "the hash of last, since that epoch was selected", found);

@@ -88,7 +88,7 @@ pub fn run(c: &Context, a: &PlanArgs, budget: Budget) -> Result<u8> {
     let prices = Prices::new(&specs, &mut estimator, machine)?;
     let judge = Judge {
         claims: foresight::asked(c, study)?,
-        alpha: Tolerances::load(&c.global.experiments_dir)?.alpha,
+        alpha: Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha,
         cells: foresight::cells(&specs),
         noises: &noises,
     };

@@ -3,22 +3,22 @@
 //! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
 
 use super::Context;
+use super::card::{Card, SHOWN};
 use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
 use crate::data::registry;
-use crate::device;
+use crate::device::CPU;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
-use crate::study::protocol::{Augment, MhaBody};
-use crate::study::{Freeze, HeadKind, RunSpec, Scale};
+use crate::study::protocol::{Augment, MhaBody, Precision};
+use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale, Scope};
 use crate::{limits, tell};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 /// A benchmark of a backbone with a linear head on one machine, as `medft bench` stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,19 @@ pub struct Measurement {
     /// Side of the input in pixels.
     pub size: usize,
     pub machine: Machine,
+    /// Not written for float32, as all were that were stored before.
+    #[serde(default = "float32", skip_serializing_if = "is_float32")]
+    pub precision: Precision,
     pub images_per_s: f64,
+}
+
+fn float32() -> Precision {
+    Precision::F32
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks.
+fn is_float32(p: &Precision) -> bool {
+    *p == Precision::F32
 }
 
 /// What a time holds for.
@@ -47,10 +59,7 @@ impl Machine {
     /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
     pub fn this(c: &Context) -> Self {
         Self {
-            device: match c.global.device.open() {
-                Ok(all) => device::name(&all[0]),
-                Err(_) => c.global.device.to_string(),
-            },
+            device: c.devices.name(&c.global.device),
             cpu: cpu_name(),
             threads: rayon::current_num_threads() as u32,
         }
@@ -87,29 +96,28 @@ impl Machine {
     }
 }
 
-fn folder(c: &Context) -> PathBuf {
-    Bucket::Rates.dir(&c.global.results_dir)
-}
-
 /// Keeps a benchmark for later plans; the newest of a kind counts.
 ///
 /// # Errors
 /// Where the results folder is not writable.
 pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
     let text = serde_json::to_vec_pretty(m)?;
-    fsio::write_atomic(&folder(c).join(file_name(m)?), &text)
+    fsio::write_atomic(&c.cache().entry(Bucket::Rates, &file_name(m)?), &text)
 }
 
 /// What was measured, by name and by a hash.
 pub fn file_name(m: &Measurement) -> Result<String> {
-    let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
+    let key = match m.precision {
+        Precision::F32 => Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?,
+        p => Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine, p))?,
+    };
     Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
 }
 
 /// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a word: times are
 /// guesses, and no reason to stop.
 fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
-    let dir = folder(c);
+    let dir = c.cache().bucket(Bucket::Rates);
     if !dir.exists() {
         return Ok(Vec::new());
     }
@@ -154,6 +162,8 @@ pub enum Basis {
     Bench,
     /// Measurements of these other backbones on this machine, scaled by multiply-adds.
     Guess(Vec<String>),
+    /// The nominal rate of this device and the part of it that is expected; nothing was measured.
+    Nominal(String),
     /// Nothing to go by, and what would help.
     Unknown(String),
 }
@@ -164,6 +174,7 @@ impl std::fmt::Display for Basis {
             Self::Runs(n) => write!(f, "measured on {n} runs"),
             Self::Bench => f.write_str("measured by bench"),
             Self::Guess(of) => write!(f, "guessed from {}", of.join(", ")),
+            Self::Nominal(rate) => write!(f, "by nominal rate: {rate}"),
             Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
@@ -182,6 +193,7 @@ pub struct Estimator<'a> {
     c: &'a Context,
     done: Vec<&'a RunRecord>,
     bench: Vec<Measurement>,
+    device: String,
     /// Training, validation and test images by data set and protocol.
     sizes: BTreeMap<String, Option<[f64; 3]>>,
 }
@@ -207,6 +219,7 @@ impl<'a> Estimator<'a> {
             c,
             done: listing.done.iter().filter(|r| machine.like(&Machine::of(r))).collect(),
             bench: kept(c, machine)?,
+            device: machine.device.clone(),
             sizes: BTreeMap::new(),
         })
     }
@@ -229,16 +242,18 @@ impl<'a> Estimator<'a> {
         if let Some(e) = self.by_runs(spec, work) {
             return e;
         }
+        let precision = spec.precision();
+        let bench = || self.bench.iter().filter(|m| m.precision == precision);
         let own = |m: &&Measurement| m.backbone == spec.backbone;
-        if let Some(seconds) = seconds(work, self.bench.iter().filter(own)) {
+        if let Some(seconds) = seconds(work, bench().filter(own)) {
             return Estimate {
                 hours: Some(seconds / 3600.0),
                 basis: Basis::Bench,
             };
         }
-        match seconds(work, self.bench.iter()) {
+        match seconds(work, bench()) {
             Some(s) => {
-                let mut of: Vec<String> = self.bench.iter().map(|m| m.backbone.clone()).collect();
+                let mut of: Vec<String> = bench().map(|m| m.backbone.clone()).collect();
                 of.sort();
                 of.dedup();
                 Estimate {
@@ -246,13 +261,23 @@ impl<'a> Estimator<'a> {
                     basis: Basis::Guess(of),
                 }
             }
-            None => {
-                let what = match spec.freeze {
-                    Freeze::Frozen => "forward",
-                    Freeze::Unfrozen => "train",
-                };
-                unknown(format!("run `medft bench {what} --backbone {}`", spec.backbone))
-            }
+            None => match Card::find(&self.device) {
+                Some(card) => Estimate {
+                    hours: Some((work.forward + work.train) / card.gmacs_per_s(precision) / 3600.0),
+                    basis: Basis::Nominal(card.rate(precision)),
+                },
+                None => {
+                    let what = match spec.freeze {
+                        Freeze::Frozen => "forward",
+                        Freeze::Unfrozen => "train",
+                    };
+                    let flag = match precision {
+                        Precision::F32 => String::new(),
+                        p => format!(" --precision {p}"),
+                    };
+                    unknown(format!("run `medft bench {what} --backbone {}{flag}`", spec.backbone))
+                }
+            },
         }
     }
 
@@ -260,8 +285,14 @@ impl<'a> Estimator<'a> {
     fn by_runs(&mut self, spec: &RunSpec, work: Work) -> Option<Estimate> {
         let same = |r: &&&RunRecord| {
             let s = &r.spec.run;
-            (&s.backbone, s.freeze, s.head, s.protocol.crop)
-                == (&spec.backbone, spec.freeze, spec.head, spec.protocol.crop)
+            (&s.backbone, s.freeze, s.head, s.protocol.crop, s.precision())
+                == (
+                    &spec.backbone,
+                    spec.freeze,
+                    spec.head,
+                    spec.protocol.crop,
+                    spec.precision(),
+                )
         };
         let like: Vec<&RunRecord> = self.done.iter().filter(same).copied().collect();
         let mut rates = Vec::new();
@@ -287,7 +318,9 @@ impl<'a> Estimator<'a> {
 
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
     pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
-        let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
+        // How it is computed changes no image.
+        let images = spec.protocol.scoped(&[Scope::Images]);
+        let key = format!("{} {}", spec.dataset, serde_json::to_string(&images).ok()?);
         if let Some(known) = self.sizes.get(&key) {
             return *known;
         }
@@ -345,6 +378,84 @@ pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate
         }
     });
     Ok(times.collect())
+}
+
+/// Hours of a plan's open runs on a card, by precision: float32, the authors' mixture, bfloat16.
+pub struct CardHours {
+    pub card: String,
+    /// `None` where a run's is not known.
+    pub hours: [Option<f64>; 3],
+    /// Whether all of them are by nominal rates.
+    pub nominal: bool,
+}
+
+/// The precisions of [`CardHours`], in order.
+pub const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Authors, Precision::Bf16];
+
+/// What the open runs of a plan take on cards that users have, and on the one that is asked for.
+///
+/// # Errors
+/// Where a stored benchmark cannot be read.
+pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHours>> {
+    let open: Vec<&RunSpec> = plan
+        .entries
+        .iter()
+        .filter(|e| e.state != State::Done && e.spec.scale == Scale::Full)
+        .map(|e| &e.spec)
+        .collect();
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = SHOWN.iter().map(|n| (*n).to_owned()).collect();
+    if machine.device != CPU && !names.contains(&machine.device) {
+        names.push(machine.device.clone());
+    }
+    let mut sizes = BTreeMap::new();
+    let mut out = Vec::new();
+    for name in names {
+        let machine = Machine {
+            device: name.clone(),
+            ..machine.clone()
+        };
+        let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &machine)?;
+        estimator.sizes = sizes;
+        let mut nominal = true;
+        let hours = PRECISIONS.map(|precision| {
+            let as_computed = |s: &RunSpec| RunSpec {
+                protocol: Protocol {
+                    precision,
+                    ..s.protocol.clone()
+                },
+                ..s.clone()
+            };
+            let of = |s: &&RunSpec| {
+                let spec = as_computed(s);
+                // Heads of a frozen backbone share its pass where they share the arithmetic.
+                let shared = |o: &&&RunSpec| {
+                    spec.precision() == as_computed(o).precision()
+                        && RunSpec {
+                            head: s.head,
+                            ..(**o).clone()
+                        } == **s
+                };
+                let heads = match s.freeze {
+                    Freeze::Frozen => open.iter().filter(shared).count().max(1),
+                    Freeze::Unfrozen => 1,
+                };
+                let e = estimator.estimate(&spec, heads);
+                nominal &= matches!(e.basis, Basis::Nominal(_));
+                e.hours
+            };
+            open.iter().map(of).sum()
+        });
+        sizes = estimator.sizes;
+        out.push(CardHours {
+            card: name,
+            hours,
+            nominal,
+        });
+    }
+    Ok(out)
 }
 
 /// Seconds for `work` by the median rate of `measured`; a rate of the other kind serves where there is none.
@@ -454,6 +565,7 @@ mod tests {
                 cpu: String::new(),
                 threads: 2,
             },
+            precision: Precision::F32,
             images_per_s,
         };
         let w = Work {

@@ -102,7 +102,7 @@ fn card(run: &TrainedRun, word: &str, config: &Value, catalogue: &Catalogue) -> 
     };
     line("license: other\nlicense_name: not-chosen".into());
     line(format!("library_name: {library}\npipeline_tag: image-classification"));
-    line("tags:\n- medft\n- image-classification\n- arxiv:2505.19779\nmodel-index:".into());
+    line("tags:\n- medft\n- image-classification\nmodel-index:".into());
     line(format!(
         "- name: {}\n  results:\n  - task:\n      type: image-classification",
         quoted(&record.id()[..16])

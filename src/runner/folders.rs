@@ -22,7 +22,7 @@ pub struct Compared {
 /// [`BadInput`] where one is no folder; a table of tolerances that cannot be read.
 pub fn compare_folders(c: &Context, a: &Path, b: &Path, replicates: usize) -> Result<Compared> {
     let (a, b) = (Side::read(a, replicates)?, Side::read(b, replicates)?);
-    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let tolerances = Tolerances::of(&[], &c.global.experiments_dir)?;
     let agree = |id: &str| {
         let which = a.runs.iter().find(|r| r.id() == id)?.metrics.headline;
         agreement(&a.store.predictions(id).ok()?, &b.store.predictions(id).ok()?, which)

@@ -57,7 +57,7 @@ pub fn noises(
     estimator: &mut Estimator,
     sd: Option<f64>,
 ) -> Result<Vec<SetNoise>> {
-    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let tolerances = Tolerances::of(&study.report.published, &c.global.experiments_dir)?;
     let sources = Sources::load(c, study)?;
     let comparable = || sources.sets.iter().filter(|s| s.comparable).flat_map(|s| &s.values);
     let judged: Vec<Vec<String>> = study
@@ -186,10 +186,7 @@ impl SetNoise {
 /// # Errors
 /// Where the file of claims cannot be read.
 pub fn asked(c: &Context, study: &Study) -> Result<Claims> {
-    let mut all = Claims::load(&c.global.experiments_dir)?;
-    if !study.report.published.contains(&all.published) {
-        all.claims.clear();
-    }
+    let mut all = Claims::of(&study.report.published, &c.global.experiments_dir)?;
     // A question that the study does not ask has no part in the correction of the others.
     let shares = study.sweep.iter().filter(|s| s.field == "train_fraction");
     let several = shares.map(|s| s.values.len()).any(|n| n >= 3);

@@ -52,7 +52,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
     let study = &plan.study;
     let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &Machine::this(c))?;
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, a.sd)?;
-    let alpha = Tolerances::load(&c.global.experiments_dir)?.alpha;
+    let alpha = Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha;
     let seeds = study.seeds.len();
     let lines: Vec<Line> = noises.iter().flat_map(|n| lines(n, seeds, alpha)).collect();
 
@@ -154,7 +154,7 @@ pub fn run(c: &Context, a: &PowerArgs) -> Result<u8> {
     )?;
     outln!(
         "Assumed: one published run a value; an sd over seeds of {ASSUMED_SD} where none is measured (--sd); of claims, an effect of twice \
-         the smallest that matters (experiments/claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
+         the smallest that matters (the paper's claims.toml), a noise of the test images as for an area of 0.95, half of it shared by two models, and the hardest level of Holm's correction."
     )?;
     Ok(OK)
 }

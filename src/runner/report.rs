@@ -4,7 +4,7 @@ use super::plan::{Entry, Plan, State};
 use super::report_place::{folder, maker, templates};
 use super::sources::Sources;
 use super::{Context, foresight, notes};
-use crate::cache::Bucket;
+use crate::cache::Cache;
 use crate::cli::ReportArgs;
 use crate::data::registry;
 use crate::eval::metric_title;
@@ -18,7 +18,7 @@ use crate::report::{
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
 use crate::study::{Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
-use crate::train::evaluate::{Rule, direction};
+use crate::train::evaluate::{Rule, direction, trained};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -40,7 +40,6 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
         ));
         folder = beside;
     }
-    let cache = Bucket::Evidence.dir(&c.global.results_dir);
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
     let inputs = digest(c, plan, &input, a.replicates)?;
@@ -50,18 +49,18 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let _bar = c.progress.items("report", 0);
     fsio::sweep_below(&folder);
     let before = seal::open(&folder)?;
-    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&cache))?;
+    let (output, whole) = finish(plan, input, listing, a.replicates, &folder, Some(&c.cache()))?;
     if whole {
         seal::close(&folder, &inputs, &output, &before)?;
     }
     Ok(output)
 }
 
-/// Renders the report into any folder; without a cache everything is computed from the stored predictions.
-pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path, cache: Option<&Path>) -> Result<ReportOutput> {
+/// Renders the report into any folder; everything is computed from the stored predictions.
+pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path) -> Result<ReportOutput> {
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
-    Ok(finish(plan, input, listing, a.replicates, to, cache)?.0)
+    Ok(finish(plan, input, listing, a.replicates, to, None)?.0)
 }
 
 /// Adds the evidence and renders; also says whether every record could be used.
@@ -71,7 +70,7 @@ fn finish(
     mut listing: Listing,
     replicates: usize,
     to: &Path,
-    cache: Option<&Path>,
+    cache: Option<&Cache>,
 ) -> Result<(ReportOutput, bool)> {
     let all = listing.done.len();
     input.evidence = evidence(plan, &mut listing, replicates, cache)?;
@@ -108,7 +107,7 @@ fn digest(c: &Context, plan: &Plan, input: &ReportInput, replicates: usize) -> R
 
 /// The planned runs' predictions on resampled test sets. A run whose predictions do not fit their hash is taken out of the
 /// listing, as any other record that was changed.
-fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Path>) -> Result<Evidences> {
+fn evidence(plan: &Plan, listing: &mut Listing, replicates: usize, cache: Option<&Cache>) -> Result<Evidences> {
     let planned: BTreeSet<&str> = plan
         .entries
         .iter()
@@ -144,7 +143,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 .iter()
                 .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
     };
-    let tolerances = Tolerances::load(&c.global.experiments_dir)?;
+    let tolerances = Tolerances::of(&study.report.published, &c.global.experiments_dir)?;
     let datasets = study
         .tables()
         .into_iter()
@@ -285,12 +284,12 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
         // The epoch of the weights that are tested; none where the untrained ones are.
         let epochs = plan.store.epochs(r.id())?;
         let epoch = match r.metrics.headline {
-            WhichWeights::Last => Some(p.epochs),
+            WhichWeights::Last => trained(p, selects, &epochs),
             WhichWeights::Best => Rule::of(p).select(&epochs, selects),
         };
         let at = epochs.iter().find(|e| Some(e.epoch) == epoch);
-        if let Some(value) = at.and_then(|e| e.val.get(selects)) {
-            validation.insert(r.id().to_owned(), *value);
+        if let Some(value) = at.map(|e| e.value(selects)).filter(|v| !v.is_nan()) {
+            validation.insert(r.id().to_owned(), value);
         }
     }
     Ok(Some(Sweep {
@@ -312,13 +311,15 @@ fn points(
         // Published values are of the authors' splits and all their images: they stand beside those, where a study has several.
         let tables = study.tables();
         let of_set = || tables.iter().filter(|t| t.0 == v.dataset);
-        let authors = of_set().find(|t| Sources::other_experiment(study, (t.0, &t.1)).is_none());
+        let authors = of_set().find(|t| sources.other_experiment(p, v, study, (t.0, &t.1)).is_none());
+        // What is neither of these experiments nor of these backbones is context, whatever the source's other values are.
+        let here = |b: &String| authors.is_some() || study.backbones.contains(b);
         let Some((set, protocol)) = authors.or_else(|| of_set().next()) else {
             continue;
         };
         let dataset = study.table(set, protocol);
         match &v.backbone {
-            Some(backbone) if p.comparable => published.push(PublishedPoint {
+            Some(backbone) if p.comparable && here(backbone) => published.push(PublishedPoint {
                 dataset,
                 backbone: backbone.clone(),
                 freeze: v.freeze,
@@ -331,7 +332,7 @@ fn points(
                 rounding: v.rounding,
                 runs: v.seeds,
                 sd: v.sd,
-                no_verdict: sources.no_verdict(p, backbone, study, (set, protocol)),
+                no_verdict: sources.no_verdict(p, v, study, (set, protocol)),
                 note: sources.note(p, backbone).map(|n| n.note.clone()),
             }),
             _ => context.push(ContextValue {

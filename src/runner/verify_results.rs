@@ -7,7 +7,7 @@ use crate::fsio;
 use crate::model::WeightsFile;
 use crate::model::kept::About;
 use crate::report::{AUDIT_SEAL, AuditSeal, RENDERED, Rendered, ReportOutput, SEAL, Sealed, replaced_templates};
-use crate::results::{Content, Expected, Finding, ModelFacts, Store, TrainedFile, read_record, record_bytes};
+use crate::results::{Content, Expected, Finding, ModelFacts, SeenRuns, Store, TrainedFile, read_record, record_bytes};
 use crate::study::{RunSpec, Study};
 use crate::train::fit::weights_hash;
 use crate::train::schedule::Schedule;
@@ -64,8 +64,9 @@ pub fn verify(c: &Context, studies: &[String]) -> Result<Checked> {
         names = studies.to_vec();
     }
     names.sort();
+    let mut seen = SeenRuns::default();
     for name in &names {
-        check(c, name, &mut checked)?;
+        check(c, name, &mut seen, &mut checked)?;
     }
     Ok(checked)
 }
@@ -98,7 +99,7 @@ fn stray(dir: &Path, known: &[&str], named: bool, checked: &mut Checked) -> Resu
     Ok(names)
 }
 
-fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
+fn check(c: &Context, name: &str, seen: &mut SeenRuns, checked: &mut Checked) -> Result<()> {
     let study = c.known(|known| Study::resolve(name, &c.global.experiments_dir, known));
     let folder = study.as_ref().map_or(name, |s| s.name.as_str()).to_owned();
     let store = Store::new(&c.global.results_dir, &folder);
@@ -106,7 +107,7 @@ fn check(c: &Context, name: &str, checked: &mut Checked) -> Result<()> {
     let mut whole = true;
     if store.folder().is_dir() {
         let _bar = c.progress.items(name, 0);
-        let audit = store.audit(&expected)?;
+        let audit = store.audit(&expected, seen)?;
         checked.runs += audit.runs;
         whole = audit.findings.is_empty();
         checked.findings.extend(audit.findings);
@@ -274,7 +275,7 @@ fn check_folder(
     let (_, runs) = c.study(&args.study)?;
     let plan = Plan::make(c, study.clone(), runs)?;
     let again = tempfile::tempdir().context("cannot create a folder to render into")?;
-    let out = report::write_to(c, &plan, &args, again.path(), None)?;
+    let out = report::write_to(c, &plan, &args, again.path())?;
     let mut stated = stated;
     for file in &out.files {
         let name = file.strip_prefix(again.path()).unwrap_or(file);

@@ -1,9 +1,10 @@
-//! The paper's claims as statements that numbers can decide: `experiments/claims.toml`.
+//! A paper's claims as statements that numbers can decide: `claims.toml` of its folder.
 //!
 //! A claim is a sentence of the paper, the reading of it that is tested, and the test. What a test computes is in
 //! `report::claims`; here is only what the file may say.
 
 use super::located::{Item, Section, Text};
+use super::papers;
 use super::spec::{Freeze, HeadKind};
 use crate::error::BadInput;
 use serde::{Deserialize, Serialize};
@@ -35,10 +36,12 @@ pub enum ClaimSource {
     Abstract,
     /// Somebody else, summing the paper up: the abstract does not say it, and the paper's body could not be read.
     ThirdPartySummary,
+    /// The authors' tables, in our words: what their numbers show.
+    Tables,
 }
 
 impl ClaimSource {
-    pub const ALL: &[Self] = &[Self::Abstract, Self::ThirdPartySummary];
+    pub const ALL: &[Self] = &[Self::Abstract, Self::ThirdPartySummary, Self::Tables];
 }
 
 impl std::fmt::Display for ClaimSource {
@@ -46,6 +49,7 @@ impl std::fmt::Display for ClaimSource {
         f.pad(match self {
             Self::Abstract => "abstract",
             Self::ThirdPartySummary => "third-party summary",
+            Self::Tables => "tables",
         })
     }
 }
@@ -98,8 +102,6 @@ pub enum ClaimTest {
 pub struct Claims {
     /// Level after correction over all claims.
     pub alpha: f64,
-    /// The published values whose paper makes these claims; studies that compare with it check them.
-    pub published: String,
     pub claims: Vec<Claim>,
 }
 
@@ -115,14 +117,34 @@ const TESTS: [&str; 8] = [
 ];
 
 impl Claims {
-    /// Reads `<experiments_dir>/claims.toml`, or the copy inside the binary where there is none.
+    /// The claims of the papers among the sets of `published` values; none where none of them makes any. Claims of several papers
+    /// are one family, at the lowest of their levels.
     ///
     /// # Errors
-    /// [`BadInput`] with file and line.
-    pub fn load(experiments_dir: &Path) -> Result<Self, BadInput> {
-        const BUILT_IN: &str = include_str!("../../experiments/claims.toml");
-        let (file, text) = super::published::beside_or_built_in(&experiments_dir.join("claims.toml"), BUILT_IN)?;
-        Self::parse(&file, &text)
+    /// [`BadInput`] with file and line; where two papers give a claim the same id.
+    pub fn of(published: &[String], experiments_dir: &Path) -> Result<Self, BadInput> {
+        let mut all = Self {
+            alpha: 0.5,
+            claims: Vec::new(),
+        };
+        for key in published {
+            let Some((file, text)) = papers::text(experiments_dir, key, "claims.toml")? else {
+                continue;
+            };
+            let more = Self::parse(&file, &text)?;
+            if let Some(twice) = more.claims.iter().find(|c| all.claims.iter().any(|d| d.id == c.id)) {
+                let found = format!("`{}`, which another paper's claim is called too", twice.id);
+                return Err(BadInput::new(
+                    file,
+                    "every id once",
+                    found,
+                    "Give the claim another id.",
+                ));
+            }
+            all.alpha = all.alpha.min(more.alpha);
+            all.claims.extend(more.claims);
+        }
+        Ok(all)
     }
 
     /// Reads claims from `text`; `file` is what messages call it.
@@ -130,7 +152,7 @@ impl Claims {
         let text = Text { file, text };
         let doc = text.parse()?;
         let top = Section::top(text, &doc);
-        top.only(&["alpha", "published", "claim"])?;
+        top.only(&["alpha", "claim"])?;
         let mut claims = Vec::<Claim>::new();
         for section in top.need("claim")?.sections()? {
             let claim = read(&section)?;
@@ -143,7 +165,6 @@ impl Claims {
             alpha: top
                 .need("alpha")?
                 .real(|x| x > 0.0 && x < 0.5, "a number above 0 and below 0.5")?,
-            published: top.need("published")?.string()?,
             claims,
         })
     }
@@ -279,8 +300,12 @@ mod tests {
 
     #[test]
     fn the_built_in_claims_are_understood() {
-        let c = Claims::parse("claims.toml", include_str!("../../experiments/claims.toml")).unwrap();
-        assert_eq!((c.claims.len(), c.published.as_str()), (9, "paper2025"));
+        let c = Claims::parse(
+            "claims.toml",
+            include_str!("../../experiments/papers/paper2025/claims.toml"),
+        )
+        .unwrap();
+        assert_eq!(c.claims.len(), 9);
         let ClaimTest::Trend { dates } = &c.claims[8].test else {
             panic!("{:?}", c.claims[8])
         };
@@ -302,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named_with_its_line() {
-        let good = include_str!("../../experiments/claims.toml");
+        let good = include_str!("../../experiments/papers/paper2025/claims.toml");
         for (old, new, words) in [
             ("\"group\"", "\"groop\"", ["claims.toml:", "group"]),
             (

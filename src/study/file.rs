@@ -19,14 +19,15 @@
 //! lr = [1e-5, 1e-4]                # several values are a sweep: each a table of its own, one chosen on validation
 //! [report]
 //! demo = true                      # the report's first line says that its numbers mean nothing
-//! published = ["paper2025"]        # what the results are compared with
+//! published = ["KEY"]              # papers whose values the results are compared with
 //! ```
 //!
 //! Whatever is not understood is an error with file, line and the allowed values: a study that silently ran something else
 //! would be worse than none.
 
 use super::located::{Item, Section, Text};
-use super::protocol::{Preset, Protocol, Warmup};
+use super::papers::{self, Paper};
+use super::protocol::{Aspect, Preset, Protocol, Warmup};
 use super::read_protocol::read_protocol;
 use super::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
 use super::sweep::{self, Swept};
@@ -64,7 +65,7 @@ pub struct ReportOptions {
 /// A study that has been read and found possible.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Study {
-    /// Name of the file without `.toml`; names the folders below `results/` and `reports/`.
+    /// Name of the file without `.toml`, in a paper's folder without `study-`; names the folders below `results/` and `reports/`.
     pub name: String,
     pub title: String,
     /// More about it; may be empty.
@@ -88,16 +89,9 @@ pub struct Study {
     pub report: ReportOptions,
 }
 
-/// The studies that are inside the binary, so that `medft reproduce demo` works in an empty folder.
-const BUILT_IN: [(&str, &str); 6] = [
+/// The studies of no paper that are inside the binary, so that `medft reproduce demo` works in an empty folder.
+const BUILT_IN: [(&str, &str); 2] = [
     ("demo", include_str!("../../experiments/demo.toml")),
-    ("paper", include_str!("../../experiments/paper.toml")),
-    (
-        "paper-corrected",
-        include_str!("../../experiments/paper-corrected.toml"),
-    ),
-    ("splits", include_str!("../../experiments/splits.toml")),
-    ("fractions", include_str!("../../experiments/fractions.toml")),
     ("medmnist", include_str!("../../experiments/medmnist.toml")),
 ];
 
@@ -130,48 +124,26 @@ impl Study {
     /// # Errors
     /// [`BadInput`] with file and line for anything that is not understood or cannot be run.
     pub fn load(path: &Path, known: &Known) -> Result<Self, BadInput> {
-        let file = path.display().to_string();
-        let text = fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
-            let remedy = format!(
-                "Name a study file or one of the built-in studies: {}.",
-                or_list(&built_in())
-            );
-            BadInput::new(&file, "a study file that can be read", e.to_string(), remedy)
-        })?;
-        let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("");
-        Self::parse(name, &file, &text, known)
+        let text = read_study(path, &Self::names(Path::new("")))?;
+        Self::parse(&papers::name_of(path), &path.display().to_string(), &text, known)
     }
 
-    /// The study of this name or path. A name is looked for as `<experiments_dir>/<name>.toml` and then among the built-in
-    /// studies; whatever ends in `.toml` or has a `/` in it is a path.
+    /// The study of this name or path. A name is looked for as `<experiments_dir>/<name>.toml`, then among the studies of the
+    /// papers, then among the others of the binary; whatever ends in `.toml` or has a `/` in it is a path.
     ///
     /// # Errors
     /// As [`Study::load`]; for an unknown name the known ones are listed.
     pub fn resolve(name_or_path: &str, experiments_dir: &Path, known: &Known) -> Result<Self, BadInput> {
-        if name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']) {
-            return Self::load(Path::new(name_or_path), known);
-        }
-        let beside = experiments_dir.join(format!("{name_or_path}.toml"));
-        if beside.exists() {
-            return Self::load(&beside, known);
-        }
-        match BUILT_IN.iter().find(|b| b.0 == name_or_path) {
-            Some((name, text)) => Self::parse(name, &format!("experiments/{name}.toml (built in)"), text, known),
-            None => {
-                let expected = format!("a study: {}, or the path of a TOML file", built_in().join(", "));
-                let remedy = format!(
-                    "{} There is no {} either.",
-                    did_you_mean(name_or_path, &built_in()),
-                    beside.display()
-                );
-                Err(BadInput::new("study", expected, format!("`{name_or_path}`"), remedy))
-            }
-        }
+        let found = Found::new(name_or_path, experiments_dir)?;
+        Self::parse(&found.name, &found.file, &found.text, known)
     }
 
-    /// The names of the studies in the binary.
-    pub fn built_in() -> Vec<&'static str> {
-        BUILT_IN.iter().map(|b| b.0).collect()
+    /// The names of the studies in the binary and of those of the papers beside it, in order.
+    pub fn names(experiments_dir: &Path) -> Vec<String> {
+        let mut all = Paper::studies(experiments_dir);
+        all.extend(BUILT_IN.iter().map(|b| b.0.to_owned()));
+        all.sort();
+        all
     }
 
     /// The text of the study that [`Study::resolve`] finds.
@@ -179,23 +151,7 @@ impl Study {
     /// # Errors
     /// As [`Study::resolve`].
     pub fn text(name_or_path: &str, experiments_dir: &Path) -> Result<String, BadInput> {
-        let path = Path::new(name_or_path);
-        let beside = experiments_dir.join(format!("{name_or_path}.toml"));
-        let is_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
-        let built_in = BUILT_IN.iter().find(|b| b.0 == name_or_path);
-        let file = match built_in {
-            _ if is_path => path,
-            Some((_, text)) if !beside.exists() => return Ok((*text).to_owned()),
-            _ => &beside,
-        };
-        fsio::read_text_at_most(file, limits::RECORD).map_err(|e| {
-            BadInput::new(
-                file.display(),
-                "a study file that can be read",
-                e.to_string(),
-                "Check the file's name.",
-            )
-        })
+        Ok(Found::new(name_or_path, experiments_dir)?.text)
     }
 
     /// Reads a study from `text`; `file` is what messages call it.
@@ -319,8 +275,55 @@ impl Study {
     }
 }
 
-fn built_in() -> Vec<&'static str> {
-    BUILT_IN.iter().map(|b| b.0).collect()
+/// A study's file.
+struct Found {
+    name: String,
+    /// What messages call it.
+    file: String,
+    text: String,
+}
+
+impl Found {
+    fn new(name_or_path: &str, experiments_dir: &Path) -> Result<Self, BadInput> {
+        let names = || Study::names(experiments_dir);
+        let at = |path: &Path| {
+            Ok(Self {
+                name: papers::name_of(path),
+                file: path.display().to_string(),
+                text: read_study(path, &names())?,
+            })
+        };
+        if name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']) {
+            return at(Path::new(name_or_path));
+        }
+        let beside = experiments_dir.join(format!("{name_or_path}.toml"));
+        if beside.exists() {
+            return at(&beside);
+        }
+        let built_in = BUILT_IN.iter().find(|b| b.0 == name_or_path);
+        let built_in = built_in.map(|(name, text)| (format!("experiments/{name}.toml (built in)"), (*text).to_owned()));
+        if let Some((file, text)) = papers::study(experiments_dir, name_or_path)?.or(built_in) {
+            return Ok(Self {
+                name: name_or_path.into(),
+                file,
+                text,
+            });
+        }
+        let expected = format!("a study: {}, or the path of a TOML file", names().join(", "));
+        let remedy = format!(
+            "{} There is no {} either.",
+            did_you_mean(name_or_path, &names()),
+            beside.display()
+        );
+        Err(BadInput::new("study", expected, format!("`{name_or_path}`"), remedy))
+    }
+}
+
+fn read_study(path: &Path, names: &[String]) -> Result<String, BadInput> {
+    fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
+        let remedy = format!("Name a study file or one of the built-in studies: {}.", or_list(names));
+        BadInput::new(path.display(), "a study file that can be read", e.to_string(), remedy)
+    })
 }
 
 /// The name becomes a folder on every system.
@@ -403,7 +406,18 @@ fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInpu
         let key = keys.iter().find(|k| spans.contains_key(**k)).unwrap_or(&"preset");
         Err(top.text.bad(&spans[*key], expected, found, remedy))
     };
-    if p.crop > p.resize {
+    if p.aspect == Aspect::Pad && p.crop < p.resize {
+        return bad(
+            &["crop", "resize", "aspect"],
+            format!(
+                "a crop of at least {} pixels, around which aspect = \"pad\" puts zeros",
+                p.resize
+            ),
+            format!("{}", p.crop),
+            "Raise `crop` or lower `resize`.",
+        );
+    }
+    if p.aspect != Aspect::Pad && p.crop > p.resize {
         return bad(
             &["crop", "resize"],
             format!("a crop of at most {} pixels, the side after the resize", p.resize),

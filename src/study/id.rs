@@ -272,7 +272,7 @@ mod tests {
                         try_one(&pointer, w);
                     }
                 }
-                Values::Metric => try_one(&pointer, json!("roc_auc")),
+                Values::Metric | Values::Selection => try_one(&pointer, json!("roc_auc")),
             }
         }
     }

@@ -75,8 +75,9 @@ switch!(/// (Q14) The resolution of the selection metric.
     SelectionRounding { ThreeDecimals, Exact });
 switch!(/// (Q16) The value an epoch must exceed to be selected at all.
     SelectionStart { Zero, MinusInfinity });
-switch!(/// (Q17) How a three-channel stem reads a one-channel image.
-    GreyStem { RedKernel, SummedKernels });
+switch!(/// (Q17) How a three-channel stem reads a one-channel image; `ThreeChannels`: it reads three copies, each normalised by its own
+    /// channel's statistics.
+    GreyStem { RedKernel, SummedKernels, ThreeChannels });
 switch!(/// (Q19) Whose mean and standard deviation normalise the input.
     Normalisation { Dataset, Backbone });
 switch!(/// (Q29) CoCa's tokens for the MHA head.
@@ -90,8 +91,9 @@ switch!(/// (Q35) DINOv2's position-table rule: torch.hub's scale factor (g+0.1)
 switch!(/// (Q39) The training augmentation. `Paper`: crop, both flips, jitter. `NoVerticalFlipNoJitter`: anatomically
     /// plausible views only. `None`: validation transform, so frozen features can be cached.
     Augment { Paper, NoVerticalFlipNoJitter, None });
-switch!(/// (Q40) How an image becomes a square.
-    Aspect { Squash, ShortSide });
+switch!(/// (Q40) How an image becomes a square. `Pad`: both sides are forced to `resize` (which MedMNIST's file of that size is already), and
+    /// zeros are put around it after the normalisation, `crop` pixels a side.
+    Aspect { Squash, ShortSide, Pad });
 switch!(/// Which side a resize begins with; the 8-bit rounding between the passes makes it visible (±1 level). `WidthFirst`: all
     /// versions of Pillow up to 12.1, so the authors'. `Pillow12` (12.2, 12.3): the height of images more than a hundred times as
     /// high as wide. `Pillow13`: the height when it shrinks by more than twice what the width does.
@@ -107,13 +109,23 @@ switch!(/// (Q46) The classes a macro average runs over.
 switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (authors), or applied and scaled by 1/257 (sane).
     ImageLoading { Authors, Sane });
 switch!(/// (Q25) Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
-    /// whose products round their operands to 10 bits of fraction.
-    Precision { F32, Tf32, Bf16, F16 });
+    /// whose products round their operands to 10 bits of fraction. `Authors`: float16 under a linear head, float32 under MHA, as their
+    /// code mixes them; [`super::RunSpec::precision`] resolves it.
+    Precision { F32, Tf32, Bf16, F16, Authors });
 switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: updates with a gradient that is not finite are skipped, as
     /// their GradScaler does in every precision, and the run goes on to its last epoch. `Stop`: it ends without a result.
     Divergence { Authors, Stop });
 
-/// How the learning rate rises; afterwards it is constant.
+switch!(/// How the learning rate falls. `Cosine`: half a cosine over all epochs, constant within each.
+    LrSchedule { Constant, Cosine });
+switch!(/// Whether the incomplete last batch of an epoch is trained on.
+    LastBatch { Dropped, Kept });
+switch!(/// Which trained tensors the weight decay acts on: those of two or more axes that are no biases, or all.
+    Decayed { Matrices, All });
+switch!(/// What the linear head starts from: PyTorch's uniform values, or timm's normal ones (σ 0.02, bias 0).
+    HeadInit { Uniform, Normal });
+
+/// How the learning rate rises; afterwards it falls as `schedule` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Warmup {
@@ -223,7 +235,7 @@ switches! {
     crop: u32 = 224; Images; Count(1, 8192); [40];
         "Side in pixels of the centre crop and of the network's input; 224² of 256² leaves 23 % of the area unseen.";
     aspect: Aspect = Aspect::Squash; Images; Words(Aspect::words); [40];
-        "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept.";
+        "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept; or both sides forced and zeros put around after the normalisation, up to `crop`.";
     resize_order: ResizeOrder = ResizeOrder::WidthFirst; Images; Words(ResizeOrder::words); [];
         "Pillow up to version 12.1 resizes the width first; 12.2 and 12.3 (pillow12) the height of images over a hundred times as high as wide; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
     augment: Augment = Augment::Paper; Fit; Words(Augment::words); [39];
@@ -233,6 +245,9 @@ switches! {
         "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames.";
     normalisation: Normalisation = Normalisation::Dataset; Images; Words(Normalisation::words); [19];
         "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`.";
+    /// `None` is the data set's own.
+    target_metric: Option<String> = None; Select; Metric; [];
+        "Metric of tables and verdicts, where the data set's task has it; left out, the data set's own target.", before serde_json::Value::Null;
     // model
     grey_stem: GreyStem = GreyStem::RedKernel => GreyStem::SummedKernels; Images; Words(GreyStem::words); [17];
         "For grey images the code keeps the red kernel alone, about a third of the response; the sum equals a grey image copied to three channels.";
@@ -242,19 +257,28 @@ switches! {
         "CoCa's tokens for the MHA head: pooler outputs, which have no place in the image, or the patches before the pooler.";
     dinov2_tokens: Dinov2Tokens = Dinov2Tokens::Unnormed => Dinov2Tokens::Normed; Features; Words(Dinov2Tokens::words); [31];
         "DINOv2's and CLIP's tokens for the MHA head: before the final norm, or after it as the linear head sees them.";
+    head_init: HeadInit = HeadInit::Uniform; Fit; Words(HeadInit::words); [];
+        "What the linear head starts from: uniform values of PyTorch's default, or normal ones (σ 0.02, bias 0) as timm's.", before HeadInit::Uniform;
     readout: Readout = Readout::Family; Features; Words(Readout::words); [32];
         "What the linear head reads: each family's own vector (CLS, mean, contrastive, pyramid level), or the mean of the tokens for all. Not changed by `corrected`.";
     position_rule: PositionRule = PositionRule::Hub; Features; Words(PositionRule::words); [35];
         "How DINOv2's 37×37 position table becomes 16×16: by the factor 16.1/37 as torch.hub does, or by plain size as Hugging Face does. Not changed by `corrected`.";
     // optimisation
     epochs: u32 = 100; Fit; Count(1, 100_000); [];
-        "Passes over the training set; there is no early stopping.";
+        "Passes over the training set, the most of them where `patience` stops early.";
     batch: u32 = 64; Features; Count(1, 65_536); [];
-        "Images in a training batch; an incomplete last batch is dropped.";
+        "Images in a training batch; of an incomplete last one `last_batch` says what becomes.";
+    last_batch: LastBatch = LastBatch::Dropped; Fit; Words(LastBatch::words); [];
+        "Whether the incomplete last batch of an epoch is trained on; dropped, an epoch leaves some images out, each time others.", before LastBatch::Dropped;
+    /// Epochs without a better one after which training ends; 0 is to the end.
+    patience: u32 = 0; Fit; Count(0, 100_000); [];
+        "Early stopping: training ends after so many epochs in a row that were no better by the rule of selection; 0 is none.", before 0;
     lr: f64 = 1e-4; Fit; Real(POSITIVE, "a finite number above 0"); [23];
-        "AdamW's learning rate, the same for backbone and head, constant after the warm-up.";
+        "AdamW's learning rate, the same for backbone and head; after the warm-up `schedule` says how it falls.";
     weight_decay: f64 = 1e-5; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [24];
-        "Decoupled, on tensors of two or more axes that are no biases. At 1e-5 it does next to nothing.";
+        "Decoupled, on the tensors that `decayed` names. At 1e-5 it does next to nothing.";
+    decayed: Decayed = Decayed::Matrices; Fit; Words(Decayed::words); [];
+        "Which trained tensors the weight decay acts on: those of two or more axes that are no biases, or all.", before Decayed::Matrices;
     /// (Q23) Factor on the learning rate per block from the top; 1.0 is none.
     layer_decay: f64 = 1.0; Fit; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [23];
         "Factor on the learning rate per block from the top; 1 is none. Not changed by `corrected`.";
@@ -263,11 +287,16 @@ switches! {
         "Largest global norm of the gradient; 0 is no clipping.";
     warmup: Warmup = Warmup::PerDataset; Fit; Values::Warmup; [21];
         "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`).";
+    schedule: LrSchedule = LrSchedule::Constant; Fit; Words(LrSchedule::words); [];
+        "How the learning rate falls after the warm-up: not at all, or by half a cosine over all epochs, constant within each.", before LrSchedule::Constant;
+    /// An epoch has the rate of the one before it.
+    schedule_lag: bool = false; Fit; Flag; [];
+        "Every epoch but the first has the rate that `schedule` gives the one before it, as where the rate is set after an epoch by that epoch's number.", before false;
     /// (Q22) One increment too many at the end of the warm-up.
     warmup_overshoot: bool = true => false; Fit; Flag; [22];
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
     precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
-        "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable.";
+        "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA), which is `authors` and needs a GPU; float32 everywhere is nearest to both and comparable.";
     // What it was before hangs on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
     // did not diverge has the same numbers under both values. So the finished runs of both presets are what the presets say now, and a
     // failed one is fitted again under the same id.
@@ -279,6 +308,9 @@ switches! {
         "In linear runs the code's validation logits are float16, and so is the softmax over them, which ties scores; here the logits of either head are rounded and the softmax is not.";
     validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Words(ValidationSet::words); [13];
         "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS).";
+    /// 0 is `batch`.
+    validation_batch: u32 = 0; Select; Count(0, 65_536); [];
+        "Images in a batch of validation: the validation loss is the mean of the batches' means, so an incomplete last one counts as much as the others; 0 is `batch`.", before 0;
     selection_rounding: SelectionRounding = SelectionRounding::ThreeDecimals => SelectionRounding::Exact; Select; Words(SelectionRounding::words); [14];
         "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins.";
     selection_start: SelectionStart = SelectionStart::Zero => SelectionStart::MinusInfinity; Select; Words(SelectionStart::words); [16];
@@ -291,8 +323,8 @@ switches! {
     macro_classes: MacroClasses = MacroClasses::PresentInTruthOrPrediction => MacroClasses::All; Select; Words(MacroClasses::words); [46];
         "Macro averages over the classes that occur in truth or prediction, or over all classes.";
     /// Metric that selects the epoch; `None` is the data set's target metric.
-    selection_metric: Option<String> = None; Select; Metric; [];
-        "Metric that selects the epoch; left out, it is the data set's own target.";
+    selection_metric: Option<String> = None; Select; Selection; [];
+        "Metric that selects the epoch, or `loss`, the lowest validation loss; left out, it is the data set's own target.";
     /// Gradient checkpointing: recompute block activations in the backward pass (same gradients, less memory).
     checkpointing: bool = false; Fit; Flag; [];
         "Recompute activations in the backward pass: the same gradients, less memory, more time.";
@@ -487,7 +519,7 @@ mod tests {
             for s in BUILT_IN {
                 match (s.values, &json[s.field]) {
                     (Values::Words(words), Value::String(w)) => assert!(words().contains(w), "{}: {w}", s.field),
-                    (Values::Flag, Value::Bool(_)) | (Values::Metric, Value::Null) => {}
+                    (Values::Flag, Value::Bool(_)) | (Values::Metric | Values::Selection, Value::Null) => {}
                     (Values::Count(lo, hi), Value::Number(n)) => {
                         assert!(
                             (u64::from(lo)..=u64::from(hi)).contains(&n.as_u64().unwrap()),

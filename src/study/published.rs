@@ -1,14 +1,15 @@
-//! Published values to compare with: `experiments/published/<name>.csv`, with `<name>.toml` beside it for the source.
+//! Published values to compare with: `published.csv` of a paper's folder, with `published.toml` beside it for the source, or a table
+//! of one's own: `experiments/published/<name>.csv`, with `<name>.toml`.
 //!
 //! The columns of the CSV are explained in [`super::published_csv`], and in the first lines of every template.
 
 use super::file::Known;
 use super::located::{Item, Section, Text};
+use super::papers::{self, Paper};
 use super::published_csv;
 use super::spec::{Freeze, HeadKind, RunSpec};
 use crate::error::BadInput;
 use crate::fsio;
-use crate::limits;
 use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +94,9 @@ pub struct Published {
     pub comparable: bool,
     pub caveats: Vec<Caveat>,
     pub values: Vec<PublishedValue>,
+    /// The studies whose protocol is the source's own, by the side of the images it starts from (0 for any): what `comparable` means.
+    /// Where there is none it is the faithful preset.
+    pub recipes: BTreeMap<u32, String>,
     /// Notes by our word for the backbone.
     pub backbones: BTreeMap<String, BackboneNote>,
 }
@@ -148,72 +152,39 @@ impl Checked {
     }
 }
 
-const BUILT_IN: [(&str, &str, &str); 3] = [
-    (
-        "paper2025",
-        include_str!("../../experiments/published/paper2025.csv"),
-        include_str!("../../experiments/published/paper2025.toml"),
-    ),
-    (
-        "medmnist2023",
-        include_str!("../../experiments/published/medmnist2023.csv"),
-        include_str!("../../experiments/published/medmnist2023.toml"),
-    ),
-    (
-        "medmnistplus2025",
-        include_str!("../../experiments/published/medmnistplus2025.csv"),
-        include_str!("../../experiments/published/medmnistplus2025.toml"),
-    ),
-];
-
-/// The text at `path` under its own name, or `built_in` where there is no such file.
-pub(super) fn beside_or_built_in(path: &Path, built_in: &str) -> Result<(String, String), BadInput> {
-    let file = path.display().to_string();
-    if !path.exists() {
-        return Ok((format!("{file} (built in)"), built_in.to_string()));
-    }
-    read_text(path).map(|text| (file, text))
-}
-
-fn read_text(path: &Path) -> Result<String, BadInput> {
-    fsio::read_text_at_most(path, limits::RECORD).map_err(|e| {
-        BadInput::new(
-            path.display(),
-            "a text file that can be read",
-            e.to_string(),
-            "Name a file that is there, in UTF-8.",
-        )
-    })
-}
-
 impl Published {
-    /// The names a study may give in `[report] published`: the built-in sets, then every `<experiments_dir>/published/*.csv`.
+    /// The names a study may give in `[report] published`: the papers that state values, then every
+    /// `<experiments_dir>/published/*.csv`.
     pub fn names(experiments_dir: &Path) -> Vec<String> {
+        let papers = Paper::all(experiments_dir).into_iter().filter(|p| p.published);
+        let mut all: Vec<String> = papers.map(|p| p.key).collect();
         let mut own: Vec<String> = fs::read_dir(experiments_dir.join("published"))
             .into_iter()
             .flatten()
             .filter_map(|e| e.ok()?.path().into_os_string().into_string().ok())
             .filter_map(|p| Some(Path::new(p.strip_suffix(".csv")?).file_name()?.to_str()?.to_owned()))
-            .filter(|n| !BUILT_IN.iter().any(|b| b.0 == n))
+            .filter(|n| !all.contains(n))
             .collect();
         own.sort();
-        BUILT_IN.iter().map(|b| b.0.to_owned()).chain(own).collect()
+        all.extend(own);
+        all
     }
 
-    /// Reads `<experiments_dir>/published/<name>.{csv,toml}`, or the copies inside the binary where one of theirs is absent. The
-    /// TOML of a set of one's own may be left out.
+    /// Reads a paper's `published.csv` and `published.toml`, or a set of one's own, `<experiments_dir>/published/<name>.{csv,toml}`,
+    /// whose TOML may be left out.
     ///
     /// # Errors
     /// [`BadInput`] with file and line for an unknown name, a malformed or repeated row, a word that nobody knows, or a CSV whose
     /// hash is not the one the TOML states (a number was edited).
     pub fn load(name: &str, experiments_dir: &Path, known: &Known) -> Result<Self, BadInput> {
-        let dir = experiments_dir.join("published");
-        let (csv_path, toml_path) = (dir.join(format!("{name}.csv")), dir.join(format!("{name}.toml")));
-        if let Some((name, csv, toml)) = BUILT_IN.iter().find(|b| b.0 == name) {
-            let (csv_file, csv) = beside_or_built_in(&csv_path, csv)?;
-            let (toml_file, toml) = beside_or_built_in(&toml_path, toml)?;
-            return Self::parse(name, (&csv_file, &csv), Some((&toml_file, &toml)), known);
+        let of_paper = |file: &str| papers::text(experiments_dir, name, file);
+        if let Some((csv_file, csv)) = of_paper("published.csv")? {
+            let toml = of_paper("published.toml")?;
+            let toml = toml.as_ref().map(|(file, text)| (file.as_str(), text.as_str()));
+            return Self::parse(name, (&csv_file, &csv), toml, known);
         }
+        let dir = experiments_dir.join("published");
+        let csv_path = dir.join(format!("{name}.csv"));
         if !csv_path.exists() {
             let names = Self::names(experiments_dir);
             let expected = format!(
@@ -236,10 +207,15 @@ impl Published {
     /// # Errors
     /// [`BadInput`] where a file cannot be read or the description is wrong. What is wrong with the rows is in the answer.
     pub fn check(csv: &Path, known: &Known) -> Result<Checked, BadInput> {
-        let name = csv.file_stem().and_then(|s| s.to_str()).unwrap_or("");
+        // In a paper's folder the set is called by the paper.
+        let name = match csv.file_name().is_some_and(|f| f == "published.csv") {
+            true => csv.parent().and_then(Path::file_name),
+            false => csv.file_stem(),
+        };
+        let name = name.and_then(|s| s.to_str()).unwrap_or("");
         let toml = csv.with_extension("toml");
-        let text = read_text(csv)?;
-        let description = toml.exists().then(|| read_text(&toml)).transpose()?;
+        let text = papers::read_text(csv)?;
+        let description = toml.exists().then(|| papers::read_text(&toml)).transpose()?;
         let (csv_file, toml_file) = (csv.display().to_string(), toml.display().to_string());
         let description = description.as_deref().map(|d| (toml_file.as_str(), d));
         Self::read(name, (&csv_file, &text), description, known)
@@ -264,6 +240,7 @@ impl Published {
             comparable: true,
             caveats: Vec::new(),
             values: Vec::new(),
+            recipes: BTreeMap::new(),
             backbones: BTreeMap::new(),
         };
         let (mut offsets, mut rounding) = (BTreeMap::new(), 0.0);
@@ -309,9 +286,10 @@ impl Published {
             "caveats",
             "shared_offset",
             "rounding",
+            "recipe",
             "backbone",
         ])?;
-        let built_in = BUILT_IN.iter().any(|b| b.0 == self.name);
+        let built_in = papers::is_built_in(&self.name);
         let stated = if built_in {
             Some(top.need("sha256")?)
         } else {
@@ -341,6 +319,17 @@ impl Published {
         }
         if let Some(item) = top.get("caveats") {
             self.caveats = item.list(read_caveat)?;
+        }
+        if let Some(item) = top.get("recipe") {
+            for entry in item.section()?.items() {
+                let side = entry.key.parse().map_err(|_| {
+                    entry.bad(
+                        "the side of the source's images in pixels, 0 for any, = a study's name",
+                        "Write `28 = \"name\"`.",
+                    )
+                })?;
+                self.recipes.insert(side, entry.string()?);
+            }
         }
         if let Some(item) = top.get("shared_offset") {
             for entry in item.section()?.items() {

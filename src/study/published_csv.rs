@@ -205,13 +205,20 @@ impl Row<'_> {
 
     /// The words of the row that nobody knows.
     fn unknown(&self, words: &Words) -> Vec<BadInput> {
+        // A model that is none of ours is context, and its metric may be the source's own.
+        let metrics: &[&str] = match self.text("backbone") {
+            Some(_) => &words.metrics,
+            None => &[],
+        };
         let columns = [
             ("dataset", words.datasets),
             ("backbone", words.backbones),
-            ("metric", &words.metrics),
+            ("metric", metrics),
         ];
         let one = |(column, allowed): (&str, &[&str])| {
-            let word = self.text(column).filter(|w| !allowed.contains(w))?;
+            let word = self
+                .text(column)
+                .filter(|w| !allowed.is_empty() && !allowed.contains(w))?;
             let remedy = match nearest(word, allowed) {
                 Some(near) => format!("Did you mean `{near}`?"),
                 None => "Use one of those.".to_owned(),

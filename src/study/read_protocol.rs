@@ -3,7 +3,7 @@
 use super::located::{Item, Section};
 use super::protocol::{Preset, Protocol};
 use super::sweep::{self, Swept};
-use super::switches::{Switch, Values};
+use super::switches::{Switch, Values, selections};
 use crate::error::BadInput;
 use crate::eval;
 use serde_json::{Value, json};
@@ -67,6 +67,7 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
         Values::Real(ok, what) => json!(item.real(ok, what)?),
         Values::Pair(ok, what) => json!(item.pair(ok, what)?),
         Values::Metric => json!(item.choice(&eval::selectable())?),
+        Values::Selection => json!(item.choice(&selections())?),
         Values::Warmup if item.is_table() => {
             let section = item.section()?;
             section.only(&["epochs", "iterations"])?;

@@ -36,6 +36,8 @@ pub enum Values {
     Warmup,
     /// A metric by which an epoch may be selected.
     Metric,
+    /// As before, or the validation loss.
+    Selection,
 }
 
 /// A switch that came after the first results: their records lack it, and their ids must stay.
@@ -65,6 +67,14 @@ pub struct Switch {
 
 static REGISTERED: RwLock<Vec<&'static Switch>> = RwLock::new(Vec::new());
 
+/// The word of `selection_metric` for the validation loss, which is no metric: it is the mean of batches, and less is better.
+pub const LOSS: &str = "loss";
+
+/// What an epoch may be selected by.
+pub(super) fn selections() -> Vec<&'static str> {
+    eval::selectable().into_iter().chain([LOSS]).collect()
+}
+
 impl Values {
     /// What may be written, in words.
     pub fn allowed(self) -> String {
@@ -75,6 +85,7 @@ impl Values {
             Self::Real(_, what) | Self::Pair(_, what) => what.into(),
             Self::Warmup => "per-dataset, none, { epochs = n }, { iterations = n }".into(),
             Self::Metric => eval::selectable().join(", "),
+            Self::Selection => selections().join(", "),
         }
     }
 }

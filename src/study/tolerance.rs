@@ -1,8 +1,9 @@
-//! How far a result may lie from a published value and still count as the same: `experiments/tolerance.toml`.
+//! How far a result may lie from a published value and still count as the same: `tolerance.toml` of a paper's folder.
 //!
 //! The margin is a choice, so it stands in a file with its reason and is printed beside every verdict made with it.
 
 use super::located::{Section, Text};
+use super::papers::{self, Paper};
 use crate::error::BadInput;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,14 +27,41 @@ pub struct Tolerances {
 }
 
 impl Tolerances {
-    /// Reads `<experiments_dir>/tolerance.toml`, or the copy inside the binary where there is none.
+    /// The margins of the papers among the sets of `published` values; of all papers where none of them states any (a comparison of
+    /// two folders of results, a demo). Where several papers have a margin for a metric the narrowest holds, and the lowest level.
     ///
     /// # Errors
     /// [`BadInput`] with file and line.
-    pub fn load(experiments_dir: &Path) -> Result<Self, BadInput> {
-        const BUILT_IN: &str = include_str!("../../experiments/tolerance.toml");
-        let (file, text) = super::published::beside_or_built_in(&experiments_dir.join("tolerance.toml"), BUILT_IN)?;
-        Self::parse(&file, &text)
+    pub fn of(published: &[String], experiments_dir: &Path) -> Result<Self, BadInput> {
+        let stating: Vec<String> = Paper::all(experiments_dir)
+            .into_iter()
+            .filter(|p| p.tolerance)
+            .map(|p| p.key)
+            .collect();
+        let compared: Vec<&String> = stating.iter().filter(|key| published.contains(key)).collect();
+        let keys = if compared.is_empty() {
+            stating.iter().collect()
+        } else {
+            compared
+        };
+        let mut all = Self {
+            alpha: 0.5,
+            metrics: BTreeMap::new(),
+        };
+        for key in keys {
+            let Some((file, text)) = papers::text(experiments_dir, key, "tolerance.toml")? else {
+                continue;
+            };
+            let more = Self::parse(&file, &text)?;
+            all.alpha = all.alpha.min(more.alpha);
+            for (metric, tolerance) in more.metrics {
+                match all.metrics.get(&metric) {
+                    Some(narrower) if narrower.margin <= tolerance.margin => {}
+                    _ => drop(all.metrics.insert(metric, tolerance)),
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Reads margins from `text`; `file` is what messages call it.

@@ -3,8 +3,8 @@
 use super::Epoch;
 use crate::data::{Label, Task};
 use crate::eval::{self, Direction};
-use crate::study::Protocol;
 use crate::study::protocol::{MacroClasses, SelectionRounding, SelectionStart};
+use crate::study::{LOSS, Protocol};
 use anyhow::Result;
 use std::collections::BTreeMap;
 
@@ -78,10 +78,7 @@ impl Rule {
     /// The number of the epoch this rule selects by a metric.
     pub fn select(self, epochs: &[Epoch], metric: &str) -> Option<u32> {
         let direction = direction(metric);
-        let values: Vec<f64> = epochs
-            .iter()
-            .map(|e| direction.oriented(e.val.get(metric).copied().unwrap_or(f64::NAN)))
-            .collect();
+        let values: Vec<f64> = epochs.iter().map(|e| direction.oriented(e.value(metric))).collect();
         eval::select(&values, self.rounding, self.start_of(direction)).map(|i| epochs[i].epoch)
     }
 
@@ -95,7 +92,61 @@ impl Rule {
     }
 }
 
-/// Which values of a metric are better.
+/// How many of the protocol's epochs are trained, given those that were: fewer where `patience` of them in a row were no better by the
+/// protocol's own rule than the best before; `None` while there is more to train.
+pub fn trained(p: &Protocol, metric: &str, epochs: &[Epoch]) -> Option<u32> {
+    let rule = Rule::of(p);
+    let stops = |n: &u32| n - rule.select(&epochs[..*n as usize], metric).unwrap_or(0) >= p.patience;
+    let most = epochs.len().min(p.epochs as usize);
+    let early = (1..=most as u32).filter(|_| p.patience > 0).find(stops);
+    early.or((most == p.epochs as usize).then_some(p.epochs))
+}
+
+/// Which values of a metric, or of the loss, are better.
 pub fn direction(metric: &str) -> Direction {
+    if metric == LOSS {
+        return Direction::Lower;
+    }
     eval::METRICS.get(metric).map_or(Direction::Higher, |m| m.direction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::Protocol;
+
+    /// Losses as an author's loop with `epochs_no_improve == 5` would see them: it counts epochs that are not lower than the lowest.
+    #[test]
+    fn training_ends_where_patience_does() {
+        let epochs = |losses: &[f64]| -> Vec<Epoch> {
+            let one = |(i, &val_loss): (usize, &f64)| Epoch {
+                epoch: i as u32 + 1,
+                lr: 0.1,
+                train_loss: 1.0,
+                val_loss,
+                val: BTreeMap::new(),
+            };
+            losses.iter().enumerate().map(one).collect()
+        };
+        let p = |patience| Protocol {
+            patience,
+            epochs: 12,
+            selection_metric: Some(LOSS.into()),
+            selection_rounding: SelectionRounding::Exact,
+            selection_start: SelectionStart::MinusInfinity,
+            ..Protocol::faithful()
+        };
+        let of = |patience, losses: &[f64]| trained(&p(patience), LOSS, &epochs(losses));
+        let falls_then_rises = [0.9, 0.8, 0.7, 0.7, 0.71, 0.72, 0.7, 0.9];
+        assert_eq!(of(5, &falls_then_rises[..7]), None);
+        assert_eq!(of(5, &falls_then_rises), Some(8), "an equal loss is no lower one");
+        assert_eq!(Rule::of(&p(5)).select(&epochs(&falls_then_rises), LOSS), Some(3));
+        assert_eq!(of(0, &falls_then_rises), None);
+        assert_eq!(of(0, &[0.5; 12]), Some(12));
+        assert_eq!(of(5, &[f64::NAN; 5]), Some(5), "what is no number is never lower");
+        let falls: Vec<f64> = (0..12).map(|i| 1.0 / f64::from(i + 1)).collect();
+        assert_eq!(of(5, &falls), Some(12));
+        // The epoch of the extra validation was not trained.
+        assert_eq!(of(0, &[0.5; 13]), Some(12));
+    }
 }

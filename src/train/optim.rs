@@ -69,6 +69,13 @@ impl AdamW {
         Ok(Self { config, slots })
     }
 
+    /// The same with decay on every tensor, biases and norms too.
+    #[must_use]
+    pub fn decaying_all(mut self) -> Self {
+        self.slots.iter_mut().for_each(|s| s.decay = true);
+        self
+    }
+
     /// Parameters with and without decay, by count.
     pub fn groups(&self) -> (usize, usize) {
         let with = self.slots.iter().filter(|s| s.decay).count();
@@ -221,7 +228,16 @@ mod tests {
     /// By hand, from the upstream modules in the order in which an image passes them: (beginning of a name, layer).
     type ByHand = (&'static str, usize, &'static [(&'static str, usize)]);
 
-    const BY_HAND: [ByHand; 8] = [
+    const VIT: &[(&str, usize)] = &[
+        ("cls_token", 0),
+        ("pos_embed", 0),
+        ("patch_embed.proj.bias", 0),
+        ("blocks.0.norm1.weight", 1),
+        ("blocks.11.mlp.fc2.bias", 12),
+        ("norm.weight", 12),
+    ];
+
+    const BY_HAND: [ByHand; 11] = [
         (
             "dinov2-b",
             13,
@@ -235,6 +251,19 @@ mod tests {
                 ("blocks.10.attn.qkv.weight", 11),
                 ("blocks.11.mlp.fc2.bias", 12),
                 ("norm.weight", 13),
+            ],
+        ),
+        // timm counts the final norm with the last block.
+        ("vit-b", 13, VIT),
+        ("dino-b", 13, VIT),
+        (
+            "vit-clip-b",
+            13,
+            &[
+                ("pos_embed", 0),
+                ("norm_pre.weight", 0),
+                ("blocks.0.norm1.weight", 1),
+                ("norm.weight", 12),
             ],
         ),
         (

@@ -1,5 +1,6 @@
 //! What a fit says of an epoch, and of its failure; stored in records as they are.
 
+use crate::study::LOSS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,6 +20,16 @@ pub struct Epoch {
     /// Validation metrics, unrounded; NaN where a metric is not defined.
     #[serde(with = "crate::nan::map")]
     pub val: BTreeMap<String, f64>,
+}
+
+impl Epoch {
+    /// What an epoch is selected by: a validation metric, or under its own word the validation loss; NaN where it is not defined.
+    pub fn value(&self, selects: &str) -> f64 {
+        match selects {
+            LOSS => self.val_loss,
+            metric => self.val.get(metric).copied().unwrap_or(f64::NAN),
+        }
+    }
 }
 
 /// `failed.json`: a run that ended without a result, for instance in a loss that is not a number.

@@ -65,7 +65,7 @@ impl Scripted {
                 job.id,
                 &position,
                 &optim,
-                &Vec::new(),
+                Vec::new(),
                 &BTreeMap::new(),
             )?;
             progress(Progress::Step {

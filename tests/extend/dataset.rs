@@ -18,7 +18,7 @@ impl Source for Squares {
         "squares"
     }
 
-    fn info(&self, _: &Protocol) -> DatasetInfo {
+    fn own_info(&self, _: &Protocol) -> DatasetInfo {
         DatasetInfo {
             name: "squares",
             title: "Toy squares",

@@ -2,7 +2,8 @@
 
 use super::model::*;
 use medft::model::backbone::Options;
-use medft::model::mae::{Config, HF, Mae};
+use medft::model::mae::HF;
+use medft::model::plain_vit::{Config, PlainVit, Pool};
 use medft::study::Protocol;
 
 fn config(j: &serde_json::Value, input: &serde_json::Value) -> Config {
@@ -16,6 +17,8 @@ fn config(j: &serde_json::Value, input: &serde_json::Value) -> Config {
         grid: int(j, "/img") / patch,
         input_grid: Some((int(input, "/0") / patch, int(input, "/1") / patch)),
         layer_norm_eps: number(j, "/layer_norm_eps"),
+        pre_norm: false,
+        pool: Pool::MeanPatches,
     }
 }
 
@@ -31,7 +34,7 @@ fn mae_outputs_and_gradients() {
             // The table is resized when it is loaded, so each input size is a model of its own.
             let b = builder(&format!("mae/{file}.safetensors"), rules);
             let c = config(&j["config"], &d["input_size"]);
-            let m = Mae::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+            let m = PlainVit::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
             b.finish_source().unwrap();
             let io = tensors(&format!("mae/{}", d["file"].as_str().unwrap()));
             let name = format!("{file} {case}");

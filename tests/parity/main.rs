@@ -17,6 +17,7 @@ mod params;
 mod preprocess;
 mod real;
 mod sam2;
+mod timm_vit;
 mod train;
 mod vmamba;
 

@@ -5,7 +5,7 @@ use candle_core::{Tensor, Var};
 use medft::model::backbone::{Backbone, Options};
 use medft::model::head::{BodyConfig, MhaHead};
 use medft::model::params::Builder;
-use medft::model::{dinov2, mae};
+use medft::model::{dinov2, plain_vit};
 use medft::study::Protocol;
 use serde_json::Value;
 
@@ -23,11 +23,11 @@ pub fn backbone(kind: &str, j: &Value, size: usize, options: Options, b: &Builde
     } else if kind.starts_with("vit_") || kind.starts_with("mae") {
         let patch = int(j, "/patch");
         assert_eq!(int(j, "/img"), size);
-        let c = mae::Config {
+        let c = plain_vit::Config {
             grid: int(j, "/img") / patch,
-            ..mae::Config::published(int(j, "/embed_dim"), int(j, "/depth"), int(j, "/num_heads"), patch)
+            ..plain_vit::Config::published(int(j, "/embed_dim"), int(j, "/depth"), int(j, "/num_heads"), patch)
         };
-        Box::new(mae::Mae::new(c, options, b).unwrap())
+        Box::new(plain_vit::PlainVit::new(c, options, b).unwrap())
     } else {
         panic!("unknown kind {kind}")
     }
@@ -40,6 +40,7 @@ pub fn body(j: &Value, pos_embed: &Tensor) -> BodyConfig {
         depth: int(j, "/depth"),
         num_heads: int(j, "/num_heads"),
         grid: (pos_embed.dim(1).unwrap() - 1).isqrt(),
+        checkpointing: false,
     }
 }
 

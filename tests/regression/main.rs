@@ -21,6 +21,7 @@
 #![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 mod attacker;
+mod cuda_libraries;
 mod djpeg;
 mod hub;
 mod images_peers;
@@ -37,6 +38,7 @@ mod read_only_data;
 mod server;
 mod siunitx;
 mod tls_roots;
+mod try_it;
 mod unattended;
 mod words;
 mod zip21;

@@ -481,7 +481,9 @@ fn published_values_stand_beside_ours() {
             .iter()
             .find(|c| c["key"] == key)
             .unwrap();
-        let c = &cell["comparisons"][0];
+        // The row that counts; where none of this cell does, its only one.
+        let own = cell["comparisons"].as_array().unwrap();
+        let c = own.iter().find(|c| c["counted"] == true).unwrap_or(&own[0]);
         assert!(all.contains(&c));
         let shown = between(row, "data-name=\"Δ\">", "<").trim_end();
         match c["difference"].as_f64() {
@@ -518,6 +520,50 @@ fn published_values_stand_beside_ours() {
             expected > 0,
             "{word} in {answer}"
         );
+    }
+}
+
+/// A value's row opens to our seeds, both deviations, the runs on either side, and its interval with and without each source of variance; a
+/// claim's to its cells and to the interval of every source alone and of all others.
+#[test]
+fn a_row_opens_to_the_numbers_behind_it() {
+    let (html, json) = (read("index.html"), results());
+    let cells = json["cells"].as_array().unwrap().iter();
+    let complete = |c: &&Value| {
+        c["comparisons"]
+            .as_array()
+            .is_some_and(|a| a.iter().any(|c| c["prediction"].is_array()))
+    };
+    let mut opened = 0;
+    for c in cells.filter(complete) {
+        let key = c["key"].as_str().unwrap();
+        let dossier = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
+        for words in [
+            "our seeds",
+            "our standard deviation s",
+            "published runs",
+            "published value known to",
+            "standard error of the difference",
+            "interval of the difference",
+            "without the uncertainty of the published value",
+            "without the published run",
+            "by our seeds alone",
+            "prediction interval of one more run",
+        ] {
+            assert!(dossier.contains(words), "{key}: no `{words}` in {dossier}");
+        }
+        opened += 1;
+    }
+    assert!(opened > 20, "{opened}");
+    let claims = json["claims"].as_array().unwrap();
+    let decided = claims
+        .iter()
+        .find(|c| c["effect"]["sources"].as_array().is_some_and(|s| s.len() > 1))
+        .unwrap();
+    let name = decided["effect"]["sources"][0]["name"].as_str().unwrap();
+    let section = between(&html, "<section aria-labelledby=\"claims\"", "</section>");
+    for words in [name, "alone", "without"] {
+        assert!(section.contains(words), "no `{words}` in {section}");
     }
 }
 

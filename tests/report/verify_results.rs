@@ -950,6 +950,44 @@ fn a_run_copied_into_another_ones_folder_is_found() {
     }
 }
 
+/// The same in another study's folder, where nobody looked.
+#[test]
+fn a_run_copied_into_another_study_is_found() {
+    let p = Place::with_results(|t| t);
+    let other = p.study("other", |t| {
+        t.replace(r#"["frozen", "unfrozen"]"#, r#"["frozen"]"#)
+            .replace(r#"["linear", "mha"]"#, r#"["linear"]"#)
+            .replace("seeds = [0]", "seeds = [0, 2]")
+    });
+    assert_eq!(p.medft(&["run", &other]).code, 0);
+    // One run is in both studies, under one id.
+    let (code, said) = p.says(&["verify-results"]);
+    assert!(code == 0 && said.contains("4 runs"), "{said}");
+    let folders = |study: &str| -> BTreeSet<String> {
+        let all = fs::read_dir(p.path(&format!("results/{study}"))).unwrap();
+        all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let (ours, theirs) = (folders("short"), folders("other"));
+    let (from, to) = (
+        ours.difference(&theirs).next().unwrap(),
+        theirs.difference(&ours).next().unwrap(),
+    );
+    let (from, to) = (p.path("results/short").join(from), p.path("results/other").join(to));
+    let mut done = fs::read_to_string(to.join("DONE")).unwrap();
+    for file in ["epochs.json", "metrics.json", "predictions.parquet"] {
+        let before = sha256_hex(&fs::read(to.join(file)).unwrap());
+        fs::copy(from.join(file), to.join(file)).unwrap();
+        done = done.replace(&before, &sha256_hex(&fs::read(to.join(file)).unwrap()));
+    }
+    fs::write(to.join("DONE"), done).unwrap();
+    let (code, said) = p.says(&["verify-results"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("predictions of its own") && said.contains("epochs of its own"),
+        "{said}"
+    );
+}
+
 /// A report of a part never stands where the whole was: it has a folder of its own that says what it is, and is verified there.
 #[test]
 fn a_smaller_report_never_replaces_a_larger_one() {
@@ -1042,4 +1080,41 @@ fn no_place_of_this_machine_is_published_whatever_its_name() {
         commands += usize::from(f.ends_with("provenance.json") && text.contains("…/my data"));
     }
     assert!(files > 20 && commands > 0, "{files} files, {commands} commands");
+}
+
+/// A run whose folder is a link counts in reports, and passed unseen: whoever put another folder in its place was not found. DONE in other
+/// bytes says the same, and is still not what medft wrote.
+#[test]
+fn a_linked_run_is_checked_as_any_other_and_done_is_held_to_its_bytes() {
+    let p = Place::with_results(|t| t);
+    let run = p.run();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("run");
+    fs::rename(&run, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &run).unwrap();
+    let (code, said) = p.verify();
+    assert!(code == 0 && said.contains("2 runs"), "{said}");
+    let mut metrics = content(&run, "metrics.json");
+    let target = metrics["target"].as_str().unwrap().to_owned();
+    for place in [&["value"][..], &["best", &target], &["last", &target]] {
+        let at = pointer(&place.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        *metrics.pointer_mut(&at).unwrap() = 0.999.into();
+    }
+    assert!(forge::<Metrics>(&run, "metrics.json", metrics));
+    let (code, said) = p.verify();
+    assert!(code == 2 && said.contains("metrics.json"), "{said}");
+
+    let p = Place::with_results(|t| t);
+    let done = p.run().join("DONE");
+    let lines = fs::read_to_string(&done).unwrap();
+    let turned: Vec<&str> = lines.lines().rev().collect();
+    for other in [
+        lines.replace('\n', "\r\n"),
+        turned.join("\n"),
+        lines.trim_end().to_owned(),
+    ] {
+        fs::write(&done, other).unwrap();
+        let (code, said) = p.verify();
+        assert!(code == 2 && said.contains("DONE"), "{said}");
+    }
 }

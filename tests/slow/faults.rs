@@ -1,18 +1,11 @@
-//! Every system call that can fail does: each write, fsync, rename, link, removal, new folder and open for writing of a short run
-//! fails once with an error of the disk or of memory, and so does each kind of read and open, file by file; the plain run that
-//! follows ends in the bytes of an undisturbed one.
+//! Every system call that can fail does: each open, read, write, fsync, rename, link, removal and new folder of a short run fails once
+//! with an error of the disk or of memory, and the plain run that follows ends in the bytes of an undisturbed one.
 //!
-//! Of reads and opens to read, of which there are thousands, the first of each file (but for numbers in names) and a seeded sample of
-//! the others fail; with `MEDFT_FAULTS=all` all do. Nothing maps a file, which the count of mmap says.
-//!
-//! The calls are made to fail by a library of `faults/faults.c`, which this test builds and preloads; where there is no C
-//! compiler it says so and is skipped.
+//! The run is the program's own, of two cells on a data set of 24 images: small enough that no call is left out. Nothing maps a file, which the count
+//! of mmap says. The calls are made to fail by a library of `faults.c`, which this test builds and preloads; where there is no C compiler it says so
+//! and is skipped.
 
-use clap::Parser;
-use medft::cli::Cli;
-use medft::rng::{Purpose, Stream};
-use medft::train::scripted::Scripted;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,13 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const STUDY: &str = r#"
-title = "A scripted study"
+title = "A short study"
 expected = "Nothing: it tests the program."
 preset = "faithful"
 scale = "tiny"
-datasets = ["aptos2019"]
+datasets = ["toy"]
 backbones = ["dinov2-b"]
-freeze = ["frozen"]
+freeze = ["frozen", "unfrozen"]
 heads = ["linear"]
 seeds = [0]
 [protocol]
@@ -37,43 +30,18 @@ epochs = 2
 batch = 16
 "#;
 
-/// Kinds of calls, as `faults.c` names them, each call of which fails.
-const ALL_OF: [&str; 8] = [
-    "create", "write", "fsync", "rename", "link", "unlink", "mkdir", "truncate",
+/// Kinds of calls, as `faults.c` names them.
+const KINDS: [&str; 12] = [
+    "open", "create", "read", "write", "fsync", "rename", "link", "unlink", "mkdir", "opendir", "truncate", "mmap",
 ];
-/// Those of which a part does.
-const SOME_OF: [&str; 3] = ["open", "read", "opendir"];
-/// How many of those beyond the first of each file.
-const SAMPLE: usize = 60;
+/// Those that a run does not make.
+const NEVER: [&str; 2] = ["truncate", "mmap"];
 const ERRORS: [(&str, i32); 4] = [
     ("EIO", rustix::io::Errno::IO.raw_os_error()),
     ("ENOSPC", rustix::io::Errno::NOSPC.raw_os_error()),
     ("EMFILE", rustix::io::Errno::MFILE.raw_os_error()),
     ("ENOMEM", rustix::io::Errno::NOMEM.raw_os_error()),
 ];
-
-/// The process that is disturbed.
-#[test]
-#[ignore = "started by the other test as a process of its own"]
-fn child() {
-    static TRAINER: Scripted = Scripted { epoch: Duration::ZERO };
-    let cli = Cli::parse_from([
-        "medft",
-        "run",
-        "./study.toml",
-        "--workers",
-        "1",
-        "--checkpoint-every",
-        "0",
-    ]);
-    match medft::commands::run_with(cli, &TRAINER) {
-        Ok(code) => std::process::exit(i32::from(code)),
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            std::process::exit(2);
-        }
-    }
-}
 
 struct Fault<'a> {
     library: &'a Path,
@@ -82,32 +50,41 @@ struct Fault<'a> {
 }
 
 /// A call of the undisturbed run: its kind, the number within that, and the path below the working folder.
-#[derive(Debug, Clone)]
 struct Call {
     kind: String,
     at: usize,
     path: String,
 }
 
-fn command(dir: &Path) -> Command {
-    let mut c = Command::new(std::env::current_exe().unwrap());
-    c.args([
-        "--ignored",
-        "--exact",
-        "faults::child",
-        "--nocapture",
-        "--test-threads",
-        "1",
-    ])
-    .current_dir(dir)
-    .env("RAYON_NUM_THREADS", "1")
-    .stdout(Stdio::null())
-    .stderr(fs::File::create(dir.with_extension("stderr")).unwrap());
+fn command(dir: &Path, words: &[&str]) -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_medft"));
+    c.args(words)
+        .current_dir(dir)
+        .env("RAYON_NUM_THREADS", "1")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.with_extension("stderr")).unwrap());
     c
 }
 
+/// The run that is disturbed: a checkpoint after every step, one thread, so that its calls come in one order.
+fn run(dir: &Path) -> Command {
+    command(
+        dir,
+        &[
+            "run",
+            "./study.toml",
+            "--device",
+            "cpu",
+            "--workers",
+            "1",
+            "--checkpoint-every",
+            "0",
+        ],
+    )
+}
+
 fn start(dir: &Path, fault: Option<&Fault>) -> Child {
-    let mut c = command(dir);
+    let mut c = run(dir);
     if let Some(f) = fault {
         c.env("LD_PRELOAD", f.library)
             .env("MEDFT_FAULT_DIR", dir)
@@ -121,7 +98,7 @@ fn start(dir: &Path, fault: Option<&Fault>) -> Child {
 /// Every call of an undisturbed run in `dir`.
 fn calls(library: &Path, dir: &Path) -> Vec<Call> {
     let log = dir.with_extension("log");
-    let mut c = command(dir);
+    let mut c = run(dir);
     c.env("LD_PRELOAD", library)
         .env("MEDFT_FAULT_DIR", dir)
         .env("MEDFT_FAULT_LOG", &log);
@@ -138,45 +115,6 @@ fn calls(library: &Path, dir: &Path) -> Vec<Call> {
         })
     };
     lines.lines().map(|l| call(l).unwrap()).collect()
-}
-
-/// The path without what differs from one file of a kind to the next: hashes, numbers, the names of temp files.
-fn file_kind(path: &str) -> String {
-    let name = |part: &str| -> String {
-        if part.starts_with(".medft-") && part.ends_with(".tmp") {
-            return "temp".to_owned();
-        }
-        let word = |w: &str| w.len() >= 8 && w.bytes().all(|b| b.is_ascii_hexdigit());
-        part.split(['-', '_', '.'])
-            .map(|w| match word(w) || w.bytes().any(|b| b.is_ascii_digit()) {
-                true => "#",
-                false => w,
-            })
-            .collect::<Vec<_>>()
-            .join(".")
-    };
-    path.split('/').map(name).collect::<Vec<_>>().join("/")
-}
-
-/// The calls that are made to fail.
-fn chosen(calls: &[Call]) -> Vec<&Call> {
-    if std::env::var("MEDFT_FAULTS").is_ok_and(|v| v == "all") {
-        return calls.iter().collect();
-    }
-    let mut files = BTreeSet::new();
-    let (mut out, mut rest) = (Vec::new(), Vec::new());
-    for c in calls {
-        let mut first = || files.insert((c.kind.as_str(), file_kind(&c.path)));
-        match ALL_OF.contains(&c.kind.as_str()) || first() {
-            true => out.push(c),
-            false => rest.push(c),
-        }
-    }
-    let mut draw = Stream::new(16, Purpose::Test, 0, 0);
-    for _ in 0..SAMPLE.min(rest.len()) {
-        out.push(rest.swap_remove(draw.below(rest.len() as u32) as usize));
-    }
-    out
 }
 
 /// Waits for its end, a minute at most; says whether it went well.
@@ -216,15 +154,28 @@ fn library(place: &Path) -> Option<PathBuf> {
     built.then_some(library)
 }
 
-/// A working folder with the study and the data, made once.
-fn fresh(place: &Path, name: &str, data: &Path) -> PathBuf {
-    let dir = place.join(name);
-    fs::create_dir_all(&dir).unwrap();
+/// The study, and a data set of 24 images of two classes.
+fn prepared(dir: &Path) {
+    for (class, level) in [("a", 40u8), ("b", 160)] {
+        fs::create_dir_all(dir.join(format!("toys/{class}"))).unwrap();
+        for i in 0..12 {
+            let picture = image::GrayImage::from_fn(16, 16, |x, y| image::Luma([level + i + (x * y % 64) as u8]));
+            picture.save(dir.join(format!("toys/{class}/{i}.png"))).unwrap();
+        }
+    }
+    let mut add = command(dir, &["data", "add", "toy", "--images", "toys"]);
+    assert_eq!(end(add.spawn().unwrap()), Some(true));
+    fs::remove_dir_all(dir.join("toys")).unwrap();
     fs::write(dir.join("study.toml"), STUDY).unwrap();
-    for from in medft::fsio::below(data) {
-        let to = dir.join("data").join(from.strip_prefix(data).unwrap());
+}
+
+/// A working folder with what was prepared, and nothing that a run leaves.
+fn fresh(place: &Path, name: &str, from: &Path) -> PathBuf {
+    let dir = place.join(name);
+    for file in medft::fsio::below(from) {
+        let to = dir.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, to).unwrap();
+        fs::copy(file, to).unwrap();
     }
     dir
 }
@@ -238,29 +189,22 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
         println!("skipped: no C compiler");
         return;
     };
-    let whole = fresh(&place, "whole", &place.join("none"));
+    let source = place.join("source");
+    fs::create_dir_all(&source).unwrap();
+    prepared(&source);
+    let whole = fresh(&place, "whole", &source);
     assert_eq!(end(start(&whole, None)), Some(true));
-    let data = whole.join("data");
     let expected = results(&whole);
-    assert_eq!(expected.len(), 4, "{:?}", expected.keys());
+    assert_eq!(expected.len(), 10, "{:?}", expected.keys());
 
-    let dir = fresh(&place, "calls", &data);
+    let dir = fresh(&place, "calls", &source);
     let calls = calls(&library, &dir);
     assert_eq!(results(&dir), expected);
-    let chosen = chosen(&calls);
-    let count = |all: &[&Call], kind: &str| all.iter().filter(|c| c.kind == kind).count();
-    let every: Vec<&Call> = calls.iter().collect();
-    let said = |k: &&str| format!("{k} {} of {}", count(&chosen, k), count(&every, k));
-    let said: Vec<String> = ALL_OF.iter().chain(&SOME_OF).map(said).collect();
-    println!(
-        "calls that fail: {}; mmap 0 of {}: nothing is mapped",
-        said.join(", "),
-        count(&every, "mmap")
-    );
-    assert_eq!(count(&every, "mmap"), 0);
-    // Nothing is cut in a run; everything else is called.
-    for kind in ALL_OF.iter().chain(&SOME_OF).filter(|k| **k != "truncate") {
-        assert!(count(&chosen, kind) > 0, "no {kind} fails");
+    let count = |kind: &str| calls.iter().filter(|c| c.kind == kind).count();
+    let said: Vec<String> = KINDS.iter().map(|k| format!("{k} {}", count(k))).collect();
+    println!("every call fails once: {}", said.join(", "));
+    for kind in KINDS {
+        assert_eq!(count(kind) > 0, !NEVER.contains(&kind), "{kind}");
     }
 
     let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -268,10 +212,10 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
     let work = |worker: usize| {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            let Some(call) = chosen.get(n) else { break };
+            let Some(call) = calls.get(n) else { break };
             // One error after the other.
             let (error, errno) = ERRORS[n % ERRORS.len()];
-            let dir = fresh(&place, &format!("w{worker}"), &data);
+            let dir = fresh(&place, &format!("w{worker}"), &source);
             let fault = Fault {
                 library: &library,
                 call,
@@ -306,8 +250,7 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
     std::thread::scope(|s| (0..workers).for_each(|w| drop(s.spawn(move || work(w)))));
     println!(
-        "{} of {} calls failed, {} of them ended the run; {} seconds",
-        chosen.len(),
+        "{} calls failed, {} of them ended the run; {} seconds",
         calls.len(),
         ended.into_inner(),
         began.elapsed().as_secs()
@@ -317,7 +260,7 @@ fn every_call_that_can_fail_fails_once_and_a_plain_rerun_ends_in_the_undisturbed
         wrong.is_empty(),
         "{} of {}:\n{}",
         wrong.len(),
-        chosen.len(),
+        calls.len(),
         wrong[..wrong.len().min(8)].join("\n")
     );
 }

@@ -155,11 +155,11 @@ fn every_verb_says_what_its_schema_describes() {
         let name = medft::runner::estimate::file_name(&m).unwrap();
         fs::write(rates.join(name), bench.to_string()).unwrap();
     }
-    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/published");
-    fs::create_dir_all(p.path("experiments/published")).unwrap();
-    for end in ["csv", "toml"] {
-        let name = format!("paper2025.{end}");
-        fs::copy(published.join(&name), p.path("experiments/published").join(&name)).unwrap();
+    let paper = "experiments/papers/paper2025";
+    fs::create_dir_all(p.path(paper)).unwrap();
+    for name in ["published.csv", "published.toml"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(paper).join(name);
+        fs::copy(from, p.path(paper).join(name)).unwrap();
     }
     for (class, level) in [("a", 40u8), ("b", 160)] {
         fs::create_dir_all(p.path(&format!("toys/{class}"))).unwrap();
@@ -168,7 +168,7 @@ fn every_verb_says_what_its_schema_describes() {
             picture.save(p.path(&format!("toys/{class}/{i}.png"))).unwrap();
         }
     }
-    let lines: [(&str, &str, &[i32]); 46] = [
+    let lines: [(&str, &str, &[i32]); 47] = [
         ("data list", "", &[0]),
         ("data add", "toy --images toys", &[0]),
         ("data add", "toy2 --images toys --grey --target none --dry-run", &[2]),
@@ -188,8 +188,9 @@ fn every_verb_says_what_its_schema_describes() {
         ("weights verify", "dinov2-b", &[1]),
         ("weights fetch", "dinov2-b", &[1]),
         ("published list", "", &[0]),
+        ("papers", "", &[0]),
         ("published template", "./short.toml", &[0]),
-        ("published check", "experiments/published/paper2025.csv", &[0]),
+        ("published check", "experiments/papers/paper2025/published.csv", &[0]),
         ("plan", "./short.toml", &[0]),
         ("plan", "paper --only dataset=ddsm", &[1]),
         ("plan", "paper --budget 900h --out budget.toml --as-device GPU", &[0]),

@@ -160,6 +160,93 @@ fn a_budget_becomes_a_study_that_fits_it() {
     );
 }
 
+/// What a study may be budgeted for: its heads in any order, a part of it, and a device that is elsewhere.
+#[test]
+fn a_budget_holds_for_any_order_a_part_and_another_device() {
+    let place = tempfile::tempdir().unwrap();
+    for what in ["forward", "train"] {
+        let size = ["--size", "56", "--batch", "2", "--steps", "1"];
+        let out = medft(
+            place.path(),
+            &[&["bench", what, "--backbone", "dinov2-s"][..], &size].concat(),
+        );
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    }
+    let paper = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/paper.toml")).unwrap();
+    let (freeze, heads) = ("freeze = [\"frozen\", \"unfrozen\"]", "heads = [\"linear\", \"mha\"]");
+    assert!(paper.contains(freeze) && paper.contains(heads));
+    let turned = paper
+        .replace(freeze, "freeze = [\"unfrozen\", \"frozen\"]")
+        .replace(heads, "heads = [\"mha\", \"linear\"]");
+    fs::write(place.path().join("turned.toml"), turned).unwrap();
+    let offer = |study: &str, more: &[&str], out: &str| -> Value {
+        let words = [&["plan", study, "--budget", "100000d", "--out", out, "--json"], more].concat();
+        let said = medft(place.path(), &words);
+        assert_eq!(said.status.code(), Some(0), "{}", text(&said));
+        json(&said)
+    };
+    let (plain, turned) = (offer("paper", &[], "a.toml"), offer("./turned.toml", &[], "b.toml"));
+    for field in ["hours", "runs", "cells", "seeds", "claims", "values"] {
+        assert_eq!(plain[field], turned[field], "{field}");
+    }
+    // A part of the study: nothing else is priced, and nothing else is written.
+    let only = offer("paper", &["--only", "dataset=aptos2019,head=linear"], "c.toml");
+    let runs = json(&medft(place.path(), &["plan", "./c.toml", "--json"]));
+    let runs = runs.as_array().unwrap();
+    assert_eq!(runs.len() as u64, only["runs"].as_u64().unwrap());
+    for r in runs {
+        assert!(r["dataset"] == "aptos2019" && r["head"] == "linear", "{r}");
+    }
+    let mha = only["claims"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["claim"] == "mha-frozen")
+        .unwrap();
+    assert!(
+        mha["probability"].as_f64().is_none_or(|p| p < 0.8),
+        "it speaks of heads that are not there: {mha}"
+    );
+
+    // A device that nothing was measured on: no hours are made up for it.
+    let words = [
+        "plan",
+        "paper",
+        "--budget",
+        "48h",
+        "--as-device",
+        "NVIDIA H100 80GB HBM3",
+        "--out",
+        "d.toml",
+    ];
+    let unknown = medft(place.path(), &words);
+    assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown));
+    assert!(
+        text(&unknown).contains("a device whose speed is known"),
+        "{}",
+        text(&unknown)
+    );
+    // Measured there, and the store brought here: the hours are its own.
+    let rates = place.path().join("results/.cache/rates-2");
+    for file in fs::read_dir(&rates)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect::<Vec<_>>()
+    {
+        let mut m: medft::runner::estimate::Measurement = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        m.machine.device = "NVIDIA H100 80GB HBM3".to_owned();
+        m.images_per_s *= 1000.0;
+        let name = medft::runner::estimate::file_name(&m).unwrap();
+        fs::write(rates.join(name), serde_json::to_vec(&m).unwrap()).unwrap();
+    }
+    let there = offer("paper", &["--as-device", "NVIDIA H100 80GB HBM3"], "e.toml");
+    assert_eq!(there["device"], "NVIDIA H100 80GB HBM3");
+    assert!(
+        there["runs"].as_u64().unwrap() >= plain["runs"].as_u64().unwrap(),
+        "a thousand times as fast: {there}"
+    );
+}
+
 #[test]
 fn a_reader_with_the_pdf_brings_its_tables() {
     let place = tempfile::tempdir().unwrap();

@@ -55,12 +55,11 @@ fn no_pipe_and_no_device_in_the_place_of_a_file_hangs_medft() {
     };
     good(&["reproduce", "./s.toml"]);
     good(&["bundle", "./s.toml", "--out", "b.zip"]);
-    fs::create_dir(p.path("experiments")).unwrap();
-    for file in ["tolerance.toml", "claims.toml"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(file);
-        if from.exists() {
-            fs::copy(from, p.path("experiments").join(file)).unwrap();
-        }
+    let paper = "experiments/papers/paper2025";
+    fs::create_dir_all(p.path(paper)).unwrap();
+    for file in ["tolerance.toml", "claims.toml", "published.csv", "published.toml"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(paper).join(file);
+        fs::copy(from, p.path(paper).join(file)).unwrap();
     }
     fs::create_dir(p.path("templates")).unwrap();
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/summary.md.tera");

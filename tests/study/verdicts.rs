@@ -3,6 +3,8 @@
 //! change of the code.
 
 #[allow(dead_code)]
+use crate::simulate::patients::{PatientTruth, patient_rates};
+use crate::simulate::sizes::{SizeTruth, size_rates};
 use crate::simulate::{ClaimTruth, Truth, claim_rates, coverage, rates};
 
 const STUDIES: u32 = 150;
@@ -81,6 +83,79 @@ fn claims_without_an_effect_are_neither_supported_nor_turned_round() {
     );
     let plain = claim_rates(ClaimTruth { mha: 4.0, ..none }, 40);
     assert!(plain.by_claim["mha-frozen"][0] > 0.9, "{plain:?}");
+}
+
+#[test]
+fn claims_on_size_err_no_more_often_than_they_say() {
+    let none = SizeTruth {
+        sd: 0.004,
+        seeds: 2,
+        images: 0.01,
+        correlation: 0.8,
+        advantage: [0.0; 4],
+        slope: 0.0,
+        between: 0.0,
+        shares: false,
+    };
+    let r = size_rates(none, STUDIES);
+    println!("{r:?}");
+    assert!(r.any <= bar(STUDIES), "{r:?}");
+    // What else the data sets differ in is no slope, and the smallest slope that matters is neither.
+    for shares in [false, true] {
+        let id = if shares { "size-by-fraction" } else { "size-by-images" };
+        for slope in [0.0, 1.0] {
+            let t = SizeTruth {
+                slope,
+                between: 0.01,
+                shares,
+                ..none
+            };
+            let r = size_rates(t, STUDIES);
+            println!("{shares} {slope}: {r:?}");
+            let [supported, other_way, small] = r.by_claim[id];
+            let wrong = supported + other_way + if slope > 0.0 { small } else { 0.0 };
+            assert!(wrong <= bar(STUDIES), "{r:?}");
+        }
+    }
+    // A set that turns by exactly the smallest effect is neither a turn nor none.
+    for advantage in [[4.0, 4.0, 4.0, -1.0], [1.0, -4.0, -4.0, -4.0]] {
+        let r = size_rates(SizeTruth { advantage, ..none }, STUDIES);
+        println!("{advantage:?}: {r:?}");
+        assert!(
+            r.by_claim["size-by-data-set"].iter().sum::<f64>() <= bar(STUDIES),
+            "{r:?}"
+        );
+    }
+    let far = SizeTruth {
+        advantage: [4.0, -4.0, 0.0, 0.0],
+        ..none
+    };
+    let r = size_rates(far, 40);
+    assert!(r.by_claim["size-by-data-set"][0] > 0.9, "{r:?}");
+}
+
+/// Decided from resampled patients; and what it would cost to draw images.
+#[test]
+fn claims_from_the_predictions_of_patients_err_no_more_often_than_they_say() {
+    let none = PatientTruth {
+        patients: 60,
+        seeds: 3,
+        mha: 0.0,
+        by_patient: true,
+    };
+    let (patients, images) = (
+        patient_rates(none, 100),
+        patient_rates(
+            PatientTruth {
+                by_patient: false,
+                ..none
+            },
+            100,
+        ),
+    );
+    println!("{patients:?}\n{images:?}");
+    assert!(patients.any <= bar(100), "{patients:?}");
+    assert!(images.any > bar(100), "what ignoring patients would cost: {images:?}");
 }
 
 #[test]

@@ -102,8 +102,8 @@ fn produce(
             dims: [
                 indices.len(),
                 preparation.channels(),
-                preparation.side(),
-                preparation.side(),
+                transform.side(),
+                transform.side(),
             ],
             pixels,
             home: home.clone(),

@@ -29,7 +29,7 @@ struct Row<'a> {
 pub fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &DatasetFacts) -> Option<Figure> {
     let rows: Vec<Row> = comparisons
         .iter()
-        .filter(|c| c.dataset == dataset.name)
+        .filter(|c| c.dataset == dataset.name && c.read_as.is_none())
         .filter_map(|c| {
             Some(Row {
                 comparison: c,

@@ -2,12 +2,12 @@
 
 use super::scene::Rgb;
 use super::style::regime_colour;
-use crate::eval::{select, sigmoid, softmax};
+use crate::eval::{sigmoid, softmax};
 use crate::report::cells::Cells;
 use crate::report::input::{DatasetFacts, ReportInput};
 use crate::results::{Epoch, Predictions, RunRecord, Truth, WhichWeights};
-use crate::study::protocol::{SelectionRounding, SelectionStart};
 use crate::study::{Freeze, HeadKind};
+use crate::train::evaluate::Rule;
 use anyhow::Result;
 
 /// The one rule, as captions state it.
@@ -106,16 +106,7 @@ pub fn shown(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Resu
 fn selected(record: &RunRecord, epochs: &[Epoch]) -> Option<u32> {
     let p = &record.spec.run.protocol;
     let metric = p.selection_metric.as_ref().unwrap_or(&record.metrics.target);
-    let values: Vec<f64> = epochs
-        .iter()
-        .map(|e| e.val.get(metric).copied().unwrap_or(f64::NAN))
-        .collect();
-    let start = match p.selection_start {
-        SelectionStart::Zero => 0.0,
-        SelectionStart::MinusInfinity => f64::NEG_INFINITY,
-    };
-    let rounded = p.selection_rounding == SelectionRounding::ThreeDecimals;
-    select(&values, rounded, start).map(|i| epochs[i].epoch)
+    Rule::of(p).select(epochs, metric)
 }
 
 /// Who is shown, for a caption: "frozen, linear: DINOv2-B, seed 0 (run 0123456789abcdef)".

@@ -81,11 +81,9 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
         let row = |b: &BackboneFacts| {
             let mine: Vec<&Comparison> = own.iter().copied().filter(|c| c.backbone == b.name).collect();
             let first = mine.first()?;
-            let own_regime = mine
-                .iter()
-                .find(|c| c.counted)
-                .and_then(|c| c.regime)
-                .filter(|_| each.is_some());
+            let counted = mine.iter().find(|c| c.counted);
+            let own_regime = counted.and_then(|c| c.regime).filter(|_| each.is_some());
+            let judged = counted.filter(|c| c.read_as.is_some());
             let of = |r: Regime| {
                 let c = mine.iter().find(|c| c.regime == Some(r));
                 c.map_or_else(Ours::default, |c| ours(c, r, unit, dossiers))
@@ -94,7 +92,10 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
                 title: b.title.clone(),
                 params: b.params.map_or_else(|| "–".to_owned(), |p| millions(p as f64 / 1e6)),
                 published: fixed(first.published, PLACES),
-                ours: of(own_regime.unwrap_or(regime)),
+                ours: match judged.and_then(|c| Some((c, c.regime?))) {
+                    Some((c, r)) => ours(c, r, unit, dossiers),
+                    None => of(own_regime.unwrap_or(regime)),
+                },
                 regime: own_regime.map(|r| regime_title(r.0, r.1)),
                 others: others.iter().map(|r| of(*r)).collect(),
                 note: input

@@ -1,6 +1,6 @@
 //! Validation, and the test at the end.
 
-use super::{Fit, compute, set_weights, snapshot, weights, weights_hash};
+use super::{Fit, compute, evaluator, set_weights, snapshot, weights, weights_hash};
 use crate::data::Label;
 use crate::data::loader::Mode;
 use crate::eval::round3;
@@ -14,6 +14,7 @@ use crate::train::{Epoch, Fitted, Outcome, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::precision::scope;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Fit<'_> {
@@ -28,9 +29,13 @@ impl Fit<'_> {
             rows.truncate(rows.len() / batch * batch);
         }
         let table = self.tables.as_ref().map(|t| &t.val);
+        let of_validation = match p.validation_batch {
+            0 => batch,
+            n => n as usize,
+        };
         // Validation in the precision of training, the test in float32 (PROTOCOL 6.4).
-        let (mut logits, val_loss) = scope(compute(p.precision), || {
-            self.predict(&job.data.val, &rows, table, &mut |_| {})
+        let (mut logits, val_loss) = scope(compute(job.spec), || {
+            self.predict(&job.data.val, &rows, (table, of_validation), &mut |_| {})
         })?;
         self.require_finite(&logits, "validation", epoch)?;
         if p.val_logits_f16 {
@@ -39,8 +44,15 @@ impl Fit<'_> {
         }
         let labels = self.labels(rows.iter().map(|&i| job.data.val[i as usize]));
         let val = metrics(job.data.info.task, p, &logits, &labels)?;
+        let ended = Epoch {
+            epoch,
+            lr,
+            train_loss,
+            val_loss,
+            val,
+        };
         let direction = direction(&self.metric);
-        let v = direction.oriented(val.get(&self.metric).copied().unwrap_or(f64::NAN));
+        let v = direction.oriented(ended.value(&self.metric));
         let mut chosen = false;
         for (rule, best) in self.rules.iter().zip(&mut self.position.best) {
             let v = if rule.rounding { round3(v) } else { v };
@@ -50,33 +62,25 @@ impl Fit<'_> {
             }
         }
         if chosen {
-            self.kept.insert(epoch, weights(&self.model)?);
+            self.kept.insert(epoch, Arc::new(weights(&self.model)?));
             let best = &self.position.best;
             self.kept.retain(|e, _| best.iter().flatten().any(|b| b.1 == *e));
         }
-        let ended = Epoch {
-            epoch,
-            lr,
-            train_loss,
-            val_loss,
-            val,
-        };
         (job.on_epoch)(&ended);
         self.position.epochs.push(ended);
         *self.position.timing.phases.entry("validate".into()).or_default() += start.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Logits (n, outputs) of `rows` (positions in `list`), in that order, and the mean of the batch losses.
+    /// Logits (n, outputs) of `rows` (positions in `list`), in that order, and the mean of the losses of batches of `batch`.
     fn predict(
         &self,
         list: &[u32],
         rows: &[u32],
-        table: Option<&FeatureTable>,
+        (table, batch): (Option<&FeatureTable>, usize),
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Vec<f32>, f64)> {
         let job = self.job;
-        let batch = job.spec.protocol.batch as usize;
         let mut logits = Vec::with_capacity(rows.len() * job.data.info.task.outputs());
         let (mut loss_sum, mut batches) = (0.0, 0);
         let wanted = if table.is_some() { &[][..] } else { rows };
@@ -89,10 +93,10 @@ impl Fit<'_> {
                     let Some(b) = images.next() else {
                         bail!("the loader ended early")
                     };
-                    self.model.features(&b?.images)?
+                    self.evaluator.features(&b?.images)?
                 }
             };
-            let y = self.model.classify(&features)?.detach();
+            let y = self.evaluator.classify(&features)?;
             let labels = self.labels(rows.iter().map(|&r| list[r as usize]));
             let target = Target::new(job.data.info.task, &labels, job.device)?;
             loss_sum += f64::from(target.loss(&y)?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
@@ -128,7 +132,8 @@ impl Fit<'_> {
         let job = self.job;
         let rows: Vec<u32> = (0..job.data.test.len() as u32).collect();
         let table = self.tables.as_ref().map(|t| &t.test);
-        let (logits, _) = self.predict(&job.data.test, &rows, table, progress)?;
+        let batch = job.spec.protocol.batch as usize;
+        let (logits, _) = self.predict(&job.data.test, &rows, (table, batch), progress)?;
         self.require_finite(&logits, "test", self.position.epochs_done)?;
         let labels = self.labels(job.data.test.iter().copied());
         let metrics = metrics(job.data.info.task, &job.spec.protocol, &logits, &labels)?;
@@ -143,7 +148,7 @@ impl Fit<'_> {
     /// Tests the weights after the last step and those that each rule selects; equal ones once.
     pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
         let job = self.job;
-        let last_epoch = job.spec.protocol.epochs;
+        let last_epoch = self.position.epochs_done;
         let last = self.test(progress)?;
         let keeps = |set: TestWeights| job.keep.sets().contains(&set);
         let mut kept = Vec::new();
@@ -168,6 +173,7 @@ impl Fit<'_> {
                         let info = &job.data.info;
                         let outputs = info.task.outputs();
                         self.model = Classifier::new(job.spec, info.channels, outputs, job.pretrained, job.device)?;
+                        self.evaluator = evaluator(job, &self.model)?;
                         self.test(progress)?
                     }
                 };

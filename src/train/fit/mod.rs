@@ -2,20 +2,22 @@
 
 mod evaluation;
 mod group;
+mod saver;
 
-use super::evaluate::Rule;
+use super::evaluate::{Rule, trained};
 use super::features::FeatureTable;
 use super::loss::Target;
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
-use super::state::{self, Position, Weights};
+use super::state::{self, HostCopy, Kept, Position, Weights};
 use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot, Trainer};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
 use crate::model::params::Param;
-use crate::study::protocol::{Divergence as OnDivergence, Precision, TestWeights};
+use crate::study::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
+use crate::study::{Protocol, RunSpec};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use group::Group;
@@ -45,6 +47,8 @@ impl Trainer for CandleTrainer {
 struct Fit<'a> {
     job: &'a Job<'a>,
     model: Classifier,
+    /// The model's memory without a graph, for validation and test.
+    evaluator: Classifier,
     optim: AdamW,
     schedule: Schedule,
     /// The protocol's own rule of selection, then those of the presets that differ from it.
@@ -53,9 +57,11 @@ struct Fit<'a> {
     steps_per_epoch: u64,
     position: Position,
     /// Weights of every epoch that one of the rules would select now.
-    kept: BTreeMap<u32, Weights>,
+    kept: Kept,
     /// Features of train (where nothing is augmented), validation and test images, where the backbone is frozen.
     tables: Option<Tables>,
+    /// Whether no epoch is left to train.
+    ended: bool,
     /// How it ended.
     outcome: Option<Outcome>,
 }
@@ -71,14 +77,25 @@ impl<'a> Fit<'a> {
     fn new(job: &'a Job<'a>, shared: Option<&Classifier>) -> Result<Self> {
         let p = &job.spec.protocol;
         let info = &job.data.info;
-        if !compute(p.precision).runs_on(job.device) {
-            bail!("precision {:?} needs a CUDA device; use f32 on the CPU", p.precision);
+        if !compute(job.spec).runs_on(job.device) {
+            bail!(
+                "precision {} needs a CUDA device; use a study in f32 on the CPU",
+                p.precision
+            );
         }
         let outputs = info.task.outputs();
-        let model = match shared {
-            Some(other) => Classifier::sharing(other, job.spec, outputs, job.pretrained, job.device)?,
-            None => Classifier::new(job.spec, info.channels, outputs, job.pretrained, job.device)?,
+        let spec = RunSpec {
+            protocol: Protocol {
+                checkpointing: p.checkpointing || job.recompute,
+                ..p.clone()
+            },
+            ..job.spec.clone()
         };
+        let model = match shared {
+            Some(other) => Classifier::sharing(other, &spec, outputs, job.pretrained, job.device)?,
+            None => Classifier::new(&spec, info.channels, outputs, job.pretrained, job.device)?,
+        };
+        let evaluator = evaluator(job, &model)?;
         let optim = AdamW::new(
             &model.params,
             AdamWConfig {
@@ -87,14 +104,21 @@ impl<'a> Fit<'a> {
                 clip: p.clip,
             },
         )?;
-        let batch = p.batch as usize;
+        let optim = match p.decayed {
+            Decayed::Matrices => optim,
+            Decayed::All => optim.decaying_all(),
+        };
+        let (batch, images) = (p.batch as usize, job.data.train.len());
         ensure!(
-            job.data.train.len() >= batch,
+            images >= batch || (p.last_batch == LastBatch::Kept && images > 0),
             "{} has {} training images, fewer than a batch of {batch}; lower `batch` in the study",
             info.name,
-            job.data.train.len()
+            images
         );
-        let steps_per_epoch = (job.data.train.len() / batch) as u64;
+        let steps_per_epoch = match p.last_batch {
+            LastBatch::Dropped => images / batch,
+            LastBatch::Kept => images.div_ceil(batch),
+        } as u64;
         let metric = p.selection_metric.clone().unwrap_or_else(|| info.target.to_owned());
         let mut fit = Self {
             job,
@@ -103,14 +127,16 @@ impl<'a> Fit<'a> {
             metric,
             steps_per_epoch,
             model,
+            evaluator,
             optim,
             position: Position::default(),
-            kept: BTreeMap::new(),
+            kept: Kept::new(),
             tables: None,
+            ended: false,
             outcome: None,
         };
         fit.position.best = vec![None; fit.rules.len()];
-        fit.position.loss_scale = (p.precision == Precision::F16).then(LossScale::default);
+        fit.position.loss_scale = (job.spec.precision() == Precision::F16).then(LossScale::default);
         if let Some(r) = state::load(job.checkpoint_dir, job.id, &mut fit.optim, fit.rules.len())? {
             set_weights(&fit.model, &r.weights)?;
             fit.position = r.position;
@@ -119,6 +145,7 @@ impl<'a> Fit<'a> {
             fit.position.timing.resumed_after.push(done);
             fit.position.epochs.iter().for_each(job.on_epoch);
         }
+        fit.note_end();
         fit.position.timing.on(crate::device::name(job.device));
         Ok(fit)
     }
@@ -126,7 +153,7 @@ impl<'a> Fit<'a> {
     /// One step on the training images at `rows`; `share` are the seconds that their features took. Returns the loss.
     fn step(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
         // The backward pass is inside too: it may run layers again.
-        let precision = compute(self.job.spec.protocol.precision);
+        let precision = compute(self.job.spec);
         scope(precision, || self.step_in_scope(epoch, rows, features, share))
     }
 
@@ -204,6 +231,17 @@ impl<'a> Fit<'a> {
         Ok(())
     }
 
+    /// Whether an epoch is left to train.
+    fn goes_on(&self) -> bool {
+        self.outcome.is_none() && !self.ended
+    }
+
+    /// Notes whether training is at its end, by number or by patience.
+    fn note_end(&mut self) {
+        let p = &self.job.spec.protocol;
+        self.ended = trained(p, &self.metric, &self.position.epochs).is_some();
+    }
+
     fn end_epoch(&mut self) -> Result<()> {
         let epoch = self.position.epochs_done + 1;
         let mean = self.position.loss_sum / self.steps_per_epoch as f64;
@@ -212,6 +250,7 @@ impl<'a> Fit<'a> {
         let seconds = self.position.epoch_seconds + start.elapsed().as_secs_f64();
         self.position.timing.epoch_seconds.push(seconds);
         self.position.epochs_done = epoch;
+        self.note_end();
         self.position.step_in_epoch = 0;
         self.position.loss_sum = 0.0;
         self.position.epoch_seconds = 0.0;
@@ -224,31 +263,43 @@ impl<'a> Fit<'a> {
             return Ok(o);
         }
         let p = &self.job.spec.protocol;
-        if p.extra_validation && self.position.epochs.len() == p.epochs as usize {
+        let done = self.position.epochs_done;
+        if p.extra_validation && self.position.epochs.len() == done as usize {
             let lr = self.schedule.lr(self.position.steps);
-            self.validate(p.epochs + 1, lr, f64::NAN)?;
+            self.validate(done + 1, lr, f64::NAN)?;
         }
         self.finish(progress)
     }
 
-    /// Writes a checkpoint, where the run is still this process's.
-    fn save(&self) -> Result<()> {
+    /// All of a checkpoint, where the run is still this process's.
+    fn copy(&self) -> Result<HostCopy> {
         (self.job.may_write)()?;
-        state::save(
-            self.job.checkpoint_dir,
+        HostCopy::take(
             self.job.id,
             &self.position,
             &self.optim,
-            &weights(&self.model)?,
+            weights(&self.model)?,
             &self.kept,
         )
     }
+
+    /// Writes a checkpoint and waits for it.
+    fn save(&self) -> Result<()> {
+        self.copy()?.write(self.job.checkpoint_dir, self.job.may_write)
+    }
 }
 
-/// How the layers compute in a protocol's precision.
-fn compute(p: Precision) -> Compute {
-    match p {
-        Precision::F32 => Compute::Float32,
+/// A run's model for validation and test.
+fn evaluator(job: &Job<'_>, model: &Classifier) -> Result<Classifier> {
+    let info = &job.data.info;
+    let file = job.pretrained.backbone.as_ref();
+    model.evaluator(job.spec, info.channels, info.task.outputs(), file, job.device)
+}
+
+/// How the layers of a run compute.
+fn compute(spec: &RunSpec) -> Compute {
+    match spec.precision() {
+        Precision::F32 | Precision::Authors => Compute::Float32,
         Precision::Tf32 => Compute::Tf32,
         Precision::Bf16 => Compute::Bfloat16,
         Precision::F16 => Compute::Float16,

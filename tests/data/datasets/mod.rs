@@ -100,7 +100,8 @@ fn file_of(d: &Dataset, i: u32) -> &str {
 #[test]
 fn the_registry_is_in_order_and_an_unknown_name_lists_the_known_ones() {
     let names = registry::names();
-    let want = "ddsm chexpert isic2019 aptos2019 breastmnist retinamnist dermamnist pneumoniamnist chestmnist";
+    let want = "ddsm chexpert isic2019 aptos2019 breastmnist retinamnist dermamnist pneumoniamnist chestmnist bloodmnist \
+                octmnist organamnist organcmnist organsmnist pathmnist tissuemnist";
     assert_eq!(names.join(" "), want);
     let e = registry::find("isic2018").err().unwrap().to_string();
     assert!(

@@ -1,7 +1,7 @@
 //! Whole studies drawn from known truths, judged by the real code: what `benches/verdicts.rs` counts by the thousand and
 //! `tests/verdicts.rs` by the hundred.
 //!
-//! Four data sets with the margins of `experiments/tolerance.toml`, eleven backbones with code, four regimes of which the published
+//! Four data sets with the margins of `experiments/papers/paper2025/tolerance.toml`, eleven backbones with code, four regimes of which the published
 //! figure shows one. A run is its truth plus normal noise; a published value is one run, rounded to three decimals.
 
 use medft::eval::{Components, Delong, Resamples, Statistic, multiclass_statistic, percentile};
@@ -15,6 +15,9 @@ use medft::results::{Evidence, Evidences, frame};
 use medft::rng::{Purpose, Stream};
 use medft::study::{Claims, Freeze, HeadKind};
 use std::collections::BTreeMap;
+
+pub mod patients;
+pub mod sizes;
 
 const SETS: [(&str, f64); 4] = [
     ("ddsm", 0.005),
@@ -289,31 +292,20 @@ const FAMILIES: [(&str, &str); 7] = [
     ("aimv2-l", "AIMv2"),
 ];
 
-/// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
-pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
-    let all = Claims::parse("claims.toml", include_str!("../../../experiments/claims.toml")).unwrap();
-    let asked = [
-        "families-mean",
-        "families-top",
-        "mha-frozen",
-        "mha-frozen-more",
-        "fine-tuning-every",
-        "progress",
-    ];
-    let claims = Claims {
-        claims: all
-            .claims
-            .iter()
-            .filter(|c| asked.contains(&c.id.as_str()))
-            .cloned()
-            .collect(),
-        ..all
-    };
+/// The claims of the project with these ids.
+fn asked(ids: &[&str]) -> Claims {
+    let mut all = Claims::parse("claims.toml", include_str!("../../../experiments/papers/paper2025/claims.toml")).unwrap();
+    all.claims.retain(|c| ids.contains(&c.id.as_str()));
+    assert_eq!(all.claims.len(), ids.len());
+    all
+}
+
+/// Judges `studies` studies and counts the verdicts.
+fn count(studies: u32, study: impl Fn(u32) -> Vec<Judged>) -> ClaimRates {
     let mut rates = ClaimRates::default();
     for index in 0..studies {
-        let judged = claim_study(truth, &claims, index);
         let mut any = false;
-        for j in &judged {
+        for j in &study(index) {
             let counts = rates.by_claim.entry(j.claim.id.clone()).or_default();
             let at = match &j.verdict {
                 ClaimVerdict::Supported => Some(0),
@@ -329,6 +321,40 @@ pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
         rates.any += f64::from(u8::from(any)) / f64::from(studies);
     }
     rates
+}
+
+/// A cell of these values whose replicates lie about their mean as `deviations` say.
+fn drawn_score(images: &str, values: Vec<f64>, deviations: &[f64]) -> Score {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let mut evidence = Evidences::default();
+    let runs: Vec<String> = (0..values.len()).map(|s| s.to_string()).collect();
+    for id in &runs {
+        let found = Evidence {
+            images: images.into(),
+            count: 1000,
+            groups: None,
+            replicates: deviations.iter().map(|e| mean + e).collect(),
+            components: None,
+        };
+        evidence.insert(id.clone(), found);
+    }
+    let sampled = Sampled::of(&evidence, &runs, &values);
+    let mut score = Score::derived(values.len(), values, (0..runs.len() as u64).collect());
+    score.sampled = sampled;
+    score
+}
+
+/// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
+pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
+    let claims = asked(&[
+        "families-mean",
+        "families-top",
+        "mha-frozen",
+        "mha-frozen-more",
+        "fine-tuning-every",
+        "progress",
+    ]);
+    count(studies, |index| claim_study(truth, &claims, index))
 }
 
 fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
@@ -370,25 +396,7 @@ fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
                 let values: Vec<f64> = (0..truth.seeds)
                     .map(|_| 0.88 + gain + deviation[0] + sd * rng.normal())
                     .collect();
-                let mean = values.iter().sum::<f64>() / truth.seeds as f64;
-                let mut evidence = Evidences::default();
-                let runs: Vec<String> = (0..truth.seeds).map(|s| s.to_string()).collect();
-                for id in &runs {
-                    let replicates = deviation[1..].iter().map(|e| mean + e).collect();
-                    evidence.insert(
-                        id.clone(),
-                        Evidence {
-                            images: d.into(),
-                            count: 1000,
-                            groups: None,
-                            replicates,
-                            components: None,
-                        },
-                    );
-                }
-                let sampled = Sampled::of(&evidence, &runs, &values);
-                let mut score = Score::derived(truth.seeds, values, (0..truth.seeds as u64).collect());
-                score.sampled = sampled;
+                let score = drawn_score(d, values, &deviation[1..]);
                 cells.insert((d.into(), b.into(), freeze, head), score);
             }
         }

@@ -132,12 +132,18 @@ pub fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
 
 /// `medft report` on what [`write`] wrote.
 pub fn report(dir: &Path, file: &Path, replicates: &str) -> Command {
+    let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    verb(dir, "report", file, replicates, &experiments)
+}
+
+/// A verb on a study and results below `dir`, whose inputs are nowhere.
+pub fn verb(dir: &Path, verb: &str, file: &Path, replicates: &str, experiments: &Path) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_medft"));
     c.current_dir(dir)
-        .arg("report")
+        .arg(verb)
         .arg(file)
         .args(["--replicates", replicates, "--experiments-dir"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments"))
+        .arg(experiments)
         .arg("--results-dir")
         .arg(dir.join("results"))
         .arg("--reports-dir")
@@ -149,7 +155,8 @@ pub fn report(dir: &Path, file: &Path, replicates: &str) -> Command {
     c
 }
 
-fn spec(run: &RunSpec) -> Spec {
+/// A run's record of inputs that are nowhere.
+pub fn spec(run: &RunSpec) -> Spec {
     let data = fsio::sha256_hex(b"synthetic data");
     let weights = BTreeMap::from([("backbone".to_owned(), fsio::sha256_hex(b"synthetic weights"))]);
     let pairs: Vec<(&str, &str)> = weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -166,31 +173,35 @@ fn spec(run: &RunSpec) -> Spec {
 fn output(spec: &Spec, size: Size) -> RunOutput {
     let mut set = test_set(&spec.run.dataset);
     set.images = set.images.min(size.images);
-    let predictions = predictions(spec, &set);
+    output_of(spec, set.metric, predictions(spec, &set), size.epochs)
+}
+
+/// What a run leaves that gave these predictions.
+pub fn output_of(spec: &Spec, metric: &str, predictions: Predictions, epochs: u32) -> RunOutput {
     let metrics = Prepared::new(&spec.run, &predictions, WhichWeights::Best)
         .and_then(|p| p.metrics())
         .unwrap();
-    let epochs: Vec<Epoch> = (1..=size.epochs)
+    let all: Vec<Epoch> = (1..=epochs)
         .map(|e| Epoch {
             epoch: e,
             lr: 1e-4,
             train_loss: 1.0 / f64::from(e),
             val_loss: 1.0 / f64::from(e),
-            val: BTreeMap::from([(set.metric.to_owned(), 1.0 - 0.5 / f64::from(e))]),
+            val: BTreeMap::from([(metric.to_owned(), 1.0 - 0.5 / f64::from(e))]),
         })
         .collect();
     let mut provenance = Provenance::start(spec, "cpu", 2);
     provenance.phases = BTreeMap::from([("train".to_owned(), 3600.0)]);
     RunOutput {
-        epochs,
-        target: set.metric.to_owned(),
+        epochs: all,
+        target: metric.to_owned(),
         headline: WhichWeights::Best,
         best: metrics.clone(),
         last: metrics,
         selected: Selected {
             // The first epoch that rounds to 0.995, the largest value at three decimals.
-            faithful: Some(size.epochs.min(91)),
-            corrected: Some(size.epochs),
+            faithful: Some(epochs.min(91)),
+            corrected: Some(epochs),
         },
         rules: BTreeMap::new(),
         weights_sha256: BTreeMap::new(),

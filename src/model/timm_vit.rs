@@ -1,0 +1,128 @@
+//! timm's plain ViT-B/16 with a class token, in three pre-trainings (huggingface/pytorch-image-models, `vision_transformer.py`).
+//!
+//! A name of timm without a tag stands for the first tag of its list, and that has been the same in every release from 0.9.0 (May 2023) to
+//! 1.0.15 (February 2025): `vit_base_patch16_224` is `augreg2_in21k_ft_in1k`, `vit_base_patch16_clip_224` is
+//! `laion2b_ft_in12k_in1k`, LAION-2B's CLIP fine-tuned on ImageNet-12k and ImageNet-1k, and no bare CLIP encoder.
+
+use super::backbone::{Backbone, Options};
+use super::checkpoint::{Rule, same, unused};
+use super::entry::{BackboneEntry, Facts, IMAGENET, INCEPTION, OPENAI_CLIP, Sides, erf_gelu, place_by};
+use super::export::{Exported, Trained};
+use super::params::{Builder, Place};
+use super::plain_vit::{Config, Pool};
+use super::vit::same_grid;
+use crate::study::Scale;
+use anyhow::Result;
+use serde_json::json;
+
+/// timm's names are the canonical ones; a supervised file has its classifier.
+const LAYOUTS: &[(&str, &[Rule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
+
+/// The position table is used as it is: timm resizes one with antialiasing, which is another rule than the other families'.
+const SIDES: (Sides, Sides) = (Sides::Exactly(224), Sides::MultipleOf(16));
+
+const fn plain(c: Config) -> Config {
+    Config {
+        pool: Pool::ClassToken,
+        ..c
+    }
+}
+
+const fn pre_norm(c: Config) -> Config {
+    Config {
+        pre_norm: true,
+        layer_norm_eps: 1e-5,
+        ..plain(c)
+    }
+}
+
+const PLAIN: (Config, Config) = (plain(Config::published(768, 12, 12, 16)), plain(Config::tiny(32, 2, 4)));
+const PRE_NORM: (Config, Config) = (pre_norm(PLAIN.0), pre_norm(PLAIN.1));
+
+/// ViT-B/16: AugReg on ImageNet-21k, fine-tuned on ImageNet-1k.
+pub static VIT_B: BackboneEntry = BackboneEntry {
+    name: "vit-b",
+    title: "ViT-B/16",
+    family: "ViT",
+    layouts: LAYOUTS,
+    activation: erf_gelu,
+    statistics: INCEPTION,
+    sides: SIDES,
+    facts: facts("vit_base_patch16_224", 85_798_656),
+    place,
+    own: None,
+    export: |word, t| export(word, t, PLAIN, "vit_base_patch16_224"),
+    build: |s, px, o, b| build(s, px, PLAIN, o, b),
+};
+
+/// DINO's ViT-B/16 (Caron et al. 2021).
+pub static DINO_B: BackboneEntry = BackboneEntry {
+    name: "dino-b",
+    title: "DINO ViT-B/16",
+    family: "DINO",
+    statistics: IMAGENET,
+    facts: facts("vit_base_patch16_224.dino", 85_798_656),
+    ..VIT_B
+};
+
+/// CLIP's ViT-B/16 as timm names it: LAION-2B, fine-tuned on ImageNet-12k and ImageNet-1k.
+pub static VIT_CLIP_B: BackboneEntry = BackboneEntry {
+    name: "vit-clip-b",
+    title: "CLIP ViT-B/16",
+    family: "CLIP ViT",
+    statistics: OPENAI_CLIP,
+    facts: facts("vit_base_patch16_clip_224", 85_799_424),
+    export: |word, t| export(word, t, PRE_NORM, "vit_base_patch16_clip_224"),
+    build: |s, px, o, b| build(s, px, PRE_NORM, o, b),
+    ..VIT_B
+};
+
+const fn facts(upstream: &'static str, parameters: u64) -> Facts {
+    Facts {
+        upstream,
+        parameters,
+        gmacs_224: 17.563,
+        scan_gflops_224: None,
+        feature: 768,
+        tokens: (196, 768),
+    }
+}
+
+/// The encoder for inputs of `side` pixels, which at the published size is that of the position table.
+fn build(scale: Scale, side: usize, configs: (Config, Config), o: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+    if scale == Scale::Full {
+        same_grid(side, configs.0.patch_size, configs.0.grid)?;
+    }
+    super::plain_vit::build(scale, side, configs, o, b)
+}
+
+/// As timm groups them (`group_matcher`): what comes before the blocks is one layer, and the final norm is of the last block's.
+fn place(name: &str) -> Place {
+    match name.starts_with("norm.") {
+        true => Place::StageEnd(0),
+        false => place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed", "norm_pre"]),
+    }
+}
+
+/// For timm, whose class it is; one that reads the mean of the patches is timm's too.
+fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    if word != "timm" {
+        let why = "transformers has no class for it under these names";
+        return Err(t.not_for(word, &["timm", "hub"], why).into());
+    }
+    let (weight, bias) = t.linear()?;
+    let mut tensors = t.backbone.clone();
+    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+    let args = json!({
+        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
+    });
+    let pool = if t.reads_mean() { "avg" } else { "token" };
+    Ok(Exported {
+        config: t.timm_config(timm, pool, &args),
+        tensors,
+    })
+}
