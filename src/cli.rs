@@ -735,6 +735,8 @@ pub enum BenchWhat {
     Train,
     /// SHA-256 of files
     Hash,
+    /// The limits of this machine: multiply-adds and copies
+    Peak,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -7,14 +7,13 @@ use medft::cli::{self, Cli};
 use medft::commands::COMPLETE;
 use medft::print::ReaderLeft;
 use medft::tell;
-use medft_nn::memory::{LargePages, keep_memory};
+use medft_nn::memory::LargePages;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: LargePages = LargePages;
 
 fn main() -> ExitCode {
-    keep_memory();
     let (commit, dirty) = medft_commit::commit!();
     BuildInfo { commit, dirty }.set();
     clap_complete::CompleteEnv::with_factory(cli::command)

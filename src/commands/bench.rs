@@ -2,7 +2,7 @@
 
 use crate::cli::exit::OK;
 use crate::cli::{BenchArgs, BenchWhat};
-use crate::runner::{Context, bench, bench_files};
+use crate::runner::{Context, bench, bench_files, bench_peak};
 use crate::{outln, print};
 use anyhow::Result;
 
@@ -10,6 +10,9 @@ use anyhow::Result;
 pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
     if a.what == BenchWhat::Hash {
         return hash(c, a);
+    }
+    if a.what == BenchWhat::Peak {
+        return peak(c);
     }
     let r = bench::measure(c, a)?;
     if c.global.json {
@@ -25,6 +28,9 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             r.seconds_min,
             r.seconds_max
         )?;
+        if let Some(share) = r.flop_share {
+            outln!("{:.0} % of what multiply-adds alone reach here", 100.0 * share)?;
+        }
         if let Some(share) = r.hashing_share {
             outln!("hashing the files takes {:.1} % of that more", 100.0 * share)?;
         }
@@ -33,6 +39,32 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
         }
         if let Some(b) = r.peak_device_bytes {
             outln!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
+        }
+    }
+    Ok(OK)
+}
+
+/// The limits of this machine.
+fn peak(c: &Context) -> Result<u8> {
+    let p = bench_peak::measure();
+    if c.global.json {
+        print::json(&p)?;
+        return Ok(OK);
+    }
+    for (limits, unit, of) in [
+        (&p.flop, "GFLOP", "float32 multiply-adds"),
+        (&p.copied_bytes, "GB", "copies in memory"),
+    ] {
+        for l in limits {
+            let cpu = l.per_cpu_s.map_or_else(String::new, |r| {
+                format!(", {:.1} {unit} a second of processor time", r / 1e9)
+            });
+            outln!(
+                "{of}, {} threads, {}: {:.1} {unit}/s{cpu}",
+                l.threads,
+                p.instructions,
+                l.per_s / 1e9
+            )?;
         }
     }
     Ok(OK)

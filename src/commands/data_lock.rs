@@ -3,6 +3,7 @@
 use super::data_verify::depth;
 use crate::cli::ImageArgs;
 use crate::cli::exit::{BROKEN, OK};
+use crate::data::Folder;
 use crate::error::BadInput;
 use crate::manifest::{ImageReport, lock_set};
 use crate::runner::Context;
@@ -37,7 +38,13 @@ fn lock_one(c: &Context, set: &str, accept_labels: bool, images: ImageArgs) -> R
         // A set whose labels cannot be read, or whose images are not there, is not worth a list.
         read_labels_in(c, set, &root)?;
         if m.files.is_none() {
-            let held = look_at_images(c, set, &root, &protocol_of(set, &root)?, depth(images))?;
+            let held = look_at_images(
+                c,
+                set,
+                &Folder::unverified(&root),
+                &protocol_of(set, &root)?,
+                depth(images),
+            )?;
             refuse_images(&m.title, &root, &held, images.strict)?;
             found = Some(held);
         }

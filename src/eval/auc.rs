@@ -28,9 +28,14 @@ pub struct RocPoint {
 
 /// Positions in ascending order of score.
 pub(super) fn ascending(scores: &[f64]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
-    order
+    // As integers in the order of `f64::total_cmp`, beside their positions: nothing is looked up while sorting.
+    let key = |s: &f64| {
+        let bits = s.to_bits();
+        bits ^ ((bits.cast_signed() >> 63).cast_unsigned() | 1 << 63)
+    };
+    let mut keyed: Vec<(u64, u32)> = scores.iter().map(key).zip(0..).collect();
+    keyed.sort_unstable();
+    keyed.into_iter().map(|(_, i)| i).collect()
 }
 
 /// Runs of equal scores in a sorted order (−0 and 0 are equal).

@@ -39,24 +39,34 @@ impl AreaPass {
             runs: Vec::new(),
         };
         for run in ties(scores, &order) {
-            let (p, n): (Vec<u32>, Vec<u32>) = run.iter().partition(|&&i| positive(i as usize));
-            let code = |list: Vec<u32>| -> Vec<u32> { list.iter().map(|&i| image(i as usize) as u32).collect() };
-            let (p, n) = (code(p), code(n));
-            if p.is_empty() || n.is_empty() {
-                out.push(&n, &p, Kind::Above);
+            let is = |&i: &u32| positive(i as usize);
+            let p = run.iter().copied().filter(is).count();
+            let code = |i: u32| image(i as usize) as u32;
+            let positives = run.iter().copied().filter(is).map(code);
+            let negatives = run.iter().copied().filter(|i| !is(i)).map(code);
+            let mut add = |n: bool, p: bool, kind| {
+                let from = out.images.len();
+                if n {
+                    out.images.extend(negatives.clone());
+                }
+                let between = out.images.len();
+                if p {
+                    out.images.extend(positives.clone());
+                }
+                out.push((between - from) as u32, (out.images.len() - between) as u32, kind);
+            };
+            if p == 0 || p == run.len() {
+                add(p == 0, p > 0, Kind::Above);
             } else {
-                out.push(&[], &p, Kind::Tied);
-                out.push(&n, &p, Kind::TiedAgain);
+                add(false, true, Kind::Tied);
+                add(true, true, Kind::TiedAgain);
             }
         }
         out
     }
 
-    /// Appends a run, or lengthens the last one.
-    fn push(&mut self, negatives: &[u32], positives: &[u32], kind: Kind) {
-        self.images.extend_from_slice(negatives);
-        self.images.extend_from_slice(positives);
-        let (n, p) = (negatives.len() as u32, positives.len() as u32);
+    /// Adds a run of images just listed, or lengthens the last one.
+    fn push(&mut self, n: u32, p: u32, kind: Kind) {
         match self.runs.last_mut() {
             Some(last) if n == 0 && last.kind == kind && last.positives > 0 => last.positives += p,
             Some(last) if last.positives == 0 => {
@@ -74,56 +84,77 @@ impl AreaPass {
     /// are at most 2·(T/2)².
     pub(super) fn measure(&self, block: &Block) -> [f64; LANES] {
         if block.most_drawn <= u64::from(u16::MAX) {
-            self.walk::<u16, u32>(&block.counts)
+            walk_narrow(&self.images, &self.runs, &block.counts)
         } else {
-            self.walk::<u32, u64>(&block.counts)
+            walk_wide(&self.images, &self.runs, &block.counts)
         }
+    }
+}
+
+medft_nn::vectorised! {
+    /// [`walk`] where nothing passes 16 bits, and its products 32.
+    fn walk_narrow(images: &[u32], runs: &[Run], counts: &[Counts]) -> [f64; LANES] {
+        walk::<u16, u32>(images, runs, counts)
     }
 
-    fn walk<S, W>(&self, counts: &[Counts]) -> [f64; LANES]
-    where
-        S: Copy + Default + From<u8> + AddAssign + Into<W>,
-        W: Copy + Default + Into<u64> + AddAssign + Mul<Output = W> + Shl<u32, Output = W>,
-        u64: From<S>,
-    {
-        let (mut below, mut positives) = ([S::default(); LANES], [S::default(); LANES]);
-        let mut twice_won = [W::default(); LANES];
-        let mut rest = self.images.as_slice();
-        for run in &self.runs {
-            let (negative, tail) = rest.split_at(run.negatives as usize);
-            let (positive, tail) = tail.split_at(run.positives as usize);
-            rest = tail;
-            for (b, r) in below.iter_mut().zip(drawn_of::<S>(negative, counts)) {
-                *b += r;
-            }
-            let drawn = drawn_of::<S>(positive, counts);
-            if run.kind != Kind::TiedAgain {
-                for (p, r) in positives.iter_mut().zip(drawn) {
-                    *p += r;
-                }
-            }
-            let doubled = u32::from(run.kind == Kind::Above);
-            for ((w, r), &b) in twice_won.iter_mut().zip(drawn).zip(&below) {
-                *w += (r.into() * b.into()) << doubled;
+    /// [`walk`] for any number of images.
+    fn walk_wide(images: &[u32], runs: &[Run], counts: &[Counts]) -> [f64; LANES] {
+        walk::<u32, u64>(images, runs, counts)
+    }
+}
+
+#[inline(always)]
+fn walk<S, W>(mut rest: &[u32], runs: &[Run], counts: &[Counts]) -> [f64; LANES]
+where
+    S: Copy + Default + From<u8> + AddAssign + Into<W>,
+    W: Copy + Default + Into<u64> + AddAssign + Mul<Output = W> + Shl<u32, Output = W>,
+    u64: From<S>,
+{
+    let (mut below, mut positives) = ([S::default(); LANES], [S::default(); LANES]);
+    let mut twice_won = [W::default(); LANES];
+    for run in runs {
+        let (negative, tail) = rest.split_at(run.negatives as usize);
+        let (positive, tail) = tail.split_at(run.positives as usize);
+        rest = tail;
+        add_drawn(&mut below, negative, counts);
+        let mut drawn = [S::default(); LANES];
+        add_drawn(&mut drawn, positive, counts);
+        if run.kind != Kind::TiedAgain {
+            for l in 0..LANES {
+                positives[l] += drawn[l];
             }
         }
-        std::array::from_fn(|l| {
-            let won: u64 = twice_won[l].into();
-            won as f64 / (2 * u64::from(positives[l]) * u64::from(below[l])) as f64
-        })
+        let doubled = u32::from(run.kind == Kind::Above);
+        for l in 0..LANES {
+            twice_won[l] += (drawn[l].into() * below[l].into()) << doubled;
+        }
     }
+    let mut out = [0.0; LANES];
+    for l in 0..LANES {
+        let won: u64 = twice_won[l].into();
+        out[l] = won as f64 / (2 * u64::from(positives[l]) * u64::from(below[l])) as f64;
+    }
+    out
 }
 
 /// How often these images were drawn together.
 #[inline(always)]
 pub(super) fn drawn_of<S: Copy + Default + From<u8> + AddAssign>(images: &[u32], counts: &[Counts]) -> [S; LANES] {
     let mut sum = [S::default(); LANES];
+    add_drawn(&mut sum, images, counts);
+    sum
+}
+
+#[inline(always)]
+fn add_drawn<S: Copy + From<u8> + AddAssign>(sum: &mut [S; LANES], images: &[u32], counts: &[Counts]) {
+    let mut total = *sum;
     for &i in images {
-        for (s, &c) in sum.iter_mut().zip(&counts[i as usize]) {
-            *s += S::from(c);
+        let row = &counts[i as usize];
+        for l in 0..LANES {
+            total[l] += S::from(row[l]);
         }
     }
-    sum
+    *sum = total;
 }
 
 /// One score column in descending order: `image << 2 | positive | settle`, where `settle` ends a run that holds
@@ -199,8 +230,8 @@ mod tests {
         let truth: Vec<bool> = (0..n).map(|_| next().is_multiple_of(3)).collect();
         let counts: Vec<Counts> = (0..n).map(|_| std::array::from_fn(|_| (next() % 4) as u8)).collect();
         let pass = AreaPass::new(&scores, |i| truth[i], |i| i);
-        let narrow = pass.walk::<u16, u32>(&counts);
-        assert_eq!(narrow, pass.walk::<u32, u64>(&counts));
+        let narrow = walk_narrow(&pass.images, &pass.runs, &counts);
+        assert_eq!(narrow, walk_wide(&pass.images, &pass.runs, &counts));
         for lane in 0..LANES {
             let (mut twice_won, mut pairs) = (0, 0);
             for (i, j) in (0..n * n)

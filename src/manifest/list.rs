@@ -122,25 +122,27 @@ impl HashList {
     /// [`BadInput`] naming list and line for a malformed line or a path that occurs twice.
     pub fn parse(bytes: &[u8], at: &str) -> Result<Self, BadInput> {
         let mut entries = BTreeMap::new();
-        let mut lines: BTreeMap<RelPath, usize> = BTreeMap::new();
-        for (i, line) in bytes.split(|&b| b == b'\n').enumerate() {
+        let lines = || {
+            let all = bytes.split(|&b| b == b'\n').zip(1..);
             // A raw carriage return before the line feed is a line end: in names they are escaped.
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() || line[0] == b'#' {
-                continue;
-            }
-            let here = format!("{at}:{}", i + 1);
+            let all = all.map(|(line, i): (_, usize)| (line.strip_suffix(b"\r").unwrap_or(line), i));
+            all.filter(|(line, _)| !line.is_empty() && line[0] != b'#')
+        };
+        for (line, i) in lines() {
+            let here = || format!("{at}:{i}");
             let (path, sha) = parse_line(line).map_err(|found| {
                 BadInput::new(
-                    &here,
+                    here(),
                     "64 hex digits, two spaces and a path, as sha256sum writes them",
                     found,
                     "Correct the line, or write the list anew (medft data lock).",
                 )
             })?;
-            if let Some(first) = lines.insert(path.clone(), i + 1) {
+            if entries.contains_key(&path) {
+                let same = |line: &[u8]| parse_line(line).is_ok_and(|(p, _)| p == path);
+                let first = lines().find(|(line, _)| same(line)).map_or(i, |(_, first)| first);
                 return Err(BadInput::new(
-                    here,
+                    here(),
                     "every path once",
                     format!("{path} again (first in line {first})"),
                     "Delete one of the two lines, or write the list anew (medft data lock).",

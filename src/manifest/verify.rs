@@ -167,7 +167,7 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
             }),
         }
     }
-    if mode == Mode::SinceLock {
+    if mode == Mode::SinceLock && !todo.is_empty() {
         keep(&stats, target);
     }
     let bad: BTreeSet<&RelPath> = unreadable.iter().map(|u| &u.path).collect();

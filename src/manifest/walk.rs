@@ -69,7 +69,7 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
         return Err(bad("a file".into()));
     }
     let mut all = match only {
-        None => folder(root, &[], &[(meta.dev(), meta.ino())]),
+        None => folder(root, &[], root),
         Some(names) => names
             .iter()
             .filter_map(|n| RelPath::new(n.as_bytes()).ok())
@@ -92,8 +92,14 @@ pub fn one(root: &Path, path: RelPath) -> Walk {
     }
 }
 
-/// `trail`: device and inode of the folders above, to know a link that leads back.
-fn folder(dir: &Path, rel: &[u8], trail: &[(u64, u64)]) -> Walk {
+/// Whether a folder is one of those from `dir` up to `root`: a link to it leads back.
+fn leads_back(folder: &Metadata, dir: &Path, root: &Path) -> bool {
+    let depth = dir.components().count().saturating_sub(root.components().count());
+    let mut above = dir.ancestors().take(depth + 1).filter_map(|d| fs::metadata(d).ok());
+    above.any(|m| (m.dev(), m.ino()) == (folder.dev(), folder.ino()))
+}
+
+fn folder(dir: &Path, rel: &[u8], root: &Path) -> Walk {
     let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
     let entries = match entries {
         Ok(e) => e,
@@ -111,14 +117,17 @@ fn folder(dir: &Path, rel: &[u8], trail: &[(u64, u64)]) -> Walk {
                 };
             }
             let file = entry.path();
+            // What is itself a folder cannot lead back, and the listing says that it is one.
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                return folder(&file, path.as_bytes(), root);
+            }
             // Follows links, so that data may lie on another disk.
             match fs::metadata(&file) {
                 Ok(m) if m.is_dir() => {
-                    let here = (m.dev(), m.ino());
-                    if trail.contains(&here) {
+                    if leads_back(&m, dir, root) {
                         return Walk::odd(path, "a link that leads back to a folder above it");
                     }
-                    folder(&file, path.as_bytes(), &[trail, &[here]].concat())
+                    folder(&file, path.as_bytes(), root)
                 }
                 Ok(m) => regular(path, file, &m),
                 Err(e) if entry.file_type().is_ok_and(|t| t.is_symlink()) => {

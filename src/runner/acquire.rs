@@ -3,7 +3,7 @@
 use super::Context;
 use super::inventory::{look_at_images, verify};
 use crate::data::presence::Depth;
-use crate::data::registry;
+use crate::data::{Folder, registry};
 use crate::error::BadInput;
 use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
@@ -364,7 +364,13 @@ fn whole(c: &Context, m: &DataManifest, root: &Path) -> Result<()> {
     if m.files.is_some() {
         return Ok(());
     }
-    let images = look_at_images(c, &m.set, root, &protocol_of(&m.set, root)?, Depth::Heads)?;
+    let images = look_at_images(
+        c,
+        &m.set,
+        &Folder::unverified(root),
+        &protocol_of(&m.set, root)?,
+        Depth::Heads,
+    )?;
     if images.ok() {
         return Ok(());
     }

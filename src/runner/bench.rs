@@ -1,9 +1,9 @@
 //! Throughput of this machine, as median and spread over steps.
 
 use super::Context;
-use super::bench_files;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
+use super::{bench_files, bench_peak};
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Label, Task};
 use crate::error::BadInput;
@@ -38,6 +38,10 @@ pub struct Report {
     /// Processor time of a step, all threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds_median: Option<f64>,
+    /// Floating-point operations of a second of processor time (forward; three times its count for a training step), as a part
+    /// of what multiply-adds in registers reach on as many threads: the most that this machine can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flop_share: Option<f64>,
     /// Processor time of holding the files against their hashes, as a part of that of decoding (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hashing_share: Option<f64>,
@@ -56,7 +60,7 @@ pub struct Report {
 /// [`BadInput`] for flags that do not go together and folders without images.
 pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
     match a.what {
-        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash => return images(a),
+        BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash | BenchWhat::Peak => return images(a),
         BenchWhat::Forward | BenchWhat::Train => {}
     }
     let r = model(c, a)?;
@@ -81,6 +85,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
     let median = seconds[seconds.len() / 2];
     Report {
         cpu_seconds_median: None,
+        flop_share: None,
         hashing_share: None,
         what: format!("{:?}", a.what).to_lowercase(),
         subject,
@@ -146,6 +151,12 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
         (Some(_), BenchWhat::Train) => Some(bench_files::batches(a, &spec.protocol, c.workers(), &device)?),
         _ => None,
     };
+    // Measured before and after: it is a limit that is looked for, and others may be using the machine.
+    let limit = || match device.is_cpu() {
+        true => bench_peak::flop(rayon::current_num_threads()).per_cpu_s,
+        false => None,
+    };
+    let before = limit();
     let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
     for i in 0..=a.steps {
         let (start, used) = (Instant::now(), cpu_seconds());
@@ -177,9 +188,17 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let loaded = if fed.is_some() { ", images from files" } else { "" };
     let subject = format!("{}{head}, {s} px{again}{precision}{loaded}", a.backbone);
     cpu.sort_by(f64::total_cmp);
+    let used = cpu.get(cpu.len() / 2).copied();
+    let macs = estimate::gmacs(&a.backbone, s as f64).map(|g| g * 1e9);
+    let passes = if a.what == BenchWhat::Train { 3.0 } else { 1.0 };
+    let flop = macs
+        .filter(|_| a.head == HeadKind::Linear)
+        .map(|m| 2.0 * m * passes * b as f64);
+    let limit = before.zip(limit()).map(|(x, y)| x.max(y));
     Ok(Report {
-        cpu_seconds_median: cpu.get(cpu.len() / 2).copied(),
-        macs_per_image: estimate::gmacs(&a.backbone, s as f64).map(|g| g * 1e9),
+        cpu_seconds_median: used,
+        macs_per_image: macs,
+        flop_share: flop.zip(used).zip(limit).map(|((f, s), most)| f / s / most),
         ..report(&device, a, subject, b, seconds)
     })
 }

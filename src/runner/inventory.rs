@@ -226,20 +226,24 @@ pub fn hold_images(c: &Context, report: &mut SetReport, p: &Protocol, depth: Dep
     if report.state != SetState::Verified || report.kind != Kind::Real || !in_files {
         return Ok(());
     }
-    let images = look_at_images(c, &report.set, &report.folder, p, depth)?;
+    let folder = match &report.list {
+        Some(list) => Folder::verified(&report.folder, list.clone()),
+        None => Folder::unverified(&report.folder),
+    };
+    let images = look_at_images(c, &report.set, &folder, p, depth)?;
     report.hold_images(images);
     Ok(())
 }
 
-/// Looks at the images that the label files below `root` list under `p`.
+/// Looks at the images that the label files in `root` list under `p`.
 ///
 /// # Errors
 /// Where the label files cannot be read.
-pub fn look_at_images(c: &Context, set: &str, root: &Path, p: &Protocol, depth: Depth) -> Result<ImageReport> {
+pub fn look_at_images(c: &Context, set: &str, root: &Folder, p: &Protocol, depth: Depth) -> Result<ImageReport> {
     // Which images are copies of one another does not matter here, and is found by reading them all.
     let mut p = p.clone();
     p.duplicates = Duplicates::Ignored;
-    let d = registry::find(set)?.load(root, &p)?;
+    let d = registry::find(set)?.load_from(root, &p)?;
     let bar = c.progress.items(&format!("{set} images"), 0);
     Ok(presence::of(&d, &p, depth, &bar.counted()))
 }

@@ -5,6 +5,7 @@ pub mod add_data;
 pub mod audit;
 pub mod bench;
 pub mod bench_files;
+pub mod bench_peak;
 pub mod budget;
 mod card;
 pub mod catalogue;
@@ -49,6 +50,7 @@ use crate::study::{Filter, Known, Published, RunSpec, Study};
 use crate::train::Trainer;
 use anyhow::Result;
 use candle_core::Device;
+use medft_nn::memory::keep_memory;
 use std::path::Path;
 
 /// What every verb needs.
@@ -107,6 +109,8 @@ impl Context {
     /// # Errors
     /// As there.
     pub fn opened(&self) -> Result<&Chosen> {
+        // What computes asks for the same large buffers again and again; what does not (a report) should give them back.
+        keep_memory();
         self.devices.open(&self.global.device)
     }
 

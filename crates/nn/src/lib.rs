@@ -19,6 +19,7 @@ pub mod loss;
 pub mod memory;
 mod norm;
 pub mod optimiser;
+pub mod peak;
 mod pool;
 pub mod precision;
 pub mod reference;

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Tells glibc to keep freed memory instead of handing every large buffer back to the kernel: mapping and zeroing them anew
-/// took a third of a step's time. Call once, at the start.
+/// took a third of a step's time. Call before computing; again does nothing more.
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only sets parameters of the allocator; the values are in its range.
