@@ -38,7 +38,8 @@ printf '%s\n' "$said"
 only=$(for set in $sets; do printf 'dataset=%s,' "$set"; done)
 "$medft" reproduce "$study" --only "${only%,}"
 code=$?
-page=${MEDFT_REPORTS_DIR-reports}/$name/index.html
+# The report of a part of a study lies below that of the whole.
+page=$(ls -t "${MEDFT_REPORTS_DIR-reports}/$name"/only-*/index.html 2>/dev/null | head -n 1)
 if [ -f "$page" ]; then
     echo "try      the answer is $page"
     for open in ${BROWSER-} xdg-open open; do

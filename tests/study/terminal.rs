@@ -436,7 +436,7 @@ fn a_slip_of_the_pen_is_told_what_was_meant() {
         ("data synth ddms", "ddsm"),
         ("data lock aptos", "aptos2019"),
         ("data fetch brestmnist --accept-terms", "breastmnist"),
-        ("weights fetch dinov-b", "dinov2-b"),
+        ("weights fetch dinv2-b", "dinov2-b"),
         ("weights verify vmanba-s", "vmamba-s"),
         ("bench forward --backbone dinov2b --steps 1", "dinov2-b"),
         ("plan papr", "paper"),
