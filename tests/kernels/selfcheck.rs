@@ -48,6 +48,7 @@ fn break_every(n: usize) {
         return;
     };
     let check = |kernel: Option<String>| {
+        #[allow(clippy::arc_with_non_send_sync)] // As `emulate` takes it.
         let broken = Arc::new(Broken {
             inner: emulator.clone(),
             kernel,
@@ -100,7 +101,7 @@ fn a_wrong_bit_of_the_cpu_engine_is_found_and_named() {
         return;
     };
     for (k, broken) in selfcheck::ops().enumerate() {
-        let all = selfcheck::instructions_altered(&|op, with, out| {
+        let all = selfcheck::instructions_altered(|op, with, out| {
             if (op, with) == (broken, isa) {
                 let part = k % out.len();
                 let part = if out[part].is_empty() { 0 } else { part };

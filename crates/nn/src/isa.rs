@@ -4,9 +4,9 @@
 //! over a fixed number of lanes, and a product is one chain of fused multiply-adds an element, whatever the width. So the choice
 //! is one of speed; [`VARIABLE`] takes it from the processor for tests and for portability.
 
+use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// The environment variable that names the instructions to use: `generic`, `avx2` or `avx512`. Read once.
 pub const VARIABLE: &str = "MEDFT_ISA";
@@ -120,35 +120,33 @@ pub fn chosen() -> Result<Isa, Unavailable> {
         .clone()
 }
 
-/// One more than the place in [`Isa::ALL`] of what is used instead of what was chosen; 0 for nothing.
-static FORCED: AtomicU8 = AtomicU8::new(0);
+thread_local! {
+    /// What this thread computes with instead of what was chosen.
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
 
-/// Calls `f` with the whole process computing with `isa`, one call at a time: what others compute meanwhile has the same bits.
+/// Calls `f` on a thread of its own that computes with `isa`, products included: a pool of one thread shares work with no other.
 ///
-/// # Panics
-/// Where this processor does not have them.
-pub(crate) fn with<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
-    static ALONE: Mutex<()> = Mutex::new(());
-    struct Restore;
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            FORCED.store(0, Relaxed);
-        }
+/// # Errors
+/// Where there are no such instructions here, or no thread.
+pub(crate) fn with<R: Send>(isa: Isa, f: impl FnOnce() -> R + Send) -> candle_core::Result<R> {
+    if !isa.available() {
+        candle_core::bail!("this processor has no {isa}");
     }
-    assert!(isa.available(), "this processor has no {isa}");
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let _restore = Restore;
-    FORCED.store(isa as u8 + 1, Relaxed);
-    f()
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(candle_core::Error::wrap)?;
+    Ok(pool.install(|| {
+        FORCED.set(Some(isa));
+        f()
+    }))
 }
 
 /// The same where it must be known.
 #[doc(hidden)]
 #[inline]
 pub fn current() -> Isa {
-    match FORCED.load(Relaxed) {
-        0 => {}
-        forced => return Isa::ALL[usize::from(forced) - 1],
+    if let Some(isa) = FORCED.get() {
+        return isa;
     }
     match CHOSEN.get() {
         Some(Ok(isa)) => *isa,
