@@ -3,7 +3,8 @@ CARGO ?= cargo
 MEDFT = "$${CARGO_TARGET_DIR:-target}/release/medft"
 
 # With CUDA where a compiler or a driver for it is found; MEDFT_CUDA=0 builds without, MEDFT_CUDA=1 with.
-MEDFT_CUDA ?= $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
+CUDA_HERE := $(shell { command -v nvcc || command -v nvidia-smi; } >/dev/null 2>&1 && echo 1 || echo 0)
+MEDFT_CUDA ?= $(CUDA_HERE)
 # Two steps, so that a set-up that fails ends the recipe.
 ENV = $(if $(filter 1,$(MEDFT_CUDA)),env=$$(scripts/cuda-env.sh) && eval "$$env" &&)
 FEATURES = $(if $(filter 1,$(MEDFT_CUDA)),--features cuda)
@@ -48,7 +49,11 @@ unit:
 	MEDFT_SKIPPED="$(SKIPPED)" $(CARGO) test --workspace --release
 	@if [ -s "$(SKIPPED)" ]; then sort -u "$(SKIPPED)"; fi; echo "skipped, of all tests: $$(sort -u "$(SKIPPED)" 2>/dev/null | wc -l)"
 
+# Tests need no GPU. Where the binary is built with CUDA, theirs is built apart: it would take its place.
 test: MEDFT_CUDA = 0
+ifeq ($(CUDA_HERE),1)
+test: export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)/cpu
+endif
 test: lint unit demo
 
 # What is known of the packages: licences, sources, bans, advisories (deny.toml); none that nothing uses.
@@ -63,7 +68,7 @@ sbom:
 cuda:
 	scripts/cuda.sh build
 
-# Kernels for A100 and H100, and the types of what calls them; needs no GPU.
+# Kernels for every GPU from A100 on, and the types of what calls them; needs no GPU.
 check-cuda:
 	scripts/cuda.sh check
 

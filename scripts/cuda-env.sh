@@ -6,15 +6,22 @@
 # nvcc 13.0, its headers and libraries come from PyPI's nvidia-* packages (1.2 GB; needs python3 with pip, and cc), into
 # $MEDFT_CUDA_DIR (default: ~/.cache/medft/cuda-13.0), also where another version is installed: one compiler, one result.
 # The shared libraries are linked through lazy_stubs.py, so that the binary also starts where they are missing.
-# At run time the libraries cublas, cublasLt and curand are looked for in LD_LIBRARY_PATH and in ld.so's cache; the lines printed
-# add those of the packages. CUDA_COMPUTE_CAP is the least capability the kernels are compiled for (default 80: A100 and later).
+# At run time the driver must be one for CUDA 13 (R580 or later); the libraries cublas, cublasLt and curand are looked for where
+# lazy_stubs.py says, these packages among them: the program starts without make. CUDA_COMPUTE_CAP is the capability that candle's
+# kernels are compiled for (default 80: A100 and later; later GPUs' drivers finish them); medft's own are compiled for all.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${MEDFT_CUDA_DIR:-$HOME/.cache/medft/cuda-13.0}
 packages=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
   nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.0.2.14 nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88)
 
-if [ ! -e "$dir/ready" ]; then
+if [ "$(uname -m)" != x86_64 ]; then
+  echo "cuda-env.sh: builds with CUDA are for x86-64, and this machine is $(uname -m) (GH200 and Grace are aarch64): MEDFT_CUDA=0 make build builds without" >&2
+  exit 1
+fi
+# Other stubs are made anew.
+ready=$dir/ready-$(cksum <"$here/lazy_stubs.py" | cut -d' ' -f1)
+if [ ! -e "$ready" ]; then
   mkdir -p "$dir"
   src=$dir/wheels/nvidia/cu13
   if [ ! -e "$src/bin/nvcc" ]; then
@@ -28,7 +35,7 @@ if [ ! -e "$dir/ready" ]; then
   for f in libcudart_static.a libcudadevrt.a; do ln -sf "$src/lib/$f" "$dir/lib/$f"; done
   ln -sf "$src/lib/libcudart_static.a" "$dir/lib/libcudart.a"
   python3 "$here/lazy_stubs.py" "$src" "$dir/lib" >&2
-  touch "$dir/ready"
+  touch "$ready"
 fi
 
 cat <<END

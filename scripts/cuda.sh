@@ -27,7 +27,7 @@ check() {
   out=$(mktemp -d)
   trap 'rm -rf "$out"' EXIT
   for source in crates/nn/src/cuda/kernels/*.cu; do
-    for arch in 80 90; do
+    for arch in 80 86 89 90 100 120; do
       "$NVCC" -cubin -O3 -std=c++17 -arch="sm_$arch" -o "$out/kernel.cubin" "$source"
       echo "$source: sm_$arch, $(stat -c %s "$out/kernel.cubin") bytes"
     done

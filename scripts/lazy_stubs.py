@@ -5,10 +5,15 @@ nor starts where they are missing. Each library made here holds one jump per exp
 library and looks the function up; where the library is missing, the call returns that library's own error. So the same binary
 runs on machines without a driver (`--device cpu`). CUDA_LAZY_DEBUG=1 prints why a library could not be opened.
 
+A library is looked for where the loader looks (LD_LIBRARY_PATH, ld.so's cache), then in MEDFT_CUDA_LIBRARIES, beside the program
+(in its folder and in lib/ there), where scripts/cuda-env.sh puts NVIDIA's packages, in a conda environment and in /usr/local: a
+program that was built is started without make.
+
     python3 scripts/lazy_stubs.py TOOLKIT OUT      TOOLKIT holds include/ and lib/; OUT/lib*.a are written
 """
 
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -69,6 +74,7 @@ def resolver(p, name, sonames, symbols, status):
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 extern void *{p}_slots[];
 static const char *const names[] = {{{table}}};
 static const char *const sonames[] = {{{objects}}};
@@ -77,11 +83,42 @@ static const char *absent_text(void) {{ return "lib{name} could not be loaded"; 
 static int absent_out(int e, const char **s) {{ (void)e; *s = absent_text(); return 0; }}
 static void *handle;
 static int tried;
+static void *in_folder(const char *folder, const char *below, const char *soname) {{
+  char path[4096];
+  if (!folder || !*folder || snprintf(path, sizeof path, "%s%s/%s", folder, below, soname) >= (int)sizeof path) return 0;
+  return dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+}}
+static void *elsewhere(const char *soname) {{
+  static const char *const packages = "/wheels/nvidia/cu13/lib";
+  void *h = in_folder(getenv("MEDFT_CUDA_LIBRARIES"), "", soname);
+  char self[2048];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n > 0) {{
+    self[n] = 0;
+    char *end = strrchr(self, '/');
+    if (end) *end = 0;
+    if (!h) h = in_folder(self, "", soname);
+    if (!h) h = in_folder(self, "/lib", soname);
+  }}
+  if (!h) h = in_folder(getenv("MEDFT_CUDA_DIR"), packages, soname);
+  char cache[2048];
+  const char *home = getenv("HOME");
+  if (!h && home && snprintf(cache, sizeof cache, "%s/.cache/medft/cuda-13.0", home) < (int)sizeof cache) h = in_folder(cache, packages, soname);
+  if (!h) h = in_folder(getenv("CONDA_PREFIX"), "/lib", soname);
+  if (!h) h = in_folder("/usr/local", "/cuda-13/lib64", soname);
+  if (!h) h = in_folder("/usr/local", "/cuda/lib64", soname);
+  return h;
+}}
 __attribute__((visibility("hidden"))) void *{p}_resolve(unsigned i) {{
   if (!__atomic_load_n(&tried, __ATOMIC_ACQUIRE)) {{
     void *h = 0;
-    for (unsigned k = 0; !h && k < sizeof sonames / sizeof *sonames; k++) h = dlopen(sonames[k], RTLD_NOW | RTLD_GLOBAL);
-    if (!h && getenv("CUDA_LAZY_DEBUG")) fprintf(stderr, "{name}: %s\\n", dlerror());
+    char why[512] = "";
+    for (unsigned k = 0; !h && k < sizeof sonames / sizeof *sonames; k++) {{
+      h = dlopen(sonames[k], RTLD_NOW | RTLD_GLOBAL);
+      if (!h) snprintf(why, sizeof why, "%s", dlerror());
+      if (!h) h = elsewhere(sonames[k]);
+    }}
+    if (!h && getenv("CUDA_LAZY_DEBUG")) fprintf(stderr, "{name}: %s\\n", why);
     __atomic_store_n(&handle, h, __ATOMIC_RELEASE);
     __atomic_store_n(&tried, 1, __ATOMIC_RELEASE);
   }}
@@ -96,6 +133,11 @@ __attribute__((visibility("hidden"))) void *{p}_resolve(unsigned i) {{
 
 
 def main(toolkit, out):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        sys.exit(
+            f"lazy_stubs.py: the jumps are written for x86-64, and this machine is {platform.machine()} (GH200 and Grace are aarch64): "
+            "build with NVIDIA's toolkit installed and its lib64 in LIBRARY_PATH, without scripts/cuda-env.sh"
+        )
     out.mkdir(parents=True, exist_ok=True)
     work = out / "stubs"
     work.mkdir(exist_ok=True)

@@ -35,10 +35,12 @@ pub enum Bucket {
     Evidence,
     /// Benchmarks of this machine: the rates that estimates use.
     Rates,
+    /// Self-checks of devices.
+    Checks,
 }
 
 impl Bucket {
-    pub const ALL: [Self; 4] = [Self::Images, Self::Features, Self::Evidence, Self::Rates];
+    pub const ALL: [Self; 5] = [Self::Images, Self::Features, Self::Evidence, Self::Rates, Self::Checks];
 
     /// Its name and the version of what lies in it.
     const fn about(self) -> (&'static str, u32) {
@@ -47,6 +49,7 @@ impl Bucket {
             Self::Features => ("features", 6),
             Self::Evidence => ("evidence", 3),
             Self::Rates => ("rates", 2),
+            Self::Checks => ("checks", 1),
         }
     }
 
@@ -197,11 +200,11 @@ impl Cache {
 
     /// Entries that can go, of this version's buckets and of those that earlier versions left.
     fn entries(&self) -> Vec<Entry> {
-        // What was measured cannot be computed again, and is small.
-        let kept = Bucket::Rates.name();
+        // These are small, and what was measured cannot be computed again.
+        let kept = [Bucket::Rates, Bucket::Checks].map(Bucket::name);
         let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
         below(&self.root)
-            .filter(|bucket| !bucket.ends_with(&kept))
+            .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))
             .flat_map(|bucket| below(&bucket).collect::<Vec<_>>())
             .filter_map(Entry::of)
             .collect()

@@ -7,6 +7,7 @@ mod own;
 use crate::complete;
 use crate::device::DeviceWord;
 use crate::fetch::environment::expand;
+use crate::spec::protocol::Precision;
 use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use medft_nn::precision::Compute;
@@ -386,7 +387,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
 /// A study and the part of it that is meant.
 #[derive(Debug, Clone, Args)]
 pub struct StudyArgs {
-    /// demo, paper, paper-corrected, splits, medmnist, or the path of a study file
+    /// demo, paper, paper-authors, paper-bf16, paper-corrected, splits, medmnist, or the path of a study file
     #[arg(add = complete::studies())]
     pub study: String,
     /// Keep only these runs: backbone=…,dataset=…,head=…,freeze=…,split=…,seed=… (a repeated key is an or, `*` any rest)
@@ -783,6 +784,16 @@ impl BenchPrecision {
             Self::Tf32 => Compute::Tf32,
             Self::Bf16 => Compute::Bfloat16,
             Self::F16 => Compute::Float16,
+        }
+    }
+
+    /// As studies call it.
+    pub fn of_protocol(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Tf32 => Precision::Tf32,
+            Self::Bf16 => Precision::Bf16,
+            Self::F16 => Precision::F16,
         }
     }
 }

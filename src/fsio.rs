@@ -78,7 +78,16 @@ impl Pending {
     /// # Errors
     /// [`BadInput`] with a remedy when the disk is full; the old file is then untouched.
     pub fn publish(self) -> Result<()> {
-        let Self { path, out } = self;
+        let path = self.path.clone();
+        self.publish_as(path)
+    }
+
+    /// As [`Self::publish`], under another name in the same folder: one that was not known when the file was begun.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_as(self, path: PathBuf) -> Result<()> {
+        let out = self.out;
         let run = || -> io::Result<()> {
             let tmp = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             guarantee::sync_file(tmp.as_file(), &path)?;
@@ -90,6 +99,56 @@ impl Pending {
             guarantee::sync_folder(folder(&path))
         };
         run().map_err(|e| describe(&path, &e))
+    }
+}
+
+/// A [`Pending`] file that is hashed while it is written.
+pub struct HashedPending {
+    out: Pending,
+    hash: Sha256,
+}
+
+impl HashedPending {
+    /// As [`Pending::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self {
+            out: Pending::create(path)?,
+            hash: Sha256::new(),
+        })
+    }
+
+    /// As [`Pending::put`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.out.put(bytes)
+    }
+
+    /// Publishes the file under the name that `name` makes of its SHA-256, which is returned.
+    ///
+    /// # Errors
+    /// As [`Pending::publish`].
+    pub fn publish_as(self, name: impl FnOnce(&str) -> PathBuf) -> Result<String> {
+        let hash = hex(&self.hash.finalize());
+        self.out.publish_as(name(&hash))?;
+        Ok(hash)
+    }
+}
+
+impl Write for HashedPending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -10,6 +10,8 @@ mod optimiser;
 mod parity;
 #[path = "kernels/resume.rs"]
 mod resume;
+#[path = "kernels/selfcheck.rs"]
+mod selfcheck;
 
 /// Where these tests compute.
 mod compute {

@@ -1,4 +1,5 @@
-//! With the feature `cuda`, compiles the kernels in src/cuda/kernels to PTX, which the driver finishes for its GPU.
+//! With the feature `cuda`, compiles the kernels in src/cuda/kernels: for each file one fat binary with code for every architecture
+//! that is known, which starts without being compiled again, and PTX, which the driver compiles for those that come later.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,12 +16,12 @@ fn main() {
     }
 }
 
+/// A100; A10, A40, RTX 30; L4, L40S, RTX 40; H100, H200; B200; RTX 50.
+const ARCHITECTURES: [u32; 6] = [80, 86, 89, 90, 100, 120];
+
 fn kernels() {
-    for v in ["NVCC", "CUDA_COMPUTE_CAP"] {
-        println!("cargo:rerun-if-env-changed={v}");
-    }
+    println!("cargo:rerun-if-env-changed=NVCC");
     let nvcc = env::var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".to_owned());
     let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
         fail("OUT_DIR is not set; cargo sets it");
     };
@@ -31,22 +32,23 @@ fn kernels() {
     sources.retain(|p| p.extension().is_some_and(|e| e == "cu"));
     sources.sort();
     for source in sources {
-        compile(&nvcc, &capability, &source, &out);
+        compile(&nvcc, &source, &out);
     }
 }
 
-fn compile(nvcc: &str, capability: &str, source: &Path, out: &Path) {
+fn compile(nvcc: &str, source: &Path, out: &Path) {
     let Some(stem) = source.file_stem() else { return };
-    let ptx = out.join(stem).with_extension("ptx");
+    let least = ARCHITECTURES[0];
+    let mut codes: Vec<String> = ARCHITECTURES
+        .iter()
+        .map(|a| format!("-gencode=arch=compute_{a},code=sm_{a}"))
+        .collect();
+    codes.push(format!("-gencode=arch=compute_{least},code=compute_{least}"));
     let ended = Command::new(nvcc)
-        .args([
-            "-ptx",
-            "-O3",
-            "-std=c++17",
-            &format!("-arch=compute_{capability}"),
-            "-o",
-        ])
-        .args([&ptx, source])
+        .args(["-fatbin", "-O3", "-std=c++17", "--compress-mode=size"])
+        .args(&codes)
+        .arg("-o")
+        .args([&out.join(stem).with_extension("fatbin"), source])
         .status();
     match ended {
         Ok(s) if s.success() => {}

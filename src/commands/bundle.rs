@@ -4,6 +4,7 @@ use super::verify_results;
 use crate::bundle::{Contents, unpack, write};
 use crate::cli::BundleArgs;
 use crate::cli::exit::{BROKEN, OK};
+use crate::device::Devices;
 use crate::runner::verify_results::verify;
 use crate::runner::{Context, catalogue};
 use crate::study::Study;
@@ -82,6 +83,7 @@ fn open(c: &Context, file: &Path) -> Result<u8> {
     global.experiments_dir = place.path().join("experiments");
     let inside = Context {
         global,
+        devices: Devices::default(),
         fit: c.fit.clone(),
         catalogue: Box::leak(Box::new(c.catalogue.with_weights(&new)?)),
         progress: c.progress.clone(),

@@ -1,9 +1,11 @@
 //! `medft doctor`: what medft finds on this machine.
 
-use crate::cli::exit::OK;
+use crate::cli::exit::{INCOMPLETE, OK};
+use crate::device::driver::LEAST_DRIVER;
+use crate::device::{Chosen, DeviceWord, Devices};
 use crate::machine;
 use crate::results::crate_versions;
-use crate::runner::Context;
+use crate::runner::{Context, selfcheck};
 use crate::{outln, print, text};
 use anyhow::Result;
 use indicatif::HumanBytes;
@@ -35,10 +37,25 @@ fn memory() -> String {
 }
 
 pub(super) fn run(c: &Context) -> Result<u8> {
-    let device = match c.global.device.open() {
-        Ok(all) => all.iter().map(crate::device::name).collect::<Vec<_>>().join(", "),
+    let device = match c.opened() {
+        Ok(Chosen { all, why }) => {
+            let names: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+            let why = why.as_ref().map_or_else(String::new, |w| format!(": {w}"));
+            format!("{}{why}", names.join(", "))
+        }
         Err(e) => e.to_string(),
     };
+    let mut checks = Vec::new();
+    let mut sound = true;
+    // The processor prepares images whatever trains.
+    let cpu = Devices::default();
+    let cpu = &cpu.open(&DeviceWord::Cpu)?.all;
+    for d in c.opened().map_or(cpu, |chosen| &chosen.all) {
+        let report = selfcheck::check(c, d, false)?;
+        sound &= report.failed.is_empty();
+        let rates = report.rates.as_ref().map_or_else(String::new, |r| format!("; {r}"));
+        checks.push(format!("{}: {}{rates}", d.name, report.text()));
+    }
     let vector = match medft_nn::isa::chosen()? {
         Isa::Avx512 => "AVX-512",
         Isa::Avx2 => "AVX2",
@@ -55,6 +72,11 @@ pub(super) fn run(c: &Context) -> Result<u8> {
             ),
         ),
         ("device", device),
+        ("self-check", checks.join(", ")),
+        (
+            "driver needed",
+            format!("{LEAST_DRIVER} or later (CUDA 13), for GPUs alone"),
+        ),
         (
             "CUDA in this binary",
             if cfg!(feature = "cuda") { "yes" } else { "no" }.to_owned(),
@@ -88,5 +110,5 @@ pub(super) fn run(c: &Context) -> Result<u8> {
         let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
         outln!("{}", text::table(&["what", "found"], &rows))?;
     }
-    Ok(OK)
+    Ok(if sound { OK } else { INCOMPLETE })
 }

@@ -40,6 +40,7 @@ mod weights_fetch;
 
 use crate::cli::exit::OK;
 use crate::cli::{Cli, DataVerb, FitArgs, Verb, WeightsVerb};
+use crate::device::Devices;
 use crate::progress::Progress;
 use crate::runner::{Context, catalogue};
 use crate::train::Trainer;
@@ -64,6 +65,14 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// # Errors
 /// As [`run()`].
 pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
+    run_on(cli, trainer, Devices::default())
+}
+
+/// As [`run_with`], on scripted devices.
+///
+/// # Errors
+/// As [`run()`].
+pub fn run_on(cli: Cli, trainer: &'static dyn Trainer, devices: Devices) -> Result<u8> {
     let env = |name: &str| std::env::var(name).ok();
     machine::check_threads(&env)?;
     lease::check_time_out(&env)?;
@@ -71,6 +80,7 @@ pub fn run_with(cli: Cli, trainer: &'static dyn Trainer) -> Result<u8> {
     let c = Context {
         catalogue: catalogue::of(&global, cli.verb.writes_manifests())?,
         global,
+        devices,
         fit: match &cli.verb {
             Verb::Run(a) => a.fit.clone(),
             Verb::Reproduce(a) => a.fit.clone(),

@@ -1,7 +1,7 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::code::code;
-use super::plan_table::{cells, rows, total};
+use super::plan_table::{cards, cells, rows, total};
 use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
 use crate::print::columns;
@@ -9,6 +9,7 @@ use crate::runner::Context;
 use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Estimate, Machine, times};
+use crate::runner::memory;
 use crate::runner::plan::{Entry, Plan, State};
 use crate::study::{RunId, Study};
 use crate::text::{clock, quoted, wrapped};
@@ -45,6 +46,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
     let (study, runs) = c.study(&a.study)?;
     let mut plan = Plan::make(c, study, runs)?;
     let now = cluster::look(c, &mut plan);
+    memory::look(c, &mut plan, a.as_device.as_deref());
     let machine = Machine::asked(c, a.as_device.as_deref());
     let times = times(c, &plan, &machine)?;
     let both = || plan.entries.iter().zip(&times).zip(&now);
@@ -62,6 +64,7 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
         outln!("\n{}", plan.summary())?;
         let width = columns(std::io::stdout());
         outln!("{}", wrapped(&total(&times, &machine), width, 0))?;
+        cards(c, &plan, &machine)?;
         for line in Disk::of(c, &plan)?.text(c).lines() {
             outln!("{}", wrapped(line, width, 0))?;
         }

@@ -1,10 +1,11 @@
 //! The plan as tables for people.
 
 use super::stations::put;
+use crate::device::CPU;
 use crate::outln;
 use crate::print::columns;
 use crate::runner::cluster::Now;
-use crate::runner::estimate::{Basis, Estimate, Machine};
+use crate::runner::estimate::{Basis, Estimate, Machine, by_card};
 use crate::runner::plan::{Entry, Plan, State, one_line};
 use crate::runner::{Context, needs};
 use crate::study::Study;
@@ -80,7 +81,8 @@ pub(super) fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Mach
                 (*backbone).to_owned(),
                 counts.join(", "),
                 known.map_or_else(|| "?".to_owned(), hours),
-                needs::memory(runs.iter().map(|r| r.0)).map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
+                needs::peak(runs.iter().map(|r| r.0), machine.device != CPU)
+                    .map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
                 match needs::download(c, plan, runs.iter().map(|r| r.0)) {
                     Some(0) => "0".to_owned(),
                     Some(bytes) => format!("{:.1}", bytes as f64 / 1e9),
@@ -98,12 +100,36 @@ pub(super) fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Mach
         "GB download",
     ];
     outln!("{}", table(&head, &rows))?;
-    put("GB memory: weights, gradients and AdamW's moments of the largest run, in float32; activations come on top.")?;
+    put(
+        "GB memory: a training step of the largest run, by estimate; where the device has less, activations are recomputed.",
+    )?;
     let width = columns(std::io::stdout());
     for (text, n) in &why {
         outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;
     }
     Ok(())
+}
+
+/// What the rest of the study takes on other cards and in other arithmetic, so that it is seen before it is begun.
+pub(super) fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
+    let cards = by_card(c, plan, machine)?;
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let head = ["GPU-hours on one", "float32", "authors", "bfloat16", "rates"];
+    let rows: Vec<Vec<String>> = cards
+        .iter()
+        .map(|card| {
+            let time = |h: Option<f64>| h.map_or_else(|| "?".to_owned(), |h| format!("{h:.0} ({:.0} d)", h / 24.0));
+            let [f32, authors, bf16] = card.hours.map(time);
+            let rates = if card.nominal { "nominal" } else { "measured" };
+            vec![card.card.clone(), f32, authors, bf16, rates.to_owned()]
+        })
+        .collect();
+    outln!("{}", table(&head, &rows))?;
+    put(
+        "nominal: 70 % of a card's peak in float32, 30 % on its tensor cores; `medft bench` on the card measures (docs/GPU.md)",
+    )
 }
 
 /// A run's state in a word, and the reason where there is one.
@@ -159,6 +185,7 @@ pub(super) fn total(times: &[Estimate], machine: &Machine) -> String {
     };
     let guessed = sum(&|b| matches!(b, Basis::Guess(_)));
     let measured = sum(&|b| matches!(b, Basis::Runs(_) | Basis::Bench));
+    let nominal = sum(&|b| matches!(b, Basis::Nominal(_)));
     let unknown = times.iter().filter(|t| t.hours.is_none()).count();
     let mut text = format!("{} to go: {} by measurements", machine.hours(), hours(measured));
     if guessed > 0.0 {
@@ -166,6 +193,9 @@ pub(super) fn total(times: &[Estimate], machine: &Machine) -> String {
             ", {} by guess (other backbones' speed, scaled by multiply-adds)",
             hours(guessed)
         ));
+    }
+    if nominal > 0.0 {
+        text.push_str(&format!(", {} by the card's nominal rate", hours(nominal)));
     }
     if unknown > 0 {
         text.push_str(&format!(", {unknown} runs unknown"));

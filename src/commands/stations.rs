@@ -1,5 +1,6 @@
 //! What `run` and `reproduce` say on their way, a line a station on stderr.
 
+use crate::device::Chosen;
 use crate::print::columns;
 use crate::runner::disk::Disk;
 use crate::runner::plan::Plan;
@@ -34,6 +35,9 @@ pub(super) fn head(c: &Context, study: &Study, runs: &[RunSpec]) {
         study.name,
         device(c)
     ));
+    if let Ok(Chosen { all, why: Some(why) }) = c.opened() {
+        c.progress.say(&format!("device   {}: {why}", all[0].name));
+    }
 }
 
 /// What runs leave besides their records: said, and made sure of, before the first begins.
@@ -52,9 +56,10 @@ pub(super) fn before_runs(c: &Context, plan: &Plan) -> Result<()> {
 
 /// The device that is asked for; of a CPU, what computes on it.
 fn device(c: &Context) -> String {
-    match c.global.device.open() {
-        Ok(all) if all.iter().all(|d| !d.is_cpu()) => {
-            all.iter().map(crate::device::name).collect::<Vec<_>>().join(", ")
+    match c.opened() {
+        Ok(chosen) if chosen.all.iter().all(|d| d.memory.is_some()) => {
+            let names: Vec<&str> = chosen.all.iter().map(|d| d.name.as_str()).collect();
+            names.join(", ")
         }
         Ok(_) => {
             let vectors = match isa::chosen() {

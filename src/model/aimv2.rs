@@ -307,6 +307,11 @@ impl Backbone for Aimv2 {
         })
     }
 
+    /// Ten values of the width and three of the hidden layer, for five and two that its layers put out.
+    fn kept_per_output(&self) -> f64 {
+        1.74
+    }
+
     fn feature_dim(&self) -> usize {
         self.config.embed_dim
     }

@@ -45,12 +45,21 @@ pub trait Backbone: Send + Sync {
         self.forward_observed(x, &mut |_, _| {})
     }
 
+    /// Floats that a block keeps for its backward pass, for each number that its linear layers put out: measured on the CPU engine,
+    /// for estimates of memory.
+    fn kept_per_output(&self) -> f64 {
+        KEPT_PER_OUTPUT
+    }
+
     /// D of the pooled vector.
     fn feature_dim(&self) -> usize;
 
     /// F of the tokens.
     fn token_dim(&self) -> usize;
 }
+
+/// Of blocks that are one op: queries, keys and values, the heads' output, the middle and the hidden layer, and the input.
+pub const KEPT_PER_OUTPUT: f64 = 10.0 / 9.0;
 
 /// The protocol switches a backbone obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::backbone::{Backbone, Features, Options};
 use super::checkpoint::Checkpoint;
-use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, ONE_BLOCK, TINY_BODY};
+use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, TINY_BODY};
 use super::params::{Builder, Params};
 use super::pretrained::{Pretrained, WeightsFile};
 use super::registry;
@@ -83,12 +83,14 @@ impl Classifier {
     /// A model of the spec's scale with seeded random values everywhere, for measurements.
     pub fn random(spec: &RunSpec, channels: usize, outputs: usize, device: &Device) -> Result<Self> {
         let fresh = Builder::seeded(spec.seed, device);
-        let config = match spec.scale {
-            Scale::Full => DEIT_BASE,
-            Scale::Tiny => TINY_BODY,
-        };
         let options = Options::new(&spec.protocol, channels);
-        Self::assemble(spec, (options, outputs), &fresh, &fresh, &(config, fresh.clone()))
+        Self::assemble(
+            spec,
+            (options, outputs),
+            &fresh,
+            &fresh,
+            &(body_config(spec), fresh.clone()),
+        )
     }
 
     /// The sizes of a run's model, without its memory and without weights.
@@ -96,19 +98,23 @@ impl Classifier {
     /// # Errors
     /// [`crate::error::BadInput`] for an unknown backbone or a side it does not accept.
     pub fn sizes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<ModelSizes> {
-        let model = Self::shapes(spec, channels, outputs)?;
+        Ok(Self::shapes(spec, channels, outputs)?.count(spec))
+    }
+
+    /// The sizes of this model, which is the one of `spec`.
+    pub fn count(&self, spec: &RunSpec) -> ModelSizes {
         let inner = format!("{}.", scope(spec.head));
         let count = |of_backbone: bool| -> u64 {
-            let all = model.params.0.iter();
+            let all = self.params.0.iter();
             let of = all.filter(|p| p.name.starts_with(&inner) == of_backbone);
             of.map(|p| p.tensor.elem_count() as u64).sum()
         };
         let (backbone, head) = (count(true), count(false));
-        Ok(ModelSizes {
+        ModelSizes {
             backbone,
             trainable: head + if spec.freeze == Freeze::Unfrozen { backbone } else { 0 },
             total: backbone + head,
-        })
+        }
     }
 
     /// A run's model without values: names, shapes and places of its parameters.
@@ -147,6 +153,28 @@ impl Classifier {
         let model = Self::assemble(spec, (options, outputs), &all, &all, &(body_config(spec), all.clone()))?;
         all.finish_trained()?;
         Ok(model)
+    }
+
+    /// The same model over the same memory, of which nothing trains: what it computes builds no graph and keeps nothing, and it
+    /// follows this one's training. `file` is the one that the backbone was built from.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`].
+    pub fn evaluator(
+        &self,
+        spec: &RunSpec,
+        channels: usize,
+        outputs: usize,
+        file: Option<&WeightsFile>,
+        device: &Device,
+    ) -> Result<Self> {
+        let all = Builder::same(&self.params, device);
+        let body = (body_config(spec), all.clone());
+        if spec.freeze == Freeze::Frozen {
+            return Self::with_head(spec, outputs, self.backbone.clone(), &all, &body);
+        }
+        let options = registry::options(registry::find(&spec.backbone)?, file, &spec.protocol, channels);
+        Self::assemble(spec, (options, outputs), &all, &all, &body)
     }
 
     /// The backbone's parameters by their canonical names, and the head's by theirs, in order.
@@ -253,30 +281,32 @@ fn scope(head: HeadKind) -> &'static str {
 
 /// The MHA body's shape.
 fn body_config(spec: &RunSpec) -> BodyConfig {
-    match (spec.scale, spec.protocol.mha_body) {
-        (Scale::Full, MhaBody::DeitBase) => DEIT_BASE,
-        (Scale::Full, MhaBody::OneBlock) => ONE_BLOCK,
-        (Scale::Tiny, MhaBody::DeitBase) => TINY_BODY,
-        (Scale::Tiny, MhaBody::OneBlock) => BodyConfig { depth: 1, ..TINY_BODY },
+    let shape = match spec.scale {
+        Scale::Full => DEIT_BASE,
+        Scale::Tiny => TINY_BODY,
+    };
+    BodyConfig {
+        depth: match spec.protocol.mha_body {
+            MhaBody::DeitBase => shape.depth,
+            MhaBody::OneBlock => 1,
+        },
+        checkpointing: spec.protocol.checkpointing,
+        ..shape
     }
 }
 
 /// The MHA body's shape and where its values come from; a linear head has none and ignores it.
 fn body(spec: &RunSpec, pretrained: &Pretrained, fresh: &Builder) -> Result<(BodyConfig, Builder)> {
-    Ok(match (spec.head, spec.scale, spec.protocol.mha_body) {
-        (HeadKind::Linear, ..) => (TINY_BODY, fresh.clone()),
-        (_, Scale::Tiny, MhaBody::DeitBase) => (TINY_BODY, fresh.with_seed(0)),
-        (_, Scale::Tiny, MhaBody::OneBlock) => (BodyConfig { depth: 1, ..TINY_BODY }, fresh.clone()),
-        (_, Scale::Full, MhaBody::OneBlock) => (ONE_BLOCK, fresh.clone()),
+    let source = match (spec.head, spec.scale, spec.protocol.mha_body) {
+        (HeadKind::Linear, ..) | (_, _, MhaBody::OneBlock) => fresh.clone(),
+        (_, Scale::Tiny, MhaBody::DeitBase) => fresh.with_seed(0),
         (_, Scale::Full, MhaBody::DeitBase) => {
             let f = pretrained
                 .deit
                 .as_ref()
                 .context("the multi-head attention head needs DeiT-B's weights (deit-b)")?;
-            (
-                DEIT_BASE,
-                fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?),
-            )
+            fresh.with_checkpoint(Checkpoint::open(&f.path, f.sha256.as_deref(), DEIT)?)
         }
-    })
+    };
+    Ok((body_config(spec), source))
 }

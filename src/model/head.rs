@@ -24,6 +24,8 @@ pub struct BodyConfig {
     pub num_heads: usize,
     /// Side of the position grid (14 for DeiT-B).
     pub grid: usize,
+    /// Recompute block activations in the backward pass.
+    pub checkpointing: bool,
 }
 
 /// DeiT-B, ImageNet-1k supervised: what the code calls multi-head attention.
@@ -32,10 +34,8 @@ pub const DEIT_BASE: BodyConfig = BodyConfig {
     depth: 12,
     num_heads: 12,
     grid: 14,
+    checkpointing: false,
 };
-
-/// One block of the same width, random at start (Q2 corrected).
-pub const ONE_BLOCK: BodyConfig = BodyConfig { depth: 1, ..DEIT_BASE };
 
 /// The demo's body.
 pub const TINY_BODY: BodyConfig = BodyConfig {
@@ -43,6 +43,7 @@ pub const TINY_BODY: BodyConfig = BodyConfig {
     depth: 2,
     num_heads: 4,
     grid: 3,
+    checkpointing: false,
 };
 
 /// tokens (B, N, F) → Linear + LayerNorm → [CLS | ·] + positions → DeiT blocks → norm → CLS → fully connected.
@@ -94,7 +95,7 @@ impl MhaHead {
             act: Act::GeluErf,
             layer_scale: None,
         };
-        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), false)?;
+        let blocks = blocks(c.depth, block, &TIMM, &b.pp("blocks"), c.checkpointing)?;
         let norm = layer_norm(d, 1e-6, &b.pp("norm"))?;
         let fc = default_linear(d, outputs, fc)?;
         Ok(Self {

@@ -39,26 +39,39 @@ pub fn named(spec: &RunSpec, layout: &str, params: &[(String, Tensor)]) -> Resul
 /// # Errors
 /// What `out` says.
 pub fn write(out: &mut dyn Write, metadata: Map<String, Value>, tensors: &[(String, Tensor)]) -> Result<()> {
-    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
-    let mut end = 0;
-    for (name, t) in tensors {
-        let (start, bytes) = (end, t.elem_count() * 4);
-        end += bytes;
-        header.insert(
-            name.clone(),
-            json!({"dtype": "F32", "shape": t.dims(), "data_offsets": [start, end]}),
-        );
-    }
-    let mut header = serde_json::to_vec(&header)?;
-    // The tensors begin at a multiple of eight bytes.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
+    out.write_all(&header(
+        metadata,
+        tensors.iter().map(|(name, t)| (name.as_str(), t.dims())),
+    )?)?;
     for (_, t) in tensors {
         let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         out.write_all(as_bytes(&values))?;
     }
     Ok(())
+}
+
+/// What stands before the float32 tensors of these names and shapes in a safetensors file.
+///
+/// # Errors
+/// Where a name cannot be written as JSON.
+pub fn header<'t>(
+    metadata: Map<String, Value>,
+    tensors: impl Iterator<Item = (&'t str, &'t [usize])>,
+) -> Result<Vec<u8>> {
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
+    let mut end = 0;
+    for (name, dims) in tensors {
+        let start = end;
+        end += 4 * dims.iter().product::<usize>();
+        header.insert(
+            name.to_owned(),
+            json!({"dtype": "F32", "shape": dims, "data_offsets": [start, end]}),
+        );
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // The tensors begin at a multiple of eight bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
 }
 
 /// As [`write()`], of a trained model.

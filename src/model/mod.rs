@@ -1,6 +1,7 @@
 //! Backbones, heads and what they are made of. Knows no data set and no study beyond the protocol switches.
 
 pub mod about;
+pub mod activations;
 pub mod aimv2;
 pub mod backbone;
 pub mod checkpoint;

@@ -77,6 +77,8 @@ enum Source {
     Shapes,
     /// A trained model, by the names that its parameters have in it.
     Trained(RefCell<Checkpoint>),
+    /// Another model, whose memory is used and not trained.
+    Same(Params),
 }
 
 /// Draws named tensors for a model and records them.
@@ -116,6 +118,12 @@ impl Builder {
     /// The values of a trained model, by the full names of its parameters and in the shapes that it has them in.
     pub fn trained(checkpoint: Checkpoint, device: &Device) -> Self {
         Self::new(Source::Trained(RefCell::new(checkpoint)), device)
+    }
+
+    /// The memory of another model, by the names of its parameters, of which nothing trains: what is computed from it is part of
+    /// no graph, and follows the other model's training.
+    pub fn same(params: &Params, device: &Device) -> Self {
+        Self::new(Source::Same(params.clone()), device).trainable(false)
     }
 
     fn new(source: Source, device: &Device) -> Self {
@@ -226,6 +234,7 @@ impl Builder {
                 let shape = adapt(Tensor::zeros(dims, DType::F32, &self.device)?)?;
                 self.value(shape.dims(), name, init)?
             }
+            Source::Same(_) => self.value(&dims, name, init)?,
             _ => adapt(self.value(&dims, name, init)?)?,
         };
         self.record(name, value)
@@ -247,6 +256,13 @@ impl Builder {
             Source::Trained(c) => c
                 .borrow_mut()
                 .take(&format!("{}{name}", self.scope), dims, &self.device),
+            Source::Same(params) => {
+                let name = format!("{}{name}", self.scope);
+                let found = params
+                    .get(&name)
+                    .with_context(|| format!("parameter {name} is not there"))?;
+                Ok(found.tensor.detach())
+            }
             Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
             Source::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
             Source::Seed(seed) => {
@@ -260,7 +276,7 @@ impl Builder {
     fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
         let place = (self.place)(&format!("{}{name}", self.path));
         let name = format!("{}{}{name}", self.scope, self.path);
-        let var = if self.trainable && !matches!(*self.source, Source::Shapes) {
+        let var = if self.trainable && !matches!(*self.source, Source::Shapes | Source::Same(_)) {
             Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
         } else {
             None
@@ -287,7 +303,7 @@ impl Builder {
         match &*self.source {
             Source::Checkpoint(c) => c.borrow().finish(),
             // Backbone and head are in one file.
-            Source::Seed(_) | Source::Shapes | Source::Trained(_) => Ok(()),
+            Source::Seed(_) | Source::Shapes | Source::Trained(_) | Source::Same(_) => Ok(()),
         }
     }
 

@@ -278,6 +278,11 @@ impl Backbone for Sam2 {
         self.run(x, &mut Tap(None))
     }
 
+    /// Eighteen values of the width, the hidden layer before and after its activation among them, for nine that its layers put out.
+    fn kept_per_output(&self) -> f64 {
+        2.0
+    }
+
     fn feature_dim(&self) -> usize {
         self.d_model
     }

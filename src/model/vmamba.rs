@@ -285,6 +285,11 @@ impl Backbone for Vmamba {
         self.run(x, &mut Tap(None))
     }
 
+    /// Some 24 values of the width, for eight that its layers put out: the scan and its convolution keep values of the inner width.
+    fn kept_per_output(&self) -> f64 {
+        3.0
+    }
+
     fn feature_dim(&self) -> usize {
         self.dim
     }

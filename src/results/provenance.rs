@@ -39,6 +39,10 @@ pub struct Provenance {
     /// before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isa: Option<String>,
+    /// What the device's self-check has found, in words; None where there was none: of tiny models on a CPU, and in records of
+    /// before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<String>,
     pub command: Vec<String>,
     pub seed: u64,
     pub data_sha256: String,
@@ -66,6 +70,7 @@ impl Provenance {
             device: device.to_owned(),
             cpu: cpu_name(),
             threads,
+            self_check: None,
             isa: medft_nn::isa::chosen().ok().map(|i| i.name().to_owned()),
             command: command(std::env::args()),
             seed: spec.run.seed,

@@ -20,14 +20,14 @@ use super::spec::Spec;
 use super::types::{Epochs, Failure, Metrics, PredictionFile, RuleMetrics, RunOutput, RunRecord, WhichWeights};
 use super::{Content, Epoch, Predictions};
 use crate::error::BadInput;
-use crate::fsio::{self, Pending};
+use crate::fsio::{self, HashedPending};
 use crate::lease::{self, Held, Holder, Lease};
 use crate::limits;
 use crate::privacy::without_places;
 use crate::tell;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -361,13 +361,10 @@ impl Store {
     /// # Errors
     /// [`BadInput`] where the disk is full or the folder not writable.
     pub fn keep(&self, id: &str, file: &str, fill: &dyn Fn(&mut dyn Write) -> Result<()>) -> Result<String> {
-        let mut out = Hashing {
-            out: Pending::create(&self.run_dir(id).join(file))?,
-            hash: Sha256::new(),
-        };
+        let path = self.run_dir(id).join(file);
+        let mut out = HashedPending::create(&path)?;
         fill(&mut out)?;
-        out.out.publish()?;
-        Ok(fsio::hex(&out.hash.finalize()))
+        out.publish_as(|_| path)
     }
 
     /// The trained weights that a finished run kept: path and hash, the best first.
@@ -485,23 +482,6 @@ impl Store {
 }
 
 /// Bytes on their way to a file, hashed.
-struct Hashing {
-    out: Pending,
-    hash: Sha256,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
 /// Makes a run's folder and takes its lease.
 fn claim(dir: PathBuf) -> Result<Claim> {
     fsio::create_dir(&dir)?;

@@ -60,7 +60,7 @@ pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
         BenchWhat::Forward | BenchWhat::Train => {}
     }
     let r = model(c, a)?;
-    if a.head == HeadKind::Linear && a.precision == BenchPrecision::F32 && a.images.is_none() {
+    if a.head == HeadKind::Linear && a.images.is_none() {
         estimate::keep(
             c,
             &Measurement {
@@ -68,6 +68,7 @@ pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
                 backbone: a.backbone.clone(),
                 size: a.size,
                 machine: Machine::this(c),
+                precision: a.precision.of_protocol(),
                 images_per_s: r.images_per_s,
             },
         )?;

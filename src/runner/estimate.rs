@@ -3,16 +3,17 @@
 //! Work is counted in multiply-adds of matrix products (forward 1, training step 3); a measurement turns it into time.
 
 use super::Context;
+use super::card::{Card, SHOWN};
 use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
 use crate::data::{fraction, registry};
-use crate::device;
+use crate::device::CPU;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
-use crate::spec::protocol::{Augment, MhaBody};
-use crate::study::{Freeze, HeadKind, RunSpec, Scale};
+use crate::spec::protocol::{Augment, MhaBody, Precision};
+use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale, Scope};
 use crate::{limits, tell};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,19 @@ pub struct Measurement {
     /// Side of the input in pixels.
     pub size: usize,
     pub machine: Machine,
+    /// Not written for float32, as all were that were stored before.
+    #[serde(default = "float32", skip_serializing_if = "is_float32")]
+    pub precision: Precision,
     pub images_per_s: f64,
+}
+
+fn float32() -> Precision {
+    Precision::F32
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks.
+fn is_float32(p: &Precision) -> bool {
+    *p == Precision::F32
 }
 
 /// What a time holds for.
@@ -46,10 +59,7 @@ impl Machine {
     /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
     pub fn this(c: &Context) -> Self {
         Self {
-            device: match c.global.device.open() {
-                Ok(all) => device::name(&all[0]),
-                Err(_) => c.global.device.to_string(),
-            },
+            device: c.devices.name(&c.global.device),
             cpu: cpu_name(),
             threads: rayon::current_num_threads() as u32,
         }
@@ -97,7 +107,10 @@ pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
 
 /// What was measured, by name and by a hash.
 pub fn file_name(m: &Measurement) -> Result<String> {
-    let key = Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?;
+    let key = match m.precision {
+        Precision::F32 => Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?,
+        p => Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine, p))?,
+    };
     Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
 }
 
@@ -149,6 +162,8 @@ pub enum Basis {
     Bench,
     /// Measurements of these other backbones on this machine, scaled by multiply-adds.
     Guess(Vec<String>),
+    /// The nominal rate of this device and the part of it that is expected; nothing was measured.
+    Nominal(String),
     /// Nothing to go by, and what would help.
     Unknown(String),
 }
@@ -159,6 +174,7 @@ impl std::fmt::Display for Basis {
             Self::Runs(n) => write!(f, "measured on {n} runs"),
             Self::Bench => f.write_str("measured by bench"),
             Self::Guess(of) => write!(f, "guessed from {}", of.join(", ")),
+            Self::Nominal(rate) => write!(f, "by nominal rate: {rate}"),
             Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
@@ -177,6 +193,7 @@ pub struct Estimator<'a> {
     c: &'a Context,
     done: Vec<&'a RunRecord>,
     bench: Vec<Measurement>,
+    device: String,
     /// Training, validation and test images by data set and protocol.
     sizes: BTreeMap<String, Option<[f64; 3]>>,
 }
@@ -202,6 +219,7 @@ impl<'a> Estimator<'a> {
             c,
             done: listing.done.iter().filter(|r| machine.like(&Machine::of(r))).collect(),
             bench: kept(c, machine)?,
+            device: machine.device.clone(),
             sizes: BTreeMap::new(),
         })
     }
@@ -224,16 +242,18 @@ impl<'a> Estimator<'a> {
         if let Some(e) = self.by_runs(spec, work) {
             return e;
         }
+        let precision = spec.precision();
+        let bench = || self.bench.iter().filter(|m| m.precision == precision);
         let own = |m: &&Measurement| m.backbone == spec.backbone;
-        if let Some(seconds) = seconds(work, self.bench.iter().filter(own)) {
+        if let Some(seconds) = seconds(work, bench().filter(own)) {
             return Estimate {
                 hours: Some(seconds / 3600.0),
                 basis: Basis::Bench,
             };
         }
-        match seconds(work, self.bench.iter()) {
+        match seconds(work, bench()) {
             Some(s) => {
-                let mut of: Vec<String> = self.bench.iter().map(|m| m.backbone.clone()).collect();
+                let mut of: Vec<String> = bench().map(|m| m.backbone.clone()).collect();
                 of.sort();
                 of.dedup();
                 Estimate {
@@ -241,13 +261,23 @@ impl<'a> Estimator<'a> {
                     basis: Basis::Guess(of),
                 }
             }
-            None => {
-                let what = match spec.freeze {
-                    Freeze::Frozen => "forward",
-                    Freeze::Unfrozen => "train",
-                };
-                unknown(format!("run `medft bench {what} --backbone {}`", spec.backbone))
-            }
+            None => match Card::find(&self.device) {
+                Some(card) => Estimate {
+                    hours: Some((work.forward + work.train) / card.gmacs_per_s(precision) / 3600.0),
+                    basis: Basis::Nominal(card.rate(precision)),
+                },
+                None => {
+                    let what = match spec.freeze {
+                        Freeze::Frozen => "forward",
+                        Freeze::Unfrozen => "train",
+                    };
+                    let flag = match precision {
+                        Precision::F32 => String::new(),
+                        p => format!(" --precision {p}"),
+                    };
+                    unknown(format!("run `medft bench {what} --backbone {}{flag}`", spec.backbone))
+                }
+            },
         }
     }
 
@@ -255,8 +285,14 @@ impl<'a> Estimator<'a> {
     fn by_runs(&mut self, spec: &RunSpec, work: Work) -> Option<Estimate> {
         let same = |r: &&&RunRecord| {
             let s = &r.spec.run;
-            (&s.backbone, s.freeze, s.head, s.protocol.crop)
-                == (&spec.backbone, spec.freeze, spec.head, spec.protocol.crop)
+            (&s.backbone, s.freeze, s.head, s.protocol.crop, s.precision())
+                == (
+                    &spec.backbone,
+                    spec.freeze,
+                    spec.head,
+                    spec.protocol.crop,
+                    spec.precision(),
+                )
         };
         let like: Vec<&RunRecord> = self.done.iter().filter(same).copied().collect();
         let mut rates = Vec::new();
@@ -282,7 +318,9 @@ impl<'a> Estimator<'a> {
 
     /// Images of the data set's parts: of the copy at hand, else as its manifest counts them.
     pub(super) fn sizes(&mut self, spec: &RunSpec) -> Option<[f64; 3]> {
-        let key = format!("{} {}", spec.dataset, serde_json::to_string(&spec.protocol).ok()?);
+        // How it is computed changes no image.
+        let images = spec.protocol.scoped(&[Scope::Images]);
+        let key = format!("{} {}", spec.dataset, serde_json::to_string(&images).ok()?);
         if let Some(known) = self.sizes.get(&key) {
             return *known;
         }
@@ -322,6 +360,7 @@ pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate
     let times = plan.entries.iter().map(|e| {
         let together = |o: &&Entry| {
             open(o)
+                && o.spec.precision() == e.spec.precision()
                 && RunSpec {
                     head: e.spec.head,
                     ..o.spec.clone()
@@ -340,6 +379,90 @@ pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate
         }
     });
     Ok(times.collect())
+}
+
+/// Hours of a plan's open runs on a card, by precision: float32, the authors' mixture, bfloat16.
+pub struct CardHours {
+    pub card: String,
+    /// `None` where a run's is not known.
+    pub hours: [Option<f64>; 3],
+    /// Whether all of them are by nominal rates.
+    pub nominal: bool,
+}
+
+/// The precisions of [`CardHours`], in order.
+pub const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Authors, Precision::Bf16];
+
+/// What the open runs of a plan take on cards that users have, and on the one that is asked for.
+///
+/// # Errors
+/// Where a stored benchmark cannot be read.
+pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHours>> {
+    let open: Vec<&RunSpec> = plan
+        .entries
+        .iter()
+        .filter(|e| e.state != State::Done && e.spec.scale == Scale::Full)
+        .map(|e| &e.spec)
+        .collect();
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = SHOWN.iter().map(|n| (*n).to_owned()).collect();
+    if machine.device != CPU && !names.contains(&machine.device) {
+        names.push(machine.device.clone());
+    }
+    // Heads of a frozen backbone share its pass where they share the arithmetic.
+    let mut together: BTreeMap<String, usize> = BTreeMap::new();
+    let keys: Vec<String> = open
+        .iter()
+        .map(|s| {
+            let any = RunSpec {
+                head: HeadKind::Linear,
+                ..(*s).clone()
+            };
+            Ok(serde_json::to_string(&any)?)
+        })
+        .collect::<Result<_>>()?;
+    for key in &keys {
+        *together.entry(key.clone()).or_default() += 1;
+    }
+    let mut sizes = BTreeMap::new();
+    let mut out = Vec::new();
+    for name in names {
+        let machine = Machine {
+            device: name.clone(),
+            ..machine.clone()
+        };
+        let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, &machine)?;
+        estimator.sizes = sizes;
+        let mut nominal = true;
+        let hours = PRECISIONS.map(|precision| {
+            let of = |(s, key): (&&RunSpec, &String)| {
+                let spec = RunSpec {
+                    protocol: Protocol {
+                        precision,
+                        ..s.protocol.clone()
+                    },
+                    ..(*s).clone()
+                };
+                let heads = match (s.freeze, precision) {
+                    (Freeze::Unfrozen, _) | (_, Precision::Authors) => 1,
+                    (Freeze::Frozen, _) => together.get(key).copied().unwrap_or(1),
+                };
+                let e = estimator.estimate(&spec, heads);
+                nominal &= matches!(e.basis, Basis::Nominal(_));
+                e.hours
+            };
+            open.iter().zip(&keys).map(of).sum()
+        });
+        sizes = estimator.sizes;
+        out.push(CardHours {
+            card: name,
+            hours,
+            nominal,
+        });
+    }
+    Ok(out)
 }
 
 /// Seconds for `work` by the median rate of `measured`; a rate of the other kind serves where there is none.
@@ -449,6 +572,7 @@ mod tests {
                 cpu: String::new(),
                 threads: 2,
             },
+            precision: Precision::F32,
             images_per_s,
         };
         let w = Work {

@@ -1,13 +1,13 @@
 //! Fits runs that go together and writes what became of each.
 
-use super::Context;
 use super::inventory::{Inventory, RunInputs};
 use super::plan::{Entry, Plan};
 use super::tensorboard::Curves;
+use super::{Context, memory, selfcheck};
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, DatasetInfo, Label, fraction, registry};
-use crate::device;
+use crate::device::{self, Opened};
 use crate::model;
 use crate::model::about::About;
 use crate::model::kept::write_model;
@@ -22,7 +22,6 @@ use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
 use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Snapshot, Tested};
 use anyhow::{Context as _, Result};
-use candle_core::Device;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -155,27 +154,53 @@ pub(super) fn fit<'a>(
     plan: &Plan,
     begun: Vec<Begun<'a>>,
     prepared: &PreparedDataset,
-    device: &Device,
+    device: &Opened,
     bar: Option<&Bar>,
 ) -> Result<Vec<(Task<'a>, RunOutcome)>> {
     let store = &plan.store;
     let start = Instant::now();
     let threads = rayon::current_num_threads() as u32;
+    let checked = selfcheck::kept(c, device).map(|r| r.text());
     let provenances: Vec<Provenance> = begun
         .iter()
-        .map(|b| Provenance::start(&b.spec, &device::name(device), threads))
+        .map(|b| Provenance {
+            self_check: checked.clone(),
+            ..Provenance::start(&b.spec, &device.name, threads)
+        })
         .collect();
     // A panic ends the runs it came from, as an error does.
-    let outcomes = catch_unwind(AssertUnwindSafe(|| train(c, plan, &begun, prepared, device, bar)))
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("medft panicked in it; the message stands above")));
+    let attempt = |recompute: bool| {
+        catch_unwind(AssertUnwindSafe(|| {
+            train(c, plan, &begun, prepared, device, recompute, bar)
+        }))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("medft panicked in it; the message stands above")))
+    };
+    let of: Vec<&RunSpec> = begun.iter().map(|b| &b.task.entry.spec).collect();
+    let recompute = memory::recomputes(&of, &prepared.data.info, device.memory);
+    let mut outcomes = attempt(recompute);
+    if !recompute && outcomes.as_ref().is_err_and(is_out_of_memory) && device.answers().is_ok() {
+        c.progress.say(&format!(
+            "note: the memory of {} ran out in {}; it goes on with activations recomputed: slower, the same numbers",
+            device.name, of[0]
+        ));
+        outcomes = attempt(true);
+    }
     let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(e) => {
-            if let Err(why) = device::probe(device).map_err(|e| e.to_string()) {
-                let device = device::name(device);
-                return Err(anyhow::Error::from(DeviceLost { device, why }).context(format!("{e:#}")));
+            if let Err(why) = device.answers() {
+                let device = device.name.clone();
+                return Err(anyhow::Error::from(DeviceLost { device, why }).context(format!("{:#}", explained(e))));
             }
-            return fail(store, begun, &e);
+            if is_out_of_memory(&e) {
+                if begun.len() > 1 {
+                    // Together they need more than each alone.
+                    return Ok(begun.into_iter().map(|b| (b.task, RunOutcome::Again)).collect());
+                }
+                let e = memory::ran_out(of[0], &prepared.data.info, device, &e);
+                return fail(store, begun, &e);
+            }
+            return fail(store, begun, &explained(e));
         }
     };
     let mut ends = Vec::new();
@@ -189,13 +214,29 @@ pub(super) fn fit<'a>(
     Ok(ends)
 }
 
+fn is_out_of_memory(e: &anyhow::Error) -> bool {
+    device::is_out_of_memory(&format!("{e:#}"))
+}
+
+/// A GPU's error with what helps to find its cause.
+fn explained(e: anyhow::Error) -> anyhow::Error {
+    let text = format!("{e:#}");
+    match device::is_late(&text) {
+        true => anyhow::anyhow!(
+            "{text} (a GPU tells of an error at a later op; CUDA_LAUNCH_BLOCKING=1 makes it tell at once)"
+        ),
+        false => e,
+    }
+}
+
 /// Runs the trainer.
 fn train(
     c: &Context,
     plan: &Plan,
     begun: &[Begun<'_>],
     prepared: &PreparedDataset,
-    device: &Device,
+    device: &Opened,
+    recompute: bool,
     bar: Option<&Bar>,
 ) -> Result<Vec<Outcome>> {
     let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.spec.id)).collect();
@@ -216,7 +257,8 @@ fn train(
             data: &prepared.data,
             images: &prepared.images,
             pretrained: &b.task.inputs.pretrained,
-            device,
+            device: &device.device,
+            recompute,
             checkpoint_dir: dir,
             checkpoint_every: Duration::from_secs(c.global.checkpoint_every),
             may_write: check,

@@ -6,16 +6,20 @@ pub mod audit;
 pub mod bench;
 pub mod bench_files;
 pub mod budget;
+mod card;
 pub mod catalogue;
 pub mod cluster;
 pub mod disk;
 pub mod estimate;
 pub mod export;
+#[cfg(test)]
+mod faults;
 pub mod fetch_weights;
 pub mod fit;
 pub mod folders;
 pub mod foresight;
 pub mod inventory;
+pub mod memory;
 pub mod needs;
 mod notes;
 pub mod own_weights;
@@ -26,6 +30,7 @@ pub mod report;
 pub mod report_place;
 pub mod reproduce;
 pub mod schedule;
+pub mod selfcheck;
 mod signals;
 mod sources;
 pub mod study_audit;
@@ -36,6 +41,7 @@ pub mod verify_results;
 
 use crate::cache::Cache;
 use crate::cli::{FitArgs, Global, StudyArgs};
+use crate::device::{Chosen, Devices};
 use crate::error::BadInput;
 use crate::manifest::{Catalogue, DataPlaces};
 use crate::progress::Progress;
@@ -48,6 +54,7 @@ use std::path::Path;
 /// What every verb needs.
 pub struct Context {
     pub global: Global,
+    pub devices: Devices,
     /// What runs leave behind besides their records.
     pub fit: FitArgs,
     pub catalogue: &'static Catalogue,
@@ -95,12 +102,20 @@ impl Context {
         Ok(self.known(|known| Study::resolve(name_or_path, &self.global.experiments_dir, known))?)
     }
 
-    /// The device to compute on, for commands that use one.
+    /// The devices that `--device` means; see [`Devices::open`].
     ///
     /// # Errors
-    /// [`BadInput`] where a GPU was asked for and there is none, or several were.
+    /// As there.
+    pub fn opened(&self) -> Result<&Chosen> {
+        self.devices.open(&self.global.device)
+    }
+
+    /// The device to compute on, for commands that use one; which it is, and why, is said.
+    ///
+    /// # Errors
+    /// [`BadInput`] where a GPU was asked for, or is there, and cannot be used, and where several were asked for.
     pub fn device(&self) -> Result<Device> {
-        let mut all = self.global.device.open()?;
+        let Chosen { all, why } = self.opened()?;
         if all.len() > 1 {
             return Err(BadInput::new(
                 format!("--device {}", self.global.device),
@@ -110,7 +125,9 @@ impl Context {
             )
             .into());
         }
-        Ok(all.remove(0))
+        let why = why.as_ref().map_or_else(String::new, |w| format!(" ({w})"));
+        self.progress.say(&format!("device   {}{why}", all[0].name));
+        Ok(all[0].device.clone())
     }
 
     /// The caches of the results folder.

@@ -2,17 +2,11 @@
 
 use super::Context;
 use super::inventory::weight_names;
+use super::memory;
 use super::plan::{Entry, Plan};
-use crate::data::registry;
-use crate::model::Classifier;
 
-/// What the largest of some runs holds in memory beside activations, in GB; `None` where a model cannot be built.
-pub fn memory<'a>(runs: impl IntoIterator<Item = &'a Entry>) -> Option<f64> {
-    let bytes = |e: &Entry| {
-        let info = registry::find(&e.spec.dataset).ok()?.info(&e.spec.protocol);
-        let m = Classifier::sizes(&e.spec, info.channels, info.task.outputs()).ok()?;
-        Some(4.0 * (m.total + 3 * m.trainable) as f64 / 1e9)
-    };
+/// What a training step of the largest of some runs holds at its peak on a device, in GB; `None` where a model cannot be built.
+pub fn peak<'a>(runs: impl IntoIterator<Item = &'a Entry>, gpu: bool) -> Option<f64> {
     // Seeds have the same model.
     let mut seen = Vec::new();
     let mut most = None;
@@ -20,7 +14,8 @@ pub fn memory<'a>(runs: impl IntoIterator<Item = &'a Entry>) -> Option<f64> {
         let kind = (e.spec.freeze, e.spec.head);
         if !seen.contains(&kind) {
             seen.push(kind);
-            most = Some(f64::max(most.unwrap_or(0.0), bytes(e)?));
+            let gb = memory::peak(&e.spec, gpu)?.kept / 1e9;
+            most = Some(f64::max(most.unwrap_or(0.0), gb));
         }
     }
     most

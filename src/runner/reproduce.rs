@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::schedule::{Tally, fit_all};
-use super::{Context, inventory, report, study_audit};
+use super::{Context, inventory, memory, report, study_audit};
 use crate::cli::{ReportArgs, StudyArgs};
 use crate::report::ReportOutput;
 use crate::study::{RunSpec, Scale, Study};
@@ -17,10 +17,15 @@ pub fn verify(c: &Context, study: Study, runs: Vec<RunSpec>, task: bool) -> Resu
     if study.scale == Scale::Tiny {
         inventory::synthesise_missing(c, &runs)?;
     }
-    match task {
-        true => Plan::of_task(c, study, runs),
-        false => Plan::make(c, study, runs),
+    let mut plan = match task {
+        true => Plan::of_task(c, study, runs)?,
+        false => Plan::make(c, study, runs)?,
+    };
+    memory::look(c, &mut plan, None);
+    for (runs, why) in memory::blocked(&plan) {
+        c.progress.say(&format!("blocked  {}: {why}", runs.join(", ")));
     }
+    Ok(plan)
 }
 
 /// Fits what is missing; the plan that comes back knows of it.

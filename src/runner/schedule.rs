@@ -6,12 +6,12 @@
 use super::disk::Disk;
 use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
 use super::plan::{Plan, State};
-use super::{Context, signals};
+use super::{Context, selfcheck, signals};
+use crate::device::Opened;
 use crate::progress::Bar;
-use crate::study::{Freeze, RunSpec};
+use crate::study::{Freeze, RunSpec, Scale};
 use crate::{fsio, lease, stop};
 use anyhow::{Result, anyhow};
-use candle_core::Device;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -104,7 +104,13 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
         c.progress.say(&warning);
     }
     let _listening = signals::listen()?;
-    fit_on(c, plan, &c.global.device.open()?, groups)
+    let devices = &c.opened()?.all;
+    // Tiny models are for tests and the demo, which say nothing of a processor.
+    let real = groups.iter().flatten().any(|t| t.entry.spec.scale == Scale::Full);
+    for device in devices.iter().filter(|d| real || !d.device.is_cpu()) {
+        selfcheck::require(c, device)?;
+    }
+    fit_on(c, plan, devices, groups)
 }
 
 /// Images that a plan's open runs read, made ready once.
@@ -134,7 +140,7 @@ pub fn prepare(c: &Context, plan: &Plan) -> Prepared {
 }
 
 /// Fits the groups on the devices, which take one after the other from one queue.
-fn fit_on(c: &Context, plan: &Plan, devices: &[Device], groups: Vec<Vec<Task<'_>>>) -> Result<Tally> {
+fn fit_on(c: &Context, plan: &Plan, devices: &[Opened], groups: Vec<Vec<Task<'_>>>) -> Result<Tally> {
     let wanted = groups.iter().map(Vec::len).sum();
     let scheduler = Scheduler {
         c,
@@ -212,7 +218,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Scheduler<'a> {
     /// Fits group after group on one device, until none is left or a stop is asked for.
-    fn work(&self, device: &Device) -> Result<()> {
+    fn work(&self, device: &Opened) -> Result<()> {
         let mut prepared: Option<Arc<PreparedDataset>> = None;
         while let Some(group) = self.next() {
             if let Err(e) = self.group(&group, device, &mut prepared) {
@@ -260,7 +266,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn group(&self, group: &[Task<'a>], device: &Device, prepared: &mut Option<Arc<PreparedDataset>>) -> Result<()> {
+    fn group(&self, group: &[Task<'a>], device: &Opened, prepared: &mut Option<Arc<PreparedDataset>>) -> Result<()> {
         let (begun, taken) = fit::claim(&self.plan.store, group)?;
         self.note(taken);
         if begun.is_empty() {
@@ -376,6 +382,7 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
             };
             e.spec.freeze == Freeze::Frozen
                 && same_head == first.entry.spec
+                && e.spec.precision() == first.entry.spec.precision()
                 && inputs.pretrained.backbone == first.inputs.pretrained.backbone
         };
         match groups.iter_mut().find(fits) {
@@ -390,6 +397,7 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
 mod tests {
     use super::*;
     use crate::cli::{Cli, StudyArgs, Verb};
+    use crate::device::{DeviceWord, Devices};
     use crate::manifest::Catalogue;
     use crate::progress::Progress;
     use crate::runner::inventory;
@@ -421,12 +429,17 @@ mod tests {
         let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
+            devices: Devices::default(),
             fit: args.fit,
             catalogue: Catalogue::embedded(),
             progress: Progress::default(),
             trainer,
         };
         (c, args.study)
+    }
+
+    fn cpus(n: usize) -> Vec<Opened> {
+        vec![Devices::default().open(&DeviceWord::Cpu).unwrap().all[0].clone(); n]
     }
 
     fn plan(c: &Context, args: &StudyArgs) -> Plan {
@@ -450,7 +463,7 @@ mod tests {
         let runs: usize = all.iter().map(Vec::len).sum();
         // Frozen heads go together.
         assert!(all.len() < runs && runs >= 16, "{} groups of {runs} runs", all.len());
-        let tally = fit_on(&c, &plan, &vec![Device::Cpu; devices], all).unwrap();
+        let tally = fit_on(&c, &plan, &cpus(devices), all).unwrap();
         assert_eq!((tally.done, tally.failed.len(), tally.interrupted), (runs, 0, false));
         metrics(&plan)
     }
@@ -477,7 +490,7 @@ mod tests {
         names.sort();
         std::fs::remove_file(&names[3]).unwrap();
         std::fs::write(&names[7], b"no image").unwrap();
-        let tally = fit_on(&c, &plan, &[Device::Cpu], groups(&plan)).unwrap();
+        let tally = fit_on(&c, &plan, &cpus(1), groups(&plan)).unwrap();
         let of = |set: &str| plan.entries.iter().filter(|e| e.spec.dataset == set).count();
         assert_eq!(
             (tally.done, tally.failed.len()),
@@ -521,7 +534,7 @@ mod tests {
         let (data, results) = (place.path().join("data"), place.path().join("results"));
         let (c, args) = context(&data, &results, &Faulty);
         let first = plan(&c, &args);
-        let tally = fit_on(&c, &first, &[Device::Cpu, Device::Cpu], groups(&first)).unwrap();
+        let tally = fit_on(&c, &first, &cpus(2), groups(&first)).unwrap();
         let bad = first.entries.iter().filter(|e| e.spec.backbone == "mae-b").count();
         assert_eq!((tally.done, tally.failed.len()), (first.entries.len() - bad, bad));
         assert_eq!(tally.summary().len(), 2, "{:?}", tally.summary());
@@ -532,7 +545,7 @@ mod tests {
         // With the fault gone, the same command makes what is missing, in the bytes of an undisturbed study.
         let (c, args) = context(&data, &results, &TRAINER);
         let second = plan(&c, &args);
-        let tally = fit_on(&c, &second, &[Device::Cpu], groups(&second)).unwrap();
+        let tally = fit_on(&c, &second, &cpus(1), groups(&second)).unwrap();
         assert_eq!((tally.wanted, tally.done), (bad, bad));
         assert_eq!(metrics(&second), records(&data, 1));
     }

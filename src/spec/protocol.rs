@@ -75,8 +75,9 @@ switch!(/// (Q46) The classes a macro average runs over.
 switch!(/// EXIF orientation and 16-bit PNGs: ignored and clipped at 255 (authors), or applied and scaled by 1/257 (sane).
     ImageLoading { Authors, Sane });
 switch!(/// (Q25) Arithmetic of the forward and backward pass. Weights, gradients and moments are float32 always. `Tf32`: float32
-    /// whose products round their operands to 10 bits of fraction.
-    Precision { F32, Tf32, Bf16, F16 });
+    /// whose products round their operands to 10 bits of fraction. `Authors`: float16 under a linear head, float32 under MHA, as their
+    /// code mixes them; [`super::RunSpec::precision`] resolves it.
+    Precision { F32, Tf32, Bf16, F16, Authors });
 switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: updates with a gradient that is not finite are skipped, as
     /// their GradScaler does in every precision, and the run goes on to its last epoch. `Stop`: it ends without a result.
     Divergence { Authors, Stop });
@@ -261,7 +262,7 @@ switches! {
     warmup_overshoot: bool = true => false; Fit; Flag; [22];
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
     precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
-        "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA); float32 everywhere is nearest to both and comparable.";
+        "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA), which is `authors` and needs a GPU; float32 everywhere is nearest to both and comparable.";
     // What it was before hangs on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
     // did not diverge has the same numbers under both values. So the finished runs of both presets are what the presets say now, and a
     // failed one is fitted again under the same id.

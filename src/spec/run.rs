@@ -1,6 +1,6 @@
 //! One run of the matrix, without any path in it.
 
-use super::protocol::{Normalisation, Protocol, TestWeights};
+use super::protocol::{Normalisation, Precision, Protocol, TestWeights};
 use super::switches::Scope;
 use crate::canonical::canonical_json;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,15 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// The arithmetic of this run's passes: the protocol's, where `authors` is float16 under a linear head and float32 under MHA.
+    pub fn precision(&self) -> Precision {
+        match (self.protocol.precision, self.head) {
+            (Precision::Authors, HeadKind::Linear) => Precision::F16,
+            (Precision::Authors, HeadKind::Mha) => Precision::F32,
+            (p, _) => p,
+        }
+    }
+
     /// What the images of the run depend on, given the root hash of the data set: runs of equal keys may share them.
     pub fn image_key(&self, data_root: &str) -> String {
         // The backbone's own statistics make the images depend on the backbone.

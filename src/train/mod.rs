@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub images: &'a Images,
     pub pretrained: &'a Pretrained,
     pub device: &'a Device,
+    /// Activations are computed again in the backward pass whatever the protocol says, to save memory: the same numbers.
+    pub recompute: bool,
     /// Where checkpoints of this run live.
     pub checkpoint_dir: &'a Path,
     /// Time between checkpoints; a stop always writes one.

@@ -66,7 +66,7 @@ impl Scripted {
                 job.id,
                 &position,
                 &optim,
-                &Vec::new(),
+                Vec::new(),
                 &BTreeMap::new(),
             )?;
             progress(Progress::Step {

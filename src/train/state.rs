@@ -5,18 +5,21 @@
 //! The file's SHA-256 stands in its name; a torn one and one of another run are skipped, and the one before it is used.
 
 use super::loss_scale::LossScale;
-use super::optim::{AdamW, Slot};
+use super::optim::AdamW;
 use super::{Divergence, Epoch, Timing};
-use crate::fsio::{self, HashedFile};
+use crate::fsio::{self, HashedFile, HashedPending};
+use crate::model::kept::header;
 use crate::model::safetensors::{SafetensorsFile, as_bytes};
 use anyhow::{Context, Result};
 use candle_core::Device;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const KEPT: usize = 2;
 
@@ -61,49 +64,95 @@ pub type Weights = Vec<Vec<f32>>;
 const RUN: &str = "run";
 const POSITION: &str = "position";
 
+/// Weights of the epochs that a rule would select; never changed, so a checkpoint under way may share them.
+pub type Kept = BTreeMap<u32, Arc<Weights>>;
+
+/// All of a checkpoint on the host: it can be written while the run goes on.
+pub struct HostCopy {
+    run: String,
+    position: Position,
+    moments: Vec<[Vec<f32>; 2]>,
+    weights: Weights,
+    kept: Kept,
+}
+
+impl HostCopy {
+    /// The run of this id as it is now; the one copy that a checkpoint takes.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn take(run: &str, position: &Position, optim: &AdamW, weights: Weights, kept: &Kept) -> Result<Self> {
+        let mut position = position.clone();
+        position.updates = optim.slots.iter().map(|s| s.updates).collect();
+        Ok(Self {
+            run: run.to_owned(),
+            position,
+            moments: optim
+                .slots
+                .iter()
+                .map(|s| Ok(s.moments()?.map(Cow::into_owned)))
+                .collect::<Result<_>>()?,
+            weights,
+            kept: kept.clone(),
+        })
+    }
+
+    /// Names and values, in the order of the file.
+    fn tensors(&self) -> Vec<(String, &[f32])> {
+        let mut all: Vec<(String, &[f32])> = Vec::new();
+        for (i, [m, v]) in self.moments.iter().enumerate() {
+            all.push((format!("m.{i:05}"), m));
+            all.push((format!("v.{i:05}"), v));
+            all.push((format!("p.{i:05}"), &self.weights[i]));
+            for (epoch, w) in &self.kept {
+                all.push((format!("kept.{epoch}.{i:05}"), &w[i]));
+            }
+        }
+        all
+    }
+
+    /// Writes the checkpoint, hashing it on the way, and drops all but the last two; `may_publish` is asked before it gets its name.
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] where the disk is full or the folder not writable, and where `may_publish` says no; the last
+    /// checkpoint is then untouched.
+    pub fn write(&self, dir: &Path, may_publish: &dyn Fn() -> Result<()>) -> Result<()> {
+        let tensors = self.tensors();
+        let meta = Map::from_iter([
+            (RUN.to_owned(), Value::from(self.run.clone())),
+            (POSITION.to_owned(), serde_json::to_string(&self.position)?.into()),
+        ]);
+        let lengths: Vec<[usize; 1]> = tensors.iter().map(|t| [t.1.len()]).collect();
+        let shapes = tensors
+            .iter()
+            .zip(&lengths)
+            .map(|((name, _), n)| (name.as_str(), n.as_slice()));
+        let mut out = HashedPending::create(&dir.join("checkpoint"))?;
+        out.put(&header(meta, shapes)?)?;
+        for (_, values) in &tensors {
+            out.put(as_bytes(values))?;
+        }
+        may_publish()?;
+        let place = self.position.steps * 2 + u64::from(self.position.step_in_epoch == 0);
+        out.publish_as(|hash| dir.join(format!("{place:012}-{hash}.safetensors")))?;
+        for old in files(dir)?.iter().rev().skip(KEPT) {
+            match fs::remove_file(old) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove {}", old.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Writes a checkpoint of the run of this id and drops all but the last two.
 ///
 /// # Errors
-/// [`crate::error::BadInput`] where the disk is full or the folder not writable; the last checkpoint is then untouched.
-pub fn save(
-    dir: &Path,
-    run: &str,
-    position: &Position,
-    optim: &AdamW,
-    weights: &Weights,
-    kept: &BTreeMap<u32, Weights>,
-) -> Result<()> {
-    let mut position = position.clone();
-    position.updates = optim.slots.iter().map(|s| s.updates).collect();
-    let moments = optim.slots.iter().map(Slot::moments).collect::<Result<Vec<_>, _>>()?;
-    let mut parts: Vec<(String, &[f32])> = Vec::new();
-    for (i, [m, v]) in moments.iter().enumerate() {
-        parts.push((format!("m.{i:05}"), m));
-        parts.push((format!("v.{i:05}"), v));
-        parts.push((format!("p.{i:05}"), &weights[i]));
-        for (epoch, w) in kept {
-            parts.push((format!("kept.{epoch}.{i:05}"), &w[i]));
-        }
-    }
-    let views = parts
-        .iter()
-        .map(|(n, x)| Ok((n.clone(), TensorView::new(Dtype::F32, vec![x.len()], as_bytes(x))?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    let meta = HashMap::from([
-        (RUN.to_owned(), run.to_owned()),
-        (POSITION.to_owned(), serde_json::to_string(&position)?),
-    ]);
-    let bytes = safetensors::serialize(views, Some(meta))?;
-    let name = format!(
-        "{:012}-{}.safetensors",
-        position.steps * 2 + u64::from(position.step_in_epoch == 0),
-        fsio::sha256_hex(&bytes)
-    );
-    fsio::write_atomic(&dir.join(name), &bytes)?;
-    for old in files(dir)?.iter().rev().skip(KEPT) {
-        fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
-    }
-    Ok(())
+/// As [`HostCopy::write`].
+pub fn save(dir: &Path, run: &str, position: &Position, optim: &AdamW, weights: Weights, kept: &Kept) -> Result<()> {
+    HostCopy::take(run, position, optim, weights, kept)?.write(dir, &|| Ok(()))
 }
 
 /// What a checkpoint holds.
@@ -111,7 +160,7 @@ pub struct Restored {
     pub position: Position,
     pub weights: Weights,
     /// Weights of the epochs that a rule would select.
-    pub kept: BTreeMap<u32, Weights>,
+    pub kept: Kept,
 }
 
 /// Reads the newest whole checkpoint of the run of this id, with `rules` rules of selection, into the optimiser's moments;
@@ -203,7 +252,7 @@ fn read(path: &Path, run: &str, optim: &mut AdamW, rules: usize) -> Result<Optio
     Ok(Some(Restored {
         position,
         weights,
-        kept,
+        kept: kept.into_iter().map(|(epoch, w)| (epoch, Arc::new(w))).collect(),
     }))
 }
 
@@ -266,8 +315,8 @@ mod tests {
                 .set_moments(vec![steps as f32; 3], vec![0.0; 3], steps)
                 .unwrap();
             let w = vec![vec![10.0 * steps as f32; 3]];
-            let kept = BTreeMap::from([(1, vec![vec![0.5; 3]])]);
-            save(dir.path(), "a", &at(steps), &o, &w, &kept).unwrap();
+            let kept = Kept::from([(1, Arc::new(vec![vec![0.5; 3]]))]);
+            save(dir.path(), "a", &at(steps), &o, w, &kept).unwrap();
         }
         let all = files(dir.path()).unwrap();
         assert_eq!(all.len(), 2);
@@ -281,7 +330,7 @@ mod tests {
             ),
             (3, 30.0, 3.0)
         );
-        assert_eq!((&r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
+        assert_eq!((&*r.kept[&1], r.position.best.len()), (&vec![vec![0.5; 3]], 2));
         assert!(r.position.recent[0] == 0.25 && r.position.recent[1].is_nan());
         // A checkpoint of another run is not this run's, nor is one of a run with other rules.
         assert!(load(dir.path(), "b", &mut fresh, 2).unwrap().is_none());
@@ -306,8 +355,8 @@ mod tests {
             "b",
             &at(9),
             &o,
-            &vec![vec![0.0; 3]],
-            &BTreeMap::from([(1, vec![vec![0.5; 3]])]),
+            vec![vec![0.0; 3]],
+            &Kept::from([(1, Arc::new(vec![vec![0.5; 3]]))]),
         )
         .unwrap();
         let newest = files(dir.path()).unwrap().pop().unwrap();

@@ -64,7 +64,7 @@ fn train(backbone: &str, folder: Option<&Path>) -> Vec<Vec<f32>> {
         step(&m, &mut optim, 2);
         return weights(&m);
     };
-    state::save(dir, "a", &Position::default(), &optim, &weights(&m), &BTreeMap::new()).unwrap();
+    state::save(dir, "a", &Position::default(), &optim, weights(&m), &BTreeMap::new()).unwrap();
     let (m, mut optim) = model(backbone, 1);
     let restored = state::load(dir, "a", &mut optim, 0).unwrap().unwrap();
     for ((_, v), w) in m.params.trainable().zip(&restored.weights) {

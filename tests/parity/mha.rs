@@ -40,6 +40,7 @@ pub fn body(j: &Value, pos_embed: &Tensor) -> BodyConfig {
         depth: int(j, "/depth"),
         num_heads: int(j, "/num_heads"),
         grid: (pos_embed.dim(1).unwrap() - 1).isqrt(),
+        checkpointing: false,
     }
 }
 

@@ -21,6 +21,7 @@
 #![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 mod attacker;
+mod cuda_libraries;
 mod djpeg;
 mod hub;
 mod images_peers;

@@ -179,6 +179,32 @@ fn a_plan_tells_the_words_of_each_runs_group() {
     }
 }
 
+/// What the study costs in each arithmetic is seen before it is begun: by nominal rates here, which is said.
+#[test]
+fn a_plan_prices_every_arithmetic_by_card() {
+    let p = Place::new();
+    let only = "dataset=ddsm,seed=0";
+    let said = p.medft(&["plan", "paper", "--only", only, "--as-device", "NVIDIA H100 80GB HBM3"]);
+    for words in [
+        "GPU-hours on one",
+        "authors",
+        "bfloat16",
+        "nominal",
+        "by the card's nominal rate",
+    ] {
+        assert!(said.out.contains(words), "{words}: {}", said.out);
+    }
+    for card in ["NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"] {
+        let row = said.out.lines().find(|l| l.starts_with(card)).unwrap();
+        let hours: Vec<f64> = row[card.len()..]
+            .split_whitespace()
+            .filter_map(|w| w.parse().ok())
+            .collect();
+        assert!(hours.len() == 3 && hours[0] > hours[1] && hours[1] > hours[2], "{row}");
+        assert!(hours[0] > 4.0 * hours[2], "{row}");
+    }
+}
+
 /// Hours measured on a GPU count on a computer without one, when the GPU is named.
 #[test]
 fn a_plan_on_a_login_node_knows_the_hours_of_a_named_gpu() {

@@ -50,11 +50,63 @@ fn child() {
     assert_eq!(medft::commands::run_with(Cli::parse_from(words), trainer).unwrap(), 0);
 }
 
+/// As [`child`], with the real trainer: a checkpoint after every step, written by a thread of its own while the next step is made.
+#[test]
+#[ignore = "started by the other test as a process of its own"]
+fn training_child() {
+    let words = [
+        "medft",
+        "run",
+        "./study.toml",
+        "--only",
+        "freeze=unfrozen,head=linear,seed=0",
+        "--data-dir",
+        "../data",
+        "--checkpoint-every",
+        "0",
+    ];
+    assert_eq!(medft::commands::run(Cli::parse_from(words)).unwrap(), 0);
+}
+
+#[test]
+fn kills_while_checkpoints_are_written_change_no_byte() {
+    let place = tempfile::tempdir().unwrap();
+    let train = |dir: &Path| command_of(dir, "crash::training_child").spawn().unwrap();
+    let whole = place.path().join("whole");
+    assert!(train(&whole).wait().unwrap().success());
+    let expected = results(&whole);
+    assert_eq!(expected.keys().filter(|p| p.ends_with("metrics.json")).count(), 1);
+    fs::remove_dir_all(whole.join("results")).unwrap();
+    let begun = Instant::now();
+    assert!(train(&whole).wait().unwrap().success());
+    let length = begun.elapsed();
+    let mut waits = Stream::new(21, Purpose::Test, 0, 0);
+    let dir = place.path().join("killed");
+    let mut kills = 0;
+    for _ in 0..8 {
+        let mut child = train(&dir);
+        std::thread::sleep(length.mul_f64(0.2 + 0.5 * waits.uniform()));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 0, "the child ends before it can be killed");
+    assert!(train(&dir).wait().unwrap().success());
+    same(&results(&dir), &expected, &format!("after {kills} kills"));
+}
+
 fn command(dir: &Path) -> Command {
+    command_of(dir, "crash::child")
+}
+
+fn command_of(dir: &Path, child: &str) -> Command {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("study.toml"), STUDY).unwrap();
     let mut c = Command::new(std::env::current_exe().unwrap());
-    c.args(["--ignored", "--exact", "crash::child", "--nocapture"])
+    c.args(["--ignored", "--exact", child, "--nocapture"])
         .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -2,6 +2,7 @@
 
 use medft::error::BadInput;
 use medft::spec::protocol;
+use medft::spec::protocol::Precision;
 use medft::study::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,26 @@ fn the_demo_says_that_it_is_one() {
     );
 }
 
+/// The same cells in another arithmetic: their ids differ from the paper's in that alone.
+#[test]
+fn the_paper_in_other_arithmetic_differs_in_that_alone() {
+    let paper = study("paper").runs();
+    for (name, linear, mha) in [
+        ("paper-authors", Precision::F16, Precision::F32),
+        ("paper-bf16", Precision::Bf16, Precision::Bf16),
+    ] {
+        let runs = study(name).runs();
+        assert_eq!(runs.len(), paper.len());
+        for (mut run, paper) in runs.into_iter().zip(&paper) {
+            let expected = if run.head == HeadKind::Linear { linear } else { mha };
+            assert_eq!(run.precision(), expected, "{name} {run}");
+            assert_eq!(paper.precision(), Precision::F32);
+            run.protocol.precision = Precision::F32;
+            assert_eq!(run, *paper);
+        }
+    }
+}
+
 /// The recipe of the independent PyTorch run.
 #[test]
 fn medmnist_is_the_recipe_it_is_compared_with() {
@@ -143,7 +164,16 @@ fn medmnist_is_the_recipe_it_is_compared_with() {
 #[test]
 fn built_in_studies_equal_the_files_and_a_file_beside_wins() {
     let empty = tempfile::tempdir().unwrap();
-    for name in ["demo", "paper", "paper-corrected", "splits", "fractions", "medmnist"] {
+    for name in [
+        "demo",
+        "paper",
+        "paper-corrected",
+        "splits",
+        "fractions",
+        "medmnist",
+        "paper-authors",
+        "paper-bf16",
+    ] {
         assert_eq!(Study::resolve(name, empty.path(), &KNOWN).unwrap(), study(name));
         let path = match name {
             "demo" | "medmnist" => experiments().join(format!("{name}.toml")),

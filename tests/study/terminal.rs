@@ -205,6 +205,7 @@ fn a_reproduction_ends_with_its_time_and_what_to_open() {
     let end = t.watch(|_| ());
     for (i, begin) in [
         "medft ",
+        "device   cpu: ",
         "data     1 phantom set verified   0:0",
         "weights  none needed",
         "runs     4: 4 fresh",

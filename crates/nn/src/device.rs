@@ -5,6 +5,48 @@ mod staging;
 use candle_core::{Device, Result};
 pub use staging::Staging;
 
+/// A GPU as its driver describes it, before it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Such as `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Compute capability: (9, 0) is sm_90.
+    pub capability: (u32, u32),
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// The CUDA version that the installed driver is made for, as the driver writes it (13000 is 13.0); `None` where this program
+/// was built without CUDA, or the driver's library is missing.
+pub fn driver_version() -> Option<u32> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::driver::version();
+    #[cfg(not(feature = "cuda"))]
+    None
+}
+
+/// How many GPUs the driver reports.
+///
+/// # Errors
+/// What the driver says where it does not work.
+pub fn count() -> Result<usize> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::driver::count();
+    #[cfg(not(feature = "cuda"))]
+    Ok(0)
+}
+
+/// What the driver says of GPU `n`, without opening it.
+///
+/// # Errors
+/// What the driver says where there is no such GPU.
+pub fn card(n: usize) -> Result<Card> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::driver::card(n);
+    #[cfg(not(feature = "cuda"))]
+    candle_core::bail!("GPU {n}: this program was built without CUDA")
+}
+
 /// GPU `n` with one stream of its own: whichever thread uses the device, its work is done in the order it was given.
 ///
 /// # Errors
@@ -32,9 +74,11 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// The most memory of a GPU that tensors have had at once in this process, in bytes; `None` for the CPU.
+/// The most memory of a device that tensors have had at once in this process, in bytes; `None` where nobody counts it: on the CPU
+/// in programs without [`crate::memory::LargePages`].
 pub fn peak_memory(device: &Device) -> Option<u64> {
     match device {
+        Device::Cpu => Some(crate::memory::peak() as u64).filter(|&bytes| bytes > 0),
         #[cfg(feature = "cuda")]
         Device::Cuda(d) => cuda_peak(d),
         _ => None,

@@ -74,6 +74,18 @@ pub fn emulate<R>(executor: Arc<dyn Executor>, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Calls `f` with this thread's layers run by the loops of the CPU engine again.
+pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn Executor>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            EXECUTOR.with_borrow_mut(|e| *e = self.0.take());
+        }
+    }
+    let _restore = Restore(EXECUTOR.with_borrow_mut(Option::take));
+    f()
+}
+
 /// The same from here to the end of the thread.
 pub fn emulate_from_here(executor: Arc<dyn Executor>) {
     EXECUTOR.with_borrow_mut(|e| *e = Some(executor));

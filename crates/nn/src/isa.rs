@@ -5,7 +5,8 @@
 //! is one of speed; [`VARIABLE`] takes it from the processor for tests and for portability.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The environment variable that names the instructions to use: `generic`, `avx2` or `avx512`. Read once.
 pub const VARIABLE: &str = "MEDFT_ISA";
@@ -119,10 +120,36 @@ pub fn chosen() -> Result<Isa, Unavailable> {
         .clone()
 }
 
+/// One more than the place in [`Isa::ALL`] of what is used instead of what was chosen; 0 for nothing.
+static FORCED: AtomicU8 = AtomicU8::new(0);
+
+/// Calls `f` with the whole process computing with `isa`, one call at a time: what others compute meanwhile has the same bits.
+///
+/// # Panics
+/// Where this processor does not have them.
+pub(crate) fn with<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    static ALONE: Mutex<()> = Mutex::new(());
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.store(0, Relaxed);
+        }
+    }
+    assert!(isa.available(), "this processor has no {isa}");
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _restore = Restore;
+    FORCED.store(isa as u8 + 1, Relaxed);
+    f()
+}
+
 /// The same where it must be known.
 #[doc(hidden)]
 #[inline]
 pub fn current() -> Isa {
+    match FORCED.load(Relaxed) {
+        0 => {}
+        forced => return Isa::ALL[usize::from(forced) - 1],
+    }
     match CHOSEN.get() {
         Some(Ok(isa)) => *isa,
         _ => first(),

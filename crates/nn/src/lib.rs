@@ -25,9 +25,9 @@ pub mod reference;
 mod residual;
 mod resize;
 mod scan;
+pub mod selfcheck;
 mod simd;
 mod stack;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

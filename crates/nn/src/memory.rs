@@ -1,6 +1,7 @@
 //! How the process asks for memory: a training step allocates the same large buffers again and again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Tells glibc to keep freed memory instead of handing every large buffer back to the kernel: mapping and zeroing them anew
 /// took a third of a step's time. Call once, at the start.
@@ -16,7 +17,40 @@ pub fn keep_memory() {
 /// Side of a large page on x86-64 and most AArch64 kernels.
 const LARGE: usize = 2 << 20;
 
-/// The system's allocator, which asks the kernel for large pages under large buffers: one page fault instead of 512, and
+/// Buffers from this size on are counted: tensors of any size that matters.
+const COUNTED: usize = 4096;
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that this process has in use now, in buffers of 4 KiB and more; 0 where [`LargePages`] is not its allocator.
+pub fn in_use() -> usize {
+    IN_USE.load(Relaxed)
+}
+
+/// The most bytes that were in use at once since [`reset_peak`], or since the start.
+pub fn peak() -> usize {
+    PEAK.load(Relaxed)
+}
+
+/// Begins a new peak at what is in use now.
+pub fn reset_peak() {
+    PEAK.store(in_use(), Relaxed);
+}
+
+fn taken(bytes: usize) {
+    if bytes >= COUNTED {
+        let now = IN_USE.fetch_add(bytes, Relaxed) + bytes;
+        PEAK.fetch_max(now, Relaxed);
+    }
+}
+
+fn given_back(bytes: usize) {
+    if bytes >= COUNTED {
+        IN_USE.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// The system's allocator, which counts what is in use and asks the kernel for large pages under large buffers: one page fault instead of 512, and
 /// far fewer misses of the address cache where a product reads rows that lie on a page each. A hint; results do not change.
 pub struct LargePages;
 
@@ -38,6 +72,9 @@ unsafe impl GlobalAlloc for LargePages {
         // SAFETY: passed on to the caller.
         let p = unsafe { System.alloc(layout) };
         advise(p, layout.size());
+        if !p.is_null() {
+            taken(layout.size());
+        }
         p
     }
 
@@ -45,6 +82,9 @@ unsafe impl GlobalAlloc for LargePages {
         // SAFETY: as above.
         let p = unsafe { System.alloc_zeroed(layout) };
         advise(p, layout.size());
+        if !p.is_null() {
+            taken(layout.size());
+        }
         p
     }
 
@@ -52,12 +92,17 @@ unsafe impl GlobalAlloc for LargePages {
         // SAFETY: as above.
         let p = unsafe { System.realloc(p, layout, size) };
         advise(p, size);
+        if !p.is_null() {
+            given_back(layout.size());
+            taken(size);
+        }
         p
     }
 
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(p, layout) }
+        unsafe { System.dealloc(p, layout) };
+        given_back(layout.size());
     }
 }
 

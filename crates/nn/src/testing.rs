@@ -1,4 +1,4 @@
-//! Random numbers for tests: the stream of medft's own generator, Philox 4×32-10 (Salmon et al., SC 2011).
+//! Random numbers for tests and self-checks: the stream of medft's own generator, Philox 4×32-10 (Salmon et al., SC 2011).
 
 /// Standard normal numbers (Box–Muller).
 pub(crate) struct Normal {

@@ -1,6 +1,6 @@
 //! Validation, and the test at the end.
 
-use super::{Fit, compute, set_weights, snapshot, weights, weights_hash};
+use super::{Fit, compute, evaluator, set_weights, snapshot, weights, weights_hash};
 use crate::data::Label;
 use crate::data::loader::Mode;
 use crate::eval::round3;
@@ -14,6 +14,7 @@ use crate::train::{Epoch, Fitted, Outcome, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::precision::scope;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Fit<'_> {
@@ -33,7 +34,7 @@ impl Fit<'_> {
             n => n as usize,
         };
         // Validation in the precision of training, the test in float32 (PROTOCOL 6.4).
-        let (mut logits, val_loss) = scope(compute(p.precision), || {
+        let (mut logits, val_loss) = scope(compute(job.spec), || {
             self.predict(&job.data.val, &rows, (table, of_validation), &mut |_| {})
         })?;
         self.require_finite(&logits, "validation", epoch)?;
@@ -61,7 +62,7 @@ impl Fit<'_> {
             }
         }
         if chosen {
-            self.kept.insert(epoch, weights(&self.model)?);
+            self.kept.insert(epoch, Arc::new(weights(&self.model)?));
             let best = &self.position.best;
             self.kept.retain(|e, _| best.iter().flatten().any(|b| b.1 == *e));
         }
@@ -92,10 +93,10 @@ impl Fit<'_> {
                     let Some(b) = images.next() else {
                         bail!("the loader ended early")
                     };
-                    self.model.features(&b?.images)?
+                    self.evaluator.features(&b?.images)?
                 }
             };
-            let y = self.model.classify(&features)?.detach();
+            let y = self.evaluator.classify(&features)?;
             let labels = self.labels(rows.iter().map(|&r| list[r as usize]));
             let target = Target::new(job.data.info.task, &labels, job.device)?;
             loss_sum += f64::from(target.loss(&y)?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
@@ -172,6 +173,7 @@ impl Fit<'_> {
                         let info = &job.data.info;
                         let outputs = info.task.outputs();
                         self.model = Classifier::new(job.spec, info.channels, outputs, job.pretrained, job.device)?;
+                        self.evaluator = evaluator(job, &self.model)?;
                         self.test(progress)?
                     }
                 };

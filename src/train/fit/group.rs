@@ -1,5 +1,6 @@
 //! Runs side by side: the loop over epochs and batches.
 
+use super::saver::Saver;
 use super::{Fit, Tables, compute};
 use crate::data::loader::{Images, Mode};
 use crate::model::Classifier;
@@ -10,7 +11,7 @@ use crate::stop;
 use crate::train::{Job, Outcome, Progress, Trainer, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Fits with candle.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,7 +31,6 @@ pub(super) struct Group<'a> {
     fits: Vec<Fit<'a>>,
     /// The members' images under their own training views: runs that differ in those share what is prepared.
     images: Option<Images>,
-    saved: Instant,
 }
 
 impl<'a> Group<'a> {
@@ -44,7 +44,7 @@ impl<'a> Group<'a> {
                     ..job.spec.clone()
                 };
                 ensure!(
-                    apart == *first.job.spec,
+                    apart == *first.job.spec && first.job.spec.precision() == job.spec.precision(),
                     "runs trained side by side may differ in the head alone"
                 );
             }
@@ -55,22 +55,32 @@ impl<'a> Group<'a> {
         Ok(Self {
             fits,
             images: jobs.first().map(views).transpose()?,
-            saved: Instant::now(),
         })
     }
 
-    pub(super) fn run(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+        std::thread::scope(|scope| {
+            let every = self.fits.first().map_or(Duration::ZERO, |f| f.job.checkpoint_every);
+            self.fit(&mut Saver::new(scope, every), progress)
+        })
+    }
+
+    fn fit<'s>(mut self, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>
+    where
+        'a: 's,
+    {
         let Some(job) = self.fits.first().map(|f| f.job) else {
             return Ok(Vec::new());
         };
         let p = &job.spec.protocol;
         self.tables(progress)?;
         while let Some(epoch) = self.next_epoch() {
-            self.epoch(epoch, progress)?;
+            self.epoch(epoch, saver, progress)?;
             if epoch < p.epochs {
-                self.save_in_time()?;
+                self.save_in_time(saver)?;
             }
         }
+        saver.wait()?;
         self.fits.into_iter().map(|f| f.end(progress)).collect()
     }
 
@@ -88,7 +98,7 @@ impl<'a> Group<'a> {
         }
         let start = Instant::now();
         let members: Vec<(&Job<'_>, &Classifier)> = self.fits.iter().map(|f| (f.job, &f.model)).collect();
-        let precision = compute(job.spec.protocol.precision);
+        let precision = compute(job.spec);
         let mut of = |list: &[u32], precision: Compute| {
             scope(precision, || features::tables(&members, list, progress)).map(Vec::into_iter)
         };
@@ -111,7 +121,10 @@ impl<'a> Group<'a> {
     }
 
     /// Trains the members that are in `epoch` to its end, validation included.
-    fn epoch(&mut self, epoch: u32, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn epoch<'s>(&mut self, epoch: u32, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<()>
+    where
+        'a: 's,
+    {
         let job = self.fits[0].job;
         let p = &job.spec.protocol;
         let steps_per_epoch = self.fits[0].steps_per_epoch;
@@ -147,7 +160,7 @@ impl<'a> Group<'a> {
                 };
                 let x = b?.images;
                 let backbone = &self.fits[0].model.backbone;
-                Some(scope(compute(p.precision), || backbone.forward(&x))?)
+                Some(scope(compute(job.spec), || backbone.forward(&x))?)
             };
             let members = |f: &&mut Fit<'_>| here(f) && f.position.step_in_epoch == step;
             let n = self.fits.iter_mut().filter(members).count();
@@ -165,13 +178,17 @@ impl<'a> Group<'a> {
                 loss,
             });
             if stop::requested() {
-                self.save()?;
+                saver.wait()?;
+                self.fits
+                    .iter()
+                    .filter(|f| f.outcome.is_none())
+                    .try_for_each(Fit::save)?;
                 for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
                     f.outcome = Some(Outcome::Interrupted);
                 }
                 return Ok(());
             }
-            self.save_in_time()?;
+            self.save_in_time(saver)?;
         }
         for (job, f) in self.fits.iter_mut().enumerate().filter(|(_, f)| here(f)) {
             f.end_epoch()?;
@@ -189,15 +206,23 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn save_in_time(&mut self) -> Result<()> {
-        if self.saved.elapsed() < self.fits[0].job.checkpoint_every {
+    /// Begins a checkpoint where one is due.
+    fn save_in_time<'s>(&mut self, saver: &mut Saver<'s, '_>) -> Result<()>
+    where
+        'a: 's,
+    {
+        if !saver.due()? {
             return Ok(());
         }
-        self.save()
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.saved = Instant::now();
-        self.fits.iter().filter(|f| f.outcome.is_none()).try_for_each(Fit::save)
+        let start = Instant::now();
+        let open = || self.fits.iter().filter(|f| f.outcome.is_none());
+        let copies = open().map(|f| Ok((f.copy()?, f.job))).collect::<Result<Vec<_>>>()?;
+        let seconds = start.elapsed();
+        saver.begin(copies, seconds);
+        let n = self.fits.iter().filter(|f| f.outcome.is_none()).count();
+        for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
+            *f.position.timing.phases.entry("checkpoint".into()).or_default() += seconds.as_secs_f64() / n as f64;
+        }
+        Ok(())
     }
 }

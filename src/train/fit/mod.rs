@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod group;
+mod saver;
 
 use super::evaluate::{Rule, trained};
 use super::features::FeatureTable;
@@ -9,7 +10,7 @@ use super::loss::Target;
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
-use super::state::{self, Position, Weights};
+use super::state::{self, HostCopy, Kept, Position, Weights};
 use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot};
 use crate::fsio;
 use crate::model::Classifier;
@@ -17,6 +18,7 @@ use crate::model::backbone::Features;
 use crate::model::params::Param;
 use crate::model::safetensors::as_bytes;
 use crate::spec::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
+use crate::spec::{Protocol, RunSpec};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::backward;
@@ -37,6 +39,8 @@ const RECENT: usize = 32;
 struct Fit<'a> {
     job: &'a Job<'a>,
     model: Classifier,
+    /// The model's memory without a graph, for validation and test.
+    evaluator: Classifier,
     optim: AdamW,
     schedule: Schedule,
     /// The protocol's own rule of selection, then those of the presets that differ from it.
@@ -45,7 +49,7 @@ struct Fit<'a> {
     steps_per_epoch: u64,
     position: Position,
     /// Weights of every epoch that one of the rules would select now.
-    kept: BTreeMap<u32, Weights>,
+    kept: Kept,
     /// Features of train (where nothing is augmented), validation and test images, where the backbone is frozen.
     tables: Option<Tables>,
     /// Whether no epoch is left to train.
@@ -65,14 +69,25 @@ impl<'a> Fit<'a> {
     fn new(job: &'a Job<'a>, shared: Option<&Classifier>) -> Result<Self> {
         let p = &job.spec.protocol;
         let info = &job.data.info;
-        if !compute(p.precision).runs_on(job.device) {
-            bail!("precision {:?} needs a CUDA device; use f32 on the CPU", p.precision);
+        if !compute(job.spec).runs_on(job.device) {
+            bail!(
+                "precision {} needs a CUDA device; use a study in f32 on the CPU",
+                p.precision
+            );
         }
         let outputs = info.task.outputs();
-        let model = match shared {
-            Some(other) => Classifier::sharing(other, job.spec, outputs, job.pretrained, job.device)?,
-            None => Classifier::new(job.spec, info.channels, outputs, job.pretrained, job.device)?,
+        let spec = RunSpec {
+            protocol: Protocol {
+                checkpointing: p.checkpointing || job.recompute,
+                ..p.clone()
+            },
+            ..job.spec.clone()
         };
+        let model = match shared {
+            Some(other) => Classifier::sharing(other, &spec, outputs, job.pretrained, job.device)?,
+            None => Classifier::new(&spec, info.channels, outputs, job.pretrained, job.device)?,
+        };
+        let evaluator = evaluator(job, &model)?;
         let optim = AdamW::new(
             &model.params,
             AdamWConfig {
@@ -104,15 +119,16 @@ impl<'a> Fit<'a> {
             metric,
             steps_per_epoch,
             model,
+            evaluator,
             optim,
             position: Position::default(),
-            kept: BTreeMap::new(),
+            kept: Kept::new(),
             tables: None,
             ended: false,
             outcome: None,
         };
         fit.position.best = vec![None; fit.rules.len()];
-        fit.position.loss_scale = (p.precision == Precision::F16).then(LossScale::default);
+        fit.position.loss_scale = (job.spec.precision() == Precision::F16).then(LossScale::default);
         if let Some(r) = state::load(job.checkpoint_dir, job.id, &mut fit.optim, fit.rules.len())? {
             set_weights(&fit.model, &r.weights)?;
             fit.position = r.position;
@@ -129,7 +145,7 @@ impl<'a> Fit<'a> {
     /// One step on the training images at `rows`; `share` are the seconds that their features took. Returns the loss.
     fn step(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
         // The backward pass is inside too: it may run layers again.
-        let precision = compute(self.job.spec.protocol.precision);
+        let precision = compute(self.job.spec);
         scope(precision, || self.step_in_scope(epoch, rows, features, share))
     }
 
@@ -247,24 +263,35 @@ impl<'a> Fit<'a> {
         self.finish(progress)
     }
 
-    /// Writes a checkpoint, where the run is still this process's.
-    fn save(&self) -> Result<()> {
+    /// All of a checkpoint, where the run is still this process's.
+    fn copy(&self) -> Result<HostCopy> {
         (self.job.may_write)()?;
-        state::save(
-            self.job.checkpoint_dir,
+        HostCopy::take(
             self.job.id,
             &self.position,
             &self.optim,
-            &weights(&self.model)?,
+            weights(&self.model)?,
             &self.kept,
         )
     }
+
+    /// Writes a checkpoint and waits for it.
+    fn save(&self) -> Result<()> {
+        self.copy()?.write(self.job.checkpoint_dir, self.job.may_write)
+    }
 }
 
-/// How the layers compute in a protocol's precision.
-fn compute(p: Precision) -> Compute {
-    match p {
-        Precision::F32 => Compute::Float32,
+/// A run's model for validation and test.
+fn evaluator(job: &Job<'_>, model: &Classifier) -> Result<Classifier> {
+    let info = &job.data.info;
+    let file = job.pretrained.backbone.as_ref();
+    model.evaluator(job.spec, info.channels, info.task.outputs(), file, job.device)
+}
+
+/// How the layers of a run compute.
+fn compute(spec: &RunSpec) -> Compute {
+    match spec.precision() {
+        Precision::F32 | Precision::Authors => Compute::Float32,
         Precision::Tf32 => Compute::Tf32,
         Precision::Bf16 => Compute::Bfloat16,
         Precision::F16 => Compute::Float16,

@@ -2,21 +2,26 @@
 //!
 //! All work of a device goes to candle's one stream, so launches run in the order they are made in and nothing here waits.
 
+use crate::device::Card;
 use crate::emulation::{Launch, Word};
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::CudaStorageSlice;
-use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
-use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
-use candle_core::{CudaDevice, CudaStorage, Error, Result, backend::BackendStorage, bail};
+use candle_core::cuda_backend::DeviceId;
+use candle_core::cuda_backend::cudarc::driver::result::{self, device, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys::{self, CUmemPool_attribute};
+use candle_core::cuda_backend::cudarc::driver::{CudaModule, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::{CudaDevice, CudaStorage, Error, Result, bail};
+use std::sync::{Arc, Mutex, PoisonError};
 
 macro_rules! modules {
     ($($name:literal),*) => {
-        &[$(($name, include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")))),*]
+        &[$(($name, include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin")))),*]
     };
 }
 
-/// The kernels as PTX, by source file.
-const MODULES: &[(&str, &str)] = modules!(
+/// The kernels as fat binaries, by source file.
+const MODULES: &[(&str, &[u8])] = modules!(
     "attention_16",
     "attention_64",
     "attention_80",
@@ -30,6 +35,45 @@ const MODULES: &[(&str, &str)] = modules!(
     "softmax",
     "window"
 );
+
+/// See [`crate::device::driver_version`].
+pub(crate) fn version() -> Option<u32> {
+    let mut version = 0;
+    // SAFETY: the call writes a number to the address it is given.
+    let code = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    (code == sys::CUresult::CUDA_SUCCESS).then_some(version.try_into().ok()?)
+}
+
+/// See [`crate::device::count`].
+pub(crate) fn count() -> Result<usize> {
+    match result::init() {
+        Ok(()) => Ok(device::get_count().map_err(Error::wrap)?.try_into()?),
+        Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
+        Err(e) => Err(Error::wrap(e)),
+    }
+}
+
+/// See [`crate::device::card`].
+pub(crate) fn card(n: usize) -> Result<Card> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    result::init().map_err(Error::wrap)?;
+    let gpu = device::get(n.try_into()?).map_err(Error::wrap)?;
+    // SAFETY: the handle is one that the driver has just given.
+    let (major, minor, memory) = unsafe {
+        (
+            device::get_attribute(gpu, MAJOR).map_err(Error::wrap)?,
+            device::get_attribute(gpu, MINOR).map_err(Error::wrap)?,
+            device::total_mem(gpu).map_err(Error::wrap)?,
+        )
+    };
+    Ok(Card {
+        name: device::get_name(gpu).map_err(Error::wrap)?,
+        capability: (major.try_into()?, minor.try_into()?),
+        memory: memory as u64,
+    })
+}
 
 /// Sets up a device that has just been opened.
 pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
@@ -54,15 +98,33 @@ pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     Ok(())
 }
 
+/// A module of ours on a device, loaded once.
+fn module(device: &CudaDevice, name: &'static str) -> Result<Arc<CudaModule>> {
+    static LOADED: Mutex<Vec<(DeviceId, &str, Arc<CudaModule>)>> = Mutex::new(Vec::new());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((.., found)) = loaded.iter().find(|(id, n, _)| *id == device.id() && *n == name) {
+        return Ok(found.clone());
+    }
+    let Some((_, code)) = MODULES.iter().find(|(n, _)| *n == name) else {
+        bail!("there is no module {name}")
+    };
+    let stream = device.cuda_stream();
+    let new = stream
+        .context()
+        .load_module(Ptx::from_binary(code.to_vec()))
+        .map_err(Error::wrap)?;
+    loaded.push((device.id(), name, new.clone()));
+    Ok(new)
+}
+
 /// Runs a kernel of ours.
 ///
 /// # Safety
 /// The words must fit the kernel's parameters, and their memory be as large as it takes it to be.
 pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
-    let Some((_, ptx)) = MODULES.iter().find(|(name, _)| *name == launch.module) else {
-        bail!("there is no module {}", launch.module)
-    };
-    let function = device.get_or_load_custom_func(launch.kernel, &format!("medft_{}", launch.module), ptx)?;
+    let function = module(device, launch.module)?
+        .load_function(launch.kernel)
+        .map_err(Error::wrap)?;
     // An argument is read from the low bytes of its eight, as many as its type has.
     let values: Vec<u64> = launch
         .words
@@ -72,7 +134,8 @@ pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()>
             Word::Number(x) => x,
         })
         .collect();
-    let mut builder = function.builder();
+    let stream = device.cuda_stream();
+    let mut builder = stream.launch_builder(&function);
     for v in &values {
         builder.arg(v);
     }

@@ -150,7 +150,7 @@ impl Plan {
         let found = unsafe { result::get_matmul_algo_heuristic(handle, operation.0, a.0, b.0, d.0, d.0, preference.0) };
         let algorithm = match found {
             Ok(found) => found.algo,
-            Err(e) => bail!("cuBLASLt has no algorithm for {key:?}: {e}"),
+            Err(e) => bail!("{} for {key:?}: {e}", super::product::NO_ALGORITHM),
         };
         Ok(Self {
             operation,

@@ -5,7 +5,7 @@ use crate::autograd::Value;
 use crate::cpu::{Real, Shared};
 use crate::gemm::{Affine, Operand, Plain, product};
 use crate::precision::{Compute, computed_in, converted, current};
-use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,6 +135,14 @@ impl Product {
     }
 }
 
+/// Whether cuBLASLt has no algorithm for a product.
+fn is_refused(e: &Error) -> bool {
+    e.to_string().contains(NO_ALGORITHM)
+}
+
+/// What a product that cuBLASLt refuses is called in its error.
+pub(crate) const NO_ALGORITHM: &str = "cuBLASLt has no algorithm";
+
 /// float32 as the tensor cores read it in TF32: 10 bits of fraction.
 fn tf32(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -177,7 +185,11 @@ impl Value {
         let bias = converted(bias, dtype)?;
         // cuBLASLt has been seen to refuse biases of products with a side of length 1.
         if x.device().is_cuda() && p.d.rows > 1 && p.d.columns > 1 && p.depth() > 1 {
-            return Self::multiplied(&p, x, y, Some(&bias), dtype, shape);
+            match Self::multiplied(&p, x, y, Some(&bias), dtype, shape.clone()) {
+                // Without a bias it may have one, and there is cuBLAS.
+                Err(e) if is_refused(&e) => {}
+                done => return done,
+            }
         }
         let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
         let mut z = Self::new(sums.shape(), dtype, x.device())?;
@@ -200,6 +212,13 @@ impl Value {
         Ok(z)
     }
 
+    /// `x · y` by candle's own call of cuBLAS, for shapes that cuBLASLt has no algorithm for; sums are as wide.
+    #[cfg(feature = "cuda")]
+    fn by_cublas(x: &Tensor, y: &Tensor, dtype: DType) -> Result<Self> {
+        let wide = |t: &Tensor| t.detach().to_dtype(computed_in(t.dtype()))?.contiguous();
+        Self::copy_of(&wide(x)?.matmul(&wide(y)?)?.to_dtype(dtype)?)
+    }
+
     #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     fn multiplied(
         p: &Product,
@@ -215,6 +234,7 @@ impl Value {
             let z = Self::product(&x.to_dtype(DType::F32)?, &y.to_dtype(DType::F32)?, true)?;
             return Self::copy_of(&converted(&z.tensor(), dtype)?);
         }
+        let (x_tensor, y_tensor) = (x, y);
         let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
         let (ox, oy) = (lx.start_offset(), ly.start_offset());
         let storage = match (&*sx, &*sy) {
@@ -238,7 +258,12 @@ impl Value {
                     }
                     None => None,
                 };
-                Storage::Cuda(super::lt::multiply(p, (y, oy), (x, ox), bias, dtype)?)
+                match super::lt::multiply(p, (y, oy), (x, ox), bias, dtype) {
+                    Err(e) if is_refused(&e) && bias.is_none() => {
+                        return Self::by_cublas(x_tensor, y_tensor, dtype);
+                    }
+                    done => Storage::Cuda(done?),
+                }
             }
             _ => bail!("a product of operands on different devices, or of a type without products"),
         };
