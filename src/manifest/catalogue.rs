@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn every_committed_manifest_parses_and_says_what_it_must() {
         let all = Catalogue::new(FILES.iter().copied()).unwrap();
-        assert_eq!(all.sets.len(), 9);
+        assert_eq!(all.sets.len(), 16);
         for set in all.sets() {
             assert!(!set.how_to_get().is_empty() && !set.archives.is_empty() && !set.label_files.is_empty());
         }
