@@ -19,8 +19,8 @@ const FORWARD: f64 = 1.0;
 /// What a block's backward pass holds at once beside what was kept, for each number that was kept in it.
 const BACKWARD: f64 = 1.2;
 
-/// What kernels keep at most for each byte that the CPU engine keeps, in float32 and in 16 bits: more, since their ops are smaller;
-/// counted by the emulator.
+/// What kernels are taken to keep for each byte that the CPU engine keeps, in float32 and in 16 bits: more, since their ops are smaller.
+/// The emulator counts up to 1.6 and 1.3 on small models; what a GPU allocates beyond that has not been measured.
 pub const MORE_ON_A_GPU: [f64; 2] = [2.5, 1.8];
 
 /// Bytes of a run's passes.
