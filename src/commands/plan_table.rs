@@ -1,6 +1,7 @@
 //! The plan as tables for people.
 
 use super::stations::put;
+use crate::device::CPU;
 use crate::outln;
 use crate::print::columns;
 use crate::runner::cluster::Now;
@@ -80,7 +81,7 @@ pub(super) fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Mach
                 (*backbone).to_owned(),
                 counts.join(", "),
                 known.map_or_else(|| "?".to_owned(), hours),
-                needs::memory(runs.iter().map(|r| r.0), machine)
+                needs::peak(runs.iter().map(|r| r.0), machine.device != CPU)
                     .map_or_else(|| "?".to_owned(), |gb| format!("{gb:.1}")),
                 match needs::download(c, plan, runs.iter().map(|r| r.0)) {
                     Some(0) => "0".to_owned(),

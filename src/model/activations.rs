@@ -8,7 +8,7 @@ use super::classifier::Classifier;
 use super::params::Place;
 use super::registry;
 use crate::spec::protocol::Precision;
-use crate::study::{Freeze, HeadKind, RunSpec};
+use crate::spec::{Freeze, HeadKind, RunSpec};
 use anyhow::Result;
 use std::collections::BTreeMap;
 

@@ -1,13 +1,12 @@
 //! What runs need beside time: memory, and weights that are not here yet.
 
-use super::estimate::Machine;
+use super::Context;
 use super::inventory::weight_names;
+use super::memory;
 use super::plan::{Entry, Plan};
-use super::{Context, memory};
-use crate::device::CPU;
 
 /// What a training step of the largest of some runs holds at its peak on a device, in GB; `None` where a model cannot be built.
-pub fn memory<'a>(runs: impl IntoIterator<Item = &'a Entry>, machine: &Machine) -> Option<f64> {
+pub fn peak<'a>(runs: impl IntoIterator<Item = &'a Entry>, gpu: bool) -> Option<f64> {
     // Seeds have the same model.
     let mut seen = Vec::new();
     let mut most = None;
@@ -15,7 +14,7 @@ pub fn memory<'a>(runs: impl IntoIterator<Item = &'a Entry>, machine: &Machine) 
         let kind = (e.spec.freeze, e.spec.head);
         if !seen.contains(&kind) {
             seen.push(kind);
-            let gb = memory::peak(&e.spec, machine.device != CPU)?.kept / 1e9;
+            let gb = memory::peak(&e.spec, gpu)?.kept / 1e9;
             most = Some(f64::max(most.unwrap_or(0.0), gb));
         }
     }

@@ -18,7 +18,7 @@ use crate::model::backbone::Features;
 use crate::model::params::Param;
 use crate::model::safetensors::as_bytes;
 use crate::spec::protocol::{Decayed, Divergence as OnDivergence, LastBatch, Precision, TestWeights};
-use crate::study::{Protocol, RunSpec};
+use crate::spec::{Protocol, RunSpec};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::backward;
