@@ -191,7 +191,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             (mine.studies.join(" "), mine.claims, mine.published),
-            ("other mine2030".into(), true, false)
+            ("mine2030 other".into(), true, false)
         );
         let (file, text) = study(place.path(), "other").unwrap().unwrap();
         assert!(file.ends_with("study-other.toml") && text == "study-other.toml");

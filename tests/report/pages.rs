@@ -1185,7 +1185,6 @@ fn the_advantage_of_size_is_asked_over_training_shares() {
     }
     let text = r#"
 alpha = 0.05
-published = "paper2025"
 [[claim]]
 id = "size-by-fraction"
 text = "Larger ones need more images."
@@ -1248,13 +1247,7 @@ smallest_reason = "Chosen for the test."
             )
         };
         let all = [claim("mha", "contrast"), claim("mha-every", "contrast-every-backbone")].concat();
-        Some(
-            Claims::parse(
-                "claims.toml",
-                &format!("alpha = 0.05\npublished = \"paper2025\"\n{all}"),
-            )
-            .unwrap(),
-        )
+        Some(Claims::parse("claims.toml", &format!("alpha = 0.05\n{all}")).unwrap())
     };
     let mut s = Study::new(&[("ddsm", "DDSM")], &PAIR[..2]);
     for (b, linear, mha) in [("dinov2-s", 0.80, 0.85), ("dinov2-b", 0.85, 0.87)] {
