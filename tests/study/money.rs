@@ -172,7 +172,9 @@ fn a_budget_holds_for_any_order_a_part_and_another_device() {
         );
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     }
-    let paper = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/paper.toml")).unwrap();
+    let paper =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/papers/paper2025/study-paper.toml"))
+            .unwrap();
     let (freeze, heads) = ("freeze = [\"frozen\", \"unfrozen\"]", "heads = [\"linear\", \"mha\"]");
     assert!(paper.contains(freeze) && paper.contains(heads));
     let turned = paper
