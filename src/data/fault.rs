@@ -69,7 +69,7 @@ impl Damage {
     }
 }
 
-/// What a file holds besides the pixels that [`decode`] makes of it.
+/// What a file holds besides the pixels that [`decode`](super::decode::decode) makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// 1 (grey), 3 (colour) or 4 (CMYK).
