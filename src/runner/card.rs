@@ -5,7 +5,7 @@ use crate::spec::protocol::Precision;
 /// A GPU's peak rates in TFLOPS, dense, from NVIDIA's data sheets.
 #[derive(Debug, Clone, Copy)]
 pub struct Card {
-    /// Words that are all part of the name that the driver gives it.
+    /// Words that all stand in the name that the driver gives it.
     words: &'static [&'static str],
     /// float32 without tensor cores; TF32; bfloat16 and float16 with float32 sums.
     tflops: [f64; 3],
@@ -42,7 +42,7 @@ const CARDS: [Card; 13] = [
         tflops: [91.6, 183.0, 362.0],
     },
     Card {
-        words: &["RTX 6000 Ada"],
+        words: &["RTX", "6000", "Ada"],
         tflops: [91.1, 182.1, 364.2],
     },
     Card {
@@ -67,6 +67,9 @@ const CARDS: [Card; 13] = [
     },
 ];
 
+/// Words by which a name means another card than its number.
+const VARIANTS: [&str; 6] = ["Laptop", "Max", "NVL", "Ti", "D", "MIG"];
+
 /// The cards that a plan is told for wherever it is made, by names as the driver gives them.
 pub const SHOWN: [&str; 2] = ["NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"];
 
@@ -77,7 +80,12 @@ const REACHED: [f64; 2] = [0.7, 0.3];
 impl Card {
     /// The card that a driver's name means.
     pub fn find(name: &str) -> Option<&'static Self> {
-        CARDS.iter().find(|c| c.words.iter().all(|w| name.contains(w)))
+        let parts: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        // Other chips or other clocks under the same number.
+        if VARIANTS.iter().any(|v| parts.contains(v)) {
+            return None;
+        }
+        CARDS.iter().find(|c| c.words.iter().all(|w| parts.contains(w)))
     }
 
     /// Peak in TFLOPS and the part that is expected of it.
@@ -119,7 +127,21 @@ mod tests {
         assert_eq!(of("NVIDIA A100-SXM4-80GB"), Some(312.0));
         assert_eq!(of("NVIDIA A10"), Some(125.0));
         assert_eq!(of("NVIDIA GeForce RTX 4090"), Some(165.2));
-        assert_eq!(of("GPU"), None);
+        assert_eq!(of("NVIDIA RTX 6000 Ada Generation"), Some(364.2));
+        assert_eq!(of("NVIDIA GH200 480GB"), Some(989.0));
+        for other in [
+            "GPU",
+            "NVIDIA RTX A4000",
+            "NVIDIA A10G",
+            "NVIDIA A100X",
+            "NVIDIA H100 NVL",
+            "NVIDIA GeForce RTX 4090 Laptop GPU",
+            "NVIDIA GeForce RTX 4090 D",
+            "NVIDIA GeForce RTX 3090 Ti",
+            "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
         for name in SHOWN {
             assert!(Card::find(name).is_some());
         }
