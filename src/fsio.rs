@@ -2,6 +2,7 @@
 //! A reader therefore sees the old content or the new one, never a torn one, and a full disk leaves the old file.
 
 mod hashed;
+pub mod host;
 pub(crate) mod read;
 
 pub use hashed::{HashedFile, HashedReader};
@@ -9,8 +10,8 @@ pub use read::{open_file, open_file_to_write, read, read_at_most, read_system, r
 
 use crate::error::BadInput;
 use crate::guarantee::{self, Guarantee};
-use crate::host::{self, Process};
 use anyhow::{Context, Result};
+use host::Process;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
