@@ -17,6 +17,8 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod export;
+#[cfg(test)]
+mod faults;
 mod man;
 mod new;
 mod papers;

@@ -13,8 +13,6 @@ pub mod cluster;
 pub mod disk;
 pub mod estimate;
 pub mod export;
-#[cfg(test)]
-mod faults;
 pub mod fetch_weights;
 pub mod fit;
 pub mod folders;
