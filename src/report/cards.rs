@@ -5,8 +5,7 @@
 
 use super::dossier::{Dossier, Run};
 use super::input::{ReportInput, head_title};
-use super::table::PLACES;
-use super::text::fixed;
+use super::text::{PLACES, fixed};
 use crate::results::{RunRecord, WhichWeights};
 use crate::study::Freeze;
 use serde::Serialize;

@@ -15,6 +15,7 @@ mod compare_page;
 pub mod data;
 mod dossier;
 pub mod figure;
+mod findings;
 pub mod folders;
 pub mod input;
 mod page;
@@ -27,33 +28,35 @@ pub mod seal;
 mod splits;
 mod summary;
 pub mod sweep;
+mod sweep_table;
 pub mod table;
 mod table_csv;
 mod templates;
 mod text;
+mod verdict;
 
 pub use archive::{AUDIT_SEAL, Archive, Audit, AuditSeal};
 pub use cells::{Cells, Score};
 pub use claim_effect::{CellUse, Effect, EffectSource, Variant};
-pub use claims::{ClaimVerdict, Judged};
-pub use compare::{Comparison, Verdict, VerdictCounts};
+pub use claims::Judged;
+pub use compare::{Comparison, VerdictCounts};
 pub use input::{
-    BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+    BackboneFacts, ContextValue, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput,
 };
 pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
 pub use sweep::{Point, Sweep};
 pub use templates::{notes as template_notes, replaced as replaced_templates};
+pub use verdict::{ClaimVerdict, Verdict};
 
 use crate::fsio;
 use anyhow::Result;
+use findings::Findings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// The first line of everything a demo study writes.
-pub const DEMO_WARNING: &str = "Demo numbers mean nothing: small random models on drawn images, run to show that every part works and that models learn.";
 
 /// What [`render`] wrote and found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,7 +110,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .iter()
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .chain(splits::tables(input, &cells))
-        .chain(sweep::tables(input, &cells))
+        .chain(sweep_table::tables(input, &cells))
         .collect::<Vec<_>>();
     let paper = paper_level::judge(input, &cells);
     let comparisons = compare::compare(input, &cells, &paper);
@@ -167,8 +170,6 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         claims,
     })
 }
-
-type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);
 
 /// Figures, and the files that show or hold everything: page, paper, `results.json`, model cards.
 fn everything(

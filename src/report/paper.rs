@@ -10,8 +10,8 @@ use super::dossier::Dossier;
 use super::figure::{Painted, Span};
 use super::input::{ReportInput, head_title};
 use super::page::{Answer, Beside};
-use super::table::{PLACES, Table};
-use super::text::fixed;
+use super::table::Table;
+use super::text::{PLACES, fixed, safe};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -181,7 +181,7 @@ fn cell(d: &Dossier) -> Group {
 
 /// A word of a registry as part of a name.
 fn word(name: &str) -> String {
-    super::dossier::safe(name)
+    safe(name)
 }
 
 /// Whether a figure has a place in the paper: the scores, and where ours differs from the published values.

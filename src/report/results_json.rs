@@ -4,6 +4,7 @@ use super::cells::Cells;
 use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
 use super::dossier::Dossier;
+use super::findings::Findings;
 use super::input::ReportInput;
 use super::paper_level::PaperLevel;
 use anyhow::Result;
@@ -70,7 +71,7 @@ pub(super) fn bytes(
     input: &ReportInput,
     cells: &Cells,
     dossiers: &[Dossier],
-    (comparisons, paper, claims): super::Findings,
+    (comparisons, paper, claims): Findings,
 ) -> Result<Vec<u8>> {
     let changes = input.protocol.changes.iter();
     let document = Document {

@@ -2,6 +2,7 @@
 
 use super::cells::Cells;
 use super::compare::VerdictCounts;
+use super::findings::Findings;
 use super::input::{PlannedState, ReportInput};
 use super::text::fixed;
 use anyhow::Result;
@@ -90,7 +91,7 @@ struct BuildLine {
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     cells: &Cells,
-    (comparisons, paper, claims): super::Findings,
+    (comparisons, paper, claims): Findings,
     tables: &'a [String],
 ) -> Result<Page<'a>> {
     let datasets: Vec<DatasetLine> = input

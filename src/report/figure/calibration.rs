@@ -3,14 +3,13 @@
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
 use super::legend::Entry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, Dash, GREY, dashed, regime_dash, regime_shape, solid_marker};
-use super::{Figure, Span};
 use crate::eval::{Calibration, calibration, top_label};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use anyhow::Result;
 
 const BINS: usize = 10;

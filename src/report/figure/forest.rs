@@ -3,14 +3,15 @@
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
 use super::legend::Entry;
+use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Shape, WHITE_FILL, text_width};
 use super::sheet::Sheet;
 use super::style::{
     COLUMN, GREY, GRID, INK, LABEL_SIZE, RADIUS, marker, regime_colour, regime_shape, solid_marker, text,
 };
-use super::{Figure, Span};
-use crate::report::compare::{Comparison, Verdict};
+use crate::report::compare::Comparison;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
+use crate::report::verdict::Verdict;
 use crate::study::{Freeze, HeadKind};
 
 /// Distance between regimes within a backbone, and room around them.

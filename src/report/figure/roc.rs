@@ -3,14 +3,13 @@
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
 use super::legend::Entry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, Dash, GREY, dashed, regime_dash};
-use super::{Figure, Span};
 use crate::eval::{roc_auc, roc_curve};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use anyhow::Result;
 
 /// `None` for other sets, and where no curve is defined.

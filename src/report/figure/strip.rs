@@ -8,12 +8,12 @@
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
 use super::legend::Entry;
+use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Scene, Shape, WHITE_FILL, text_width};
 use super::sheet::Sheet;
 use super::style::{
     COLUMN, GREY, GRID, INK, LABEL_SIZE, PAGE, TEXT_SIZE, TITLE_SIZE, marker, regime_colour, regime_shape, text,
 };
-use super::{Figure, Span};
 use crate::report::cells::Cells;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
 use crate::study::{Freeze, HeadKind};

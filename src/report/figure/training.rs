@@ -3,10 +3,10 @@
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
 use super::legend::Entry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, dashed, regime_dash, regime_shape, solid_marker};
-use super::{Figure, Span};
 use crate::report::input::{DatasetFacts, ReportInput};
 use crate::results::Epoch;
 

@@ -2,17 +2,16 @@
 //!
 //! [`Answer`] is all that the template knows. It is filled here from comparisons and the verdicts on whole data sets, and from nothing else.
 
-use super::delta;
 use crate::eval::chance;
-use crate::report::Findings;
 use crate::report::cells::Cells;
-use crate::report::compare::{Comparison, Verdict};
-use crate::report::dossier::Dossier;
+use crate::report::compare::Comparison;
+use crate::report::dossier::{Dossier, gaps};
+use crate::report::findings::Findings;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
 use crate::report::paper_level::{PaperLevel, SetVerdict, Shows};
-use crate::report::sweep;
-use crate::report::table::PLACES;
-use crate::report::text::{fixed, thousands};
+use crate::report::sweep_table;
+use crate::report::text::{PLACES, delta, fixed, thousands};
+use crate::report::verdict::Verdict;
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
 
@@ -137,7 +136,7 @@ pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (compari
             false => sentences(input, &all, paper, done),
         }
         .into_iter()
-        .chain(sweep::answer(input, cells))
+        .chain(sweep_table::answer(input, cells))
         .collect(),
         sets,
         best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
@@ -291,7 +290,7 @@ fn best(input: &ReportInput, dataset: &DatasetFacts, dossiers: &[Dossier]) -> Op
 fn missing(input: &ReportInput, dossiers: &[Dossier], done: usize) -> Option<String> {
     let runs = input.planned.len().saturating_sub(done);
     let cells = dossiers.iter().filter(|d| d.n < d.planned).count();
-    let first = super::gaps(dossiers.iter()).into_iter().next()?;
+    let first = gaps(dossiers.iter()).into_iter().next()?;
     let reason = match first.runs == runs {
         true => first.reason,
         false => format!("{} of them: {}", thousands(first.runs), first.reason),

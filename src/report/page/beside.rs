@@ -2,14 +2,12 @@
 //! difference with its interval and verdict, then the other regimes.
 
 use super::answer::{letter, reading};
-use super::delta;
-use crate::report::Findings;
 use crate::report::compare::Comparison;
-use crate::report::dossier::{Dossier, key};
+use crate::report::dossier::Dossier;
+use crate::report::findings::Findings;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
 use crate::report::paper_level::Shows;
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, delta, fixed, key};
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
 

@@ -1,12 +1,9 @@
 //! What opens behind a number: the cell's runs, where they were made and with what, what is missing, how to make them again.
 
-use super::{Gap, gaps};
 use crate::report::cards::facts;
-use crate::report::claims_page::signed;
 use crate::report::compare::Comparison;
-use crate::report::dossier::{Dossier, Run};
-use crate::report::table::PLACES;
-use crate::report::text::{fixed, thousands};
+use crate::report::dossier::{Dossier, Gap, Run, gaps};
+use crate::report::text::{PLACES, fixed, signed, thousands};
 use serde::Serialize;
 
 /// The details of a cell as the page prints them.

@@ -12,19 +12,18 @@ mod runs;
 pub(super) use answer::{Answer, answer};
 pub(super) use beside::{Beside, tables as beside};
 
-use super::Findings;
-use super::claims_page::{self, signed};
-use super::dossier::Dossier;
+use super::claims_page;
+use super::dossier::{Dossier, Gap, gaps};
 use super::figure::{Front, Painted, Span};
+use super::findings::Findings;
 use super::input::ReportInput;
 use super::paper_level::SetVerdict;
 use super::summary::{Makers, makers};
-use super::table::{PLACES, Table};
+use super::table::Table;
 use super::templates::Templates;
-use super::text::fixed;
+use super::text::{PLACES, fixed};
 use anyhow::Result;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// What every page says of itself.
 #[derive(Debug, Serialize)]
@@ -105,12 +104,6 @@ struct SetLine<'a> {
     dataset: &'a str,
     #[serde(flatten)]
     line: super::compare_page::SetLine,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Gap {
-    reason: String,
-    runs: usize,
 }
 
 /// All pages, by their names.
@@ -315,28 +308,6 @@ fn table(templates: &Templates, table: &Table) -> Result<TableView> {
         title: format!("{}, {}", table.title, table.metric),
         html: templates.render("table.html.tera", &Opening { table, dossiers: true })?,
     })
-}
-
-/// A difference with its sign, the minus as printed.
-fn delta(v: f64) -> String {
-    signed(v).replace('-', "−")
-}
-
-/// Each reason with its number of runs, the most frequent first.
-fn gaps<'a>(dossiers: impl Iterator<Item = &'a Dossier<'a>>) -> Vec<Gap> {
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for m in dossiers.flat_map(|d| &d.missing) {
-        *counts.entry(m.reason).or_default() += m.seeds.len();
-    }
-    let mut all: Vec<Gap> = counts
-        .into_iter()
-        .map(|(reason, runs)| Gap {
-            reason: reason.to_owned(),
-            runs,
-        })
-        .collect();
-    all.sort_by_key(|g| std::cmp::Reverse(g.runs));
-    all
 }
 
 /// A figure as SVG that readers who do not see are told of.

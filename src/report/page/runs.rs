@@ -2,8 +2,7 @@
 
 use crate::report::dossier::{Dossier, Run};
 use crate::report::input::{ReportInput, regime_title};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use serde::Serialize;
 
 /// One planned run.
