@@ -23,7 +23,6 @@ mod man;
 mod new;
 mod papers;
 mod plan;
-mod plan_table;
 mod power;
 mod predict;
 mod prepare;

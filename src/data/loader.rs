@@ -1,6 +1,6 @@
 //! From indices to batches of normalised pixels: in order, ahead of the consumer, the same for any number of threads.
 //!
-//! What is random about an image hangs on (seed, epoch, sample index) alone, so neither the batch it is in nor the thread it
+//! What is random about an image depends on (seed, epoch, sample index) alone, so neither the batch it is in nor the thread it
 //! runs on matters. The prepared images (see [`super::transform`]) come from memory, from a [`DiskCache`] or straight from the
 //! files; this is a question of speed and never of results.
 //!

@@ -1,6 +1,6 @@
 //! Runs to cells: for each data set, backbone and regime the values over seeds, or why they are missing.
 //!
-//! Polars joins the plan with the frame; the means are summed here, in seed order, so that they do not hang on how a
+//! Polars joins the plan with the frame; the means are summed here, in seed order, so that they do not depend on how a
 //! library splits its work.
 
 use super::input::{PlannedRun, PlannedState, PublishedPoint, ReportInput};

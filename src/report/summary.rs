@@ -175,7 +175,7 @@ pub(super) fn makers(input: &ReportInput) -> Result<Makers> {
         .collect();
     let plan = DataFrame::new(ids.len(), vec![Column::new("id".into(), ids)])?.lazy();
     let runs = plan.inner_join(input.runs.clone().lazy(), col("id"), col("id"));
-    // Sorted first, so that the sum of hours does not hang on the order of the plan.
+    // Sorted first, so that the sum of hours does not depend on the order of the plan.
     let devices = runs
         .clone()
         .sort(["device", "id"], SortMultipleOptions::default())
