@@ -370,7 +370,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` hears how many were read (for progress).
+/// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` is told how many were read (for progress).
 pub fn sha256_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String> {
     let mut f = open_file(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut h = Sha256::new();

@@ -6,6 +6,7 @@
 
 mod archive;
 mod cards;
+mod cell_details;
 pub mod cells;
 mod claim_effect;
 pub mod claims;
@@ -13,7 +14,6 @@ mod claims_page;
 pub mod compare;
 mod compare_page;
 pub mod data;
-mod dossier;
 pub mod figure;
 mod findings;
 pub mod folders;
@@ -188,37 +188,29 @@ fn everything(
             sink.put(&format!("figures/{}.tikz", f.stem), f.tikz.as_bytes())?;
         }
     }
-    let dossiers = dossier::all(input, cells, comparisons);
+    let details = cell_details::all(input, cells, comparisons);
     sink.put(
         "results.json",
-        &results_json::bytes(input, cells, &dossiers, (comparisons, paper_level, claims))?,
+        &results_json::bytes(input, cells, &details, (comparisons, paper_level, claims))?,
     )?;
-    let numbers = paper::numbers(input, &dossiers, comparisons)?;
+    let numbers = paper::numbers(input, &details, comparisons)?;
     sink.put(
         "numbers.tex",
         templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
     )?;
     let findings = (comparisons, paper_level, claims);
-    let answer = page::answer(input, cells, &dossiers, findings);
-    let beside = page::beside(input, &dossiers, findings);
+    let answer = page::answer(input, cells, &details, findings);
+    let beside = page::beside(input, &details, findings);
     let views = (&answer, &beside[..]);
-    let paper = paper::paper(input, &dossiers, views, claims, tables, &figures);
+    let paper = paper::paper(input, &details, views, claims, tables, &figures);
     sink.put("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
     let front = figure::front(input, cells)?;
     // The first is the page's own, in panels.
     let secondary = figures.get(1..).unwrap_or_default();
-    for (name, html) in page::pages(
-        input,
-        templates,
-        &dossiers,
-        views,
-        findings,
-        tables,
-        (&front, secondary),
-    )? {
+    for (name, html) in page::pages(input, templates, &details, views, findings, tables, (&front, secondary))? {
         sink.put(name, html.as_bytes())?;
     }
-    for card in cards::all(input, &dossiers) {
+    for card in cards::all(input, &details) {
         let text = templates.render("card.md.tera", &card)?;
         sink.put(&format!("cards/{}.md", card.name), text.as_bytes())?;
     }

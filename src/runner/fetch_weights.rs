@@ -46,7 +46,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// Fetches the preferred file of each backbone, or the pins that are named; `on_line` hears what came of each.
+/// Fetches the preferred file of each backbone, or the pins that are named; `on_line` is told what came of each.
 ///
 /// # Errors
 /// For an unknown name, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one file

@@ -2,7 +2,7 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
 use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::scene::{Align, Shape, text_width};
@@ -166,7 +166,7 @@ fn draw(
     }
     let entries = shown
         .iter()
-        .map(|s| Entry::regime_mark(s.regime, &format!(": {}", s.backbone)));
+        .map(|s| LegendEntry::regime_mark(s.regime, &format!(": {}", s.backbone)));
     sheet.legend(vec![entries.collect()]);
     sheet.finish()
 }

@@ -2,7 +2,7 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
 use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
@@ -58,12 +58,12 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
             &mut sheet.shapes,
         );
         let words = format!(": {}, area {}", s.backbone, fixed(area, PLACES));
-        entries.push(Entry::regime_line(s.regime, &words));
+        entries.push(LegendEntry::regime_line(s.regime, &words));
     }
     if entries.is_empty() {
         return Ok(None);
     }
-    entries.push(Entry::line(Dash::Long, 1.6, GREY, "chance"));
+    entries.push(LegendEntry::line(Dash::Long, 1.6, GREY, "chance"));
     sheet.legend(vec![entries]);
     let positive = dataset.classes.get(1).map_or("class 1", String::as_str);
     Ok(Some(Figure {

@@ -2,7 +2,7 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::{Rect, spread};
-use super::legend::Entry;
+use super::legend::LegendEntry;
 use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Shape, text_width};
 use super::sheet::Sheet;
@@ -155,7 +155,7 @@ fn figure(input: &ReportInput, dataset: &DatasetFacts, stem: &str, what: &str, s
     signs.dedup();
     let entry = |s: &i32| {
         let (dash, colour) = look(*s);
-        Entry::line(
+        LegendEntry::line(
             dash,
             2.6,
             colour,

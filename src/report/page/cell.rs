@@ -1,8 +1,8 @@
 //! What opens behind a number: the cell's runs, where they were made and with what, what is missing, how to make them again.
 
 use crate::report::cards::facts;
+use crate::report::cell_details::{CellDetails, Gap, Run, gaps};
 use crate::report::compare::Comparison;
-use crate::report::dossier::{Dossier, Gap, Run, gaps};
 use crate::report::text::{PLACES, fixed, signed, thousands};
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ struct Published {
 }
 
 /// The details of one cell.
-pub fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
+pub fn cell<'a>(d: &'a CellDetails<'a>) -> Cell<'a> {
     let score = d.mean.map(|m| {
         let sd = d.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
         format!("{}{sd}", fixed(m, PLACES))

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// One cell.
 #[derive(Debug, Serialize)]
-pub struct Dossier<'a> {
+pub struct CellDetails<'a> {
     /// Unique in the study, and safe in file names, addresses and HTML: `ddsm-dinov2-b-frozen-mha`.
     pub key: String,
     pub dataset: &'a str,
@@ -75,18 +75,23 @@ pub struct Gap {
 }
 
 /// Every cell of the study, data set by data set in the order of tables.
-pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<Dossier<'a>> {
-    let mut all: Vec<Dossier> = cells
+pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<CellDetails<'a>> {
+    let mut all: Vec<CellDetails> = cells
         .iter()
-        .map(|(key, score)| dossier(input, key, score, comparisons))
+        .map(|(key, score)| details(input, key, score, comparisons))
         .collect();
-    let dataset = |d: &Dossier| input.datasets.iter().position(|x| x.name == d.dataset);
-    let backbone = |d: &Dossier| input.backbones.iter().position(|x| x.name == d.backbone);
+    let dataset = |d: &CellDetails| input.datasets.iter().position(|x| x.name == d.dataset);
+    let backbone = |d: &CellDetails| input.backbones.iter().position(|x| x.name == d.backbone);
     all.sort_by_key(|d| (dataset(d), backbone(d), d.freeze, d.head));
     all
 }
 
-fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, comparisons: &'a [Comparison]) -> Dossier<'a> {
+fn details<'a>(
+    input: &'a ReportInput,
+    key: &'a Key,
+    score: &'a Score,
+    comparisons: &'a [Comparison],
+) -> CellDetails<'a> {
     let (dataset, backbone, freeze, head) = key;
     let command = |seed: Option<u64>| {
         let seed = seed.map_or_else(String::new, |s| format!(",seed={s}"));
@@ -118,7 +123,7 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
         }
     });
     let title = input.dataset(dataset).map_or(dataset.as_str(), |d| &d.title);
-    Dossier {
+    CellDetails {
         key: text::key(dataset, backbone, *freeze, *head),
         dataset,
         backbone,
@@ -145,9 +150,9 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
 }
 
 /// Each reason with its number of runs, the most frequent first.
-pub fn gaps<'a>(dossiers: impl Iterator<Item = &'a Dossier<'a>>) -> Vec<Gap> {
+pub fn gaps<'a>(details: impl Iterator<Item = &'a CellDetails<'a>>) -> Vec<Gap> {
     let mut counts = BTreeMap::<&str, usize>::new();
-    for m in dossiers.flat_map(|d| &d.missing) {
+    for m in details.flat_map(|d| &d.missing) {
         *counts.entry(m.reason).or_default() += m.seeds.len();
     }
     let mut all: Vec<Gap> = counts
