@@ -46,7 +46,8 @@ pub enum Outcome {
     Failed,
 }
 
-/// Fetches the preferred file of each backbone (where none is named, of those of the study), or the pins that are named; `on_line` hears what came of each.
+/// Fetches the preferred file of each backbone (where none is named, of those of the study), or the pins that are named;
+/// `on_line` is told what came of each.
 ///
 /// # Errors
 /// For an unknown name, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one file
