@@ -4,7 +4,7 @@
 mod harness;
 
 use candle_core::{Device, Tensor};
-use medft::data::{Label, Task};
+use medft::data::{Labels, Task};
 use medft::model::activations::{MORE_ON_A_GPU, peak};
 use medft::model::{Classifier, registry};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
@@ -131,7 +131,7 @@ fn training_peak(spec: &RunSpec) -> usize {
     };
     let mut optim = AdamW::new(&model.params, config).unwrap();
     let x = Tensor::ones((batch, 3, side, side), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let labels: Vec<Label> = (0..batch).map(|i| Label::Class(i as u32 % 5)).collect();
+    let labels = Labels::Classes((0..batch).map(|i| i as u32 % 5).collect());
     let target = Target::new(Task::MultiClass(5), &labels, &Device::Cpu).unwrap();
     for _ in 0..2 {
         let loss = target.loss(&model.forward(&x).unwrap()).unwrap();

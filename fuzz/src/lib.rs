@@ -92,11 +92,12 @@ pub fn check(d: &data::Dataset) {
         assert!(!part.is_empty() && part.iter().all(|&i| i < n));
     }
     let outputs = d.info.task.outputs();
+    assert_eq!(d.labels.len(), d.samples.len());
+    match &d.labels {
+        data::Labels::Classes(all) => assert!(all.iter().all(|&c| (c as usize) < outputs)),
+        data::Labels::MultiHot { labels, bits } => assert!(*labels == outputs && bits.iter().all(|&b| b < 2)),
+    }
     for s in &d.samples {
-        match &s.label {
-            data::Label::Class(c) => assert!((*c as usize) < outputs),
-            data::Label::Labels(v) => assert!(v.len() == outputs && v.iter().all(|&l| l < 2)),
-        }
         if let data::Pixels::File(f) = &s.pixels {
             assert!(f.components().all(|c| matches!(c, std::path::Component::Normal(_))), "{f:?}");
         }

@@ -8,8 +8,9 @@ use super::csv::Table;
 use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use crate::spec::protocol::{AptosCsv, Duplicates, Warmup};
 use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
@@ -49,11 +50,11 @@ impl Source for Aptos2019 {
         let rows = read_grades(root, csv_of(p))?;
         let mut parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
         let folder = files::image_folder(root, IMAGES, rows.iter().map(|r| format!("{}.png", r.0)));
-        let sample = |(id, grade)| Sample {
+        let labels = Labels::Classes(rows.iter().map(|r| r.1).collect());
+        let sample = |(id, _)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.png"))),
             id,
             group: None,
-            label: Label::Class(grade),
         };
         let mut samples: Vec<Sample> = rows.into_iter().map(sample).collect();
         if p.duplicates == Duplicates::Together {
@@ -65,6 +66,7 @@ impl Source for Aptos2019 {
             info: self.info(p),
             root: root.clone(),
             samples,
+            labels,
             train,
             val,
             test,

@@ -6,8 +6,9 @@
 use super::csv::{Row, Table};
 use super::files;
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -60,7 +61,7 @@ impl Source for CheXpert {
     /// of the test part that train.csv would give are left unused. The "No Finding" rule holds for both files.
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let path = root.join("train.csv");
-        let (mut samples, lines) = read(root, "train.csv", p.chexpert_no_finding)?;
+        let (mut samples, mut bits, lines) = read(root, "train.csv", p.chexpert_no_finding)?;
         let sorted = sort_by_path(&path, &samples, &lines)?;
         let mut parts = match p.chexpert_split {
             ChexpertSplit::LabelSlices => {
@@ -70,10 +71,11 @@ impl Source for CheXpert {
         };
         if p.chexpert_test == ChexpertTest::OfficialValid {
             let path = root.join("valid.csv");
-            let (valid, lines) = read(root, "valid.csv", p.chexpert_no_finding)?;
+            let (valid, more, lines) = read(root, "valid.csv", p.chexpert_no_finding)?;
             sort_by_path(&path, &valid, &lines)?;
             let from = samples.len() as u32;
             samples.extend(valid);
+            bits.extend(more);
             parts.test = (from..samples.len() as u32).collect();
         }
         let Parts { train, val, test } = parts.none_empty(root)?;
@@ -81,6 +83,10 @@ impl Source for CheXpert {
             info: self.info(p),
             root: root.clone(),
             samples,
+            labels: Labels::MultiHot {
+                labels: LABELS.len(),
+                bits,
+            },
             train,
             val,
             test,
@@ -122,8 +128,8 @@ impl Source for CheXpert {
 
 const FIX: &str = "Restore the file as CheXpert-v1.0-small distributes it.";
 
-/// Samples in file order with their lines.
-fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u64>)> {
+/// Samples in file order with their labels, 0 or 1 row by row, and their lines.
+fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u8>, Vec<u64>)> {
     let path = root.join(csv);
     let table = Table::open(root, csv.as_ref())?;
     let image = table.column("Path")?;
@@ -137,7 +143,7 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
         )
         .into());
     }
-    let (mut samples, mut lines) = (Vec::new(), Vec::new());
+    let (mut samples, mut bits, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     let mut release = String::new();
     table.rows(|row| {
         let (top, id, patient) = locate(row, row.get(image))?;
@@ -146,7 +152,7 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
         } else if release != top {
             return Err(row.bad(format!("a path below {release}/"), format!("{:?}", row.get(image)), FIX));
         }
-        let mut labels = vec![0; LABELS.len()];
+        let mut labels = [0; LABELS.len()];
         for (k, label) in labels.iter_mut().enumerate() {
             *label = positive(row, first + k, LABELS[k])?;
         }
@@ -158,11 +164,11 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
             id: id.to_owned(),
             group: Some(patient.to_owned()),
             pixels: Pixels::File(PathBuf::from(id)),
-            label: Label::Labels(labels),
         });
+        bits.extend(labels);
         Ok(())
     })?;
-    Ok((samples, lines))
+    Ok((samples, bits, lines))
 }
 
 /// 1 for a positive label; empty, negative and uncertain (−1, "U-Zeroes") are 0.

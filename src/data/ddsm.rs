@@ -5,8 +5,9 @@
 
 use super::files::{self, Unique};
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{DdsmSplit, DdsmTask, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -48,11 +49,11 @@ impl Source for Ddsm {
     }
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
-        let mut samples = Vec::new();
+        let (mut samples, mut classes) = (Vec::new(), Vec::new());
         let mut unique = Unique::default();
         let mut part = |name: &str| -> Result<Vec<u32>> {
             let from = samples.len() as u32;
-            read_list(root, name, p.ddsm_task, &mut unique, &mut samples)?;
+            classes.extend(read_list(root, name, p.ddsm_task, &mut unique, &mut samples)?);
             Ok((from..samples.len() as u32).collect())
         };
         let (train, val, test) = (part("train.txt")?, part("val.txt")?, part("test.txt")?);
@@ -66,6 +67,7 @@ impl Source for Ddsm {
             info: self.info(p),
             root: root.clone(),
             samples,
+            labels: Labels::Classes(classes),
             train,
             val,
             test,
@@ -110,8 +112,15 @@ impl Source for Ddsm {
     }
 }
 
-/// Reads one list: a name per line, without spaces; blank lines are skipped, as the authors' reader does.
-fn read_list(root: &Folder, list: &str, task: DdsmTask, unique: &mut Unique, samples: &mut Vec<Sample>) -> Result<()> {
+/// Reads one list: a name per line, without spaces; blank lines are skipped, as the authors' reader does. Returns the classes.
+fn read_list(
+    root: &Folder,
+    list: &str,
+    task: DdsmTask,
+    unique: &mut Unique,
+    samples: &mut Vec<Sample>,
+) -> Result<Vec<u32>> {
+    let mut classes = Vec::new();
     let list = Path::new(LISTS).join(list);
     let path = root.join(&list);
     let text = files::read_text(root, &list)?;
@@ -128,16 +137,15 @@ fn read_list(root: &Folder, list: &str, task: DdsmTask, unique: &mut Unique, sam
         }
         let name = files::relative(&at, line)?;
         let base = line.rsplit('/').next().unwrap_or(line);
-        let class = class_of(&at, base, task)?;
+        classes.push(class_of(&at, base, task)?);
         unique.insert(at, line)?;
         samples.push(Sample {
             id: line.to_owned(),
             group: case_of(base).map(str::to_owned),
             pixels: Pixels::File(Path::new(IMAGES).join(name)),
-            label: Label::Class(class),
         });
     }
-    Ok(())
+    Ok(classes)
 }
 
 /// The class by the text before the first `_` of the base name: normal, benign or cancer.

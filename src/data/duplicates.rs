@@ -81,7 +81,7 @@ pub fn cut(rule: SplitRule, p: &mut Protocol) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{ImageArray, Label};
+    use crate::data::ImageArray;
     use std::sync::Arc;
 
     fn sample(id: &str, pixels: Pixels) -> Sample {
@@ -89,7 +89,6 @@ mod tests {
             id: id.into(),
             group: None,
             pixels,
-            label: Label::Class(0),
         }
     }
 

@@ -10,8 +10,9 @@
 //!   seeds stays what it is with all images.
 
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::SEED;
-use super::types::{Dataset, Label, Sample, Source};
+use super::types::{Dataset, Sample, Source};
 use crate::spec::Protocol;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -35,13 +36,17 @@ pub fn keep(data: &mut Dataset, fraction: f64) {
     if fraction >= 1.0 {
         return;
     }
-    let kept: HashSet<u32> = chosen(&data.samples, &data.train, fraction);
+    let kept: HashSet<u32> = chosen((&data.samples, &data.labels), &data.train, fraction);
     data.train.retain(|i| kept.contains(i));
 }
 
 /// Which of the images `train` are in the part.
-fn chosen(samples: &[Sample], train: &[u32], fraction: f64) -> HashSet<u32> {
-    let images = count(train.iter().map(|&i| &samples[i as usize]));
+fn chosen((samples, labels): (&[Sample], &Labels), train: &[u32], fraction: f64) -> HashSet<u32> {
+    // By class or positive label.
+    let mut images: BTreeMap<u32, usize> = BTreeMap::new();
+    for class in train.iter().flat_map(|&i| labels.of(i)) {
+        *images.entry(class).or_default() += 1;
+    }
     // Class, then drawing order, so that what follows depends on names alone.
     let mut groups: BTreeMap<Drawn, Vec<u32>> = BTreeMap::new();
     for &i in train {
@@ -49,10 +54,7 @@ fn chosen(samples: &[Sample], train: &[u32], fraction: f64) -> HashSet<u32> {
     }
     let mut strata: BTreeMap<Option<u32>, Vec<&[u32]>> = BTreeMap::new();
     for rows in groups.values() {
-        let rarest = rows
-            .iter()
-            .flat_map(|&i| classes(&samples[i as usize].label))
-            .min_by_key(|c| (images[c], *c));
+        let rarest = rows.iter().flat_map(|&i| labels.of(i)).min_by_key(|c| (images[c], *c));
         strata.entry(rarest).or_default().push(rows);
     }
     let mut kept = HashSet::new();
@@ -83,22 +85,6 @@ fn drawn(s: &Sample) -> Drawn<'_> {
     )
 }
 
-/// Images by class or positive label.
-fn count<'a>(samples: impl Iterator<Item = &'a Sample>) -> BTreeMap<u32, usize> {
-    let mut n = BTreeMap::new();
-    samples
-        .flat_map(|s| classes(&s.label))
-        .for_each(|c| *n.entry(c).or_default() += 1);
-    n
-}
-
-fn classes(label: &Label) -> Vec<u32> {
-    match label {
-        Label::Class(c) => vec![*c],
-        Label::Labels(all) => (0u32..).zip(all).filter(|l| *l.1 > 0).map(|l| l.0).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,23 +94,24 @@ mod tests {
     const SHARES: [f64; 6] = [0.01, 0.1, 0.25, 0.5, 0.9, 1.0];
 
     /// 3,000 images of 1,000 cases: case i has images of class 0, every tenth of class 1, every hundredth of class 2.
-    fn cases() -> Vec<Sample> {
+    fn cases() -> (Vec<Sample>, Labels) {
         let sample = |i: u32| Sample {
             id: format!("image {i}"),
             group: Some(format!("case {}", i / 3)),
             pixels: Pixels::File("none".into()),
-            label: Label::Class(match i / 3 {
-                c if c % 100 == 0 => 2,
-                c if c % 10 == 0 => 1,
-                _ => 0,
-            }),
         };
-        (0..3000).map(sample).collect()
+        let class = |i: u32| match i / 3 {
+            c if c % 100 == 0 => 2,
+            c if c % 10 == 0 => 1,
+            _ => 0,
+        };
+        let labels = Labels::Classes((0..3000).map(class).collect());
+        ((0..3000).map(sample).collect(), labels)
     }
 
-    fn ids(samples: &[Sample], fraction: f64) -> BTreeSet<String> {
+    fn ids((samples, labels): &(Vec<Sample>, Labels), fraction: f64) -> BTreeSet<String> {
         let train: Vec<u32> = (0..samples.len() as u32).collect();
-        let kept = chosen(samples, &train, fraction);
+        let kept = chosen((samples, labels), &train, fraction);
         kept.into_iter().map(|i| samples[i as usize].id.clone()).collect()
     }
 
@@ -137,7 +124,7 @@ mod tests {
         }
         assert_eq!(parts[5].len(), 3000);
         for part in &parts {
-            for case in all.chunks(3) {
+            for case in all.0.chunks(3) {
                 let inside = case.iter().filter(|s| part.contains(&s.id)).count();
                 assert!(inside == 0 || inside == 3, "{}", case[0].id);
             }
@@ -151,8 +138,8 @@ mod tests {
             let part = ids(&all, f);
             for class in 0..3 {
                 let of = |inside: bool| {
-                    let is = |s: &&Sample| s.label == Label::Class(class) && (!inside || part.contains(&s.id));
-                    all.iter().filter(is).count() as f64
+                    let is = |i: &u32| all.1.of(*i) == [class] && (!inside || part.contains(&all.0[*i as usize].id));
+                    (0..3000).filter(is).count() as f64
                 };
                 let (n, want) = (of(true), f * of(false));
                 assert!(
@@ -166,7 +153,7 @@ mod tests {
     #[test]
     fn the_order_of_the_files_decides_nothing() {
         let all = cases();
-        let turned: Vec<Sample> = all.iter().rev().cloned().collect();
+        let turned = (all.0.iter().rev().cloned().collect(), all.1.pick((0..3000).rev()));
         for f in SHARES {
             assert_eq!(ids(&all, f), ids(&turned, f));
         }
@@ -179,25 +166,30 @@ mod tests {
             id: i.to_string(),
             group: None,
             pixels: Pixels::File("none".into()),
-            label: Label::Labels(vec![u8::from(i.is_multiple_of(2)), u8::from(i.is_multiple_of(40)), 0]),
         };
-        let all: Vec<Sample> = (0..4000).map(sample).collect();
+        let row = |i: u32| [u8::from(i.is_multiple_of(2)), u8::from(i.is_multiple_of(40)), 0];
+        let labels = Labels::MultiHot {
+            labels: 3,
+            bits: (0..4000).flat_map(row).collect(),
+        };
+        let all = ((0..4000).map(sample).collect(), labels);
         let part = ids(&all, 0.2);
-        let with = |label: usize| {
-            let has = |s: &&Sample| matches!(&s.label, Label::Labels(l) if l[label] > 0) && part.contains(&s.id);
-            all.iter().filter(has).count()
+        let with = |label: u32| {
+            let has = |i: &u32| all.1.of(*i).contains(&label) && part.contains(&i.to_string());
+            (0..4000).filter(has).count()
         };
         assert_eq!((part.len(), with(0), with(1)), (800, 400, 20));
     }
 
     #[test]
     fn the_list_keeps_its_order_and_other_lists_stay() {
-        let samples = cases();
+        let (samples, labels) = cases();
         let train: Vec<u32> = (0..2000).rev().collect();
         let mut data = Dataset {
             info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::spec::Protocol::faithful()),
             root: "none".into(),
             samples,
+            labels,
             train: train.clone(),
             val: (2000..2500).collect(),
             test: (2500..3000).collect(),

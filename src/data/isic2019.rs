@@ -7,8 +7,9 @@
 use super::csv::Table;
 use super::files::{self, Unique};
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{IsicSplit, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -65,16 +66,17 @@ impl Source for Isic2019 {
         };
         let Parts { train, val, test } = parts.none_empty(root)?;
         let folder = files::image_folder(root, IMAGES, truth.iter().map(|t| format!("{}.jpg", t.0)));
-        let sample = |((id, class), group): ((String, u32), Option<String>)| Sample {
+        let labels = Labels::Classes(truth.iter().map(|t| t.1).collect());
+        let sample = |((id, _), group): ((String, u32), Option<String>)| Sample {
             pixels: Pixels::File(folder.join(format!("{id}.jpg"))),
             id,
             group,
-            label: Label::Class(class),
         };
         Ok(Dataset {
             info: self.info(p),
             root: root.clone(),
             samples: truth.into_iter().zip(lesions).map(sample).collect(),
+            labels,
             train,
             val,
             test,

@@ -11,9 +11,10 @@
 //! others may then lie beside it. Pixels are held in memory.
 
 use super::folder::Folder;
+use super::labels::Labels;
 use super::npz::Npz;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
 use crate::spec::protocol::{Aspect, Duplicates, Warmup};
@@ -264,8 +265,8 @@ impl MedMnist {
         (p.aspect == Aspect::Pad).then(|| self.variants()[at].clone())
     }
 
-    /// One part's images and labels, appended to `samples`.
-    fn part(&self, npz: &mut Npz, part: &str, samples: &mut Vec<Sample>) -> Result<Vec<u32>> {
+    /// One part's images and labels, appended to `samples` and `all`.
+    fn part(&self, npz: &mut Npz, part: &str, samples: &mut Vec<Sample>, all: &mut Labels) -> Result<Vec<u32>> {
         let (images, truth) = (format!("{part}_images"), format!("{part}_labels"));
         let pixels = npz.images(&images, self.channels)?;
         let width = if let Task::MultiLabel(n) = self.task() { n } else { 1 };
@@ -285,23 +286,26 @@ impl MedMnist {
                 id: format!("{part}_{i:05}"),
                 group: None,
                 pixels: Pixels::Array(Arc::new(pixels)),
-                label: self.label(&row).ok_or_else(|| self.bad_label(npz, &truth, i, &row))?,
             });
+            self.add(all, &row)
+                .ok_or_else(|| self.bad_label(npz, &truth, i, &row))?;
         }
         Ok((from..samples.len() as u32).collect())
     }
 
-    fn label(&self, row: &[i64]) -> Option<Label> {
-        match self.task() {
-            Task::MultiLabel(_) => {
+    /// Adds the truth of an image; `None` where it is no class or label of the set.
+    fn add(&self, all: &mut Labels, row: &[i64]) -> Option<()> {
+        match all {
+            Labels::MultiHot { bits, .. } => {
                 let bit = |&l: &i64| u8::try_from(l).ok().filter(|&l| l < 2);
-                row.iter().map(bit).collect::<Option<_>>().map(Label::Labels)
+                bits.extend(row.iter().map(bit).collect::<Option<Vec<_>>>()?);
             }
-            Task::MultiClass(n) => u32::try_from(row[0])
-                .ok()
-                .filter(|&c| (c as usize) < n)
-                .map(Label::Class),
+            Labels::Classes(classes) => {
+                let class = u32::try_from(row[0]).ok();
+                classes.push(class.filter(|&c| (c as usize) < self.classes.len())?);
+            }
         }
+        Some(())
     }
 
     fn bad_label(&self, npz: &Npz, truth: &str, i: usize, row: &[i64]) -> anyhow::Error {
@@ -359,8 +363,8 @@ impl Source for MedMnist {
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let mut npz = Npz::open(root, &self.find(root, p)?)?;
-        let mut samples = Vec::new();
-        let mut part = |name: &str| self.part(&mut npz, name, &mut samples);
+        let (mut samples, mut labels) = (Vec::new(), Labels::none(self.task()));
+        let mut part = |name: &str| self.part(&mut npz, name, &mut samples, &mut labels);
         let (train, val, test) = (part("train")?, part("val")?, part("test")?);
         let mut parts = Parts { train, val, test };
         if p.duplicates == Duplicates::Together {
@@ -372,6 +376,7 @@ impl Source for MedMnist {
             info: self.info(p),
             root: root.clone(),
             samples,
+            labels,
             train,
             val,
             test,

@@ -18,6 +18,7 @@ pub mod format;
 pub mod fraction;
 pub mod isic2019;
 mod jpeg;
+pub mod labels;
 pub mod leaks;
 pub mod loader;
 pub mod medmnist;
@@ -54,5 +55,6 @@ pub const DICOM_TAGS: [&str; 16] = [
     "PixelData",
 ];
 
+pub use labels::Labels;
 pub use leaks::{Leaks, Overlap, leaks};
 pub use types::*;

@@ -9,8 +9,9 @@ use super::csv::{Row, Table};
 use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
+use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Label, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::spec::protocol::{Duplicates, Warmup};
@@ -180,21 +181,26 @@ impl TableSource {
         }
     }
 
-    fn label(&self, row: &Row<'_>, columns: &[usize]) -> Result<Label> {
-        if self.spec.task != TableTask::Multilabel {
-            let word = row.get(columns[0]);
-            let class = self.spec.classes.iter().position(|c| c == word);
-            let all = || format!("a class: {}", self.spec.classes.join(", "));
-            return class
-                .map(|c| Label::Class(c as u32))
-                .ok_or_else(|| row.bad(all(), format!("{word:?}"), MEND));
+    /// Adds the truth of a row.
+    fn add(&self, all: &mut Labels, row: &Row<'_>, columns: &[usize]) -> Result<()> {
+        match all {
+            Labels::Classes(classes) => {
+                let word = row.get(columns[0]);
+                let class = self.spec.classes.iter().position(|c| c == word);
+                let expected = || format!("a class: {}", self.spec.classes.join(", "));
+                classes.push(class.ok_or_else(|| row.bad(expected(), format!("{word:?}"), MEND))? as u32);
+            }
+            Labels::MultiHot { bits, .. } => {
+                for &c in columns {
+                    bits.push(match row.get(c) {
+                        "0" => 0,
+                        "1" => 1,
+                        other => return Err(row.bad("0 or 1", format!("{other:?}"), MEND)),
+                    });
+                }
+            }
         }
-        let bit = |&c: &usize| match row.get(c) {
-            "0" => Ok(0),
-            "1" => Ok(1),
-            other => Err(row.bad("0 or 1", format!("{other:?}"), MEND)),
-        };
-        Ok(Label::Labels(columns.iter().map(bit).collect::<Result<_>>()?))
+        Ok(())
     }
 }
 
@@ -228,7 +234,7 @@ impl Source for TableSource {
         let (file, part) = (table.column("file")?, table.column("split")?);
         let columns = self.columns(&table)?;
         let group = self.spec.groups.then(|| table.column("group")).transpose()?;
-        let mut samples = Vec::new();
+        let (mut samples, mut labels) = (Vec::new(), Labels::none(self.spec.of()));
         let mut parts: [Vec<u32>; 3] = Default::default();
         let mut unique = Unique::default();
         table.rows(|row| {
@@ -243,9 +249,8 @@ impl Source for TableSource {
                 id: name.to_owned(),
                 group: group.map(|g| row.get(g)).filter(|g| !g.is_empty()).map(str::to_owned),
                 pixels: Pixels::File(Path::new(IMAGES).join(below)),
-                label: self.label(row, &columns)?,
             });
-            Ok(())
+            self.add(&mut labels, row, &columns)
         })?;
         let [train, val, test] = parts;
         let mut parts = Parts { train, val, test };
@@ -258,6 +263,7 @@ impl Source for TableSource {
             info: self.info(p),
             root: root.clone(),
             samples,
+            labels,
             train,
             val,
             test,

@@ -1,6 +1,7 @@
 //! What a data set is to the rest of medft.
 
 use super::folder::Folder;
+use super::labels::Labels;
 use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
 use crate::spec::SplitRule;
@@ -49,14 +50,6 @@ pub struct DatasetInfo {
     pub warmup: Warmup,
 }
 
-/// The truth of one image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Label {
-    Class(u32),
-    /// 0 or 1 for each label.
-    Labels(Vec<u8>),
-}
-
 /// Where the pixels of one image are.
 #[derive(Debug, Clone)]
 pub enum Pixels {
@@ -76,7 +69,7 @@ pub struct ImageArray {
     pub data: Vec<u8>,
 }
 
-/// One image with its truth.
+/// One image.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Unique within the data set; stable across machines (file name or CSV id).
@@ -84,7 +77,6 @@ pub struct Sample {
     /// What must not be separated by a grouped split: patient, lesion or exam; `None` where unknown.
     pub group: Option<String>,
     pub pixels: Pixels,
-    pub label: Label,
 }
 
 /// A data set read from disk: samples in file order and three lists of indices into them, in the protocol's order.
@@ -95,6 +87,8 @@ pub struct Dataset {
     /// The data set's own folder.
     pub root: Folder,
     pub samples: Vec<Sample>,
+    /// The truth of each sample.
+    pub labels: Labels,
     pub train: Vec<u32>,
     pub val: Vec<u32>,
     pub test: Vec<u32>,

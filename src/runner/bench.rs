@@ -5,7 +5,7 @@ use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
 use super::{bench_files, bench_peak};
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
-use crate::data::{Label, Task};
+use crate::data::{Labels, Task};
 use crate::error::BadInput;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
@@ -137,7 +137,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
     let mut r = Stream::new(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..b * 3 * s * s).map(|_| r.uniform_in(-1.0, 1.0) as f32).collect();
     let x = Tensor::from_vec(x, (b, 3, s, s), &device)?;
-    let labels: Vec<Label> = (0..b).map(|i| Label::Class(i as u32 % 5)).collect();
+    let labels = Labels::Classes((0..b).map(|i| i as u32 % 5).collect());
     let target = Target::new(Task::MultiClass(5), &labels, &device)?;
     let mut optim = AdamW::new(
         &m.params,

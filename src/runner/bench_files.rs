@@ -6,7 +6,7 @@ use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
 use crate::data::loader::{BatchesOnto, Images, Mode, Options};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, Label, Pixels, Sample, Source, decode, registry};
+use crate::data::{Dataset, Labels, Pixels, Sample, Source, decode, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::hash::{hash_many, quiet};
@@ -115,13 +115,13 @@ impl Folder {
                 id: below.display().to_string(),
                 group: None,
                 pixels: Pixels::File(below.to_path_buf()),
-                label: Label::Class(0),
             })
         };
         Ok(Dataset {
             info,
             root: self.dir.clone().into(),
             samples: self.paths.iter().map(sample).collect::<Result<_>>()?,
+            labels: Labels::Classes(vec![0; self.paths.len()]),
             train: Vec::new(),
             val: Vec::new(),
             test: Vec::new(),

@@ -6,7 +6,7 @@ use super::tensorboard::Curves;
 use super::{Context, memory, selfcheck};
 use crate::data::loader::{Images, Options};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, DatasetInfo, Label, fraction, registry};
+use crate::data::{Dataset, DatasetInfo, Labels, fraction, registry};
 use crate::device::{self, Opened};
 use crate::model;
 use crate::model::about::About;
@@ -425,23 +425,11 @@ fn statistics(spec: &RunSpec, info: &DatasetInfo) -> Result<(Vec<f32>, Vec<f32>)
 fn output(spec: &RunSpec, data: &Dataset, f: Fitted, provenance: Provenance) -> Result<RunOutput> {
     let test = || data.test.iter().map(|&i| &data.samples[i as usize]);
     let outputs = data.info.task.outputs();
-    let truth = match data.info.task {
-        crate::data::Task::MultiClass(_) => Truth::Classes(
-            test()
-                .map(|s| match s.label {
-                    Label::Class(c) => c,
-                    Label::Labels(_) => 0,
-                })
-                .collect(),
-        ),
-        crate::data::Task::MultiLabel(labels) => Truth::Labels {
+    let truth = match data.labels.pick(data.test.iter().copied()) {
+        Labels::Classes(classes) => Truth::Classes(classes),
+        Labels::MultiHot { labels, bits } => Truth::Labels {
             labels,
-            values: test()
-                .flat_map(|s| match &s.label {
-                    Label::Labels(v) => v.iter().map(|&x| u32::from(x)).collect(),
-                    Label::Class(_) => Vec::new(),
-                })
-                .collect(),
+            values: bits.into_iter().map(u32::from).collect(),
         },
     };
     // A preset's rule is worth its own numbers where it selects weights other than the headline's rule.

@@ -3,7 +3,7 @@
 use super::Context;
 use super::trained::TrainedRun;
 use crate::data::transform::Transform;
-use crate::data::{Folder, ImageArray, Label, Pixels, Sample};
+use crate::data::{Folder, ImageArray, Pixels, Sample};
 use crate::error::BadInput;
 use crate::eval::{argmax, sigmoid, softmax};
 use crate::study::Freeze;
@@ -83,7 +83,6 @@ fn open(transform: &Transform, path: &Path) -> Result<ImageArray> {
         id: path.display().to_string(),
         group: None,
         pixels: Pixels::File(path.to_owned()),
-        label: Label::Class(0),
     };
     transform
         .preparation()

@@ -1,37 +1,27 @@
 //! Logits to metrics, and which epoch a rule selects. PROTOCOL section 7.
 
 use super::Epoch;
-use crate::data::{Label, Task};
+use crate::data::{Labels, Task};
 use crate::eval::{self, Direction};
 use crate::spec::protocol::{MacroClasses, SelectionRounding, SelectionStart};
 use crate::spec::{LOSS, Protocol};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 
 /// Metrics of logits (n, outputs) against their labels.
-pub fn metrics(task: Task, p: &Protocol, logits: &[f32], labels: &[Label]) -> Result<BTreeMap<String, f64>> {
-    match task {
-        Task::MultiClass(n) => {
-            let truth: Vec<u32> = labels
-                .iter()
-                .filter_map(|l| match l {
-                    Label::Class(c) => Some(*c),
-                    Label::Labels(_) => None,
-                })
-                .collect();
+///
+/// # Errors
+/// Where they are not of one length or not of the task.
+pub fn metrics(task: Task, p: &Protocol, logits: &[f32], labels: &Labels) -> Result<BTreeMap<String, f64>> {
+    match (task, labels) {
+        (Task::MultiClass(n), Labels::Classes(truth)) => {
             let all = p.macro_classes == MacroClasses::All;
-            Ok(eval::multiclass(&eval::softmax(logits, n)?, n, &truth, all)?)
+            Ok(eval::multiclass(&eval::softmax(logits, n)?, n, truth, all)?)
         }
-        Task::MultiLabel(n) => {
-            let truth: Vec<u8> = labels
-                .iter()
-                .flat_map(|l| match l {
-                    Label::Labels(b) => b.clone(),
-                    Label::Class(_) => Vec::new(),
-                })
-                .collect();
-            Ok(eval::multilabel(&eval::sigmoid(logits), n, &truth)?)
+        (Task::MultiLabel(n), Labels::MultiHot { labels, bits }) if *labels == n => {
+            Ok(eval::multilabel(&eval::sigmoid(logits), n, bits)?)
         }
+        _ => bail!("labels of {task:?} were expected"),
     }
 }
 

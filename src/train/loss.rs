@@ -1,6 +1,6 @@
 //! The losses. PROTOCOL 6.5.
 
-use crate::data::{Label, Task};
+use crate::data::{Labels, Task};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use medft_nn::loss;
@@ -16,29 +16,20 @@ pub enum Target {
 
 impl Target {
     /// # Errors
-    /// Where a label is of the other kind, out of range or of the wrong length.
-    pub fn new(task: Task, labels: &[Label], device: &Device) -> Result<Self> {
-        match task {
-            Task::MultiClass(n) => {
-                let mut v = Vec::with_capacity(labels.len());
-                for l in labels {
-                    match l {
-                        Label::Class(c) if (*c as usize) < n => v.push(*c),
-                        l => bail!("a class below {n} was expected, not {l:?}"),
-                    }
+    /// Where labels are of the other task, out of range or of the wrong length.
+    pub fn new(task: Task, labels: &Labels, device: &Device) -> Result<Self> {
+        match (task, labels) {
+            (Task::MultiClass(n), Labels::Classes(classes)) => {
+                if let Some(c) = classes.iter().find(|&&c| c as usize >= n) {
+                    bail!("a class below {n} was expected, not {c}");
                 }
-                Ok(Self::Classes(Tensor::from_vec(v, labels.len(), device)?))
+                Ok(Self::Classes(Tensor::from_slice(classes, classes.len(), device)?))
             }
-            Task::MultiLabel(n) => {
-                let mut v = Vec::with_capacity(labels.len() * n);
-                for l in labels {
-                    match l {
-                        Label::Labels(b) if b.len() == n => v.extend(b.iter().map(|&x| f32::from(x))),
-                        l => bail!("{n} labels were expected, not {l:?}"),
-                    }
-                }
-                Ok(Self::Labels(Tensor::from_vec(v, (labels.len(), n), device)?))
+            (Task::MultiLabel(n), Labels::MultiHot { labels: width, bits }) if *width == n => {
+                let bits: Vec<f32> = bits.iter().map(|&x| f32::from(x)).collect();
+                Ok(Self::Labels(Tensor::from_vec(bits, (labels.len(), n), device)?))
             }
+            _ => bail!("labels of {task:?} were expected"),
         }
     }
 
@@ -56,11 +47,18 @@ mod tests {
     use super::*;
     use candle_core::Var;
 
+    fn multi_hot(labels: usize, bits: &[u8]) -> Labels {
+        Labels::MultiHot {
+            labels,
+            bits: bits.to_vec(),
+        }
+    }
+
     /// By hand: CE = ln(e^1 + e^2 + e^3) − 3 = 0.40760596; BCE of (0.5 | 1), (−2 | 0) = (0.47407698 + 0.12692801) / 2.
     #[test]
     fn losses_by_hand() {
         let x = Var::new(&[[1f32, 2.0, 3.0]], &Device::Cpu).unwrap();
-        let t = Target::new(Task::MultiClass(3), &[Label::Class(2)], &Device::Cpu).unwrap();
+        let t = Target::new(Task::MultiClass(3), &Labels::Classes(vec![2]), &Device::Cpu).unwrap();
         let l = t.loss(&x).unwrap();
         assert!((l.to_scalar::<f32>().unwrap() - 0.407_605_96).abs() < 1e-6);
         let g = l.backward().unwrap();
@@ -69,7 +67,7 @@ mod tests {
             assert!((a - b).abs() < 1e-6, "{g:?}");
         }
         let x = Var::new(&[[0.5f32, -2.0]], &Device::Cpu).unwrap();
-        let t = Target::new(Task::MultiLabel(2), &[Label::Labels(vec![1, 0])], &Device::Cpu).unwrap();
+        let t = Target::new(Task::MultiLabel(2), &multi_hot(2, &[1, 0]), &Device::Cpu).unwrap();
         let l = t.loss(&x).unwrap();
         assert!((l.to_scalar::<f32>().unwrap() - 0.300_502_5).abs() < 1e-6);
         let g = l.backward().unwrap();
@@ -81,7 +79,8 @@ mod tests {
 
     #[test]
     fn labels_of_the_wrong_kind_are_refused() {
-        assert!(Target::new(Task::MultiClass(2), &[Label::Class(2)], &Device::Cpu).is_err());
-        assert!(Target::new(Task::MultiLabel(3), &[Label::Labels(vec![0])], &Device::Cpu).is_err());
+        assert!(Target::new(Task::MultiClass(2), &Labels::Classes(vec![2]), &Device::Cpu).is_err());
+        assert!(Target::new(Task::MultiLabel(3), &multi_hot(1, &[0]), &Device::Cpu).is_err());
+        assert!(Target::new(Task::MultiLabel(1), &Labels::Classes(vec![0]), &Device::Cpu).is_err());
     }
 }

@@ -112,12 +112,7 @@ impl Scripted {
 /// Logits of an epoch, drawn for the seed.
 fn tested(job: &Job<'_>, epoch: Option<u32>) -> Result<Tested> {
     let task = job.data.info.task;
-    let labels: Vec<_> = job
-        .data
-        .test
-        .iter()
-        .map(|&i| job.data.samples[i as usize].label.clone())
-        .collect();
+    let labels = job.data.labels.pick(job.data.test.iter().copied());
     let mut s = Stream::new(job.spec.seed, Purpose::Test, epoch.unwrap_or(0), 1);
     let logits: Vec<f32> = (0..labels.len() * task.outputs()).map(|_| s.normal() as f32).collect();
     Ok(Tested {

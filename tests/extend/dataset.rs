@@ -1,7 +1,7 @@
 //! A toy data set: light and dark squares, in one file of a byte an image.
 
 use anyhow::{Result, ensure};
-use medft::data::{Dataset, DatasetInfo, Folder, ImageArray, Label, Pixels, Sample, Source, Task};
+use medft::data::{Dataset, DatasetInfo, Folder, ImageArray, Labels, Pixels, Sample, Source, Task};
 use medft::spec::protocol::Warmup;
 use medft::study::{Protocol, SplitRule};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,6 @@ impl Source for Squares {
                     channels: 1,
                     data: (0..SIDE * SIDE).map(|k| grey.wrapping_add((k % 7) as u8)).collect(),
                 })),
-                label: Label::Class(u32::from(b > 127)),
             }
         };
         let n = bytes.len() as u32;
@@ -57,6 +56,7 @@ impl Source for Squares {
             info: self.info(p),
             root: root.clone(),
             samples: bytes.iter().enumerate().map(sample).collect(),
+            labels: Labels::Classes(bytes.iter().map(|&b| u32::from(b > 127)).collect()),
             train: (0..n / 2).collect(),
             val: (n / 2..3 * n / 4).collect(),
             test: (3 * n / 4..n).collect(),

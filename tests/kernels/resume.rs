@@ -2,7 +2,7 @@
 
 use crate::compute::{device, ready};
 use candle_core::{DType, Tensor};
-use medft::data::{Label, Task};
+use medft::data::{Labels, Task};
 use medft::model::Classifier;
 use medft::rng::{Purpose, Stream};
 use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
@@ -40,7 +40,7 @@ fn step(m: &Classifier, optim: &mut AdamW, i: u32) {
     let mut r = Stream::new(5, Purpose::Test, i, 0);
     let x: Vec<f32> = (0..2 * 3 * 64 * 64).map(|_| r.uniform_in(-1.0, 1.0) as f32).collect();
     let x = Tensor::from_vec(x, (2, 3, 64, 64), &device()).unwrap();
-    let labels = [Label::Class(i % 5), Label::Class((i + 2) % 5)];
+    let labels = Labels::Classes(vec![i % 5, (i + 2) % 5]);
     let target = Target::new(Task::MultiClass(5), &labels, &device()).unwrap();
     let loss = target.loss(&m.forward(&x).unwrap()).unwrap();
     let report = optim.step(&backward(&loss).unwrap(), 1e-3).unwrap();

@@ -3,7 +3,7 @@
 use super::mha::{backbone, body};
 use super::model::*;
 use candle_core::{DType, Tensor};
-use medft::data::{Label, Task};
+use medft::data::{Labels, Task};
 use medft::model::backbone::{Backbone, Options};
 use medft::model::head::MhaHead;
 use medft::model::vit::default_linear;
@@ -108,7 +108,7 @@ fn train_five_steps() {
                     .unwrap()
                     .to_vec1()
                     .unwrap();
-                let y: Vec<Label> = y.iter().map(|&c| Label::Class(c as u32)).collect();
+                let y = Labels::Classes(y.iter().map(|&c| c as u32).collect());
                 let target = Target::new(Task::MultiClass(classes), &y, &crate::compute::device()).unwrap();
                 let logits = net.forward(&x);
                 if let Some(want) = expected.get("logits") {

@@ -4,7 +4,7 @@
 //! Each set computes in a process of its own, since `MEDFT_ISA` is read once.
 
 use candle_core::{Device, Tensor};
-use medft::data::{Label, Task};
+use medft::data::{Labels, Task};
 use medft::fsio::sha256_hex;
 use medft::model::{Classifier, registry};
 use medft::rng::{Purpose, Stream};
@@ -46,7 +46,7 @@ fn computed(backbone: &str, head: HeadKind) -> [String; 3] {
     let mut r = Stream::new(5, Purpose::Test, 1, 0);
     let x: Vec<f32> = (0..2 * 3 * 64 * 64).map(|_| r.uniform_in(-1.0, 1.0) as f32).collect();
     let x = Tensor::from_vec(x, (2, 3, 64, 64), &Device::Cpu).unwrap();
-    let labels = [Label::Class(1), Label::Class(3)];
+    let labels = Labels::Classes(vec![1, 3]);
     let target = Target::new(Task::MultiClass(5), &labels, &Device::Cpu).unwrap();
     let logits = m.forward(&x).unwrap();
     let gradients = backward(&target.loss(&logits).unwrap()).unwrap();

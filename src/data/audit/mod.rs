@@ -13,7 +13,7 @@ pub use picture::{Failed, PictureAudit, Sizes, Warning, pictures};
 pub use twins::{Across, Cluster, Member, Twins, Within};
 
 use super::leaks::{Leaks, leaks};
-use super::types::{Dataset, Label, Task};
+use super::types::{Dataset, Task};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,12 +93,9 @@ pub fn balance(d: &Dataset, part: &'static str, list: &[u32]) -> Balance {
     let mut classes = vec![0; d.info.task.outputs()];
     let mut groups = BTreeSet::new();
     let mut without_group = 0;
-    for s in list.iter().map(|&i| &d.samples[i as usize]) {
-        match &s.label {
-            Label::Class(c) => classes[*c as usize] += 1,
-            Label::Labels(v) => v.iter().zip(&mut classes).for_each(|(&l, n)| *n += usize::from(l)),
-        }
-        match &s.group {
+    for &i in list {
+        d.labels.of(i).iter().for_each(|&c| classes[c as usize] += 1);
+        match &d.samples[i as usize].group {
             Some(g) => drop(groups.insert(g)),
             None => without_group += 1,
         }
@@ -114,13 +111,9 @@ pub fn balance(d: &Dataset, part: &'static str, list: &[u32]) -> Balance {
 
 fn groups(d: &Dataset) -> Groups {
     let mut members: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for s in &d.samples {
+    for (i, s) in (0u32..).zip(&d.samples) {
         if let Some(g) = &s.group {
-            *members
-                .entry(g)
-                .or_default()
-                .entry(label_text(d, &s.label))
-                .or_default() += 1;
+            *members.entry(g).or_default().entry(label_text(d, i)).or_default() += 1;
         }
     }
     let sizes = || {
@@ -147,16 +140,17 @@ fn groups(d: &Dataset) -> Groups {
     }
 }
 
-/// A label in words: the class, or the positive labels.
-pub(crate) fn label_text(d: &Dataset, label: &Label) -> String {
-    let names = &d.info.classes;
-    match label {
-        Label::Class(c) => names[*c as usize].clone(),
-        Label::Labels(v) if v.iter().all(|&l| l == 0) => "none".into(),
-        Label::Labels(v) => {
-            let positive = v.iter().zip(names).filter(|(l, _)| **l != 0).map(|(_, n)| n.as_str());
-            positive.collect::<Vec<_>>().join(" + ")
-        }
+/// The label of an image in words: the class, or the positive labels.
+pub(crate) fn label_text(d: &Dataset, image: u32) -> String {
+    let names: Vec<&str> = d
+        .labels
+        .of(image)
+        .iter()
+        .map(|&c| d.info.classes[c as usize].as_str())
+        .collect();
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(" + "),
     }
 }
 

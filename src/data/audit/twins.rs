@@ -92,7 +92,7 @@ fn cluster(d: &Dataset, images: &[u32], is_in: &dyn Fn(usize, u32) -> bool) -> C
     let member = |&i: &u32| Member {
         image: d.samples[i as usize].id.clone(),
         parts: (0..PARTS.len()).filter(|&p| is_in(p, i)).map(|p| PARTS[p]).collect(),
-        label: label_text(d, &d.samples[i as usize].label),
+        label: label_text(d, i),
     };
     let images: Vec<Member> = images.iter().map(member).collect();
     let labels: BTreeSet<&str> = images.iter().map(|m| m.label.as_str()).collect();

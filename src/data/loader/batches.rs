@@ -1,7 +1,7 @@
 //! Batches of pixels, filled ahead of their consumer by one producer thread.
 
 use super::{Images, Mode};
-use crate::data::Label;
+use crate::data::Labels;
 use anyhow::{Result, anyhow};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Batch {
     /// Sample indices, in the order of the images.
     pub indices: Vec<u32>,
     /// The truth of each image.
-    pub labels: Vec<Label>,
+    pub labels: Labels,
     /// B, C, H, W.
     pub dims: [usize; 4],
     /// B · C · H · W values.
@@ -95,10 +95,7 @@ fn produce(
         let failed = filled.is_err();
         let item = filled.map(|()| Batch {
             indices: indices.to_vec(),
-            labels: indices
-                .iter()
-                .map(|&i| inner.data.samples[i as usize].label.clone())
-                .collect(),
+            labels: inner.data.labels.pick(indices.iter().copied()),
             dims: [
                 indices.len(),
                 preparation.channels(),

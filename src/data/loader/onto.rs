@@ -2,7 +2,7 @@
 //! the batch before is computed.
 
 use super::{Batch, Batches};
-use crate::data::Label;
+use crate::data::Labels;
 use anyhow::{Result, anyhow};
 use candle_core::{Device, Tensor};
 use medft_nn::device::Staging;
@@ -17,7 +17,7 @@ pub struct DeviceBatch {
     /// Sample indices, in the order of the images.
     pub indices: Vec<u32>,
     /// The truth of each image.
-    pub labels: Vec<Label>,
+    pub labels: Labels,
     /// (B, C, H, W), normalised float32.
     pub images: Tensor,
 }
@@ -40,7 +40,7 @@ enum Source {
 /// A batch whose pixels are in a place.
 struct Filled {
     indices: Vec<u32>,
-    labels: Vec<Label>,
+    labels: Labels,
     dims: [usize; 4],
     place: Staging,
 }
@@ -100,7 +100,7 @@ fn fill(mut batch: Batch, mut place: Staging) -> Result<Filled> {
     place.fill(&batch.pixels)?;
     Ok(Filled {
         indices: std::mem::take(&mut batch.indices),
-        labels: std::mem::take(&mut batch.labels),
+        labels: batch.labels.clone(),
         dims: batch.dims,
         place,
     })
@@ -116,7 +116,7 @@ impl Iterator for BatchesOnto {
                 Ok(DeviceBatch {
                     images: b.tensor(device)?,
                     indices: std::mem::take(&mut b.indices),
-                    labels: std::mem::take(&mut b.labels),
+                    labels: b.labels.clone(),
                 })
             })),
             Source::Ahead { ready, carrier } => {

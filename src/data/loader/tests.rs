@@ -1,6 +1,6 @@
 use super::batches::AHEAD;
 use super::*;
-use crate::data::{DatasetInfo, Label, Sample, Task};
+use crate::data::{DatasetInfo, Labels, Sample, Task};
 use crate::spec::protocol::Warmup;
 use candle_core::Device;
 use std::path::Path;
@@ -27,7 +27,6 @@ fn dataset(root: &Path, channels: usize, pixels: impl Iterator<Item = Pixels>) -
             id: format!("image {i}"),
             group: None,
             pixels,
-            label: Label::Class(i as u32 % 3),
         })
         .collect();
     let all: Vec<u32> = (0..samples.len() as u32).collect();
@@ -37,6 +36,7 @@ fn dataset(root: &Path, channels: usize, pixels: impl Iterator<Item = Pixels>) -
         train: all.clone(),
         val: all.clone(),
         test: all,
+        labels: Labels::Classes((0..samples.len() as u32).map(|i| i % 3).collect()),
         samples,
     }
 }
@@ -147,7 +147,7 @@ fn batches_are_the_transform_of_each_image() {
     for mode in [Mode::Val, TRAIN] {
         let batch = images.batches(&order, mode, 4, false).next().unwrap().unwrap();
         assert_eq!((batch.indices.as_slice(), batch.dims), (&order[..], [3, 1, 28, 28]));
-        assert_eq!(batch.labels, [Label::Class(0), Label::Class(0), Label::Class(0)]);
+        assert_eq!(batch.labels, Labels::Classes(vec![0; 3]));
         for (&i, found) in order.iter().zip(batch.pixels.chunks(t.len())) {
             let img = t.prepare(&noise(i, 1));
             let mut out = vec![0.0; t.len()];

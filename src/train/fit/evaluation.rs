@@ -1,7 +1,7 @@
 //! Validation, and the test at the end.
 
 use super::{Fit, compute, evaluator, set_weights, snapshot, weights, weights_hash};
-use crate::data::Label;
+use crate::data::Labels;
 use crate::data::loader::Mode;
 use crate::eval::round3;
 use crate::model::Classifier;
@@ -121,10 +121,8 @@ impl Fit<'_> {
         self.fail(epoch, step, &[], self.schedule.lr(step), reason)
     }
 
-    pub(super) fn labels(&self, indices: impl Iterator<Item = u32>) -> Vec<Label> {
-        indices
-            .map(|i| self.job.data.samples[i as usize].label.clone())
-            .collect()
+    pub(super) fn labels(&self, indices: impl Iterator<Item = u32>) -> Labels {
+        self.job.data.labels.pick(indices)
     }
 
     fn test(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Tested> {

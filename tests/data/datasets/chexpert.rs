@@ -80,9 +80,9 @@ fn chexpert_labels_take_uncertain_as_zero_and_may_set_no_finding() {
         + "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,\
            0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0\n";
     let d = Files::new(&[("train.csv", &text), ("valid.csv", &valid)]);
-    let bits = |d: &Dataset, i: usize| match &d.samples[i].label {
-        Label::Labels(l) => l.iter().map(u8::to_string).collect::<String>(),
-        Label::Class(_) => panic!("14 labels"),
+    let bits = |d: &Dataset, i: u32| match d.labels.pick([i]) {
+        Labels::MultiHot { labels: 14, bits } => bits.iter().map(u8::to_string).collect::<String>(),
+        other => panic!("14 labels, not {other:?}"),
     };
     let faithful = d.load("chexpert", &Protocol::faithful()).unwrap();
     assert_eq!(bits(&faithful, 0), "00010000000001");

@@ -33,8 +33,7 @@ fn ddsm_labels_follow_the_task_and_groups_the_case() {
             ..Protocol::faithful()
         };
         let d = files.load("ddsm", &p).unwrap();
-        let labels: Vec<_> = d.samples.iter().map(|s| s.label.clone()).collect();
-        assert_eq!(labels, want.map(Label::Class), "{task:?}");
+        assert_eq!(d.labels, Labels::Classes(want.to_vec()), "{task:?}");
         assert_eq!((d.train, d.val, d.test), (vec![0, 1, 2], vec![3], vec![4]));
         assert_eq!(d.info.classes.len(), if task == DdsmTask::ThreeClass { 3 } else { 2 });
     }

@@ -36,11 +36,11 @@ fn isic_reads_crlf_and_lf_alike_and_finds_one_or_two_folders() {
             (set.samples[0].group.clone(), set.samples[9].group.clone()),
             (None, Some("L4".into()))
         );
-        let labels: Vec<_> = set.samples.into_iter().map(|s| (s.id, s.group, s.label)).collect();
-        all.push((labels, set.train, set.val, set.test));
+        let samples: Vec<_> = set.samples.into_iter().map(|s| (s.id, s.group)).collect();
+        all.push((samples, set.train, set.val, set.test, set.labels));
     }
     assert_eq!(all[0], all[1]);
-    assert_eq!(all[0].0[5].2, Label::Class(2));
+    assert_eq!(all[0].4.of(5), [2]);
     assert_eq!((all[0].1.len(), all[0].2.len(), all[0].3.len()), (32, 4, 4));
 }
 

@@ -8,7 +8,7 @@ mod isic2019;
 mod medmnist;
 mod random;
 
-use medft::data::{Dataset, Label, Pixels, leaks, registry, split};
+use medft::data::{Dataset, Labels, Pixels, leaks, registry, split};
 use medft::error::BadInput;
 use medft::spec::protocol::*;
 use medft::study::Protocol;
@@ -82,10 +82,7 @@ impl Files {
 fn classes_of(d: &Dataset, part: &[u32]) -> Vec<usize> {
     let mut counts = vec![0; d.info.task.outputs()];
     for &i in part {
-        match &d.samples[i as usize].label {
-            Label::Class(c) => counts[*c as usize] += 1,
-            Label::Labels(l) => l.iter().enumerate().for_each(|(k, &v)| counts[k] += usize::from(v)),
-        }
+        d.labels.of(i).iter().for_each(|&c| counts[c as usize] += 1);
     }
     counts
 }

@@ -84,7 +84,7 @@ fn aptos_reads_the_csv_the_protocol_names_and_the_folder_that_is_there() {
         (ids(&v["train"]), ids(&v["val"])),
         (faithful.train.clone(), faithful.val.clone())
     );
-    assert_eq!(faithful.samples[7].label, Label::Class(2));
+    assert_eq!(faithful.labels.of(7), [2]);
     assert_eq!(file_of(&faithful, 10), "train_images/train_images/00000000000a.png");
     let corrected = d.load("aptos2019", &Protocol::corrected()).unwrap();
     assert_eq!(ids(&json("split_aptos_full_n3662.json")["test"]), corrected.test);

@@ -1,6 +1,6 @@
 //! The readers read what the phantoms write, and every switch leaves every class in every part.
 
-use crate::data::{Label, Pixels, Task, fraction, registry};
+use crate::data::{Labels, Pixels, Task, fraction, registry};
 use crate::spec::Protocol;
 use crate::spec::protocol::{ChexpertTest, DdsmTask};
 
@@ -33,30 +33,22 @@ fn the_readers_read_the_phantoms_under_every_split() {
                 }
             }
             for part in [&set.train, &set.val, &set.test] {
-                let labels = part.iter().map(|&i| &set.samples[i as usize].label);
-                match set.info.task {
-                    Task::MultiClass(n) => {
+                assert_eq!(set.labels.len(), set.samples.len(), "{name}");
+                match (set.info.task, set.labels.pick(part.iter().copied())) {
+                    (Task::MultiClass(n), Labels::Classes(classes)) => {
                         let mut count = vec![0; n];
-                        labels.for_each(|l| match l {
-                            Label::Class(c) => count[*c as usize] += 1,
-                            Label::Labels(_) => panic!("{name}"),
-                        });
+                        classes.iter().for_each(|&c| count[c as usize] += 1);
                         println!("{name} {:?} {}: {count:?}", p.preset, part.len());
                         assert!(count.iter().all(|&c| c > 0), "{name}: {count:?}");
                     }
-                    Task::MultiLabel(n) => {
+                    (Task::MultiLabel(n), Labels::MultiHot { labels, bits }) if labels == n => {
                         let mut count = vec![[0; 2]; n];
-                        labels.for_each(|l| match l {
-                            Label::Labels(bits) => {
-                                bits.iter()
-                                    .enumerate()
-                                    .for_each(|(k, &b)| count[k][usize::from(b)] += 1);
-                            }
-                            Label::Class(_) => panic!("{name}"),
-                        });
+                        let at = |(k, &b): (usize, &u8)| count[k % n][usize::from(b)] += 1;
+                        bits.iter().enumerate().for_each(at);
                         println!("{name} {:?} {}: {count:?}", p.preset, part.len());
                         assert!(count.iter().all(|c| c[0] > 0 && c[1] > 0), "{name}: {count:?}");
                     }
+                    (task, _) => panic!("{name}: labels of another task than {task:?}"),
                 }
             }
         }
