@@ -11,6 +11,7 @@ use polars::prelude::*;
 use polars_io::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::Path;
 
 /// Sets of weights in a file at most: best, last and the two presets' where they are others.
@@ -187,21 +188,22 @@ impl Predictions {
             names.len() >= 2 && names[..2] == ["best", "last"] && weights.iter().eq(blocks),
             "`weights` is not best, last and then other sets of the same length"
         );
-        let mut ids = text(frame, "id")?;
+        // Only the first set's words become strings of their own: the others say the same.
+        let ids: Vec<&str> = text(frame, "id")?;
         ensure!(
             n == 0 || ids.chunks(n).all(|c| *c == ids[..n]),
             "the sets of weights name other images"
         );
-        ids.truncate(n);
+        let ids = ids[..n].iter().map(|&id| id.to_owned()).collect();
         let groups = match frame.column("group") {
             Err(_) => None,
             Ok(column) => {
-                let all: Vec<Option<String>> = column.str()?.iter().map(|g| g.map(str::to_owned)).collect();
+                let all: Vec<Option<&str>> = column.str()?.iter().collect();
                 ensure!(
                     n == 0 || all.chunks(n).all(|c| *c == all[..n]),
                     "the sets of weights name other groups"
                 );
-                Some(all[..n].to_vec())
+                Some(all[..n].iter().map(|g| g.map(str::to_owned)).collect())
             }
         };
         let count = |prefix: &str| {
@@ -213,38 +215,38 @@ impl Predictions {
         };
         let (labels, outputs) = (count("truth_"), count("logit_"));
         let truth = if labels == 0 {
-            Truth::Classes(whole(frame, "truth")?[..n].to_vec())
+            let mut classes = whole(frame, "truth")?;
+            classes.truncate(n);
+            Truth::Classes(classes)
         } else {
             let columns = (0..labels)
                 .map(|l| whole(frame, &format!("truth_{l}")))
                 .collect::<Result<Vec<_>>>()?;
             Truth::Labels {
                 labels,
-                values: (0..n).flat_map(|i| columns.iter().map(move |c| c[i])).collect(),
+                values: rows(&columns, 0..n),
             }
         };
         let logits = (0..outputs)
             .map(|k| {
                 let column = frame.column(&format!("logit_{k}"))?.f32()?;
-                Ok(column.iter().map(|x| x.unwrap_or(f32::NAN)).collect())
+                Ok(match column.has_nulls() {
+                    true => column.iter().map(|x| x.unwrap_or(f32::NAN)).collect(),
+                    false => column.into_no_null_iter().collect(),
+                })
             })
             .collect::<Result<Vec<Vec<f32>>>>()?;
-        let rows = |from: usize| {
-            (from..from + n)
-                .flat_map(|i| logits.iter().map(move |c| c[i]))
-                .collect::<Vec<f32>>()
-        };
         let predictions = Self {
             ids,
             groups,
             truth,
             outputs,
-            best: rows(0),
-            last: rows(n),
+            best: rows(&logits, 0..n),
+            last: rows(&logits, n..2 * n),
             others: names[2..]
                 .iter()
-                .enumerate()
-                .map(|(i, name)| (name.clone(), rows((i + 2) * n)))
+                .zip(2..)
+                .map(|(&name, i)| (name.to_owned(), rows(&logits, i * n..(i + 1) * n)))
                 .collect(),
         };
         predictions.check()?;
@@ -252,23 +254,29 @@ impl Predictions {
     }
 }
 
-fn text(frame: &DataFrame, name: &str) -> Result<Vec<String>> {
+/// Rows `at` of columns, row-major.
+fn rows<T: Copy + Default>(columns: &[Vec<T>], at: Range<usize>) -> Vec<T> {
+    let mut out = vec![T::default(); columns.len() * at.len()];
+    for (k, column) in columns.iter().enumerate() {
+        for (row, &x) in out.chunks_exact_mut(columns.len()).zip(&column[at.clone()]) {
+            row[k] = x;
+        }
+    }
+    out
+}
+
+fn text<'a>(frame: &'a DataFrame, name: &str) -> Result<Vec<&'a str>> {
     let column = frame.column(name)?.str()?;
     column
         .iter()
-        .map(|s| {
-            s.map(str::to_owned)
-                .ok_or_else(|| anyhow!("`{name}` has an empty cell"))
-        })
+        .map(|s| s.ok_or_else(|| anyhow!("`{name}` has an empty cell")))
         .collect()
 }
 
 fn whole(frame: &DataFrame, name: &str) -> Result<Vec<u32>> {
     let column = frame.column(name)?.u32()?;
-    column
-        .iter()
-        .map(|x| x.ok_or_else(|| anyhow!("`{name}` has an empty cell")))
-        .collect()
+    ensure!(!column.has_nulls(), "`{name}` has an empty cell");
+    Ok(column.into_no_null_iter().collect())
 }
 
 #[cfg(test)]
