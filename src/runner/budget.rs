@@ -492,12 +492,12 @@ mod tests {
         let known = crate::study::Known {
             datasets: &sets,
             backbones: &backbones,
-            published: &["paper2025"],
+            published: &["somebody"],
         };
         let text = "title = \"T \\\"q\\\"\"\nexpected = \"e\"\npreset = \"corrected\"\ndatasets = [\"ddsm\", \"isic2019\"]\n\
             backbones = [\"mae-b\", \"dinov2-b\"]\nfreeze = [\"frozen\", \"unfrozen\"]\nheads = [\"linear\", \"mha\"]\nseeds = [4]\n\
             splits = [\"grouped\"]\n[protocol]\nlr = 3e-4\nwarmup = { epochs = 2 }\ncrop_scale = [0.5, 1]\nclip = 0\ngrey_stem = \"red-kernel\"\n\
-            train_fraction = 0.25\nextra_validation = true\nselection_metric = \"accuracy\"\n[report]\npublished = [\"paper2025\"]\n";
+            train_fraction = 0.25\nextra_validation = true\nselection_metric = \"accuracy\"\n[report]\npublished = [\"somebody\"]\n";
         let study = Study::parse("s", "s.toml", text, &known).unwrap();
         let part = Part {
             datasets: vec!["isic2019".into()],
