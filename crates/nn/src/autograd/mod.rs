@@ -4,11 +4,13 @@
 //! the thread that runs the backward pass, and [`backward`] joins both.
 
 mod node;
+mod steps;
 mod tape;
 mod value;
 
 pub(crate) use node::{node1, node2, node3};
-pub(crate) use tape::{Tape, without_graph};
+pub(crate) use steps::without_graph;
+pub(crate) use tape::Tape;
 pub(crate) use value::Value;
 
 use candle_core::backprop::GradStore;

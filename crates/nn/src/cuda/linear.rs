@@ -4,7 +4,8 @@ use super::act::{activated, activation_grad};
 use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use crate::act::Act;
 use crate::autograd::{Value, node2, node3};
-use crate::precision::{compute_type, computed_in, converted, current, scope};
+use crate::convert::converted;
+use crate::precision::{compute_type, computed_in, current, scope};
 use candle_core::{Result, Tensor, bail};
 
 /// `act(x (…, in) · weightᵀ + bias)` with weight (out, in), bias (out).

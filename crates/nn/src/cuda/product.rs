@@ -2,9 +2,10 @@
 
 use super::launch::{Arg, Work, launch, tag};
 use crate::autograd::Value;
+use crate::convert::converted;
 use crate::cpu::{Real, Shared};
 use crate::gemm::{Affine, Operand, Plain, product};
-use crate::precision::{Compute, computed_in, converted, current};
+use crate::precision::{Compute, computed_in, current};
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
