@@ -9,6 +9,7 @@
 use super::hash::Sha;
 use crate::error::BadInput;
 use anyhow::Result;
+use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -121,36 +122,36 @@ impl HashList {
     /// # Errors
     /// [`BadInput`] naming list and line for a malformed line or a path that occurs twice.
     pub fn parse(bytes: &[u8], at: &str) -> Result<Self, BadInput> {
-        let mut entries = BTreeMap::new();
-        let lines = || {
-            let all = bytes.split(|&b| b == b'\n').zip(1..);
-            // A raw carriage return before the line feed is a line end: in names they are escaped.
-            let all = all.map(|(line, i): (_, usize)| (line.strip_suffix(b"\r").unwrap_or(line), i));
-            all.filter(|(line, _)| !line.is_empty() && line[0] != b'#')
-        };
-        for (line, i) in lines() {
-            let here = || format!("{at}:{i}");
-            let (path, sha) = parse_line(line).map_err(|found| {
+        let all = bytes.split(|&b| b == b'\n').zip(1..);
+        // A raw carriage return before the line feed is a line end: in names they are escaped.
+        let all = all.map(|(line, i): (_, usize)| (line.strip_suffix(b"\r").unwrap_or(line), i));
+        let lines: Vec<_> = all.filter(|(line, _)| !line.is_empty() && line[0] != b'#').collect();
+        let parsed: Vec<(RelPath, Sha)> = lines
+            .par_iter()
+            .map(|(line, i)| parse_line(line).map_err(|found| (*i, found)))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|(i, found)| {
                 BadInput::new(
-                    here(),
+                    format!("{at}:{i}"),
                     "64 hex digits, two spaces and a path, as sha256sum writes them",
                     found,
                     "Correct the line, or write the list anew (medft data lock).",
                 )
             })?;
-            if entries.contains_key(&path) {
-                let same = |line: &[u8]| parse_line(line).is_ok_and(|(p, _)| p == path);
-                let first = lines().find(|(line, _)| same(line)).map_or(i, |(_, first)| first);
-                return Err(BadInput::new(
-                    here(),
-                    "every path once",
-                    format!("{path} again (first in line {first})"),
-                    "Delete one of the two lines, or write the list anew (medft data lock).",
-                ));
-            }
-            entries.insert(path, sha);
+        let names: Vec<(&RelPath, usize)> = parsed.iter().map(|e| &e.0).zip(lines.iter().map(|l| l.1)).collect();
+        if let Some((path, first, again)) = twice(names) {
+            return Err(BadInput::new(
+                format!("{at}:{again}"),
+                "every path once",
+                format!("{path} again (first in line {first})"),
+                "Delete one of the two lines, or write the list anew (medft data lock).",
+            ));
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries: parsed.into_iter().collect(),
+        })
     }
 
     /// The canonical list.
@@ -206,6 +207,14 @@ impl HashList {
         let bytes = crate::fsio::read(path)?;
         Ok(Self::parse(&bytes, &path.display().to_string())?)
     }
+}
+
+/// The first line that names a path again: the path, its first line and that one.
+fn twice(mut names: Vec<(&RelPath, usize)>) -> Option<(&RelPath, usize, usize)> {
+    // As medft writes a list it is sorted, and this only looks through it.
+    names.sort();
+    let groups = names.chunk_by(|a, b| a.0 == b.0).filter(|g| g.len() > 1);
+    groups.map(|g| (g[0].0, g[0].1, g[1].1)).min_by_key(|g| g.2)
 }
 
 /// A line without its end; the error says what was found instead.

@@ -6,6 +6,7 @@
 //! change in the same tick of the file system's clock would go unseen (git's "racy" entries).
 
 use super::hash::Sha;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,17 @@ impl Stat {
         }
     }
 
+    /// As [`Stat::of`], from the system's own answer.
+    pub fn of_raw(m: &rustix::fs::Stat) -> Self {
+        let nanos = |s, n| i128::from(s) * 1_000_000_000 + i128::from(n);
+        Self {
+            size: m.st_size.cast_unsigned(),
+            mtime: nanos(m.st_mtime, m.st_mtime_nsec),
+            ctime: nanos(m.st_ctime, m.st_ctime_nsec),
+            inode: m.st_ino,
+        }
+    }
+
     /// Whether the file had come to rest when hashing began.
     fn settled(&self, began: SystemTime) -> bool {
         let limit = began
@@ -55,21 +67,11 @@ impl StatFile {
     pub fn load(path: &Path) -> Self {
         let read = || {
             let bytes = crate::fsio::read(path).ok()?;
-            let mut entries = BTreeMap::new();
             let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
-            for record in body.split(|&b| b == 0).filter(|r| !r.is_empty()) {
-                let mut fields = record.splitn(6, |&b| b == b' ');
-                let mut next = || fields.next().and_then(|f| std::str::from_utf8(f).ok());
-                let sha = Sha::parse(next()?)?;
-                let stat = Stat {
-                    size: next()?.parse().ok()?,
-                    mtime: next()?.parse().ok()?,
-                    ctime: next()?.parse().ok()?,
-                    inode: next()?.parse().ok()?,
-                };
-                entries.insert(fields.next()?.to_vec(), (sha, stat));
-            }
-            Some(entries)
+            let records: Vec<&[u8]> = body.split(|&b| b == 0).filter(|r| !r.is_empty()).collect();
+            // Collected first and in the order of the file, which is that of the map: it is then built without searching.
+            let entries: Vec<_> = records.into_par_iter().map(entry).collect::<Option<_>>()?;
+            Some(entries.into_iter().collect())
         };
         Self {
             entries: read().unwrap_or_default(),
@@ -104,6 +106,20 @@ impl StatFile {
         }
         crate::fsio::write_atomic(path, &out)
     }
+}
+
+/// A record of the side file.
+fn entry(record: &[u8]) -> Option<(Vec<u8>, (Sha, Stat))> {
+    let mut fields = record.splitn(6, |&b| b == b' ');
+    let mut next = || fields.next().and_then(|f| std::str::from_utf8(f).ok());
+    let sha = Sha::parse(next()?)?;
+    let stat = Stat {
+        size: next()?.parse().ok()?,
+        mtime: next()?.parse().ok()?,
+        ctime: next()?.parse().ok()?,
+        inode: next()?.parse().ok()?,
+    };
+    Some((fields.next()?.to_vec(), (sha, stat)))
 }
 
 /// Whether the folder of `path` has no write permission for anybody.

@@ -11,8 +11,9 @@ use super::stat::{Stat, StatFile};
 use super::walk::{Found, Walk, one, walk};
 use crate::error::BadInput;
 use anyhow::Result;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// The set that is meant: its word, its folder, and its files where it shares the folder.
@@ -43,12 +44,15 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
         let remedy = format!("Put the files of {} into the folder, then lock it again.", target.set);
         return Err(BadInput::new(target.root.display(), "the files of a data set", "none", remedy).into());
     }
-    let jobs: Vec<_> = found.files.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
+    let places: Vec<PathBuf> = found.files.iter().map(|f| f.path.below(target.root)).collect();
+    let jobs: Vec<_> = (places.iter().zip(&found.files))
+        .map(|(place, f)| (place.as_path(), f.stat.size))
+        .collect();
     let mut list = HashList::default();
     let mut stats = StatFile::default();
     let (mut unstable, mut unreadable) = (Vec::new(), Vec::new());
-    for (f, sha) in found.files.iter().zip(hash_many(&jobs, on)) {
-        let now = std::fs::metadata(&f.file).map(|m| Stat::of(&m));
+    for ((f, place), sha) in found.files.iter().zip(&places).zip(hash_many(&jobs, on)) {
+        let now = std::fs::metadata(place).map(|m| Stat::of(&m));
         let sha = sha.and_then(|s| now.map(|n| (s, n)));
         match sha {
             Ok((sha, now)) if now == f.stat => {
@@ -131,11 +135,12 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         let remedy = format!("Write the list with `medft data lock {}`.", target.set);
         return Err(BadInput::new(list_name, "a list of files", "no file in it", remedy).into());
     }
-    let mut stats = match (mode, target.stat_file) {
+    let known = || match (mode, target.stat_file) {
         (Mode::SinceLock | Mode::NoRead, Some(p)) => StatFile::load(p),
         _ => StatFile::default(),
     };
-    let seen = Seen::new(target, list)?;
+    let (mut stats, seen) = rayon::join(known, || Seen::new(target, list));
+    let seen = seen?;
     let unchanged = |f: &Found| {
         list.entries
             .get(&f.path)
@@ -144,13 +149,16 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
     // Extra files are hashed only where one of them may be a missing file under another name.
     let todo: Vec<&Found> = seen
         .files
-        .values()
+        .par_iter()
         .filter(|f| !unchanged(f) && (seen.any_missing || list.entries.contains_key(&f.path)))
         .collect();
     if mode == Mode::NoRead && !todo.is_empty() {
         return Err(not_hashed(target, todo.len()).into());
     }
-    let jobs: Vec<_> = todo.iter().map(|f| (f.file.as_path(), f.stat.size)).collect();
+    let places: Vec<PathBuf> = todo.iter().map(|f| f.path.below(target.root)).collect();
+    let jobs: Vec<_> = (places.iter().zip(&todo))
+        .map(|(place, f)| (place.as_path(), f.stat.size))
+        .collect();
     let mut hashes: BTreeMap<&RelPath, Sha> = BTreeMap::new();
     let mut unreadable = seen.odd;
     for (f, sha) in todo.iter().zip(hash_many(&jobs, on)) {
@@ -171,15 +179,14 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         keep(&stats, target);
     }
     let bad: BTreeSet<&RelPath> = unreadable.iter().map(|u| &u.path).collect();
-    let missing: Vec<RelPath> = list
-        .entries
-        .keys()
-        .filter(|p| !seen.files.contains_key(p) && !bad.contains(p))
+    let missing: Vec<RelPath> = not_among(list.entries.keys(), &seen.files)
+        .filter(|p| !bad.contains(p))
         .cloned()
         .collect();
     let extra: Vec<RelPath> = seen
         .files
-        .keys()
+        .par_iter()
+        .map(|f| &f.path)
         .filter(|p| !list.entries.contains_key(p))
         .cloned()
         .collect();
@@ -193,7 +200,7 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         ok: missing.is_empty() && extra.is_empty() && changed.is_empty() && unreadable.is_empty(),
         root: list.root(),
         files: seen.files.len(),
-        bytes: seen.files.values().map(|f| f.stat.size).sum(),
+        bytes: seen.files.iter().map(|f| f.stat.size).sum(),
         hashed: todo.len(),
         unchanged_since_lock: seen.files.len()
             - extra.len()
@@ -214,38 +221,35 @@ fn not_hashed(target: &Target, files: usize) -> BadInput {
     BadInput::new(target.root.display(), "files that were hashed before", found, remedy)
 }
 
-/// What lies in the folder, listed files that the walk leaves out included.
+/// What lies in the folder, listed files that the walk leaves out included; sorted by path.
 struct Seen {
-    files: BTreeMap<RelPath, Found>,
+    files: Vec<Found>,
     odd: Vec<Unreadable>,
     any_missing: bool,
 }
 
 impl Seen {
     fn new(target: &Target, list: &HashList) -> Result<Self, BadInput> {
-        let Walk { files, odd, litter: _ } = walk(target.root, target.only)?;
-        let mut files: BTreeMap<_, _> = files.into_iter().map(|f| (f.path.clone(), f)).collect();
+        let Walk {
+            mut files,
+            odd,
+            litter: _,
+        } = walk(target.root, target.only)?;
         let mut odd: BTreeMap<_, _> = odd.into_iter().map(|o| (o.path, o.why)).collect();
         let mut any_missing = false;
-        for path in list
-            .entries
-            .keys()
-            .filter(|p| !odd.contains_key(p))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            if files.contains_key(&path) {
-                continue;
-            }
+        let mut more = Walk::default();
+        for path in not_among(list.entries.keys(), &files).filter(|p| !odd.contains_key(p)) {
             // A list of other origin may name what the walk skips, `.DS_Store` for instance.
-            if path.below(target.root).symlink_metadata().is_err() {
-                any_missing = true;
-                continue;
+            match path.below(target.root).symlink_metadata() {
+                Ok(_) => more.add(one(target.root, path.clone())),
+                Err(_) => any_missing = true,
             }
-            let w = one(target.root, path);
-            files.extend(w.files.into_iter().map(|f| (f.path.clone(), f)));
-            odd.extend(w.odd.into_iter().map(|o| (o.path, o.why)));
         }
+        if !more.files.is_empty() {
+            files.extend(more.files);
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        odd.extend(more.odd.into_iter().map(|o| (o.path, o.why)));
         let odd = odd.into_iter().map(|(path, why)| Unreadable { path, why }).collect();
         Ok(Self {
             files,
@@ -253,6 +257,15 @@ impl Seen {
             any_missing,
         })
     }
+}
+
+/// Those of the sorted `paths` that are not among `files`, which are sorted too: both are walked along once.
+fn not_among<'a>(paths: impl Iterator<Item = &'a RelPath>, files: &[Found]) -> impl Iterator<Item = &'a RelPath> {
+    let mut rest = files.iter().map(|f| &f.path).peekable();
+    paths.filter(move |&p| {
+        while rest.next_if(|f| *f < p).is_some() {}
+        rest.peek().is_none_or(|f| *f != p)
+    })
 }
 
 fn changes(list: &HashList, hashes: &BTreeMap<&RelPath, Sha>) -> Vec<Changed> {

@@ -5,16 +5,18 @@ use super::list::RelPath;
 use super::stat::Stat;
 use crate::error::BadInput;
 use rayon::prelude::*;
-use std::fs::{self, Metadata};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
+use rustix::path::Arg;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// One file of a set.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub path: RelPath,
-    pub file: PathBuf,
     pub stat: Stat,
 }
 
@@ -36,18 +38,35 @@ pub struct Walk {
 
 impl Walk {
     fn join(mut self, other: Self) -> Self {
-        self.files.extend(other.files);
-        self.odd.extend(other.odd);
-        self.litter.extend(other.litter);
+        self.add(other);
         self
     }
 
-    fn odd(path: RelPath, why: impl ToString) -> Self {
+    pub(super) fn add(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.odd.extend(other.odd);
+        self.litter.extend(other.litter);
+    }
+
+    fn odd(&mut self, path: RelPath, why: impl ToString) {
         let why = why.to_string();
-        Self {
-            odd: vec![Odd { path, why }],
-            ..Self::default()
-        }
+        self.odd.push(Odd { path, why });
+    }
+
+    fn regular(&mut self, path: RelPath, m: &rustix::fs::Stat) {
+        // Opening a pipe would wait for a writer for ever.
+        let kind = match FileType::from_raw_mode(m.st_mode) {
+            FileType::RegularFile => {
+                let stat = Stat::of_raw(m);
+                self.files.push(Found { path, stat });
+                return;
+            }
+            FileType::Directory => "folder",
+            FileType::Fifo => "pipe",
+            FileType::Socket => "socket",
+            _ => "device",
+        };
+        self.odd(path, format!("a {kind}, not a file"));
     }
 }
 
@@ -69,7 +88,7 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
         return Err(bad("a file".into()));
     }
     let mut all = match only {
-        None => folder(root, &[], root),
+        None => Folder { root, rel: b"" }.walk(open_dir(CWD, root)),
         Some(names) => names
             .iter()
             .filter_map(|n| RelPath::new(n.as_bytes()).ok())
@@ -77,7 +96,7 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
             .map(|p| one(root, p))
             .fold(Walk::default(), Walk::join),
     };
-    all.files.sort_by(|a, b| a.path.cmp(&b.path));
+    all.files.par_sort_unstable_by(|a, b| a.path.cmp(&b.path));
     all.odd.sort_by(|a, b| a.path.cmp(&b.path));
     all.litter.sort();
     Ok(all)
@@ -85,73 +104,113 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
 
 /// One named file below `root`.
 pub fn one(root: &Path, path: RelPath) -> Walk {
-    let file = path.below(root);
-    match fs::metadata(&file) {
-        Ok(m) => regular(path, file, &m),
-        Err(e) => Walk::odd(path, e),
+    let mut out = Walk::default();
+    match statat(CWD, path.below(root), AtFlags::empty()) {
+        Ok(m) => out.regular(path, &m),
+        Err(e) => out.odd(path, io::Error::from(e)),
     }
+    out
+}
+
+fn open_dir(at: impl AsFd, name: impl Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, Mode::empty())?)
 }
 
 /// Whether a folder is one of those from `dir` up to `root`: a link to it leads back.
-fn leads_back(folder: &Metadata, dir: &Path, root: &Path) -> bool {
+fn leads_back(folder: &rustix::fs::Stat, dir: &Path, root: &Path) -> bool {
     let depth = dir.components().count().saturating_sub(root.components().count());
     let mut above = dir.ancestors().take(depth + 1).filter_map(|d| fs::metadata(d).ok());
-    above.any(|m| (m.dev(), m.ino()) == (folder.dev(), folder.ino()))
+    above.any(|m| (m.dev(), m.ino()) == (folder.st_dev, folder.st_ino))
 }
 
-fn folder(dir: &Path, rel: &[u8], root: &Path) -> Walk {
-    let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
-    let entries = match entries {
-        Ok(e) => e,
-        Err(e) => return Walk::odd(RelPath::child(b"", if rel.is_empty() { b"." } else { rel }), e),
-    };
-    entries
-        .par_iter()
-        .map(|entry| {
-            let name = entry.file_name();
-            let path = RelPath::child(rel, name.as_bytes());
-            if is_own(name.as_bytes()) {
-                return Walk {
-                    litter: vec![path],
-                    ..Walk::default()
-                };
-            }
-            let file = entry.path();
-            // What is itself a folder cannot lead back, and the listing says that it is one.
-            if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                return folder(&file, path.as_bytes(), root);
-            }
-            // Follows links, so that data may lie on another disk.
-            match fs::metadata(&file) {
-                Ok(m) if m.is_dir() => {
-                    if leads_back(&m, dir, root) {
-                        return Walk::odd(path, "a link that leads back to a folder above it");
-                    }
-                    folder(&file, path.as_bytes(), root)
-                }
-                Ok(m) => regular(path, file, &m),
-                Err(e) if entry.file_type().is_ok_and(|t| t.is_symlink()) => {
-                    Walk::odd(path, format!("a link to nothing ({e})"))
-                }
-                Err(e) => Walk::odd(path, e),
-            }
-        })
-        .reduce(Walk::default, Walk::join)
+/// Entries of a folder that one thread takes. The many small folders of a data set are one thread's each, so that the number of
+/// folders that are open at a time is that of the threads times the depth.
+const TOGETHER: usize = 64;
+
+/// A folder below that of the set. What lies in it is named relative to it: a path from the root would be looked up part by part
+/// for every file.
+#[derive(Clone, Copy)]
+struct Folder<'a> {
+    root: &'a Path,
+    /// From the root.
+    rel: &'a [u8],
 }
 
-fn regular(path: RelPath, file: PathBuf, m: &Metadata) -> Walk {
-    let t = m.file_type();
-    if t.is_file() {
-        let stat = Stat::of(m);
-        return Walk {
-            files: vec![Found { path, file, stat }],
-            ..Walk::default()
+impl Folder<'_> {
+    fn walk(self, opened: io::Result<OwnedFd>) -> Walk {
+        let read = || -> io::Result<(Dir, Vec<DirEntry>)> {
+            let mut dir = Dir::new(opened?)?;
+            let all = (&mut dir).collect::<Result<Vec<_>, _>>()?;
+            Ok((dir, all))
         };
+        let failed = |e: io::Error| {
+            let mut out = Walk::default();
+            out.odd(
+                RelPath::child(b"", if self.rel.is_empty() { b"." } else { self.rel }),
+                e,
+            );
+            out
+        };
+        let (dir, entries) = match read() {
+            Ok(r) => r,
+            Err(e) => return failed(e),
+        };
+        let dir = match dir.fd() {
+            Ok(fd) => fd,
+            Err(e) => return failed(e.into()),
+        };
+        let some = |entries: &[DirEntry]| {
+            let mut out = Walk::default();
+            for e in entries {
+                self.entry(dir, e, &mut out);
+            }
+            out
+        };
+        match entries.len() <= TOGETHER {
+            true => some(&entries),
+            false => entries.par_chunks(TOGETHER).map(some).reduce(Walk::default, Walk::join),
+        }
     }
-    // Opening a pipe would wait for a writer for ever.
-    let kind = [(t.is_dir(), "folder"), (t.is_fifo(), "pipe"), (t.is_socket(), "socket")];
-    let kind = kind.iter().find(|k| k.0).map_or("device", |k| k.1);
-    Walk::odd(path, format!("a {kind}, not a file"))
+
+    fn entry(self, dir: BorrowedFd<'_>, entry: &DirEntry, out: &mut Walk) {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return;
+        }
+        let path = RelPath::child(self.rel, name.to_bytes());
+        if is_own(name.to_bytes()) {
+            out.litter.push(path);
+            return;
+        }
+        let below = |path: &RelPath| {
+            let rel = path.as_bytes();
+            Folder { rel, ..self }.walk(open_dir(dir, name))
+        };
+        // What is itself a folder cannot lead back, and the listing says that it is one.
+        if entry.file_type() == FileType::Directory {
+            out.add(below(&path));
+            return;
+        }
+        // Follows links, so that data may lie on another disk.
+        match statat(dir, name, AtFlags::empty()) {
+            Ok(m) if FileType::from_raw_mode(m.st_mode) == FileType::Directory => {
+                let here = match RelPath::new(self.rel) {
+                    Ok(rel) => rel.below(self.root),
+                    Err(_) => self.root.to_owned(),
+                };
+                match leads_back(&m, &here, self.root) {
+                    true => out.odd(path, "a link that leads back to a folder above it"),
+                    false => out.add(below(&path)),
+                }
+            }
+            Ok(m) => out.regular(path, &m),
+            Err(e) if entry.file_type() == FileType::Symlink => {
+                out.odd(path, format!("a link to nothing ({})", io::Error::from(e)));
+            }
+            Err(e) => out.odd(path, io::Error::from(e)),
+        }
+    }
 }
 
 /// Names that medft or the operating system leave in a folder.

@@ -85,7 +85,7 @@ pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
     damage.extra_bytes |= at.skipped;
     let mut frame = frame.ok_or(Fault::Corrupt("no frame"))?;
     scan::finish(&mut frame)?;
-    output::assemble(&frame, &notes, damage)
+    output::assemble(frame, &notes, damage)
 }
 
 fn read_huffman(mut segment: &[u8], tables: &mut Tables) -> Result<(), Fault> {

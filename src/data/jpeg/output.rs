@@ -169,14 +169,47 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [r.clamp(0, 255) as u8, g.clamp(0, 255) as u8, b.clamp(0, 255) as u8]
 }
 
+/// The part of a plane that belongs to the image, in the plane's own memory: a grey picture is not copied.
+fn cut(mut plane: Vec<u8>, stride: usize, width: usize, height: usize) -> Vec<u8> {
+    if stride != width {
+        for y in 1..height {
+            plane.copy_within(y * stride..y * stride + width, y * width);
+        }
+    }
+    plane.truncate(width * height);
+    plane
+}
+
 /// Makes the picture out of complete planes.
-pub fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
-    let space = space(frame, notes);
+pub fn assemble(mut frame: Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
+    let space = space(&frame, notes);
     damage.adobe_transform = match (frame.components.len(), notes.adobe) {
         (3, Some(t)) => !notes.jfif && t > 1,
         (4, Some(t)) => t != 0 && t != 2,
         _ => false,
     };
+    let channels = frame.components.len();
+    let data = match frame.components.as_mut_slice() {
+        [only] => cut(
+            std::mem::take(&mut only.plane),
+            only.stride * 8,
+            frame.width,
+            frame.height,
+        ),
+        _ => merge(&frame, space)?,
+    };
+    Ok(Picture {
+        width: frame.width,
+        height: frame.height,
+        channels,
+        data,
+        orientation: notes.exif.or(notes.xmp),
+        damage,
+    })
+}
+
+/// Rows of several components side by side.
+fn merge(frame: &Frame, space: Space) -> Result<Vec<u8>, Fault> {
     let channels = frame.components.len();
     let mut sources = Vec::with_capacity(channels);
     for c in &frame.components {
@@ -186,7 +219,6 @@ pub fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Pict
     for (y, out) in data.chunks_exact_mut(frame.width * channels).enumerate() {
         match (space, sources.as_mut_slice()) {
             (Space::YCbCr, [a, b, c]) => convert_row(a.row(y), b.row(y), c.row(y), out),
-            (_, [only]) => out.copy_from_slice(&only.row(y)[..frame.width]),
             (_, sources) => {
                 for (i, source) in sources.iter_mut().enumerate() {
                     for (out, &v) in out.iter_mut().skip(i).step_by(channels).zip(source.row(y)) {
@@ -208,12 +240,5 @@ pub fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Pict
             _ => {}
         }
     }
-    Ok(Picture {
-        width: frame.width,
-        height: frame.height,
-        channels,
-        data,
-        orientation: notes.exif.or(notes.xmp),
-        damage,
-    })
+    Ok(data)
 }

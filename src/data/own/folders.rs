@@ -26,13 +26,14 @@ pub(super) fn read(r: &Request) -> Result<Listing> {
     }
     let mut paths = Vec::new();
     for f in found.files {
+        let file = || f.path.below(&r.images);
         match std::str::from_utf8(f.path.as_bytes()) {
             Ok(path) if is_image_name(path) => paths.push(path.to_owned()),
             Ok(_) => out.bad(
-                f.file.display(),
+                file().display(),
                 "no image by its name: move it away, or give a table with --labels",
             ),
-            Err(_) => out.bad(f.file.display(), "a name that is no UTF-8: rename it"),
+            Err(_) => out.bad(file().display(), "a name that is no UTF-8: rename it"),
         }
     }
     let tops: BTreeSet<&str> = paths.iter().filter_map(|p| Some(p.split_once('/')?.0)).collect();
