@@ -6,6 +6,7 @@ mod autograd;
 mod block;
 mod conv;
 mod conv_map;
+mod copies;
 mod cpu;
 mod cuda;
 mod depthwise;

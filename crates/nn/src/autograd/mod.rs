@@ -7,16 +7,33 @@ mod node;
 mod tape;
 mod value;
 
-pub(crate) use node::{node1, node2, node3};
-pub(crate) use tape::{Tape, without_graph};
+pub(crate) use node::{node1, node2, node2_adding, node3, node3_adding, node4};
+pub(crate) use tape::{Mode, Tape, mode, without_graph};
 pub(crate) use value::Value;
 
+use crate::precision::converted;
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, TensorId};
+use candle_core::{DType, Result, Tensor, TensorId};
 use std::cell::RefCell;
 
 thread_local! {
     static STASHED: RefCell<Vec<(TensorId, Tensor)>> = const { RefCell::new(Vec::new()) };
+    /// The last gradient that was written in 16 bits too, and that copy: what reads it comes next.
+    static SHORT: RefCell<Option<(TensorId, Tensor)>> = const { RefCell::new(None) };
+}
+
+/// Notes the copy of a gradient in 16 bits that the pass which formed it has written beside it.
+pub(crate) fn note_short(gradient: &Tensor, short: Tensor) {
+    SHORT.with_borrow_mut(|s| *s = Some((gradient.id(), short)));
+}
+
+/// A gradient, contiguous and of another element type; no graph.
+pub(crate) fn gradient_as(gradient: &Tensor, to: DType) -> Result<Tensor> {
+    let known = SHORT.with_borrow(|s| {
+        let (id, short) = s.as_ref()?;
+        (*id == gradient.id() && short.dtype() == to).then(|| short.clone())
+    });
+    known.map_or_else(|| converted(gradient, to), Ok)
 }
 
 /// Gradients of a loss, of all parameters.
@@ -53,7 +70,9 @@ pub(crate) fn stash_grad(parameter: TensorId, gradient: Tensor) {
 /// Where an op has no backward pass, or its backward pass fails.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
     STASHED.with_borrow_mut(Vec::clear);
-    let store = loss.backward()?;
+    let store = loss.backward();
+    SHORT.with_borrow_mut(|s| *s = None);
+    let store = store?;
     let stashed = STASHED.with_borrow_mut(std::mem::take);
     Ok(Gradients { store, stashed })
 }
