@@ -7,6 +7,8 @@
 mod attention;
 #[path = "kernels/count.rs"]
 mod count;
+#[path = "kernels/fused.rs"]
+mod fused;
 mod harness;
 #[path = "kernels/ops.rs"]
 mod ops;
