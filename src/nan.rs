@@ -41,12 +41,27 @@ pub mod map {
 /// A list of numbers.
 pub mod list {
     use super::*;
+    use std::collections::VecDeque;
 
-    pub fn serialize<'a, S: Serializer, L>(l: &'a L, s: S) -> Result<S::Ok, S::Error>
-    where
-        &'a L: IntoIterator<Item = &'a f64>,
-    {
-        s.collect_seq(l.into_iter().map(|x| finite(*x)))
+    /// What is written: named types, since a bound on every `&L` is one that other crates' own types can make endless.
+    pub trait Numbers {
+        fn numbers(&self) -> impl Iterator<Item = &f64>;
+    }
+
+    impl Numbers for Vec<f64> {
+        fn numbers(&self) -> impl Iterator<Item = &f64> {
+            self.iter()
+        }
+    }
+
+    impl Numbers for VecDeque<f64> {
+        fn numbers(&self) -> impl Iterator<Item = &f64> {
+            self.iter()
+        }
+    }
+
+    pub fn serialize<S: Serializer>(l: &impl Numbers, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(l.numbers().map(|x| finite(*x)))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>, L: FromIterator<f64>>(d: D) -> Result<L, D::Error> {

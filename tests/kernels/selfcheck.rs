@@ -20,11 +20,11 @@ impl Executor for Broken {
         unsafe { self.inner.run(l)? };
         self.seen.lock().unwrap().insert(l.kernel.to_owned());
         if self.kernel.as_deref() == Some(l.kernel) {
-            let written = l.words.iter().filter_map(|w| match *w {
-                Word::Write { at, bytes } => Some((at, bytes)),
+            let written = l.words.iter().chain(l.indirect).filter_map(|w| match *w {
+                Word::Write { at, bytes } if bytes > 0 => Some((at, bytes)),
                 _ => None,
             });
-            for (at, bytes) in written.chain(l.indirect.iter().copied()).filter(|w| w.1 > 0) {
+            for (at, bytes) in written {
                 // The exponent of one of the first values, whatever its type.
                 let last = (at + bytes.min(8) as u64 - 1) as *mut u8;
                 // SAFETY: the last of the operand's first bytes, which the launch may write.

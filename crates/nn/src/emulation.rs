@@ -28,6 +28,16 @@ pub enum Word {
     Number(u64),
 }
 
+impl Word {
+    /// Bytes that may be accessed there.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Read { bytes, .. } | Self::Write { bytes, .. } => *bytes,
+            Self::Number(_) => 0,
+        }
+    }
+}
+
 /// A kernel launch: `grid` blocks of `block` threads. Results never depend on `grid`.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -41,8 +51,36 @@ pub struct Launch<'a> {
     pub block: u32,
     /// The arguments.
     pub words: &'a [Word],
-    /// Memory that is reached through tables of addresses: (address, bytes).
-    pub indirect: &'a [(u64, usize)],
+    /// Memory that is reached through tables of addresses; what is read and written is there as both.
+    pub indirect: &'a [Word],
+}
+
+impl Launch<'_> {
+    /// Bytes that the launch reads and writes: every operand once, as a whole, and what it reads and writes through tables twice.
+    pub fn bytes(&self) -> usize {
+        self.words.iter().chain(self.indirect).map(Word::bytes).sum()
+    }
+}
+
+/// A product by cuBLASLt: `batch` times (m, k) · (k, n), by rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LibraryProduct {
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Products.
+    pub batch: usize,
+    /// Bytes of the operands, of what is added and of what is written, each once.
+    pub bytes: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Whether the result is added to a tensor.
+    pub onto: bool,
+    /// Whether the left operand's rows are summed up.
+    pub sums: bool,
 }
 
 /// Runs kernels on CPU memory.
@@ -56,6 +94,17 @@ pub trait Executor {
     /// The memory that `words` and `indirect` name must be readable, and writable where [`Word::Write`] or `indirect` name it,
     /// and nobody else may access it during the call.
     unsafe fn run(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// Told of every product that cuBLASLt would compute; `false`: its result is not computed, for those who only count.
+    ///
+    /// # Errors
+    /// Whatever the library is to be seen to say.
+    fn product(&self, _: &LibraryProduct) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Told of what candle's own kernels would do, with the bytes that they would read and write.
+    fn elsewhere(&self, _op: &'static str, _bytes: usize) {}
 }
 
 thread_local! {

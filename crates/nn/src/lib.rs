@@ -7,6 +7,7 @@ mod block;
 mod conv;
 mod conv_map;
 mod convert;
+mod copies;
 mod cpu;
 mod cuda;
 mod depthwise;

@@ -40,6 +40,17 @@ impl Linear {
         layer(x, &self.weight, self.bias.as_ref(), Some(act), false)
     }
 
+    /// `(…, in)` → `onto` plus `(…, out)`: the end of a residual branch. Where layers compute in 16 bits, the sum is float32.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
+        match &self.bias {
+            Some(bias) if uses_kernels(x) => cuda::linear_onto(onto, x, &self.weight, bias),
+            _ => super::add(onto, &self.forward(x)?),
+        }
+    }
+
     /// `(…, in)` → GELU (erf) of `(…, out)`.
     ///
     /// # Errors

@@ -3,13 +3,14 @@
 //! The moments lie where their parameter lies. On the CPU they are plain vectors; on CUDA, tensors that one launch updates together
 //! with all parameters. Sums have one order, whatever the number of threads.
 
+use crate::copies::{self, Kept};
 use crate::cpu::{Real, lane_sum, simd_fn, slice};
 use crate::cuda::optimiser as device;
 use crate::dispatch::uses_kernels;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Decay of the first moment.
 pub const BETA1: f64 = 0.9;
@@ -24,7 +25,7 @@ pub struct Moments(Place);
 #[derive(Debug, Clone)]
 enum Place {
     Host { m: Vec<f32>, v: Vec<f32> },
-    Device { m: Tensor, v: Tensor },
+    Device { m: Tensor, v: Tensor, copy: Arc<Kept> },
 }
 
 impl Moments {
@@ -39,6 +40,7 @@ impl Moments {
             Place::Device {
                 m: zeros()?,
                 v: zeros()?,
+                copy: Kept::new(parameter),
             }
         } else {
             Place::Host {
@@ -55,7 +57,7 @@ impl Moments {
     pub fn to_host(&self) -> Result<[Cow<'_, [f32]>; 2]> {
         Ok(match &self.0 {
             Place::Host { m, v } => [Cow::Borrowed(m), Cow::Borrowed(v)],
-            Place::Device { m, v } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
+            Place::Device { m, v, .. } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
         })
     }
 
@@ -66,11 +68,12 @@ impl Moments {
     pub fn set(&mut self, m: Vec<f32>, v: Vec<f32>) -> Result<()> {
         self.0 = match &self.0 {
             Place::Host { .. } => Place::Host { m, v },
-            Place::Device { m: old, .. } => {
+            Place::Device { m: old, copy, .. } => {
                 let (n, device) = (m.len(), old.device().clone());
                 Place::Device {
                     m: Tensor::from_vec(m, n, &device)?,
                     v: Tensor::from_vec(v, n, &device)?,
+                    copy: copy.clone(),
                 }
             }
         };
@@ -92,6 +95,11 @@ pub struct Update<'a> {
     pub step: f32,
     /// √(1 − β₂ᵗ).
     pub bias2: f32,
+}
+
+/// To be called where parameters that train were given other values than by [`adamw`]: what was kept of the old ones is let go.
+pub fn parameters_changed() {
+    copies::forget();
 }
 
 /// The sum of squares of all gradients (float32, contiguous), in float64.
@@ -131,7 +139,7 @@ pub fn adamw(updates: Vec<Update<'_>>, scale: f32) -> Result<()> {
     if updates.first().is_some_and(on_device) {
         let mut all = Vec::with_capacity(updates.len());
         for u in &updates {
-            let Place::Device { m, v } = &u.moments.0 else {
+            let Place::Device { m, v, copy } = &u.moments.0 else {
                 bail!("the moments of a parameter are on the CPU, those of others are not")
             };
             all.push(device::Update {
@@ -139,6 +147,7 @@ pub fn adamw(updates: Vec<Update<'_>>, scale: f32) -> Result<()> {
                 gradient: u.gradient,
                 m,
                 v,
+                copy: copy.copy(),
                 shrink: u.shrink,
                 step: u.step,
                 bias2: u.bias2,

@@ -5,6 +5,10 @@
 
 #[path = "kernels/attention.rs"]
 mod attention;
+#[path = "kernels/count.rs"]
+mod count;
+#[path = "kernels/fused.rs"]
+mod fused;
 mod harness;
 #[path = "kernels/ops.rs"]
 mod ops;
@@ -40,7 +44,7 @@ mod compute {
 #[test]
 fn kernels_are_listed() {
     let Some(e) = harness::emulator::get() else { return };
-    for family in ["layer_norm", "rms_norm", "layer_norm_dx", "rms_norm_dparams"] {
+    for family in ["layer_norm", "rms_norm", "layer_norm_backward", "rms_norm_backward"] {
         for types in ["f32_f32", "f64_f64", "f32_bf16", "f32_f16", "bf16_bf16", "f16_f16"] {
             assert!(e.kernels.contains_key(&format!("{family}_{types}")), "{family}_{types}");
         }

@@ -336,6 +336,7 @@ fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {
     for ((_, v), w) in model.params.trainable().zip(weights) {
         v.set(&Tensor::from_slice(w, v.dims(), v.device())?)?;
     }
+    medft_nn::optimiser::parameters_changed();
     Ok(())
 }
 

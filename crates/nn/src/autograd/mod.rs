@@ -4,12 +4,14 @@
 //! the thread that runs the backward pass, and [`backward`] joins both.
 
 mod node;
+mod short;
 mod steps;
 mod tape;
 mod value;
 
-pub(crate) use node::{node1, node2, node3};
-pub(crate) use steps::without_graph;
+pub(crate) use node::{node1, node2, node2_adding, node3, node3_adding, node4};
+pub(crate) use short::{gradient_as, note_short};
+pub(crate) use steps::{Mode, mode, without_graph};
 pub(crate) use tape::Tape;
 pub(crate) use value::Value;
 
@@ -55,7 +57,9 @@ pub(crate) fn stash_grad(parameter: TensorId, gradient: Tensor) {
 /// Where an op has no backward pass, or its backward pass fails.
 pub fn backward(loss: &Tensor) -> Result<Gradients> {
     STASHED.with_borrow_mut(Vec::clear);
-    let store = loss.backward()?;
+    let store = loss.backward();
+    short::forget();
+    let store = store?;
     let stashed = STASHED.with_borrow_mut(std::mem::take);
     Ok(Gradients { store, stashed })
 }

@@ -5,11 +5,15 @@ use std::cell::RefCell;
 
 /// The backward pass of an op.
 pub(crate) trait Vjp: Send + Sync {
-    /// From its operands, its result and the gradient of that, the gradients of the operands that want one.
+    /// From its operands, its result and the gradient of that, the gradients of the operands that want one; that of the first
+    /// with `onto` added, which is there only where the op [`Self::adds`].
     ///
     /// # Errors
     /// Where a kernel fails.
-    fn vjp(&self, args: &[Tensor], y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>;
+    fn vjp(&self, args: &[Tensor], y: &Tensor, dy: &Tensor, onto: Option<&Tensor>) -> Result<Vec<Option<Tensor>>>;
+
+    /// Whether a gradient of the first operand that is there already can be added to in the same pass.
+    fn adds(&self) -> bool;
 }
 
 /// What becomes of an op's result.

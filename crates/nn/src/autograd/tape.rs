@@ -7,6 +7,7 @@
 use super::node::seeded;
 use super::stash_grad;
 use super::steps::{Mode, Step, mode, of_candle, within};
+use crate::emulation;
 use candle_core::{Result, Tensor, TensorId, Var, bail};
 use std::collections::{HashMap, HashSet};
 
@@ -60,7 +61,12 @@ impl Tape {
                 return Ok(());
             }
             let sum = match grads.remove(&id) {
-                Some(s) => (s + g)?,
+                Some(s) => {
+                    if let Some(e) = emulation::executor() {
+                        e.elsewhere("add", 3 * g.elem_count() * g.dtype().size_in_bytes());
+                    }
+                    (s + g)?
+                }
                 None => g,
             };
             grads.insert(id, sum);
@@ -72,7 +78,15 @@ impl Tape {
             match step {
                 Step::Op { args, y, vjp } => {
                     let Some(dy) = grads.remove(&y.id()) else { continue };
-                    for (a, g) in args.iter().zip(vjp.vjp(&args, &y, &dy)?) {
+                    let onto = args.first().filter(|_| vjp.adds()).and_then(|a| {
+                        let fits = |g: &Tensor| g.dtype() == a.dtype() && g.dims() == a.dims() && g.is_contiguous();
+                        grads.get(&a.id()).is_some_and(fits).then(|| grads.remove(&a.id()))?
+                    });
+                    let found = vjp.vjp(&args, &y, &dy, onto.as_ref())?;
+                    if onto.is_some() && found.first().is_none_or(Option::is_none) {
+                        bail!("a gradient was to be added to and is gone");
+                    }
+                    for (a, g) in args.iter().zip(found) {
                         if let Some(g) = g {
                             add(&mut grads, a.id(), g)?;
                         }

@@ -51,10 +51,10 @@ impl TransformerBlock {
     /// The same from the single ops.
     pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let a = attention_packed(&self.qkv.forward(&self.norm1.forward(x)?)?, self.heads)?;
-        let x = residual(x, &self.proj.forward(&a)?, self.ls1.as_ref())?;
+        let x = branch_end(x, &self.proj, &a, self.ls1.as_ref())?;
         let y = self.norm2.forward(&x)?;
         let y = self.fc1.forward_act(&y, self.act)?;
-        residual(&x, &self.fc2.forward(&y)?, self.ls2.as_ref())
+        branch_end(&x, &self.fc2, &y, self.ls2.as_ref())
     }
 
     fn tensors(&self) -> Vec<&Tensor> {
@@ -121,10 +121,11 @@ impl Layer for TransformerBlock {
     }
 }
 
-fn residual(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>) -> Result<Tensor> {
+/// `x + γ ⊙ last(y)`.
+fn branch_end(x: &Tensor, last: &Linear, y: &Tensor, gamma: Option<&Tensor>) -> Result<Tensor> {
     match gamma {
-        Some(g) => add_scaled(x, y, g),
-        None => super::add(x, y),
+        Some(g) => add_scaled(x, &last.forward(y)?, g),
+        None => last.forward_onto(y, x),
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) unsafe fn launch(
     (module, kernel): (&'static str, &str),
     work: Work,
     args: &mut [Arg<'_>],
-    indirect: &[(u64, usize)],
+    indirect: &[Word],
 ) -> Result<()> {
     let mut words = Vec::with_capacity(args.len());
     for arg in args {
@@ -127,7 +127,7 @@ pub(super) fn address(s: &Storage, l: &Layout) -> Result<(u64, usize)> {
     Ok((base + (begin * size) as u64, (end - begin) * size))
 }
 
-fn address_mut(s: &mut Storage) -> Result<u64> {
+pub(super) fn address_mut(s: &mut Storage) -> Result<u64> {
     macro_rules! of {
         ($c:expr, $($t:ident),*) => {
             match $c {

@@ -32,8 +32,21 @@ struct Key {
     element: DType,
     out: DType,
     compute: sys::cublasComputeType_t,
-    /// Bytes that the addresses of A, B, D and the bias are multiples of, at most 256; 0 where there is no bias.
-    aligned: [u32; 4],
+    /// Bytes that the addresses of A, B, D, of the bias or the sums, and of what is added to are multiples of, at most 256; 0 where
+    /// there is none.
+    aligned: [u32; 5],
+    /// Whether the sums of B's columns are written where a bias would lie.
+    sums: bool,
+}
+
+/// Addresses of what a product does besides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    /// A bias of D's type that is added, or, with `sums`, where the sums of B's columns go.
+    pub bias: Option<u64>,
+    pub sums: bool,
+    /// What the product is added to, of D's type and layout.
+    pub onto: Option<u64>,
 }
 
 fn aligned(at: u64) -> u32 {
@@ -95,13 +108,18 @@ impl Operation {
         o.set(CUBLASLT_MATMUL_DESC_TRANSA, i32::from(key.product.a.transposed))?;
         o.set(CUBLASLT_MATMUL_DESC_TRANSB, i32::from(key.product.b.transposed))?;
         if key.aligned[3] > 0 {
-            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
+            let epilogue = if key.sums {
+                sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB
+            } else {
+                sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
+            };
             o.set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue as u32)?;
         }
         Ok(o)
     }
 
-    /// The bias is of D's type, as long as a column, and added to every column before rounding.
+    /// The bias is of D's type, as long as a column, and added to every column before rounding; sums of B's columns are of D's type
+    /// and as long as a row.
     fn set_bias(&self, at: u64) -> Result<()> {
         use sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
         self.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, at)
@@ -115,11 +133,14 @@ impl Preference {
         p.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;
         let scheme = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         p.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme as u32)?;
-        let [a, b, d, _] = key.aligned;
+        let [a, b, d, _, onto] = key.aligned;
         p.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, a)?;
         p.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, b)?;
-        // D is passed as C too, which is not read.
-        p.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, d)?;
+        // Where nothing is added to, D is passed as C too, which is not read.
+        p.set(
+            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            if onto > 0 { onto } else { d },
+        )?;
         p.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, d)?;
         Ok(p)
     }
@@ -212,12 +233,12 @@ fn data_type(t: DType) -> Result<sys::cudaDataType> {
 /// Elements of a matrix: their storage, and where in it they begin.
 type Elements<'a> = (&'a CudaStorage, usize);
 
-/// Runs `product` of A and B, with a bias that lies at an address; D is of type `out`.
+/// Runs `product` of A and B, with what lies at `places`; D is of type `out`.
 pub(crate) fn multiply(
     product: &Product,
     (a, a_from): Elements<'_>,
     (b, b_from): Elements<'_>,
-    bias: Option<u64>,
+    places: Places,
     out: DType,
 ) -> Result<CudaStorage> {
     let (device, element, batch) = (a.device(), a.dtype(), product.batch);
@@ -241,7 +262,14 @@ pub(crate) fn multiply(
             (DType::F32, Compute::Tf32) => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         },
-        aligned: [aligned(pa), aligned(pb), aligned(pd), bias.map_or(0, aligned)],
+        aligned: [
+            aligned(pa),
+            aligned(pb),
+            aligned(pd),
+            places.bias.map_or(0, aligned),
+            places.onto.map_or(0, aligned),
+        ],
+        sums: places.sums,
     };
     let library = Library::on(device)?;
     let mut library = library.lock().unwrap_or_else(PoisonError::into_inner);
@@ -252,11 +280,13 @@ pub(crate) fn multiply(
     } = &mut *library;
     let plan = match plans.entry(key) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(Plan::new(*handle, &key, bias)?),
+        Entry::Vacant(new) => new.insert(Plan::new(*handle, &key, places.bias)?),
     };
-    if let Some(bias) = bias {
+    if let Some(bias) = places.bias {
         plan.operation.set_bias(bias)?;
     }
+    // C has D's layout, and is D where nothing is added to: its factor is 0 then, and it is not read.
+    let pc = places.onto.unwrap_or(pd);
     let stream = device.cuda_stream();
     let scratch = workspace.device_ptr(&stream).0;
     // The factors of the product and of C, in the type of the sums.
@@ -264,6 +294,7 @@ pub(crate) fn multiply(
         DType::F64 => [(&raw const ONE.1).cast(), (&raw const ZERO.1).cast()],
         _ => [(&raw const ONE.0).cast(), (&raw const ZERO.0).cast()],
     };
+    let beta = if places.onto.is_some() { one } else { zero };
     // SAFETY: the operands' extents were checked above and D was allocated with its own; the plan was made for these layouts,
     // types and alignments; work on the device's one stream, the workspace's too, is done in order.
     unsafe {
@@ -271,12 +302,12 @@ pub(crate) fn multiply(
             *handle,
             plan.operation.0,
             one,
-            zero,
+            beta,
             pa as *const c_void,
             plan.a.0,
             pb as *const c_void,
             plan.b.0,
-            pd as *const c_void,
+            pc as *const c_void,
             plan.d.0,
             pd as *mut c_void,
             plan.d.0,

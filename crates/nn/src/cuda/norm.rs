@@ -1,7 +1,7 @@
 //! LayerNorm and RMSNorm.
 
-use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
-use crate::autograd::{Value, node2, node3};
+use super::launch::{Arg, Work, launch, row_blocks, sum_parts, tag};
+use crate::autograd::{Value, node2_adding, node3_adding, note_short};
 use crate::precision::computed_in;
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -58,58 +58,16 @@ pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DTyp
             &[],
         )
     }?;
-    let stats = stats.tensor();
-    node3("layer_norm", [&x, &w, &b], y, move |[x, w, b], _, dy| {
-        let device = x.device();
-        let dx = if x.track_op() {
-            let mut dx = Value::new(x.shape(), x.dtype(), device)?;
-            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
-            unsafe {
-                launch(
-                    device,
-                    ("norm", &name("layer_norm_dx", x, out)?),
-                    rows_of(rows, d, x, out),
-                    &mut [
-                        Arg::In(x),
-                        Arg::In(w),
-                        Arg::In(&stats),
-                        Arg::In(dy),
-                        Arg::Out(&mut dx),
-                        Arg::U64(rows),
-                        Arg::U32(d),
-                    ],
-                    &[],
-                )
-            }?;
-            Some(dx.tensor())
-        } else {
-            None
-        };
-        if !(w.track_op() || b.track_op()) {
-            return Ok([dx, None, None]);
-        }
-        let blocks = row_blocks(rows);
-        let mut parts = Value::new((blocks, 2, d), w.dtype(), device)?;
-        // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
-        unsafe {
-            launch(
-                device,
-                ("norm", &name("layer_norm_dparams", x, out)?),
-                Work::Items(blocks * packs(d, w.dtype())),
-                &mut [
-                    Arg::In(x),
-                    Arg::In(&stats),
-                    Arg::In(dy),
-                    Arg::Out(&mut parts),
-                    Arg::U64(rows),
-                    Arg::U32(d),
-                    Arg::U32(blocks),
-                ],
-                &[],
-            )
-        }?;
-        let both = sum_parts(&parts.tensor(), 1, blocks, 2 * d)?.reshape((2, d))?.tensor();
-        Ok([dx, Some(both.get(0)?), Some(both.get(1)?)])
+    let saved = Saved {
+        form: "layer_norm",
+        sums: 2,
+        stats: stats.tensor(),
+        out,
+    };
+    node3_adding("layer_norm", [&x, &w, &b], y, move |[x, w, b], _, dy, onto| {
+        let (dx, both) = saved.backward(x, w, dy, onto, w.track_op() || b.track_op())?;
+        let part = |i| both.as_ref().map(|t| t.get(i)).transpose();
+        Ok([dx, part(0)?, part(1)?])
     })
 }
 
@@ -137,58 +95,81 @@ pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<T
             &[],
         )
     }?;
-    let stats = stats.tensor();
-    node2("rms_norm", [&x, &w], y, move |[x, w], _, dy| {
-        let device = x.device();
-        let dx = if x.track_op() {
-            let mut dx = Value::new(x.shape(), x.dtype(), device)?;
-            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
-            unsafe {
-                launch(
-                    device,
-                    ("norm", &name("rms_norm_dx", x, out)?),
-                    rows_of(rows, d, x, out),
-                    &mut [
-                        Arg::In(x),
-                        Arg::In(w),
-                        Arg::In(&stats),
-                        Arg::In(dy),
-                        Arg::Out(&mut dx),
-                        Arg::U64(rows),
-                        Arg::U32(d),
-                    ],
-                    &[],
-                )
-            }?;
-            Some(dx.tensor())
-        } else {
-            None
-        };
-        let dw = if w.track_op() {
-            let blocks = row_blocks(rows);
-            let mut parts = Value::new((blocks, d), w.dtype(), device)?;
-            // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
-            unsafe {
-                launch(
-                    device,
-                    ("norm", &name("rms_norm_dparams", x, out)?),
-                    Work::Items(blocks * packs(d, w.dtype())),
-                    &mut [
-                        Arg::In(x),
-                        Arg::In(&stats),
-                        Arg::In(dy),
-                        Arg::Out(&mut parts),
-                        Arg::U64(rows),
-                        Arg::U32(d),
-                        Arg::U32(blocks),
-                    ],
-                    &[],
-                )
-            }?;
-            Some(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
-        } else {
-            None
-        };
-        Ok([dx, dw])
+    let saved = Saved {
+        form: "rms_norm",
+        sums: 1,
+        stats: stats.tensor(),
+        out,
+    };
+    node2_adding("rms_norm", [&x, &w], y, move |[x, w], _, dy, onto| {
+        let (dx, dw) = saved.backward(x, w, dy, onto, w.track_op())?;
+        Ok([dx, dw.map(|t| t.get(0)).transpose()?])
     })
+}
+
+/// What the backward pass needs of the forward pass.
+struct Saved {
+    form: &'static str,
+    /// Sums over rows that the parameters' gradients are.
+    sums: usize,
+    stats: Tensor,
+    /// The result's type.
+    out: DType,
+}
+
+impl Saved {
+    /// The gradient at `x`, where it trains, with `onto` added, and the gradients of the parameters (sums, D) where they are wanted;
+    /// of a float32 gradient at `x` a copy in the result's 16-bit type is noted, which the layer before reads.
+    fn backward(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        dy: &Tensor,
+        onto: Option<&Tensor>,
+        parameters: bool,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (device, d) = (x.device(), w.elem_count());
+        let rows = x.elem_count() / d.max(1);
+        let blocks = row_blocks(rows);
+        let new = |dtype, wanted: bool| wanted.then(|| Value::new(x.shape(), dtype, device)).transpose();
+        let short = x.dtype() == DType::F32 && self.out != x.dtype();
+        let mut dx = new(x.dtype(), x.track_op())?;
+        let mut copy = new(self.out, x.track_op() && short)?;
+        let mut parts = if parameters {
+            Some(Value::new((blocks, self.sums, d), w.dtype(), device)?)
+        } else {
+            None
+        };
+        fn written(v: &mut Option<Value>) -> Arg<'_> {
+            v.as_mut().map_or(Arg::U64(0), Arg::Out)
+        }
+        // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
+        unsafe {
+            launch(
+                device,
+                ("norm", &name(&format!("{}_backward", self.form), x, self.out)?),
+                Work::Blocks(blocks),
+                &mut [
+                    Arg::In(x),
+                    Arg::In(w),
+                    Arg::In(&self.stats),
+                    Arg::In(dy),
+                    onto.map_or(Arg::U64(0), Arg::In),
+                    written(&mut dx),
+                    written(&mut copy),
+                    written(&mut parts),
+                    Arg::U64(rows),
+                    Arg::U32(d),
+                    Arg::U32(blocks),
+                ],
+                &[],
+            )
+        }?;
+        let dx = dx.map(Value::tensor);
+        if let (Some(dx), Some(copy)) = (&dx, copy) {
+            note_short(dx, copy.tensor());
+        }
+        let sum = |parts: Value| sum_parts(&parts.tensor(), 1, blocks, self.sums * d)?.reshape((self.sums, d));
+        Ok((dx, parts.map(sum).transpose()?.map(Value::tensor)))
+    }
 }

@@ -3,11 +3,15 @@
 use super::launch::{Arg, Work, launch};
 use super::tables::table;
 use crate::autograd::Value;
+use crate::emulation::Word;
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Elements that one block works on (kernels/optimiser.cu).
 const CHUNK: usize = 4096;
+/// Which address of a slot is that of the gradient, which is only read.
+const GRADIENT: usize = 1;
 
 /// What AdamW reads and writes of one parameter; all float32 and contiguous, of equal size.
 pub(crate) struct Update<'a> {
@@ -15,6 +19,8 @@ pub(crate) struct Update<'a> {
     pub gradient: &'a Tensor,
     pub m: &'a Tensor,
     pub v: &'a Tensor,
+    /// The parameter in 16 bits, where a copy is kept.
+    pub copy: Option<Tensor>,
     /// 1 − lr · weight decay.
     pub shrink: f32,
     /// lr / (1 − β₁ᵗ).
@@ -32,19 +38,23 @@ impl InplaceOp1 for Address {
         "address"
     }
     fn cpu_fwd(&self, s: &mut CpuStorage, l: &Layout) -> Result<()> {
-        match (s, l.contiguous_offsets()) {
-            (CpuStorage::F32(v), Some((begin, end))) => {
-                self.0.store(v[begin..end].as_mut_ptr() as u64, Ordering::Relaxed);
-                Ok(())
-            }
-            _ => bail!("the optimiser needs contiguous float32 tensors"),
-        }
+        let Some((begin, end)) = l.contiguous_offsets() else {
+            bail!("the optimiser needs contiguous tensors")
+        };
+        let at = match s {
+            CpuStorage::F32(v) => v[begin..end].as_mut_ptr() as u64,
+            CpuStorage::BF16(v) => v[begin..end].as_mut_ptr() as u64,
+            CpuStorage::F16(v) => v[begin..end].as_mut_ptr() as u64,
+            s => bail!("the optimiser has no use for {:?}", s.dtype()),
+        };
+        self.0.store(at, Ordering::Relaxed);
+        Ok(())
     }
     #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     fn cuda_fwd(&self, s: &mut CudaStorage, l: &Layout) -> Result<()> {
         #[cfg(feature = "cuda")]
         if let Some((begin, _)) = l.contiguous_offsets() {
-            let at = super::driver::address(s)? + 4 * begin as u64;
+            let at = super::driver::address(s)? + (s.dtype().size_in_bytes() * begin) as u64;
             self.0.store(at, Ordering::Relaxed);
             return Ok(());
         }
@@ -60,13 +70,20 @@ fn address(t: &Tensor, n: usize) -> Result<u64> {
             t.dims()
         );
     }
+    place(t)
+}
+
+fn place(t: &Tensor) -> Result<u64> {
     let a = Address::default();
     t.inplace_op1(&a)?;
     Ok(a.0.load(Ordering::Relaxed))
 }
 
-/// The `Slot` of kernels/optimiser.cu, as seven words.
-fn slot([p, g, m, v]: [u64; 4], n: usize, [shrink, step, bias2]: [f32; 3]) -> [i64; 7] {
+/// Words of a `Slot` of kernels/optimiser.cu.
+const WORDS: usize = 8;
+
+/// A `Slot`; `copy` is a copy's address and type.
+fn slot([p, g, m, v]: [u64; 4], (copy, kind): (u64, u32), n: usize, [shrink, step, bias2]: [f32; 3]) -> [i64; WORDS] {
     let pair = |a: f32, b: f32| (u64::from(a.to_bits()) | u64::from(b.to_bits()) << 32).cast_signed();
     let word = u64::cast_signed;
     [
@@ -76,7 +93,8 @@ fn slot([p, g, m, v]: [u64; 4], n: usize, [shrink, step, bias2]: [f32; 3]) -> [i
         word(v),
         word(n as u64),
         pair(shrink, step),
-        pair(bias2, 0.0),
+        pair(bias2, f32::from_bits(kind)),
+        word(copy),
     ]
 }
 
@@ -96,8 +114,8 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     let mut indirect = Vec::with_capacity(gradients.len());
     for g in gradients {
         let (n, at) = (g.elem_count(), address(g, g.elem_count())?);
-        slots.push(slot([0, at, 0, 0], n, [0.0; 3]));
-        indirect.push((at, 4 * n));
+        slots.push(slot([0, at, 0, 0], (0, 0), n, [0.0; 3]));
+        indirect.push(Word::Read { at, bytes: 4 * n });
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
@@ -127,9 +145,13 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
 }
 
 /// The slots, which hold addresses and are uploaded anew, the pieces of tensors of these sizes, and how many pieces.
-fn tables(slots: &[[i64; 7]], sizes: impl Iterator<Item = usize>, like: &Tensor) -> Result<(Tensor, Tensor, usize)> {
+fn tables(
+    slots: &[[i64; WORDS]],
+    sizes: impl Iterator<Item = usize>,
+    like: &Tensor,
+) -> Result<(Tensor, Tensor, usize)> {
     let (sizes, device): (Vec<usize>, _) = (sizes.collect(), like.device());
-    let slots = Tensor::from_vec(slots.concat(), slots.len() * 7, device)?;
+    let slots = Tensor::from_vec(slots.concat(), slots.len() * WORDS, device)?;
     let pieces = table("pieces of parameters", &sizes, device, || pieces(&sizes))?;
     let count = pieces.elem_count() / 2;
     Ok((slots, pieces, count))
@@ -145,11 +167,24 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     for u in updates {
         let n = u.parameter.elem_count();
         let mut at = [0; 4];
-        for (at, t) in at.iter_mut().zip([u.parameter, u.gradient, u.m, u.v]) {
-            *at = address(t, n)?;
-            indirect.push((*at, 4 * n));
+        for (i, t) in [u.parameter, u.gradient, u.m, u.v].into_iter().enumerate() {
+            let (place, bytes) = (address(t, n)?, 4 * n);
+            at[i] = place;
+            indirect.push(Word::Read { at: place, bytes });
+            if i != GRADIENT {
+                indirect.push(Word::Write { at: place, bytes });
+            }
         }
-        slots.push(slot(at, n, [u.shrink, u.step, u.bias2]));
+        let copy = match &u.copy {
+            None => (0, 0),
+            Some(c) if c.elem_count() == n && matches!(c.dtype(), DType::BF16 | DType::F16) => {
+                let at = place(c)?;
+                indirect.push(Word::Write { at, bytes: 2 * n });
+                (at, if c.dtype() == DType::BF16 { 1 } else { 2 })
+            }
+            Some(c) => bail!("a copy of {n} values in {:?} has {:?}", c.dtype(), c.dims()),
+        };
+        slots.push(slot(at, copy, n, [u.shrink, u.step, u.bias2]));
     }
     let sizes = updates.iter().map(|u| u.parameter.elem_count());
     let (slots, pieces, count) = tables(&slots, sizes, first.parameter)?;

@@ -2,11 +2,12 @@
 
 use super::launch::{Arg, Work, launch, tag};
 use crate::autograd::Value;
-use crate::convert::converted;
+use crate::copies;
 use crate::cpu::{Real, Shared};
+use crate::emulation::{self, LibraryProduct};
 use crate::gemm::{Affine, Operand, Plain, product};
 use crate::precision::{Compute, computed_in, current};
-use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, D, DType, Device, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A matrix in memory, column after column, `leading` elements apart; its transpose is meant where `transposed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,63 +155,85 @@ fn tf32(x: f32) -> f32 {
     }
 }
 
+/// What a product does besides, in the same pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    /// Added along the last axis; cast to the result's type first.
+    pub bias: Option<&'a Tensor>,
+    /// What the result is added to: of its shape, and float32 (float64), as the result is then.
+    pub onto: Option<&'a Tensor>,
+    /// Whether the sums of the left operand's rows are wanted, in the type of its sums: the gradient of a bias, where the operand is
+    /// a transposed gradient.
+    pub sums: bool,
+}
+
+impl Extras<'_> {
+    fn any(&self) -> bool {
+        self.bias.is_some() || self.onto.is_some() || self.sums
+    }
+}
+
 impl Value {
     /// `x · y`, batched over the leading axes; operands may be transposed views. The result has the operands' type, or is float32
     /// where `float`; sums are float32 (float64 of float64) in any case.
     pub(crate) fn product(x: &Tensor, y: &Tensor, float: bool) -> Result<Self> {
-        Self::product_and_bias(x, y, None, float)
+        Ok(Self::product_and(x, y, Extras::default(), float)?.0)
     }
 
-    /// `x · y + bias`, the bias along the last axis, rounded to the result's type once; the bias is first cast to that type.
-    pub(crate) fn product_and_bias(x: &Tensor, y: &Tensor, bias: Option<&Tensor>, float: bool) -> Result<Self> {
+    /// `x · y` with extras, rounded to the result's type once, and the sums where they are wanted.
+    pub(crate) fn product_and(
+        x: &Tensor,
+        y: &Tensor,
+        extras: Extras<'_>,
+        float: bool,
+    ) -> Result<(Self, Option<Tensor>)> {
         let p = Product::new(x.layout(), y.layout())?;
         if x.dtype() != y.dtype() {
             bail!("a product of {:?} and {:?}", x.dtype(), y.dtype());
         }
-        let dtype = if float { computed_in(x.dtype()) } else { x.dtype() };
+        let wide = computed_in(x.dtype());
+        let dtype = if float { wide } else { x.dtype() };
         let mut shape = x.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = p.d.rows;
         }
-        let Some(bias) = bias else {
-            return Self::multiplied(&p, x, y, None, dtype, shape);
-        };
-        if bias.dims() != [p.d.rows] {
-            bail!(
-                "product of {:?} and {:?} with bias {:?}",
-                x.dims(),
-                y.dims(),
-                bias.dims()
-            );
+        let wrong = extras.bias.is_some_and(|b| b.dims() != [p.d.rows])
+            || extras
+                .onto
+                .is_some_and(|o| o.dims() != shape || o.dtype() != dtype || dtype != wide);
+        if wrong || (extras.sums && p.batch > 1) {
+            bail!("product of {:?} and {:?} with {extras:?}", x.dims(), y.dims());
         }
-        let bias = converted(bias, dtype)?;
+        let bias = extras.bias.map(|b| copies::of(b, dtype)).transpose()?;
+        let extras = Extras {
+            bias: bias.as_ref(),
+            ..extras
+        };
         // cuBLASLt has been seen to refuse biases of products with a side of length 1.
-        if x.device().is_cuda() && p.d.rows > 1 && p.d.columns > 1 && p.depth() > 1 {
-            match Self::multiplied(&p, x, y, Some(&bias), dtype, shape.clone()) {
-                // Without a bias it may have one, and there is cuBLAS.
-                Err(e) if is_refused(&e) => {}
+        if !extras.any() || (p.d.rows > 1 && p.d.columns > 1 && p.depth() > 1) {
+            match Self::multiplied(&p, x, y, extras, dtype, &shape) {
+                // Without extras it may have one, and there is cuBLAS.
+                Err(e) if is_refused(&e) && extras.any() => {}
                 done => return done,
             }
         }
-        let sums = Self::multiplied(&p, x, y, None, computed_in(dtype), shape)?.tensor();
-        let mut z = Self::new(sums.shape(), dtype, x.device())?;
-        // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
-        unsafe {
-            launch(
-                x.device(),
-                ("elementwise", &format!("add_bias_{}", tag(dtype)?)),
-                Work::Items(sums.elem_count()),
-                &mut [
-                    Arg::In(&sums),
-                    Arg::In(&bias),
-                    Arg::Out(&mut z),
-                    Arg::U64(sums.elem_count()),
-                    Arg::U32(p.d.rows),
-                ],
-                &[],
-            )
-        }?;
-        Ok(z)
+        let sums = if extras.sums {
+            Some(super::linear::column_sums(&x.t()?.contiguous()?)?)
+        } else {
+            None
+        };
+        if extras.bias.is_none() && extras.onto.is_none() {
+            let (z, _) = Self::multiplied(&p, x, y, Extras::default(), dtype, &shape)?;
+            return Ok((z, sums));
+        }
+        let mut z = Self::multiplied(&p, x, y, Extras::default(), wide, &shape)?.0;
+        if let Some(bias) = extras.bias {
+            z = with_bias(&z.tensor(), bias)?;
+        }
+        if let Some(onto) = extras.onto {
+            z = super::residual::sum(onto, &z.tensor())?;
+        }
+        Ok((z, sums))
     }
 
     /// `x · y` by candle's own call of cuBLAS, for shapes that cuBLASLt has no algorithm for; sums are as wide.
@@ -220,59 +243,153 @@ impl Value {
         Self::copy_of(&wide(x)?.matmul(&wide(y)?)?.to_dtype(dtype)?)
     }
 
-    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     fn multiplied(
         p: &Product,
         x: &Tensor,
         y: &Tensor,
-        bias: Option<&Tensor>,
+        extras: Extras<'_>,
         dtype: DType,
-        shape: Vec<usize>,
-    ) -> Result<Self> {
-        let half = matches!(x.dtype(), DType::BF16 | DType::F16);
-        if half && x.device().is_cpu() {
-            // Products of 16-bit values are exact in float32, and sums are float32 as on the device.
-            let z = Self::product(&x.to_dtype(DType::F32)?, &y.to_dtype(DType::F32)?, true)?;
-            return Self::copy_of(&converted(&z.tensor(), dtype)?);
-        }
-        let (x_tensor, y_tensor) = (x, y);
-        let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
-        let (ox, oy) = (lx.start_offset(), ly.start_offset());
-        let storage = match (&*sx, &*sy) {
-            (Storage::Cpu(CpuStorage::F32(x)), Storage::Cpu(CpuStorage::F32(y))) => {
-                Storage::Cpu(CpuStorage::F32(if current() == Compute::Tf32 {
-                    let rounded = |v: &[f32]| v.iter().map(|&v| tf32(v)).collect::<Vec<_>>();
-                    p.multiply(&rounded(&y[oy..]), &rounded(&x[ox..]))?
-                } else {
-                    p.multiply(&y[oy..], &x[ox..])?
-                }))
-            }
-            (Storage::Cpu(CpuStorage::F64(x)), Storage::Cpu(CpuStorage::F64(y))) => {
-                Storage::Cpu(CpuStorage::F64(p.multiply(&y[oy..], &x[ox..])?))
-            }
+        shape: &[usize],
+    ) -> Result<(Self, Option<Tensor>)> {
+        match x.device() {
+            Device::Cpu => Self::stand_in(p, x, y, extras, dtype, shape),
             #[cfg(feature = "cuda")]
-            (Storage::Cuda(x), Storage::Cuda(y)) => {
-                let bias = match bias {
-                    Some(b) => {
-                        let (s, l) = b.storage_and_layout();
-                        Some(super::launch::address(&s, l)?.0)
-                    }
-                    None => None,
+            Device::Cuda(_) => {
+                let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
+                let (Storage::Cuda(cx), Storage::Cuda(cy)) = (&*sx, &*sy) else {
+                    bail!("a product of operands on different devices");
                 };
-                match super::lt::multiply(p, (y, oy), (x, ox), bias, dtype) {
-                    Err(e) if is_refused(&e) && bias.is_none() => {
-                        return Self::by_cublas(x_tensor, y_tensor, dtype);
-                    }
-                    done => Storage::Cuda(done?),
-                }
+                let at = |t: Option<&Tensor>| -> Result<Option<u64>> {
+                    t.map(|t| {
+                        let (s, l) = t.storage_and_layout();
+                        Ok(super::launch::address(&s, l)?.0)
+                    })
+                    .transpose()
+                };
+                let rows = p.d.columns;
+                let mut sums = if extras.sums {
+                    Some(Self::new(rows, computed_in(x.dtype()), x.device())?)
+                } else {
+                    None
+                };
+                let places = super::lt::Places {
+                    bias: match &mut sums {
+                        Some(s) => Some(super::launch::address_mut(&mut s.storage)?),
+                        None => at(extras.bias)?,
+                    },
+                    sums: extras.sums,
+                    onto: at(extras.onto)?,
+                };
+                let (a, b) = ((cy, ly.start_offset()), (cx, lx.start_offset()));
+                let z = match super::lt::multiply(p, a, b, places, dtype) {
+                    Err(e) if is_refused(&e) && !extras.any() => Self::by_cublas(x, y, dtype)?,
+                    done => Self {
+                        storage: Storage::Cuda(done?),
+                        shape: Shape::from(shape),
+                    },
+                };
+                Ok((z, sums.map(Self::tensor)))
             }
-            _ => bail!("a product of operands on different devices, or of a type without products"),
-        };
-        Ok(Self {
-            storage,
-            shape: Shape::from(shape),
-        })
+            d => bail!("there are no products on {:?}", d.location()),
+        }
     }
+
+    /// What cuBLASLt does, on the CPU: operands of 16 bits have exact products in float32, sums are float32 as on the device.
+    fn stand_in(
+        p: &Product,
+        x: &Tensor,
+        y: &Tensor,
+        extras: Extras<'_>,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<(Self, Option<Tensor>)> {
+        let wide = computed_in(x.dtype());
+        let size = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let sums_bytes = if extras.sums {
+            p.d.columns * wide.size_in_bytes()
+        } else {
+            0
+        };
+        let told = LibraryProduct {
+            m: p.d.columns,
+            n: p.d.rows,
+            k: p.depth(),
+            batch: p.batch,
+            bytes: size(x)
+                + size(y)
+                + shape.iter().product::<usize>() * dtype.size_in_bytes()
+                + extras.bias.map_or(0, size)
+                + extras.onto.map_or(0, size)
+                + sums_bytes,
+            bias: extras.bias.is_some(),
+            onto: extras.onto.is_some(),
+            sums: extras.sums,
+        };
+        if let Some(e) = emulation::executor()
+            && !e.product(&told)?
+        {
+            let sums = extras.sums.then(|| Self::new(p.d.columns, wide, x.device()));
+            return Ok((
+                Self::new(shape, dtype, x.device())?,
+                sums.transpose()?.map(Self::tensor),
+            ));
+        }
+        let (x, y) = (x.detach().to_dtype(wide)?, y.detach().to_dtype(wide)?);
+        let p = Product::new(x.layout(), y.layout())?;
+        let storage = {
+            let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
+            let (ox, oy) = (lx.start_offset(), ly.start_offset());
+            match (&*sx, &*sy) {
+                (Storage::Cpu(CpuStorage::F32(x)), Storage::Cpu(CpuStorage::F32(y))) => {
+                    CpuStorage::F32(if current() == Compute::Tf32 {
+                        let rounded = |v: &[f32]| v.iter().map(|&v| tf32(v)).collect::<Vec<_>>();
+                        p.multiply(&rounded(&y[oy..]), &rounded(&x[ox..]))?
+                    } else {
+                        p.multiply(&y[oy..], &x[ox..])?
+                    })
+                }
+                (Storage::Cpu(CpuStorage::F64(x)), Storage::Cpu(CpuStorage::F64(y))) => {
+                    CpuStorage::F64(p.multiply(&y[oy..], &x[ox..])?)
+                }
+                _ => bail!("a product of operands on different devices, or of a type without products"),
+            }
+        };
+        let z = Self {
+            storage: Storage::Cpu(storage),
+            shape: Shape::from(shape),
+        };
+        let mut z = z.tensor();
+        if let Some(onto) = extras.onto {
+            z = (z + onto.detach())?;
+        }
+        if let Some(bias) = extras.bias {
+            z = z.broadcast_add(&bias.detach().to_dtype(wide)?)?;
+        }
+        let sums = if extras.sums { Some(x.sum(D::Minus1)?) } else { None };
+        Ok((Self::copy_of(&z.to_dtype(dtype)?)?, sums))
+    }
+}
+
+/// Sums with a bias along the last axis, in the bias's type.
+fn with_bias(sums: &Tensor, bias: &Tensor) -> Result<Value> {
+    let mut z = Value::new(sums.shape(), bias.dtype(), sums.device())?;
+    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
+    unsafe {
+        launch(
+            sums.device(),
+            ("elementwise", &format!("add_bias_{}", tag(bias.dtype())?)),
+            Work::Items(sums.elem_count()),
+            &mut [
+                Arg::In(sums),
+                Arg::In(bias),
+                Arg::Out(&mut z),
+                Arg::U64(sums.elem_count()),
+                Arg::U32(bias.elem_count()),
+            ],
+            &[],
+        )
+    }?;
+    Ok(z)
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@ pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         bail!("add: {:?} and {:?}", x.dims(), y.dims());
     }
     let (x, y) = (cast(x, computed_in(y.dtype()))?.contiguous()?, y.contiguous()?);
+    let o = sum(&x, &y)?;
+    node2("add", [&x, &y], o, |_, _, d| Ok([Some(d.clone()), Some(d.clone())]))
+}
+
+/// `x + y` of contiguous tensors, x float32 (float64), without a graph.
+pub(crate) fn sum(x: &Tensor, y: &Tensor) -> Result<Value> {
     let n = x.elem_count();
     let mut o = Value::new(x.shape(), x.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
@@ -20,11 +26,11 @@ pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
             x.device(),
             ("elementwise", &format!("add_{}", tag(y.dtype())?)),
             Work::Elements(n),
-            &mut [Arg::In(&x), Arg::In(&y), Arg::Out(&mut o), Arg::U64(n)],
+            &mut [Arg::In(x), Arg::In(y), Arg::Out(&mut o), Arg::U64(n)],
             &[],
         )
     }?;
-    node2("add", [&x, &y], o, |_, _, d| Ok([Some(d.clone()), Some(d.clone())]))
+    Ok(o)
 }
 
 /// `x + gamma ⊙ y`; x, y (…, D), gamma (D); the result is float32.

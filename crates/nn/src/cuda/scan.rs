@@ -1,4 +1,4 @@
-//! The selective scan: step sizes as products, the recurrence by one kernel a pass.
+//! The selective scan: step sizes as products, the recurrence by chunks of steps beside each other.
 
 use super::cast::cast;
 use super::launch::{Arg, Work, launch, sum_parts, tag};
@@ -27,6 +27,37 @@ struct Sizes {
 impl Sizes {
     fn args<'a>(self) -> [Arg<'a>; 6] {
         [self.b, self.l, self.d, self.k, self.n, self.r].map(Arg::U32)
+    }
+
+    fn chunks(self) -> usize {
+        self.l.div_ceil(STEPS)
+    }
+
+    /// What every chunk is entered with, (B, K, chunks, N, D), forwards or backwards: all chunks apart from each other, by the
+    /// kernel `alone` of these operands, then from chunk to chunk. No thread goes along a whole row.
+    fn entered(self, alone: &str, operands: &[&Tensor], parameters: &Tensor, backwards: bool) -> Result<Tensor> {
+        let (device, dtype) = (parameters.device(), parameters.dtype());
+        let tag = tag(dtype)?;
+        let mut states = Value::new((self.b, self.k, self.chunks(), self.n, self.d), dtype, device)?;
+        let mut spans = Value::new((self.b, self.k, self.chunks(), self.d), dtype, device)?;
+        let mut args: Vec<Arg<'_>> = operands.iter().map(|t| Arg::In(t)).collect();
+        args.extend([Arg::Out(&mut states), Arg::Out(&mut spans)]);
+        args.extend(self.args());
+        let work = Work::Items(self.b * self.k * self.chunks() * self.d);
+        // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
+        unsafe { launch(device, ("scan", &format!("scan_{alone}_{tag}")), work, &mut args, &[]) }?;
+        let spans = spans.tensor();
+        let mut args = vec![
+            Arg::In(parameters),
+            Arg::In(&spans),
+            Arg::Out(&mut states),
+            Arg::U32(usize::from(backwards)),
+        ];
+        args.extend(self.args());
+        let work = Work::Items(self.b * self.k * self.n * self.d);
+        // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
+        unsafe { launch(device, ("scan", &format!("scan_carry_{tag}")), work, &mut args, &[]) }?;
+        Ok(states.tensor())
     }
 
     /// The step inputs of `projected` as (K, B·L, R).
@@ -98,23 +129,16 @@ pub(crate) fn selective_scan(
     let (device, tag) = (u.device(), tag(dtype)?);
     let orders = orders_on(orders, device)?;
     let mut y = Value::new((z.b, z.k, z.l, z.d), dtype, device)?;
-    let mut states = Value::new((z.b, z.k, z.l.div_ceil(STEPS), n, z.d), dtype, device)?;
     let raw = z.raw(&projected, &parameters)?;
-    let mut args = vec![
-        Arg::In(&u),
-        Arg::In(&raw),
-        Arg::In(&projected),
-        Arg::In(&parameters),
-        Arg::In(&orders),
-        Arg::Out(&mut y),
-        Arg::Out(&mut states),
-    ];
+    let operands = [&u, &raw, &projected, &parameters, &orders];
+    let states = z.entered("ends", &operands, &parameters, false)?;
+    let mut args: Vec<Arg<'_>> = operands.map(Arg::In).into();
+    args.extend([Arg::In(&states), Arg::Out(&mut y)]);
     args.extend(z.args());
-    let work = Work::Items(z.b * z.k * z.d);
+    let work = Work::Items(z.b * z.k * z.chunks() * z.d);
     // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
     unsafe { launch(device, ("scan", &format!("scan_forward_{tag}")), work, &mut args, &[]) }?;
     let y = sum_parts(&y.tensor(), z.b, z.k, z.l * z.d)?.reshape(u.shape())?;
-    let states = states.tensor();
     node3(
         "selective_scan",
         [&u, &projected, &parameters],
@@ -139,7 +163,9 @@ fn backward(
     let mut du = Value::new((z.b, z.k, z.l, z.d), dtype, device)?;
     let mut draw = Value::new((z.k, z.b * z.l, z.d), dtype, device)?;
     let mut shares = Value::new((z.b, blocks, z.l, z.k * 2 * z.n), dtype, device)?;
-    let mut tables = Value::new((z.b, z.k * z.d, z.n + 2), dtype, device)?;
+    let mut tables = Value::new((z.b, z.chunks(), z.k * z.d, z.n + 2), dtype, device)?;
+    let operands = [&raw, projected, parameters, orders, dy];
+    let grads = z.entered("begins", &operands, parameters, true)?;
     let mut args = vec![
         Arg::In(u),
         Arg::In(&raw),
@@ -147,6 +173,7 @@ fn backward(
         Arg::In(parameters),
         Arg::In(orders),
         Arg::In(states),
+        Arg::In(&grads),
         Arg::In(dy),
         Arg::Out(&mut du),
         Arg::Out(&mut draw),
@@ -155,13 +182,13 @@ fn backward(
     ];
     args.extend(z.args());
     let kernel = format!("scan_backward_{}", tag(dtype)?);
-    let work = Work::Rows(z.b * z.k * blocks);
+    let work = Work::Rows(z.b * z.k * z.chunks() * blocks);
     // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
     unsafe { launch(device, ("scan", &kernel), work, &mut args, &[]) }?;
     let (du, draw) = (du.tensor(), draw.tensor());
     let du = sum_parts(&du, z.b, z.k, z.l * z.d)?.tensor();
     let dbc = sum_parts(&shares.tensor(), z.b, blocks, z.l * z.k * 2 * z.n)?.tensor();
-    let table = sum_parts(&tables.tensor(), 1, z.b, z.k * z.d * (z.n + 2))?.tensor();
+    let table = sum_parts(&tables.tensor(), 1, z.b * z.chunks(), z.k * z.d * (z.n + 2))?.tensor();
     // dstep (K, B·L, R) = draw · W_Δ; dW_Δ (K, D, R) = drawᵀ · step.
     let dstep = Value::product(&draw, &z.weights(parameters)?, false)?.tensor();
     let dweight = Value::product(&draw.transpose(1, 2)?, &z.steps(projected)?, false)?.tensor();

@@ -423,3 +423,4 @@ inline void copies_done() {
         #name, {emulator::Caller<&name>::call, emulator::Caller<&name>::COUNT, threads});             \
     extern "C" void name parameters
 #define KERNEL(name, parameters) KERNEL_OF(0, name, parameters)
+#define KERNEL_BY(threads, blocks, name, parameters) KERNEL_OF(threads, name, parameters)

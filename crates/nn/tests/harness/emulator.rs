@@ -186,27 +186,34 @@ impl Emulator {
 
 impl Executor for Emulator {
     unsafe fn run(&self, l: &Launch<'_>) -> candle_core::Result<()> {
-        let before: Vec<Vec<u8>> = l.indirect.iter().map(|&(at, n)| memory(at, n).to_vec()).collect();
+        let written: Vec<(u64, usize)> = l.indirect.iter().filter_map(written).collect();
+        let copies = || -> Vec<Vec<u8>> { written.iter().map(|&(at, n)| memory(at, n).to_vec()).collect() };
+        let before = copies();
         let first = self.pass(l, l.grid, false)?;
-        let after: Vec<Vec<u8>> = l.indirect.iter().map(|&(at, n)| memory(at, n).to_vec()).collect();
-        for (&(at, _), b) in l.indirect.iter().zip(&before) {
+        let after = copies();
+        for (&(at, _), b) in written.iter().zip(&before) {
             store(at, b);
         }
         let second = self.pass(l, l.grid.div_ceil(3), true)?;
-        let again = l.indirect.iter().map(|&(at, n)| memory(at, n));
+        let again = written.iter().map(|&(at, n)| memory(at, n));
         assert!(
             first == second && after.iter().zip(again).all(|(a, b)| a == b),
             "{}: the result depends on the grid or the order of blocks",
             l.kernel
         );
-        let targets = l.words.iter().filter_map(|w| match *w {
-            Word::Write { at, .. } => Some(at),
-            _ => None,
-        });
-        for (at, bytes) in targets.zip(&first) {
+        let targets = l.words.iter().filter_map(self::written);
+        for ((at, _), bytes) in targets.zip(&first) {
             store(at, bytes);
         }
         Ok(())
+    }
+}
+
+/// What a kernel may write: its address and length.
+fn written(w: &Word) -> Option<(u64, usize)> {
+    match *w {
+        Word::Write { at, bytes } => Some((at, bytes)),
+        _ => None,
     }
 }
 

@@ -12,6 +12,9 @@
 #define KERNEL(name, parameters) extern "C" __global__ void name parameters
 // A kernel for blocks of `threads`.
 #define KERNEL_OF(threads, name, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
+// The same, so many of which have room beside each other.
+#define KERNEL_BY(threads, blocks, name, parameters) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name parameters
 #endif
 
 using bf16 = __nv_bfloat16;

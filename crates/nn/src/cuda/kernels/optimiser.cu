@@ -12,7 +12,10 @@ struct Slot {
     float* v;
     u64 n;
     // 1 - lr * weight decay; lr / (1 - beta1^t); sqrt(1 - beta2^t).
-    float shrink, step, bias2, unused;
+    float shrink, step, bias2;
+    // What the copy is of: nothing, bf16 or half.
+    u32 kind;
+    void* copy;
 };
 
 // A chunk of a parameter.
@@ -27,7 +30,9 @@ KERNEL(adamw, (const Slot* slots, const Piece* pieces, u32 count, float scale)) 
     for (u32 i = blockIdx.x; i < count; i += gridDim.x) {
         Slot s = slots[pieces[i].slot];
         u64 begin = u64(pieces[i].chunk) * CHUNK, end = begin + CHUNK < s.n ? begin + CHUNK : s.n;
-        bool vector = fits<N>(s.p) && fits<N>(s.g) && fits<N>(s.m) && fits<N>(s.v);
+        auto brain = static_cast<bf16*>(s.copy);
+        auto half = static_cast<half_t*>(s.copy);
+        bool vector = fits<N>(s.p) && fits<N>(s.g) && fits<N>(s.m) && fits<N>(s.v) && fits<N>(brain);
         tiles<N>(begin, end, 0, 1, vector, [&](auto shape, u64 at, u64 step, u64 left) {
             auto p = read(shape, s.p, at, step, left), g = read(shape, s.g, at, step, left);
             auto m = read(shape, s.m, at, step, left), v = read(shape, s.v, at, step, left);
@@ -39,6 +44,9 @@ KERNEL(adamw, (const Slot* slots, const Piece* pieces, u32 count, float scale)) 
             m.store(s.m + at, step, left);
             v.store(s.v + at, step, left);
             p.store(s.p + at, step, left);
+            auto same = [](float p) { return p; };
+            if (s.kind == 1) apply<bf16>(same, p).store(brain + at, step, left);
+            if (s.kind == 2) apply<half_t>(same, p).store(half + at, step, left);
         });
     }
 }
