@@ -14,10 +14,14 @@ fn number(x: Option<f64>) -> f64 {
 pub mod value {
     use super::*;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
         finite(*x).serialize(s)
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
         Option::deserialize(d).map(number)
     }
@@ -28,10 +32,14 @@ pub mod map {
     use super::*;
     use std::collections::BTreeMap;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(m: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
         s.collect_map(m.iter().map(|(k, v)| (k, finite(*v))))
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
         let m = BTreeMap::<String, Option<f64>>::deserialize(d)?;
         Ok(m.into_iter().map(|(k, v)| (k, number(v))).collect())
@@ -42,6 +50,8 @@ pub mod map {
 pub mod list {
     use super::*;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<'a, S: Serializer, L>(l: &'a L, s: S) -> Result<S::Ok, S::Error>
     where
         &'a L: IntoIterator<Item = &'a f64>,
@@ -49,6 +59,8 @@ pub mod list {
         s.collect_seq(l.into_iter().map(|x| finite(*x)))
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>, L: FromIterator<f64>>(d: D) -> Result<L, D::Error> {
         Ok(Vec::<Option<f64>>::deserialize(d)?.into_iter().map(number).collect())
     }

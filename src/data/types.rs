@@ -126,13 +126,13 @@ pub trait Source: Sync + Send {
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
-    fn load_from(&self, root: &Folder, p: &crate::spec::Protocol) -> anyhow::Result<Dataset>;
+    fn load_from(&self, root: &Folder, p: &Protocol) -> anyhow::Result<Dataset>;
 
     /// As [`Source::load_from`], of a folder that nobody vouches for.
     ///
     /// # Errors
     /// As [`Source::load_from`].
-    fn load(&self, root: &Path, p: &crate::spec::Protocol) -> anyhow::Result<Dataset> {
+    fn load(&self, root: &Path, p: &Protocol) -> anyhow::Result<Dataset> {
         self.load_from(&Folder::unverified(root), p)
     }
 

@@ -170,7 +170,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 /// Makes the picture out of complete planes.
-pub fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
+pub(crate) fn assemble(frame: &Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
     let space = space(frame, notes);
     damage.adobe_transform = match (frame.components.len(), notes.adobe) {
         (3, Some(t)) => !notes.jfif && t > 1,
