@@ -2,30 +2,13 @@
 
 use super::folder::Folder;
 use super::labels::Labels;
+pub use super::labels::Task;
 use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
 use crate::spec::SplitRule;
 use crate::spec::protocol::{GreyStem, Protocol, Warmup};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What is predicted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// One of `n` classes; softmax and cross-entropy.
-    MultiClass(usize),
-    /// `n` independent labels; sigmoid and binary cross-entropy.
-    MultiLabel(usize),
-}
-
-impl Task {
-    /// Number of logits.
-    pub fn outputs(self) -> usize {
-        match self {
-            Self::MultiClass(n) | Self::MultiLabel(n) => n,
-        }
-    }
-}
 
 /// The facts of a data set that the protocol fixes (PROTOCOL section 1).
 #[derive(Debug, Clone, PartialEq)]
