@@ -39,7 +39,7 @@ man: build
 
 lint:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --release --all-targets --features medft/dicom -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --release --no-deps --document-private-items --quiet
 
 # What cannot run here is told at the end: a line a test with its reason, and how many they are.

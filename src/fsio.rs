@@ -36,6 +36,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// As [`write_atomic`], for content that is produced piece by piece.
+///
+/// # Errors
+/// As [`write_atomic`], and what `fill` returns.
 pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut Pending) -> io::Result<()>) -> Result<()> {
     let mut file = Pending::create(path)?;
     fill(&mut file).map_err(|e| describe(path, &e))?;
@@ -199,6 +202,9 @@ fn describe(path: &Path, e: &io::Error) -> anyhow::Error {
 
 /// Takes an exclusive lock on `path`, which is created where it is missing; `on_wait` is told once where another process
 /// has it. The lock ends with the returned file. Whoever had it may delete the file: the next one locks a new one.
+///
+/// # Errors
+/// Where the file cannot be opened or locked, or is a pipe.
 pub fn lock_exclusive(path: &Path, on_wait: impl Fn()) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt;
     let mut told = false;
@@ -371,6 +377,9 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` is told how many were read (for progress).
+///
+/// # Errors
+/// Where the file cannot be opened or read.
 pub fn sha256_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String> {
     let mut f = open_file(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut h = Sha256::new();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A guarantee that a file system may not give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarantee {
+pub(crate) enum Guarantee {
     /// That written data survive a power cut.
     DurableFiles,
     /// That a new name survives a power cut.
@@ -40,7 +40,7 @@ impl Guarantee {
     }
 
     /// Says, once a process, that the file system of `path` does not give this.
-    pub fn missing(self, path: &Path) {
+    pub(crate) fn missing(self, path: &Path) {
         static SAID: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
         if !SAID[self as usize].swap(true, Ordering::Relaxed) {
             tell!("note: on the file system of {} {}", path.display(), self.words());
@@ -49,7 +49,7 @@ impl Guarantee {
 }
 
 /// Whether an error says that the file system does not know the operation, rather than that it failed.
-pub fn is_unsupported(e: &io::Error) -> bool {
+pub(crate) fn is_unsupported(e: &io::Error) -> bool {
     let Some(code) = e.raw_os_error() else {
         return e.kind() == io::ErrorKind::Unsupported;
     };
@@ -72,7 +72,7 @@ pub fn is_unsupported(e: &io::Error) -> bool {
 ///
 /// # Errors
 /// What the disk says, but that it cannot.
-pub fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+pub(crate) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
     forgive(file.sync_all(), Guarantee::DurableFiles, path)
 }
 
@@ -80,7 +80,7 @@ pub fn sync_file(file: &File, path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`sync_file`].
-pub fn sync_folder(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
         false => dir,
@@ -100,7 +100,7 @@ pub fn sync_folder(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of opening.
-pub fn open_folder(dir: &Path) -> io::Result<File> {
+pub(crate) fn open_folder(dir: &Path) -> io::Result<File> {
     let mut open = File::options();
     let flags = OFlags::DIRECTORY.bits().cast_signed();
     open.read(true).custom_flags(flags).open(dir)
@@ -110,7 +110,7 @@ pub fn open_folder(dir: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// Every other error of `done`.
-pub fn forgive(done: io::Result<()>, guarantee: Guarantee, path: &Path) -> io::Result<()> {
+pub(crate) fn forgive(done: io::Result<()>, guarantee: Guarantee, path: &Path) -> io::Result<()> {
     match done {
         Err(e) if is_unsupported(&e) => {
             guarantee.missing(path);

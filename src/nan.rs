@@ -14,10 +14,14 @@ fn number(x: Option<f64>) -> f64 {
 pub mod value {
     use super::*;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
         finite(*x).serialize(s)
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
         Option::deserialize(d).map(number)
     }
@@ -28,10 +32,14 @@ pub mod map {
     use super::*;
     use std::collections::BTreeMap;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(m: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
         s.collect_map(m.iter().map(|(k, v)| (k, finite(*v))))
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
         let m = BTreeMap::<String, Option<f64>>::deserialize(d)?;
         Ok(m.into_iter().map(|(k, v)| (k, number(v))).collect())
@@ -44,7 +52,7 @@ pub mod list {
     use std::collections::VecDeque;
 
     /// What is written: named types, since a bound on every `&L` is one that other crates' own types can make endless.
-    pub trait Numbers {
+    pub(crate) trait Numbers {
         fn numbers(&self) -> impl Iterator<Item = &f64>;
     }
 
@@ -60,10 +68,14 @@ pub mod list {
         }
     }
 
-    pub fn serialize<S: Serializer>(l: &impl Numbers, s: S) -> Result<S::Ok, S::Error> {
+    /// # Errors
+    /// Those of the serializer.
+    pub(crate) fn serialize<S: Serializer>(l: &impl Numbers, s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(l.numbers().map(|x| finite(*x)))
     }
 
+    /// # Errors
+    /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>, L: FromIterator<f64>>(d: D) -> Result<L, D::Error> {
         Ok(Vec::<Option<f64>>::deserialize(d)?.into_iter().map(number).collect())
     }

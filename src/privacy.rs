@@ -6,12 +6,12 @@
 use std::path::{Component, Path};
 
 /// `text` without the places of this machine.
-pub fn without_places(text: &str) -> String {
+pub(crate) fn without_places(text: &str) -> String {
     Places::here().without(text)
 }
 
 /// An argument of the command line without the places of this machine: one that is a path is wholly that, spaces and all.
-pub fn argument_without_places(argument: &str) -> String {
+pub(crate) fn argument_without_places(argument: &str) -> String {
     Places::here().argument(argument)
 }
 

@@ -1,7 +1,7 @@
 //! Tables, hours and durations as people read them.
 
 /// A plain text table: columns padded to their widest cell, readable without colour.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
     for r in rows {
         for (w, c) in widths.iter_mut().zip(r) {
@@ -20,7 +20,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// `1 run`, `3 runs`.
-pub fn count(n: usize, what: &str) -> String {
+pub(crate) fn count(n: usize, what: &str) -> String {
     if n == 1 {
         format!("1 {what}")
     } else {
@@ -29,7 +29,7 @@ pub fn count(n: usize, what: &str) -> String {
 }
 
 /// Hours with three significant digits, for tables.
-pub fn hours(h: f64) -> String {
+pub(crate) fn hours(h: f64) -> String {
     match h {
         h if h >= 100.0 => format!("{h:.0}"),
         h if h >= 10.0 => format!("{h:.1}"),
@@ -39,7 +39,7 @@ pub fn hours(h: f64) -> String {
 }
 
 /// Seconds as people say them.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..=119 => format!("{seconds:.1} s"),
@@ -49,7 +49,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// Seconds as a clock shows them: 0:07, 12:05, 3:00:00.
-pub fn clock(time: std::time::Duration) -> String {
+pub(crate) fn clock(time: std::time::Duration) -> String {
     let s = time.as_secs_f64().round() as u64;
     match s / 3600 {
         0 => format!("{}:{:02}", s / 60, s % 60),
@@ -59,14 +59,14 @@ pub fn clock(time: std::time::Duration) -> String {
 
 /// A text in lines of at most `width` columns that begin with `indent` blanks, broken between words; one line where there is no
 /// width.
-pub fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
+pub(crate) fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     folded(&format!("{}{}", " ".repeat(indent), words.join(" ")), width, indent)
 }
 
 /// A line as it is where it fits into `width` columns, else broken between words into lines of which all but the first begin with
 /// `indent` blanks. A word that is longer than a line stays whole.
-pub fn folded(line: &str, width: Option<usize>, indent: usize) -> String {
+pub(crate) fn folded(line: &str, width: Option<usize>, indent: usize) -> String {
     let width = width.unwrap_or(usize::MAX);
     let mut out = String::new();
     let mut rest = line.to_owned();
@@ -86,7 +86,7 @@ pub fn folded(line: &str, width: Option<usize>, indent: usize) -> String {
 }
 
 /// An argument as a shell reads it.
-pub fn quoted(arg: &str) -> String {
+pub(crate) fn quoted(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
     match !arg.is_empty() && arg.chars().all(plain) {
         true => arg.to_owned(),
@@ -95,12 +95,12 @@ pub fn quoted(arg: &str) -> String {
 }
 
 /// A command as a shell reads it.
-pub fn command<S: AsRef<str>>(words: &[S]) -> String {
+pub(crate) fn command<S: AsRef<str>>(words: &[S]) -> String {
     words.iter().map(|w| quoted(w.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
 /// A probability or share in whole per cent.
-pub fn percent(p: f64) -> String {
+pub(crate) fn percent(p: f64) -> String {
     format!("{:.0} %", 100.0 * p)
 }
 

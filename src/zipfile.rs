@@ -22,7 +22,7 @@ const COMMENT: u64 = 1 << 16;
 ///
 /// # Errors
 /// Those of [`ZipArchive`].
-pub fn open<R: Read + Seek>(mut reader: R) -> ZipResult<ZipArchive<R>> {
+pub(crate) fn open<R: Read + Seek>(mut reader: R) -> ZipResult<ZipArchive<R>> {
     let offset = bytes_before(&mut reader)?;
     reader.seek(SeekFrom::Start(0))?;
     let config = Config {

@@ -20,13 +20,13 @@ mod compute {
     use medft_nn::emulation;
 
     /// Whether the kernels are compiled with fused multiply-adds, as nvcc compiles them.
-    pub const CONTRACTED: bool = false;
+    pub(crate) const CONTRACTED: bool = false;
 
     /// Whether bf16 is checked too.
-    pub const SIXTEEN_BITS: bool = true;
+    pub(crate) const SIXTEEN_BITS: bool = true;
 
     /// Runs the rest of the calling thread's layers as kernels; `false` where the test is skipped.
-    pub fn ready() -> bool {
+    pub(crate) fn ready() -> bool {
         let found = emulator::get();
         if let Some(e) = found {
             emulation::emulate_from_here(e.clone());
@@ -34,12 +34,12 @@ mod compute {
         found.is_some()
     }
 
-    pub fn device() -> Device {
+    pub(crate) fn device() -> Device {
         Device::Cpu
     }
 
     /// Calls `f` with layers run as kernels; `None` where the test is skipped.
-    pub fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
+    pub(crate) fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
         emulator::get().map(|e| emulation::emulate(e.clone(), || f(&Device::Cpu)))
     }
 }

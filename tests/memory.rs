@@ -20,7 +20,7 @@ static ALLOCATOR: LargePages = LargePages;
 
 /// Where kernels compute.
 mod compute {
-    pub const CONTRACTED: bool = false;
+    pub(crate) const CONTRACTED: bool = false;
 }
 
 /// The counter is the process's: one measurement at a time.

@@ -1,7 +1,7 @@
 //! The one fact of EXIF and XMP that matters here: which way up the picture is. Looked for where Pillow's `getexif` looks.
 
 /// The orientation (1 to 8) in a TIFF-formed EXIF block; `None` when it has none or is not well formed.
-pub fn orientation(tiff: &[u8]) -> Option<u8> {
+pub(crate) fn orientation(tiff: &[u8]) -> Option<u8> {
     const TAG: u64 = 0x0112;
     let little = match tiff.get(..4)? {
         b"II*\0" => true,
@@ -31,7 +31,7 @@ pub fn orientation(tiff: &[u8]) -> Option<u8> {
 }
 
 /// The orientation in an XMP packet, by the pattern that Pillow searches: `tiff:Orientation` as attribute or element.
-pub fn xmp_orientation(xmp: &[u8]) -> Option<u8> {
+pub(crate) fn xmp_orientation(xmp: &[u8]) -> Option<u8> {
     const NAME: &[u8] = b"tiff:Orientation";
     xmp.windows(NAME.len())
         .enumerate()
@@ -46,7 +46,7 @@ pub fn xmp_orientation(xmp: &[u8]) -> Option<u8> {
 
 /// The orientation that a PNG file names outside of its `eXIf` chunk: in ImageMagick's text `Raw profile type exif` (hex
 /// digits after three lines), else in an XMP text.
-pub fn png_text_orientation(png: &[u8]) -> Option<u8> {
+pub(crate) fn png_text_orientation(png: &[u8]) -> Option<u8> {
     let mut xmp = None;
     let mut at = 8;
     while let Some(head) = png.get(at..at + 8) {

@@ -66,6 +66,9 @@ pub fn relative(at: impl Display, text: &str) -> Result<PathBuf> {
 }
 
 /// The name of an image without its extension: [`relative`] and a single component.
+///
+/// # Errors
+/// [`BadInput`] at the row where it is no plain name of a file.
 pub fn image_name(at: impl Display, text: &str) -> Result<&str> {
     if text.contains('/') || relative(&at, text).is_err() {
         return Err(BadInput::new(

@@ -111,7 +111,7 @@ impl Folder {
         let expected = self.expected(file)?.map(|s| s.to_string());
         let opened = HashedFile::open(&path, expected.as_deref());
         opened.map_err(|e| match (e.kind(), expected) {
-            (std::io::ErrorKind::InvalidData, Some(sha)) => changed(&path, &sha, &e.to_string()),
+            (io::ErrorKind::InvalidData, Some(sha)) => changed(&path, &sha, &e.to_string()),
             _ => missing(&path, what, &e),
         })
     }

@@ -186,7 +186,7 @@ mod tests {
         let (samples, labels) = cases();
         let train: Vec<u32> = (0..2000).rev().collect();
         let mut data = Dataset {
-            info: crate::data::Source::info(&crate::data::ddsm::Ddsm, &crate::spec::Protocol::faithful()),
+            info: Source::info(&crate::data::ddsm::Ddsm, &Protocol::faithful()),
             root: "none".into(),
             samples,
             labels,

@@ -1,6 +1,22 @@
-//! The truth of images, typed by the task of their set.
+//! The task of a data set, and the truth of its images, typed by it.
 
-use super::types::Task;
+/// What is predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// One of `n` classes; softmax and cross-entropy.
+    MultiClass(usize),
+    /// `n` independent labels; sigmoid and binary cross-entropy.
+    MultiLabel(usize),
+}
+
+impl Task {
+    /// Number of logits.
+    pub fn outputs(self) -> usize {
+        match self {
+            Self::MultiClass(n) | Self::MultiLabel(n) => n,
+        }
+    }
+}
 
 /// One truth for each of several images.
 #[derive(Debug, Clone, PartialEq, Eq)]

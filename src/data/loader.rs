@@ -138,6 +138,9 @@ impl Images {
     }
 
     /// As [`Images::prepare`], with a transform of the caller's (other statistics, for instance).
+    ///
+    /// # Errors
+    /// As [`Images::prepare`].
     pub fn with_transform(
         data: &Dataset,
         transform: Transform,

@@ -2,30 +2,13 @@
 
 use super::folder::Folder;
 use super::labels::Labels;
+pub use super::labels::Task;
 use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
 use crate::spec::SplitRule;
 use crate::spec::protocol::{GreyStem, Protocol, Warmup};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What is predicted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// One of `n` classes; softmax and cross-entropy.
-    MultiClass(usize),
-    /// `n` independent labels; sigmoid and binary cross-entropy.
-    MultiLabel(usize),
-}
-
-impl Task {
-    /// Number of logits.
-    pub fn outputs(self) -> usize {
-        match self {
-            Self::MultiClass(n) | Self::MultiLabel(n) => n,
-        }
-    }
-}
 
 /// The facts of a data set that the protocol fixes (PROTOCOL section 1).
 #[derive(Debug, Clone, PartialEq)]
@@ -126,13 +109,13 @@ pub trait Source: Sync + Send {
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
-    fn load_from(&self, root: &Folder, p: &crate::spec::Protocol) -> anyhow::Result<Dataset>;
+    fn load_from(&self, root: &Folder, p: &Protocol) -> anyhow::Result<Dataset>;
 
     /// As [`Source::load_from`], of a folder that nobody vouches for.
     ///
     /// # Errors
     /// As [`Source::load_from`].
-    fn load(&self, root: &Path, p: &crate::spec::Protocol) -> anyhow::Result<Dataset> {
+    fn load(&self, root: &Path, p: &Protocol) -> anyhow::Result<Dataset> {
         self.load_from(&Folder::unverified(root), p)
     }
 

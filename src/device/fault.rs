@@ -5,7 +5,7 @@ use crate::error::BadInput;
 
 /// Why a GPU cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// This binary has no CUDA in it.
     NotBuilt,
     /// libcuda could not be loaded.
@@ -30,7 +30,7 @@ pub enum Fault {
 
 impl Fault {
     /// What words of the driver or of a library mean when a GPU was to be opened.
-    pub fn of(words: &str) -> Self {
+    pub(crate) fn of(words: &str) -> Self {
         let has = |all: &[&str]| all.iter().any(|w| words.contains(w));
         let words = words.to_owned();
         if is_out_of_memory(&words) {
@@ -47,7 +47,7 @@ impl Fault {
     }
 
     /// The fault of GPU `n` as an error.
-    pub fn of_gpu(&self, n: usize) -> BadInput {
+    pub(crate) fn of_gpu(&self, n: usize) -> BadInput {
         let (expected, found, remedy) = self.parts(n);
         BadInput::new(format!("--device cuda:{n}"), expected, found, remedy)
     }

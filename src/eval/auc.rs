@@ -96,6 +96,9 @@ fn area(scores: &[f64], positive: impl Fn(usize) -> bool) -> f64 {
 }
 
 /// Area under the ROC curve of one score column; NaN when all labels are equal.
+///
+/// # Errors
+/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
 pub fn roc_auc(scores: &[f64], truth: &[bool]) -> Result<f64> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;
@@ -136,6 +139,9 @@ pub(super) fn class_pairs(classes: usize, truth: &[u32]) -> impl Iterator<Item =
 /// mean of the two areas restricted to the pair. Two classes: the area of column 1.
 ///
 /// `rule` says what a missing class, or rows that do not sum to 1 within 1e-5, give (PROTOCOL 7.2).
+///
+/// # Errors
+/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn roc_auc_ovo(probs: &[f64], classes: usize, truth: &[u32], rule: AucRule) -> Result<f64> {
     table(probs, classes, truth)?;
     if classes == 2 {
@@ -159,6 +165,9 @@ pub fn roc_auc_ovo(probs: &[f64], classes: usize, truth: &[u32], rule: AucRule) 
 
 /// One-vs-rest macro area of (n, classes) probabilities; NaN where scikit-learn raises. Two classes: the area of column
 /// 1.
+///
+/// # Errors
+/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn roc_auc_ovr(probs: &[f64], classes: usize, truth: &[u32]) -> Result<f64> {
     table(probs, classes, truth)?;
     if classes == 2 {
@@ -174,6 +183,9 @@ pub fn roc_auc_ovr(probs: &[f64], classes: usize, truth: &[u32]) -> Result<f64> 
 }
 
 /// Area of every label of an (n, labels) table; NaN for a label that is constant in truth.
+///
+/// # Errors
+/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn label_aucs(probs: &[f64], labels: usize, truth: &[u8]) -> Result<Vec<f64>> {
     label_table(probs, labels, truth)?;
     Ok((0..labels)
@@ -191,6 +203,9 @@ pub(super) fn column(table: &[f64], width: usize, k: usize) -> Vec<f64> {
 
 /// Average precision of one score column, Σ (Rₖ − Rₖ₋₁) Pₖ over descending thresholds; 0 without positives, as
 /// scikit-learn.
+///
+/// # Errors
+/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
 pub fn average_precision(scores: &[f64], truth: &[bool]) -> Result<f64> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;
@@ -209,6 +224,9 @@ pub fn average_precision(scores: &[f64], truth: &[bool]) -> Result<f64> {
 ///
 /// `corners_only` leaves out points between collinear neighbours, as scikit-learn's `drop_intermediate` does: the drawn
 /// curve and its area stay the same. A rate without a denominator is NaN.
+///
+/// # Errors
+/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
 pub fn roc_curve(scores: &[f64], truth: &[bool], corners_only: bool) -> Result<Vec<RocPoint>> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;

@@ -4,7 +4,7 @@
 pub const LANES: usize = 32;
 
 /// How often one image was drawn in each replicate of a block.
-pub type Counts = [u8; LANES];
+pub(crate) type Counts = [u8; LANES];
 
 /// [`LANES`] replicates.
 pub struct Block {

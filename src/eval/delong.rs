@@ -44,6 +44,9 @@ impl Components {
     /// Of one score column.
     ///
     /// Errors unless there are at least two images of either class: the variance needs both.
+    ///
+    /// # Errors
+    /// [`EvalError`] for lists of different lengths, scores that are not finite, or fewer than two images of a class.
     pub fn new(scores: &[f64], truth: &[bool]) -> Result<Self> {
         let each: Vec<u32> = (0u32..).take(truth.len()).collect();
         Self::grouped(scores, truth, &each)
@@ -87,6 +90,9 @@ impl Components {
     }
 
     /// Of the mean of several areas over the same images (the seeds of a cell): a mean of areas is linear in the components.
+    ///
+    /// # Errors
+    /// [`EvalError`] for no models, or models of different images.
     pub fn mean(all: &[&Self]) -> Result<Self> {
         let Some(first) = all.first() else {
             return Err(EvalError::Empty { what: "models" });
@@ -109,6 +115,9 @@ impl Components {
 /// Areas and covariance of `scores` (one slice a model) against the same truth.
 ///
 /// Errors unless there are at least two images of either class.
+///
+/// # Errors
+/// [`EvalError`] for lists of different lengths, scores that are not finite, or fewer than two images of a class.
 pub fn delong(scores: &[&[f64]], truth: &[bool]) -> Result<Delong> {
     let all = scores
         .iter()
@@ -202,6 +211,9 @@ impl Clusters {
 
 impl Delong {
     /// Areas and covariance from components over the same images.
+    ///
+    /// # Errors
+    /// [`EvalError`] for no models, or models of different images.
     pub fn of(models: &[&Components]) -> Result<Self> {
         let Some(first) = models.first() else {
             return Err(EvalError::Empty { what: "models" });
@@ -228,6 +240,9 @@ impl Delong {
     }
 
     /// Normal interval of one area, not cut at 0 or 1.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a model that is not there, or a coverage outside 0 to 1.
     pub fn interval(&self, i: usize, coverage: f64) -> Result<Interval> {
         level(coverage)?;
         self.model(i)?;
@@ -235,6 +250,9 @@ impl Delong {
     }
 
     /// Paired test of area `i` against area `j`. Models that rank all images alike give z = 0, p = 1.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a model that is not there, or a coverage outside 0 to 1.
     pub fn compare(&self, i: usize, j: usize, coverage: f64) -> Result<DelongTest> {
         level(coverage)?;
         self.model(i)?;

@@ -23,6 +23,9 @@ impl Source {
     }
 
     /// Half-width of the two-sided interval of this source alone.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
     pub fn half_width(&self, coverage: f64) -> Result<f64> {
         level(coverage)?;
         argument(
@@ -49,6 +52,9 @@ pub struct Estimate {
 
 impl Estimate {
     /// The two-sided interval: half-widths of all sources joined as the root of their sum of squares.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
     pub fn interval(&self, coverage: f64) -> Result<Interval> {
         let half = self.half_width(coverage)?;
         Ok(Interval {
@@ -69,6 +75,9 @@ impl Estimate {
 
     /// One-sided p of "the true value is at most `bound`": half of what lies outside the widest interval that leaves `bound`
     /// out; ½ or more where the value itself is not above it.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a value or bound that is no number, or a source without degrees of freedom.
     pub fn p_above(&self, bound: f64) -> Result<f64> {
         let distance = (self.value - bound).abs();
         let tail = self.tail(distance)?;
@@ -76,6 +85,9 @@ impl Estimate {
     }
 
     /// One-sided p of "the true value is at least `bound`".
+    ///
+    /// # Errors
+    /// As [`Estimate::p_above`].
     pub fn p_below(&self, bound: f64) -> Result<f64> {
         let mirrored = Self {
             value: -self.value,
@@ -85,6 +97,9 @@ impl Estimate {
     }
 
     /// Two-sided p of "the true value is 0".
+    ///
+    /// # Errors
+    /// As [`Estimate::p_above`].
     pub fn p_two_sided(&self) -> Result<f64> {
         Ok((2.0 * self.tail(self.value.abs())?).min(1.0))
     }

@@ -53,6 +53,9 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 /// Percentile interval and standard error of bootstrap replicates; NaN replicates are counted and left out.
 ///
 /// Errors when no replicate is defined.
+///
+/// # Errors
+/// [`EvalError`] for a coverage outside 0 to 1, or where no replicate is defined.
 pub fn percentile(replicates: &[f64], coverage: f64) -> Result<Percentile> {
     level(coverage)?;
     let mut sorted: Vec<f64> = replicates.iter().copied().filter(|v| !v.is_nan()).collect();

@@ -21,6 +21,9 @@ impl Resamples {
     /// Draws `images` images with replacement, `replicates` times.
     ///
     /// `stream(r)` opens the random numbers of replicate r: uniform over all 64-bit values, a pure function of r.
+    ///
+    /// # Errors
+    /// [`EvalError`] for no images, or a stream whose numbers repeat.
     pub fn draw<D: FnMut() -> u64>(images: usize, replicates: usize, stream: impl Fn(u32) -> D + Sync) -> Result<Self> {
         if images == 0 {
             return Err(EvalError::Empty { what: "test set" });
@@ -54,6 +57,9 @@ impl Resamples {
     /// groups as there are. `groups[i]` is the group of image i, numbered from 0 without gaps.
     ///
     /// Images of one patient are not independent; an interval that ignores it is too narrow.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
     pub fn draw_groups<D: FnMut() -> u64>(
         groups: &[u32],
         replicates: usize,
@@ -78,6 +84,9 @@ impl Resamples {
     }
 
     /// The metric on every replicate, in order.
+    ///
+    /// # Errors
+    /// [`EvalError`] for a statistic of another number of images.
     pub fn evaluate<S: Statistic + ?Sized>(&self, statistic: &S) -> Result<Vec<f64>> {
         length("images of the metric", self.images, statistic.images())?;
         let blocks: Vec<[f64; LANES]> = self.blocks.par_iter().map(|b| statistic.measure(b)).collect();

@@ -16,6 +16,9 @@ pub struct Sample {
 
 impl Sample {
     /// Errors when empty or when a value is not finite.
+    ///
+    /// # Errors
+    /// [`EvalError`] for no values, or values that are not finite.
     pub fn of(values: &[f64]) -> Result<Self> {
         finite("values", values)?;
         let n = values.len();
@@ -34,6 +37,9 @@ impl Sample {
     }
 
     /// Student's interval of the mean; errors below two values.
+    ///
+    /// # Errors
+    /// [`EvalError`] for fewer than two values, or a coverage outside 0 to 1.
     pub fn interval(&self, coverage: f64) -> Result<Interval> {
         level(coverage)?;
         at_least_two("seeds", self.n)?;
@@ -65,6 +71,9 @@ pub struct Tost {
 /// margin, because equivalence must hold for every value it may have had. `Different` needs the whole interval beyond
 /// `margin + reading`; anything else is `Undetermined`, never "not significant, hence equal". Errors below two values,
 /// for a negative margin or reading, and for α outside (0, ½).
+///
+/// # Errors
+/// [`EvalError`] in the cases above.
 pub fn tost(values: &[f64], published: f64, reading: f64, margin: f64, alpha: f64) -> Result<Tost> {
     let sample = Sample::of(values)?;
     at_least_two("seeds", sample.n)?;
@@ -146,6 +155,9 @@ pub struct TwoSample {
 
 impl TwoSample {
     /// p value of equivalence within ± `margin` (two one-sided tests).
+    ///
+    /// # Errors
+    /// [`EvalError`] for a margin that is no number.
     pub fn tost_p(&self, margin: f64) -> Result<f64> {
         let lower = t_upper_tail(ratio(self.difference + margin, self.standard_error), self.df)?;
         let upper = t_upper_tail(ratio(margin - self.difference, self.standard_error), self.df)?;
@@ -170,6 +182,9 @@ impl TwoSample {
 ///
 /// Errors below two values on either side. When neither side varies there are no degrees of freedom to estimate, and
 /// the smaller n − 1 stands in.
+///
+/// # Errors
+/// [`EvalError`] for fewer than two values on a side, values that are not finite, or a coverage outside 0 to 1.
 pub fn welch(a: &[f64], b: &[f64], coverage: f64) -> Result<TwoSample> {
     let (a, b) = (Sample::of(a)?, Sample::of(b)?);
     at_least_two("seeds", a.n.min(b.n))?;
@@ -184,6 +199,9 @@ pub fn welch(a: &[f64], b: &[f64], coverage: f64) -> Result<TwoSample> {
 }
 
 /// Paired test: the same seeds, data sets or backbones on both sides, in the same order.
+///
+/// # Errors
+/// [`EvalError`] for fewer than two pairs, lists of different lengths, values that are not finite, or a coverage outside 0 to 1.
 pub fn paired_t(a: &[f64], b: &[f64], coverage: f64) -> Result<TwoSample> {
     length("paired values", a.len(), b.len())?;
     finite("values", a)?;

@@ -9,6 +9,9 @@ use super::error::{EvalError, Result, argument};
 ///
 /// A row whose softmax is not finite (weights that diverged) says nothing of its image and is uniform: the prediction is class 0,
 /// as the argmax of NaN is, and where all rows are such every area is 0.5, which the authors' code reports then too (PROTOCOL 7.2).
+///
+/// # Errors
+/// [`EvalError`] for no classes, or logits that are not whole rows of them.
 pub fn softmax(logits: &[f32], classes: usize) -> Result<Vec<f64>> {
     argument("classes", "at least 1", classes as f64, classes >= 1)?;
     if !logits.len().is_multiple_of(classes) {

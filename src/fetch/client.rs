@@ -318,7 +318,7 @@ fn wants_password(at: &str, proxy: &str) -> FetchError {
 ///
 /// # Errors
 /// [`BadInput`] for anything but http and https.
-pub fn parse(url: &str) -> Result<Url, BadInput> {
+pub(crate) fn parse(url: &str) -> Result<Url, BadInput> {
     let bad = |found: String| {
         BadInput::new(
             "the address of a file",
@@ -336,7 +336,7 @@ pub fn parse(url: &str) -> Result<Url, BadInput> {
 }
 
 /// An address for people: without user, password, query and fragment, which may hold signatures and tokens.
-pub fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut u = url.clone();
     let _ = u.set_username("");
     let _ = u.set_password(None);

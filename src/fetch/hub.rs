@@ -51,7 +51,7 @@ pub struct HubFile<'a> {
 
 /// What the hub says of a file before it is downloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub commit: String,
     /// The SHA-256 for big files, git's blob hash for small ones.
     pub etag: String,

@@ -37,7 +37,7 @@ pub(super) fn digest_file(path: &Path) -> std::io::Result<Digests> {
     }
     Ok(Digests {
         sha256: sha256.finalize().into(),
-        md5: crate::fsio::hex(&md5.finalize()),
+        md5: fsio::hex(&md5.finalize()),
         bytes,
     })
 }
@@ -63,7 +63,7 @@ pub(super) struct Part {
 impl Part {
     /// Opens or creates the part and takes its lock; waits for another process that has it (`on_wait` is told once).
     /// `None` where that process has finished the file meanwhile. Reads what is there; `on_bytes` is told how far.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         dest: &Path,
         on_wait: &dyn Fn(),
@@ -119,7 +119,7 @@ impl Part {
     }
 
     /// Throws away what is there.
-    pub fn restart(&mut self) -> Result<(), FetchError> {
+    pub(crate) fn restart(&mut self) -> Result<(), FetchError> {
         let run = |p: &mut Self| -> std::io::Result<()> {
             if p.file.metadata()?.is_file() {
                 p.file.set_len(0)?;
@@ -134,7 +134,7 @@ impl Part {
     }
 
     /// Notes where the bytes are from, before the first of them is written.
-    pub fn begin(&mut self, origin: Origin) -> Result<(), FetchError> {
+    pub(crate) fn begin(&mut self, origin: Origin) -> Result<(), FetchError> {
         if self.origin.as_ref() != Some(&origin) {
             let text = serde_json::to_vec(&origin).unwrap_or_default();
             // Without the note a later process starts this file anew unless its hash is known: no reason to stop.
@@ -145,7 +145,7 @@ impl Part {
     }
 
     /// Appends; `left` is how many bytes the file still needs, for the error of a full disk.
-    pub fn append(&mut self, bytes: &[u8], left: Option<u64>) -> Result<(), FetchError> {
+    pub(crate) fn append(&mut self, bytes: &[u8], left: Option<u64>) -> Result<(), FetchError> {
         self.file.write_all(bytes).map_err(|e| {
             let mut error = FetchError::disk(&self.path, "to write the download", &e);
             if let (ErrorKind::NoSpace, Some(left)) = (error.kind, left) {
@@ -160,11 +160,11 @@ impl Part {
     }
 
     /// Makes what is there survive a power cut; a failure shows up at publication.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let _ = self.file.sync_data();
     }
 
-    pub fn digests(&self) -> Digests {
+    pub(crate) fn digests(&self) -> Digests {
         Digests {
             sha256: self.sha256.clone().finalize().into(),
             md5: fsio::hex(&self.md5.clone().finalize()),
@@ -173,13 +173,13 @@ impl Part {
     }
 
     /// Deletes the part: its bytes are wrong.
-    pub fn discard(self) {
+    pub(crate) fn discard(self) {
         let _ = fs::remove_file(side(&self.path));
         let _ = fs::remove_file(&self.path);
     }
 
     /// Turns the part into the final file: fsync, rename, fsync of the folder.
-    pub fn publish(self, dest: &Path) -> Result<(), FetchError> {
+    pub(crate) fn publish(self, dest: &Path) -> Result<(), FetchError> {
         let run = || -> std::io::Result<()> {
             guarantee::sync_file(&self.file, dest)?;
             if let Some(dir) = dest.parent() {

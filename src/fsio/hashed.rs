@@ -288,7 +288,7 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, drawn(30_000)).unwrap();
         let f = HashedFile::open_rows(&path, 3000).unwrap();
-        let edit = std::fs::File::options().write(true).open(&path).unwrap();
+        let edit = File::options().write(true).open(&path).unwrap();
         edit.write_all_at(b"!!", 3000).unwrap();
         assert!(f.read(0..3000).is_ok() && f.read(6000..9000).is_ok());
         assert_eq!(f.read(3000..6000).unwrap_err().kind(), io::ErrorKind::InvalidData);
@@ -304,7 +304,7 @@ mod tests {
         let f = HashedFile::open(&path, Some(&sha)).unwrap();
         let whole = || 0..3 * BLOCK as u64;
         // In place: another byte, then cut short; the untouched blocks still read.
-        let edit = std::fs::File::options().write(true).open(&path).unwrap();
+        let edit = File::options().write(true).open(&path).unwrap();
         edit.write_all_at(&[bytes[BLOCK + 5] ^ 1], BLOCK as u64 + 5).unwrap();
         assert_eq!(f.read(whole()).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(f.read(0..BLOCK as u64).unwrap(), bytes[..BLOCK]);

@@ -85,11 +85,17 @@ pub fn read_system(path: impl AsRef<Path>) -> Option<String> {
 }
 
 /// Reads a whole file of at most [`limits::WHOLE_FILE`]; the error names it.
+///
+/// # Errors
+/// As [`read_at_most`].
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, limits::WHOLE_FILE).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Reads a whole UTF-8 file of at most [`limits::WHOLE_FILE`]; the error names it.
+///
+/// # Errors
+/// As [`read_at_most`]; for bytes that are no UTF-8.
 pub fn read_to_string(path: &Path) -> Result<String> {
     String::from_utf8(read(path)?).with_context(|| format!("cannot read {}", path.display()))
 }

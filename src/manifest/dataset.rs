@@ -379,36 +379,36 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(at: &'a str) -> Self {
+    pub(crate) fn new(at: &'a str) -> Self {
         Self { at, first: None }
     }
 
-    pub fn fail(&mut self, expected: impl Into<String>, found: impl Into<String>) {
+    pub(crate) fn fail(&mut self, expected: impl Into<String>, found: impl Into<String>) {
         let remedy = "Correct the manifest; data-manifests/README.md describes its keys.";
         self.first
             .get_or_insert_with(|| BadInput::new(self.at, expected, found, remedy));
     }
 
-    pub fn schema(&mut self, found: u32) {
+    pub(crate) fn schema(&mut self, found: u32) {
         if found != 1 {
             self.fail("schema = 1", format!("schema = {found}"));
         }
     }
 
     /// Exactly one of a fact and the reason for its absence.
-    pub fn pair(&mut self, key: &str, given: bool, unknown: &Option<String>) {
+    pub(crate) fn pair(&mut self, key: &str, given: bool, unknown: &Option<String>) {
         if given == unknown.is_some() {
             let found = if given { "both" } else { "neither" };
             self.fail(format!("{key} or the reason why it is unknown"), found);
         }
     }
 
-    pub fn hash(&mut self, key: &str, hash: &Option<String>, unknown: &Option<String>, digits: usize) {
+    pub(crate) fn hash(&mut self, key: &str, hash: &Option<String>, unknown: &Option<String>, digits: usize) {
         self.pair(key, hash.is_some(), unknown);
         self.digits(key, hash, digits);
     }
 
-    pub fn digits(&mut self, key: &str, hash: &Option<String>, digits: usize) {
+    pub(crate) fn digits(&mut self, key: &str, hash: &Option<String>, digits: usize) {
         if let Some(h) = hash
             && (h.len() != digits || !h.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
         {
@@ -417,7 +417,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Names and places that a download turns into paths and addresses.
-    pub fn acquisition(&mut self, at: &str, a: &Archive) {
+    pub(crate) fn acquisition(&mut self, at: &str, a: &Archive) {
         let plain = |s: &str| !s.is_empty() && !s.starts_with('.') && !s.contains(['/', '\\', '\0']);
         if !plain(&a.file) {
             self.fail(format!("{at}: a plain file name"), format!("`{}`", a.file));
@@ -446,7 +446,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    pub fn done(self) -> Result<(), BadInput> {
+    pub(crate) fn done(self) -> Result<(), BadInput> {
         self.first.map_or(Ok(()), Err)
     }
 }

@@ -96,6 +96,9 @@ pub struct Hashes {
 }
 
 /// Hashes one file; `on_bytes` is told how many more were read.
+///
+/// # Errors
+/// Where the file cannot be opened or read.
 pub fn hash_file(path: &Path, want_md5: bool, mut on_bytes: impl FnMut(u64)) -> io::Result<Hashes> {
     let file = crate::fsio::open_file(path)?;
     let size = file.metadata()?.len();

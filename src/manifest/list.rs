@@ -177,12 +177,18 @@ impl HashList {
     }
 
     /// Writes the canonical list atomically.
+    ///
+    /// # Errors
+    /// As [`crate::fsio::write_atomic`].
     pub fn write(&self, path: &Path) -> Result<()> {
         crate::fsio::write_atomic(path, &self.to_bytes())
     }
 
     /// Writes the canonical list, below a line for each label file whose bytes are accepted though they are not the published
     /// ones. The lines are comments: the root hash is that of the files alone.
+    ///
+    /// # Errors
+    /// As [`crate::fsio::write_atomic`].
     pub fn write_accepting(&self, path: &Path, labels: &[String]) -> Result<()> {
         let mut bytes: Vec<u8> = labels
             .iter()
@@ -193,6 +199,9 @@ impl HashList {
     }
 
     /// The label files that a list on disk accepts.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
     pub fn accepted_labels(path: &Path) -> Result<Vec<String>> {
         let bytes = crate::fsio::read(path)?;
         let lines = bytes.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok());
@@ -203,6 +212,9 @@ impl HashList {
     }
 
     /// Reads a list from a file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or is no list.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = crate::fsio::read(path)?;
         Ok(Self::parse(&bytes, &path.display().to_string())?)

@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Size and identity of a file at one moment; times in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     pub size: u64,
     pub mtime: i128,
     pub ctime: i128,
@@ -26,7 +26,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    pub fn of(m: &Metadata) -> Self {
+    pub(crate) fn of(m: &Metadata) -> Self {
         let nanos = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
         Self {
             size: m.len(),
@@ -37,7 +37,7 @@ impl Stat {
     }
 
     /// As [`Stat::of`], from the system's own answer.
-    pub fn of_raw(m: &rustix::fs::Stat) -> Self {
+    pub(crate) fn of_raw(m: &rustix::fs::Stat) -> Self {
         let nanos = |s, n| i128::from(s) * 1_000_000_000 + i128::from(n);
         Self {
             size: m.st_size.cast_unsigned(),
@@ -58,13 +58,13 @@ impl Stat {
 
 /// The side file: keys are paths, relative to whatever its owner says.
 #[derive(Debug, Default)]
-pub struct StatFile {
+pub(crate) struct StatFile {
     entries: BTreeMap<Vec<u8>, (Sha, Stat)>,
 }
 
 impl StatFile {
     /// Reads a side file; an absent or unreadable one is empty.
-    pub fn load(path: &Path) -> Self {
+    pub(crate) fn load(path: &Path) -> Self {
         let read = || {
             let bytes = crate::fsio::read(path).ok()?;
             let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
@@ -79,12 +79,12 @@ impl StatFile {
     }
 
     /// The hash of a file that has not changed since it was entered.
-    pub fn get(&self, key: &[u8], now: &Stat) -> Option<Sha> {
+    pub(crate) fn get(&self, key: &[u8], now: &Stat) -> Option<Sha> {
         self.entries.get(key).filter(|(_, then)| then == now).map(|e| e.0)
     }
 
     /// Enters a file hashed after `began`, unless it was touched just before.
-    pub fn put(&mut self, key: &[u8], stat: Stat, sha: Sha, began: SystemTime) {
+    pub(crate) fn put(&mut self, key: &[u8], stat: Stat, sha: Sha, began: SystemTime) {
         if stat.settled(began) {
             self.entries.insert(key.to_vec(), (sha, stat));
         } else {
@@ -94,7 +94,7 @@ impl StatFile {
 
     /// Writes the side file atomically, unless its folder is marked read-only: then nothing is written, not even by a
     /// user whom the mark does not bind. Records end with NUL, which no path holds.
-    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         if is_marked_read_only(path) {
             return Ok(());
         }
@@ -123,7 +123,7 @@ fn entry(record: &[u8]) -> Option<(Vec<u8>, (Sha, Stat))> {
 }
 
 /// Whether the folder of `path` has no write permission for anybody.
-pub fn is_marked_read_only(path: &Path) -> bool {
+pub(crate) fn is_marked_read_only(path: &Path) -> bool {
     path.parent()
         .and_then(|d| d.metadata().ok())
         .is_some_and(|m| m.permissions().readonly())

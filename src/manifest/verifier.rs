@@ -35,7 +35,7 @@ pub(super) struct Verifier<'a> {
 }
 
 impl<'a> Verifier<'a> {
-    pub fn new(places: &'a Places, check: Check) -> Result<Self> {
+    pub(crate) fn new(places: &'a Places, check: Check) -> Result<Self> {
         Ok(Self {
             places,
             check,
@@ -51,7 +51,7 @@ impl<'a> Verifier<'a> {
     ///
     /// # Errors
     /// [`BadInput`] when the file cannot be read.
-    pub fn verify(&mut self, pin: &WeightsManifest, path: &Path, on: OnProgress) -> Result<Verdict> {
+    pub(crate) fn verify(&mut self, pin: &WeightsManifest, path: &Path, on: OnProgress) -> Result<Verdict> {
         let unreadable = |e: std::io::Error| {
             BadInput::new(
                 path.display(),
@@ -102,7 +102,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Holds the hashes of a file against everything that is known of it, but its size.
-    pub fn hold(&mut self, pin: &WeightsManifest, size: u64, sha: Sha, md5: Option<&str>) -> Verdict {
+    pub(crate) fn hold(&mut self, pin: &WeightsManifest, size: u64, sha: Sha, md5: Option<&str>) -> Verdict {
         let hex = sha.to_string();
         let wrong = |expected: String, found: &str| Verdict::Wrong {
             expected,
@@ -167,7 +167,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Writes back what was learnt; what could not be written is noted.
-    pub fn keep(mut self, notes: &mut Vec<String>) {
+    pub(crate) fn keep(mut self, notes: &mut Vec<String>) {
         if self.stats_changed {
             // A convenience: without it the next check hashes again.
             let _ = self.stats.save(&self.places.stat_file());

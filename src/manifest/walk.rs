@@ -15,21 +15,21 @@ use std::path::Path;
 
 /// One file of a set.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     pub path: RelPath,
     pub stat: Stat,
 }
 
 /// Something below the folder that cannot be hashed, and why.
 #[derive(Debug, Clone)]
-pub struct Odd {
+pub(crate) struct Odd {
     pub path: RelPath,
     pub why: String,
 }
 
 /// All of it, sorted by path.
 #[derive(Debug, Default)]
-pub struct Walk {
+pub(crate) struct Walk {
     pub files: Vec<Found>,
     pub odd: Vec<Odd>,
     /// What medft or a system left there and is no part of the set; a folder stands for all that is in it.
@@ -74,7 +74,7 @@ impl Walk {
 ///
 /// # Errors
 /// [`BadInput`] when `root` is not a folder. Single entries that cannot be read are returned as [`Odd`].
-pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
+pub(crate) fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
     let bad = |found: String| {
         BadInput::new(
             root.display(),
@@ -103,7 +103,7 @@ pub fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInput> {
 }
 
 /// One named file below `root`.
-pub fn one(root: &Path, path: RelPath) -> Walk {
+pub(crate) fn one(root: &Path, path: RelPath) -> Walk {
     let mut out = Walk::default();
     match statat(CWD, path.below(root), AtFlags::empty()) {
         Ok(m) => out.regular(path, &m),

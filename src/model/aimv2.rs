@@ -259,6 +259,8 @@ pub struct Aimv2 {
 }
 
 impl Aimv2 {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let pre = b.pp("preprocessor");

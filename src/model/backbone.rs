@@ -22,6 +22,9 @@ pub struct Probe<'a>(pub Option<Observer<'a>>);
 
 impl Probe<'_> {
     /// Shows what `t` forms, if anyone looks.
+    ///
+    /// # Errors
+    /// Those of `t`.
     pub fn see(&mut self, name: &str, t: impl FnOnce() -> Result<Tensor>) -> Result<()> {
         if let Some(observer) = &mut self.0 {
             observer(name, &t()?);
@@ -30,6 +33,9 @@ impl Probe<'_> {
     }
 
     /// Shows a channels-last map (B, H, W, C) as (B, C, H, W).
+    ///
+    /// # Errors
+    /// For a map that is not of four dimensions.
     pub fn see_map(&mut self, name: &str, map: &Tensor) -> Result<()> {
         self.see(name, || map.permute((0, 3, 1, 2))?.contiguous())
     }
@@ -38,9 +44,15 @@ impl Probe<'_> {
 /// An image encoder.
 pub trait Backbone: Send + Sync {
     /// Images (B, C, H, W), normalised → [`Features`]; calls `observer` for intermediate results.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> Result<Features>;
 
     /// Images (B, C, H, W), normalised → [`Features`].
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     fn forward(&self, x: &Tensor) -> Result<Features> {
         self.forward_observed(x, &mut |_, _| {})
     }

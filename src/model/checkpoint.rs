@@ -339,6 +339,9 @@ impl Checkpoint {
     }
 
     /// Canonical names with their shapes (after joining and transposing), in order.
+    ///
+    /// # Errors
+    /// Where parts that are joined do not fit together.
     pub fn shapes(&self) -> Result<Vec<(String, Vec<usize>)>> {
         self.wanted
             .iter()

@@ -81,6 +81,9 @@ impl Classifier {
     }
 
     /// A model of the spec's scale with seeded random values everywhere, for measurements.
+    ///
+    /// # Errors
+    /// For a backbone that nobody knows, or a configuration that cannot be built.
     pub fn random(spec: &RunSpec, channels: usize, outputs: usize, device: &Device) -> Result<Self> {
         let fresh = Builder::seeded(spec.seed, device);
         let options = Options::new(&spec.protocol, channels);
@@ -244,11 +247,17 @@ impl Classifier {
     }
 
     /// What the head reads: (B, D) for the linear head, (B, N, F) for MHA.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn features(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.read(&self.backbone.forward(x)?)
     }
 
     /// The part of a backbone's features that this head reads.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn read(&self, f: &Features) -> candle_core::Result<Tensor> {
         match (&self.head, self.readout) {
             (Head::Linear(_), Readout::Family) => Ok(f.pooled.clone()),
@@ -258,6 +267,9 @@ impl Classifier {
     }
 
     /// What [`Classifier::features`] returns → logits (B, outputs), float32 in any scope.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn classify(&self, features: &Tensor) -> candle_core::Result<Tensor> {
         to_float(&match &self.head {
             Head::Linear(l) => l.forward(features),
@@ -266,6 +278,9 @@ impl Classifier {
     }
 
     /// Images (B, C, H, W) → logits (B, outputs).
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.classify(&self.features(x)?)
     }

@@ -277,6 +277,9 @@ pub struct Tower {
 
 impl Tower {
     /// `b` stands at `visual.`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: TowerConfig, act: Act, options: Options, b: &Builder) -> Result<Self> {
         let d = c.width;
         let small = Init::Normal {
@@ -312,6 +315,8 @@ impl Tower {
         })
     }
 
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Tensor> {
         let x = patch_embed(x, &self.patch_weight, None)?;
         observer("patch_embed", &x);
@@ -353,6 +358,8 @@ pub struct Clip {
 }
 
 impl Clip {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let b = b.pp("visual");
         let d = c.tower.width;

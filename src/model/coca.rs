@@ -189,6 +189,8 @@ pub struct Coca {
 }
 
 impl Coca {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let b = b.pp("visual");
         let e = c.embed_dim;

@@ -283,6 +283,8 @@ pub struct Dinov2 {
 }
 
 impl Dinov2 {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let small = Init::Normal { std: 0.02 };
@@ -326,6 +328,9 @@ impl Dinov2 {
     ///
     /// Hub rule: sampling step grid/(g + 0.1), from the scale factor torch.hub passes; size rule: grid/g. Neither touches the
     /// table where the grid is the pretrained one.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn positions(&self, gh: usize, gw: usize) -> candle_core::Result<Tensor> {
         positions(&self.pos_embed, &self.config, self.options.position_rule, (gh, gw))
     }

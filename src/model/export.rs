@@ -16,6 +16,9 @@ use serde_json::{Map, Value, json};
 pub const WORDS: [&str; 3] = ["hf", "timm", "hub"];
 
 /// Of families that no other program has with a head that reads the same.
+///
+/// # Errors
+/// Always.
 pub fn hub_alone(word: &str, t: &Trained<'_>) -> Result<Exported> {
     Err(t
         .not_for(word, &["hub"], "no class of it computes what this one does")
@@ -57,6 +60,9 @@ impl Trained<'_> {
     }
 
     /// A tensor of the backbone.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         let found = self.backbone.iter().find(|t| t.0 == name);
         found
@@ -65,6 +71,9 @@ impl Trained<'_> {
     }
 
     /// Weight (K, D) and bias (K) of a linear head.
+    ///
+    /// # Errors
+    /// Where the head is another one.
     pub fn linear(&self) -> Result<(Tensor, Tensor)> {
         let of = |name: &str| {
             let found = self.head.iter().find(|t| t.0 == name);
@@ -81,6 +90,9 @@ impl Trained<'_> {
     }
 
     /// The backbone under the names of a layout.
+    ///
+    /// # Errors
+    /// Where a tensor has no name in the layout, or another shape than it wants.
     pub fn in_layout(&self, rules: &[Rule]) -> Result<Vec<(String, Tensor)>> {
         let mut out = Vec::new();
         for (name, tensor) in &self.backbone {

@@ -61,6 +61,9 @@ pub struct MhaHead {
 
 impl MhaHead {
     /// `fresh` makes the projector and the last layer (always new), `body` the rest (DeiT's checkpoint, or a seed).
+    ///
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(token_dim: usize, outputs: usize, c: BodyConfig, fresh: &Builder, body: &Builder) -> Result<Self> {
         Self::new_at(
             token_dim,
@@ -73,6 +76,9 @@ impl MhaHead {
     }
 
     /// As [`MhaHead::new`], with a builder for each of the three parts.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new_at(
         token_dim: usize,
         outputs: usize,
@@ -111,16 +117,25 @@ impl MhaHead {
     }
 
     /// The position table (1, 1 + n, D): DeiT's, resized by bicubic with scale factor √(n / grid²) where n differs.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn positions(&self, n: usize) -> candle_core::Result<Tensor> {
         deit_positions(&self.pos_embed, self.grid, n)
     }
 
     /// tokens (B, N, F) → logits (B, outputs).
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn forward(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
         self.forward_observed(tokens, &mut |_, _| {})
     }
 
     /// As [`MhaHead::forward`]; `observer` is told of `projector`, `embed`, `block.N`, `norm`, `feature`.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn forward_observed(&self, tokens: &Tensor, observer: Observer<'_>) -> candle_core::Result<Tensor> {
         let u = self.projector_norm.forward_float(&self.projector.forward(tokens)?)?;
         observer("projector", &u);
@@ -139,6 +154,9 @@ impl MhaHead {
 }
 
 /// Resizes DeiT's table (1, 1 + grid², D) to n patches, which must form a square.
+///
+/// # Errors
+/// Where shapes do not fit or a kernel fails.
 pub fn deit_positions(table: &Tensor, grid: usize, n: usize) -> candle_core::Result<Tensor> {
     if n == grid * grid {
         return Ok(table.clone());

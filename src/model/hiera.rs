@@ -105,6 +105,8 @@ pub struct Hiera {
 }
 
 impl Hiera {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
         let (d, small) = (c.embed_dim, Init::Normal { std: 0.02 });
         let (bh, bw) = c.window_pos_embed_bkg_spatial_size;
@@ -138,6 +140,9 @@ impl Hiera {
     }
 
     /// Images (B, C, H, W) → a map (B, h, w, C) for each stage, the finest first.
+    ///
+    /// # Errors
+    /// Where shapes do not fit or a kernel fails.
     pub fn forward(&self, x: &Tensor, probe: &mut Probe<'_>) -> candle_core::Result<Vec<Tensor>> {
         let x = conv2d_tokens(x, &self.patch_weight, Some(&self.patch_bias), STEM.1, STEM.2)?;
         probe.see("patch_embed", || Ok(x.clone()))?;
@@ -159,6 +164,9 @@ impl Hiera {
 
 /// The position table (1, h, w, C): the background (1, C, gh, gw) resized by bicubic (step g/h), plus the window's
 /// (1, C, s, s) repeated over the map.
+///
+/// # Errors
+/// Where shapes do not fit or a kernel fails.
 pub fn positions(background: &Tensor, window: &Tensor, (h, w): (usize, usize)) -> candle_core::Result<Tensor> {
     let (_, c, gh, gw) = background.dims4()?;
     let (_, _, sh, sw) = window.dims4()?;

@@ -213,6 +213,9 @@ impl Builder {
     }
 
     /// A parameter of the given shape.
+    ///
+    /// # Errors
+    /// Where the source has no such tensor, or one of another shape.
     pub fn param(&self, dims: impl Into<Vec<usize>>, name: &str, init: Init) -> Result<Tensor> {
         let dims = dims.into();
         let value = self.value(&dims, name, init)?;
@@ -220,6 +223,9 @@ impl Builder {
     }
 
     /// A parameter of the given shape in the checkpoint that the model keeps in another form, which is what trains.
+    ///
+    /// # Errors
+    /// As [`Self::param`], and those of `adapt`.
     pub fn adapted(
         &self,
         dims: impl Into<Vec<usize>>,
@@ -241,6 +247,9 @@ impl Builder {
     }
 
     /// A stem kernel (D, 3, k, k), reduced to one input channel where `channels` is 1 (PROTOCOL 3.1, Q17).
+    ///
+    /// # Errors
+    /// As [`Self::param`]; for neither one nor three channels.
     pub fn stem(&self, [d, k]: [usize; 2], channels: usize, rule: GreyStem, name: &str, init: Init) -> Result<Tensor> {
         self.adapted([d, 3, k, k], name, init, |w| match (channels, rule) {
             (3, _) => Ok(w),

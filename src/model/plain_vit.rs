@@ -16,6 +16,9 @@ pub enum Pool {
 }
 
 /// The encoder for inputs of `side` pixels.
+///
+/// # Errors
+/// Where a tensor is missing, or has another shape than the configuration states.
 pub fn build(
     scale: Scale,
     side: usize,
@@ -93,6 +96,8 @@ pub struct PlainVit {
 }
 
 impl PlainVit {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let small = Init::Normal { std: 0.02 };

@@ -205,6 +205,8 @@ pub struct Sam2 {
 }
 
 impl Sam2 {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
         let b = b.pp("image_encoder");
         let trunk = Hiera::new(&c.trunk, options, &b.pp("trunk"))?;

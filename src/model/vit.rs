@@ -57,6 +57,9 @@ pub struct BlockConfig {
 }
 
 /// `depth` blocks `x + ls1·Attn(norm1 x)`, then `+ ls2·MLP(norm2 ·)`, with parameters at `b.0`, `b.1`, …
+///
+/// # Errors
+/// Where a tensor is missing, or has another shape than the configuration states.
 pub fn blocks(depth: usize, c: BlockConfig, n: &BlockNames, b: &Builder, checkpointing: bool) -> Result<Stack> {
     let blocks: Vec<_> = (0..depth).map(|i| block(c, n, &b.pp(i))).collect::<Result<_>>()?;
     Ok(Stack::new(blocks, checkpointing))
@@ -85,6 +88,9 @@ fn block(c: BlockConfig, n: &BlockNames, b: &Builder) -> Result<TransformerBlock
 }
 
 /// A LayerNorm (weight 1, bias 0 at start) of width `d`.
+///
+/// # Errors
+/// Where a tensor is missing, or has another shape than the configuration states.
 pub fn layer_norm(d: usize, eps: f64, b: &Builder) -> Result<LayerNorm> {
     Ok(LayerNorm::new(
         b.param([d], "weight", Init::Const(1.0))?,
@@ -94,6 +100,9 @@ pub fn layer_norm(d: usize, eps: f64, b: &Builder) -> Result<LayerNorm> {
 }
 
 /// A linear layer as transformers start them: normal with σ = 0.02, bias 0.
+///
+/// # Errors
+/// Where a tensor is missing, or has another shape than the configuration states.
 pub fn trunc_linear(input: usize, output: usize, b: &Builder) -> Result<Linear> {
     Ok(Linear::new(
         b.param([output, input], "weight", Init::Normal { std: 0.02 })?,
@@ -102,6 +111,9 @@ pub fn trunc_linear(input: usize, output: usize, b: &Builder) -> Result<Linear> 
 }
 
 /// A linear layer with PyTorch's default start: weight and bias uniform on ±1/√in.
+///
+/// # Errors
+/// Where a tensor is missing, or has another shape than the configuration states.
 pub fn default_linear(input: usize, output: usize, b: &Builder) -> Result<Linear> {
     let bound = 1.0 / (input as f32).sqrt();
     Ok(Linear::new(
@@ -145,6 +157,9 @@ pub fn same_grid(side: usize, patch: usize, grid: usize) -> Result<()> {
 }
 
 /// Prepends a class token (1, 1, D) to (B, N, D).
+///
+/// # Errors
+/// Where shapes do not fit or a kernel fails.
 pub fn prepend(token: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
     let (b, _, d) = x.dims3()?;
     Tensor::cat(&[&token.broadcast_as((b, 1, d))?.contiguous()?, x], 1)

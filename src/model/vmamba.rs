@@ -190,6 +190,8 @@ pub struct Vmamba {
 }
 
 impl Vmamba {
+    /// # Errors
+    /// Where a tensor is missing, or has another shape than the configuration states.
     pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
         let (Some(&first), Some(&dim)) = (c.dims.first(), c.dims.last()) else {
             anyhow::bail!("VMamba has no stage");

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// One cell.
 #[derive(Debug, Serialize)]
-pub struct CellDetails<'a> {
+pub(crate) struct CellDetails<'a> {
     /// Unique in the study, and safe in file names, addresses and HTML: `ddsm-dinov2-b-frozen-mha`.
     pub key: String,
     pub dataset: &'a str,
@@ -44,7 +44,7 @@ pub struct CellDetails<'a> {
 
 /// One finished run of a cell.
 #[derive(Debug, Serialize)]
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     pub id: &'a str,
     /// Name of its folder in the results.
     pub folder: &'a str,
@@ -62,20 +62,20 @@ pub struct Run<'a> {
 
 /// A reason and the seeds it keeps away.
 #[derive(Debug, Serialize)]
-pub struct Missing<'a> {
+pub(crate) struct Missing<'a> {
     pub reason: &'a str,
     pub seeds: &'a [u64],
 }
 
 /// A reason and the number of runs it keeps away.
 #[derive(Debug, Clone, Serialize)]
-pub struct Gap {
+pub(crate) struct Gap {
     pub reason: String,
     pub runs: usize,
 }
 
 /// Every cell of the study, data set by data set in the order of tables.
-pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<CellDetails<'a>> {
+pub(crate) fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<CellDetails<'a>> {
     let mut all: Vec<CellDetails> = cells
         .iter()
         .map(|(key, score)| details(input, key, score, comparisons))
@@ -150,7 +150,7 @@ fn details<'a>(
 }
 
 /// Each reason with its number of runs, the most frequent first.
-pub fn gaps<'a>(details: impl Iterator<Item = &'a CellDetails<'a>>) -> Vec<Gap> {
+pub(crate) fn gaps<'a>(details: impl Iterator<Item = &'a CellDetails<'a>>) -> Vec<Gap> {
     let mut counts = BTreeMap::<&str, usize>::new();
     for m in details.flat_map(|d| &d.missing) {
         *counts.entry(m.reason).or_default() += m.seeds.len();

@@ -5,4 +5,4 @@ use super::compare::Comparison;
 use super::paper_level::PaperLevel;
 
 /// Every value, every data set, every claim.
-pub type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);
+pub(crate) type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);

@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 /// Name and version of the schema. The number grows when a field changes its meaning or goes; new fields do not change it.
-pub const SCHEMA: &str = "medft.report/2";
+pub(crate) const SCHEMA: &str = "medft.report/2";
 
 #[derive(Serialize)]
 struct Document<'a> {

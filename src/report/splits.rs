@@ -10,7 +10,7 @@ use crate::eval::percentile;
 use crate::study::{Freeze, HeadKind};
 
 /// One table per data set that has two splits and freeze mode, in the study's order; a third split is not looked at.
-pub fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
+pub(crate) fn tables(input: &ReportInput, cells: &Cells) -> Vec<Table> {
     let mut out = Vec::new();
     for first in &input.datasets {
         // At every point of a sweep: the tables of two points differ in more than the split.

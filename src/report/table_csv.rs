@@ -27,6 +27,9 @@ const SCORE: [&str; 17] = [
 
 impl Table {
     /// Long form, one line a score: the row's labels, the column's keys, the numbers, the seeds' values, run ids, the gap.
+    ///
+    /// # Errors
+    /// Where the rows are not of one length.
     pub fn to_csv(&self) -> Result<Vec<u8>> {
         let scores: Vec<usize> = (0..self.columns.len())
             .filter(|&c| self.columns[c].kind == ColumnKind::Score)

@@ -37,7 +37,7 @@ const BUILTIN: [(&str, &str); 16] = builtin![
 ];
 
 /// The engines, one a language.
-pub struct Templates {
+pub(crate) struct Templates {
     tex: Tera,
     md: Tera,
     html: Tera,
@@ -69,7 +69,7 @@ impl Templates {
     ///
     /// # Errors
     /// [`BadInput`] when a template of the folder does not parse.
-    pub fn new(folder: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(folder: Option<&Path>) -> Result<Self> {
         let mut tex = Tera::new();
         tex.set_delimiters(Delimiters {
             block_start: "<%".into(),
@@ -127,7 +127,7 @@ impl Templates {
     ///
     /// # Errors
     /// [`BadInput`] naming the template that asks for something that is not there.
-    pub fn render<T: Serialize>(&self, name: &str, content: &T) -> Result<String> {
+    pub(crate) fn render<T: Serialize>(&self, name: &str, content: &T) -> Result<String> {
         let context = Context::from_serialize(content).with_context(|| format!("cannot hand data to {name}"))?;
         let engine = match language(name) {
             Language::Tex => &self.tex,
@@ -168,7 +168,7 @@ fn bad_template(at: String, e: &tera::Error) -> BadInput {
 }
 
 /// Text as LaTeX prints it with pdflatex's defaults; a character that these do not know is written by its number.
-pub fn escape_tex(text: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn escape_tex(text: &str, out: &mut dyn Write) -> io::Result<()> {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -210,7 +210,7 @@ pub fn escape_tex(text: &str, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Text as GitHub's Markdown prints it, also inside a table.
-pub fn escape_md(text: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn escape_md(text: &str, out: &mut dyn Write) -> io::Result<()> {
     for c in text.chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '~' | '$' => write!(out, "\\{c}")?,

@@ -3,7 +3,7 @@
 use crate::study::{Freeze, HeadKind};
 
 /// Decimals of scores, as in the paper. Ties are decided at this resolution: what prints alike ranks alike.
-pub const PLACES: usize = 3;
+pub(crate) const PLACES: usize = 3;
 
 /// a, b, …, z, aa, ab, …
 pub(super) fn letters(mut i: usize) -> String {
@@ -31,7 +31,7 @@ pub(super) fn label(text: &str) -> String {
 }
 
 /// A number with `places` decimals; no minus sign before zero.
-pub fn fixed(v: f64, places: usize) -> String {
+pub(crate) fn fixed(v: f64, places: usize) -> String {
     let text = format!("{v:.places$}");
     match text.strip_prefix('-') {
         Some(rest) if rest.bytes().all(|b| matches!(b, b'0' | b'.')) => rest.to_owned(),
@@ -40,28 +40,28 @@ pub fn fixed(v: f64, places: usize) -> String {
 }
 
 /// A difference with its sign, one decimal finer than a score.
-pub fn signed(v: f64) -> String {
+pub(crate) fn signed(v: f64) -> String {
     format!("{}{}", if v >= 0.0 { "+" } else { "" }, fixed(v, PLACES + 1))
 }
 
 /// A difference with its sign, the minus as printed.
-pub fn delta(v: f64) -> String {
+pub(crate) fn delta(v: f64) -> String {
     signed(v).replace('-', "−")
 }
 
 /// A p value as printed.
-pub fn p_text(p: f64) -> String {
+pub(crate) fn p_text(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
 }
 
 /// The key of a cell.
-pub fn key(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> String {
+pub(crate) fn key(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> String {
     format!("{}-{}-{freeze}-{head}", safe(dataset), safe(backbone))
 }
 
 /// A name of a registry as part of a key. What is no small letter, digit or dash is written by its number, so that two names
 /// never become one.
-pub fn safe(name: &str) -> String {
+pub(crate) fn safe(name: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     for c in name.chars() {
@@ -76,7 +76,7 @@ pub fn safe(name: &str) -> String {
 }
 
 /// A count with commas between thousands.
-pub fn thousands(n: usize) -> String {
+pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, d) in digits.chars().enumerate() {
@@ -92,7 +92,7 @@ pub fn thousands(n: usize) -> String {
 ///
 /// # Errors
 /// Where `bytes` are no CSV.
-pub fn for_spreadsheets(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn for_spreadsheets(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

@@ -252,6 +252,9 @@ impl Prepared {
     }
 
     /// Every metric of the test set, as the trainer measured it.
+    ///
+    /// # Errors
+    /// [`eval::EvalError`] where predictions and truth do not fit together.
     pub fn metrics(&self) -> Result<BTreeMap<String, f64>> {
         Ok(match &self.truth {
             PreparedTruth::Classes(t) => eval::multiclass(&self.probs, self.outputs, t, self.all_classes)?,
@@ -260,6 +263,9 @@ impl Prepared {
     }
 
     /// One metric, prepared for resampling.
+    ///
+    /// # Errors
+    /// As [`Self::metrics`]; for a metric that nobody knows.
     pub fn statistic(&self, metric: &str) -> Result<Box<dyn Statistic>> {
         Ok(match &self.truth {
             PreparedTruth::Classes(t) => {

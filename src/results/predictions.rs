@@ -99,6 +99,9 @@ impl Predictions {
     }
 
     /// The parquet file, the same bytes for the same content.
+    ///
+    /// # Errors
+    /// Where columns differ in length, or parquet cannot be written.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check()?;
         let n = self.ids.len();

@@ -31,6 +31,9 @@ struct Envelope {
 const REMEDY: &str = "Move the run's folder away (or restore the file from a copy) and run the study again.";
 
 /// The bytes of `content` as a record: indented JSON with a final newline, the same for the same content.
+///
+/// # Errors
+/// Where the content cannot be serialised.
 pub fn record_bytes<T: Content>(content: &T) -> Result<Vec<u8>> {
     let content = serde_json::to_value(content).with_context(|| format!("cannot serialise a {} record", T::NAME))?;
     let schema = schema::<T>();
@@ -45,6 +48,9 @@ pub fn record_bytes<T: Content>(content: &T) -> Result<Vec<u8>> {
 }
 
 /// Writes `content` to `path` as a record, atomically; returns the SHA-256 of the file.
+///
+/// # Errors
+/// As [`record_bytes`] and [`crate::fsio::write_atomic`].
 pub fn write_record<T: Content>(path: &Path, content: &T) -> Result<String> {
     let bytes = record_bytes(content)?;
     fsio::write_atomic(path, &bytes)?;

@@ -421,6 +421,9 @@ impl Store {
     }
 
     /// The epochs of a finished run.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or does not fit what `DONE` states of it.
     pub fn epochs(&self, id: &str) -> Result<Vec<Epoch>> {
         let dir = self.run_dir(id);
         let done = read_done(&dir)?;
@@ -428,6 +431,9 @@ impl Store {
     }
 
     /// The test predictions of a finished run, checked against their hash.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or does not fit what `DONE` states of it.
     pub fn predictions(&self, id: &str) -> Result<Predictions> {
         let dir = self.run_dir(id);
         let done = read_done(&dir)?;
@@ -440,6 +446,9 @@ impl Store {
 
     /// What changes whenever a file of a finished run does: the text of `DONE`, and what the predictions, which no one else has
     /// read by then, hash to.
+    ///
+    /// # Errors
+    /// Where a file of the run cannot be read.
     pub fn mark(&self, id: &str) -> Result<String> {
         let dir = self.run_dir(id);
         let predictions = fsio::sha256_file(&dir.join(PREDICTIONS), |_| {})?;

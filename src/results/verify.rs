@@ -64,7 +64,7 @@ pub struct Expected {
 }
 
 /// Reads a file of trained weights.
-pub type ReadTrained = Box<dyn Fn(&Path) -> Result<TrainedFile>>;
+pub(crate) type ReadTrained = Box<dyn Fn(&Path) -> Result<TrainedFile>>;
 
 /// A file of trained weights, read.
 pub struct TrainedFile {

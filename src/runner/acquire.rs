@@ -402,6 +402,9 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
 }
 
 /// The faithful protocol, or the corrected one where another copy of the set lies below `root` (APTOS 2019 has two).
+///
+/// # Errors
+/// For an unknown set.
 pub fn protocol_of(set: &str, root: &Path) -> Result<Protocol> {
     let source = registry::find(set)?;
     let all_there = |p: &Protocol| source.label_files(p).iter().all(|f| root.join(f).is_file());
@@ -411,6 +414,9 @@ pub fn protocol_of(set: &str, root: &Path) -> Result<Protocol> {
 }
 
 /// Reads the label files below `root`.
+///
+/// # Errors
+/// For an unknown set, and as its reader.
 pub fn read_labels_in(c: &Context, set: &str, root: &Path) -> Result<()> {
     let d = registry::find(set)?.load(root, &protocol_of(set, root)?)?;
     c.progress.say(&format!(

@@ -4,7 +4,7 @@ use crate::spec::protocol::Precision;
 
 /// A GPU's peak rates in TFLOPS, dense, from NVIDIA's data sheets.
 #[derive(Debug, Clone, Copy)]
-pub struct Card {
+pub(crate) struct Card {
     /// Words that all stand in the name that the driver gives it.
     words: &'static [&'static str],
     /// float32 without tensor cores; TF32; bfloat16 and float16 with float32 sums.
@@ -71,7 +71,7 @@ const CARDS: [Card; 13] = [
 const VARIANTS: [&str; 6] = ["Laptop", "Max", "NVL", "Ti", "D", "MIG"];
 
 /// The cards that a plan is told for wherever it is made, by names as the driver gives them.
-pub const SHOWN: [&str; 2] = ["NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"];
+pub(crate) const SHOWN: [&str; 2] = ["NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"];
 
 /// The part of a peak rate that training is expected to reach: float32 on plain cores, and on tensor cores, where what stands
 /// between the products weighs more. Expectations, not measurements.
@@ -79,7 +79,7 @@ const REACHED: [f64; 2] = [0.7, 0.3];
 
 impl Card {
     /// The card that a driver's name means.
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
         let parts: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
         // Other chips or other clocks under the same number.
         if VARIANTS.iter().any(|v| parts.contains(v)) {
@@ -98,18 +98,18 @@ impl Card {
     }
 
     /// Peak in TFLOPS.
-    pub fn peak(&self, p: Precision) -> f64 {
+    pub(crate) fn peak(&self, p: Precision) -> f64 {
         self.expected(p).0
     }
 
     /// Multiply-adds a second that are expected, in units of 10⁹.
-    pub fn gmacs_per_s(&self, p: Precision) -> f64 {
+    pub(crate) fn gmacs_per_s(&self, p: Precision) -> f64 {
         let (tflops, part) = self.expected(p);
         tflops * part * 1000.0 / 2.0
     }
 
     /// In words.
-    pub fn rate(&self, p: Precision) -> String {
+    pub(crate) fn rate(&self, p: Precision) -> String {
         let (tflops, part) = self.expected(p);
         format!("{:.0} % of {tflops} TFLOPS", 100.0 * part)
     }

@@ -94,6 +94,9 @@ impl Disk {
 
     /// What is to be kept of trained weights, before a run begins; `None` where nothing is or nothing is to be trained. Finished runs that
     /// kept none are told too: weights cannot be made without training again.
+    ///
+    /// # Errors
+    /// [`BadInput`] where the disk has no room for them.
     pub fn weights_to_come(c: &Context, plan: &Plan) -> Result<Option<String>> {
         let keep = plan.study.keep_weights;
         if keep.sets().is_empty() {

@@ -106,6 +106,9 @@ pub fn keep(c: &Context, m: &Measurement) -> Result<()> {
 }
 
 /// What was measured, by name and by a hash.
+///
+/// # Errors
+/// Where the measurement cannot be serialised.
 pub fn file_name(m: &Measurement) -> Result<String> {
     let key = match m.precision {
         Precision::F32 => Bucket::Rates.key(&(&m.what, &m.backbone, m.size, &m.machine))?,

@@ -50,6 +50,9 @@ pub struct SetNoise {
 }
 
 /// The data sets of `study` in its order; `sd` is an assumption of the user's.
+///
+/// # Errors
+/// Where tolerances, published values or records cannot be read.
 pub fn noises(
     c: &Context,
     study: &Study,

@@ -54,6 +54,9 @@ pub struct RunInputs {
 }
 
 /// The folder and kind of a set's data in a study: phantoms for tiny models where the set has one, else the user's.
+///
+/// # Errors
+/// For an unknown set.
 pub fn data_dir(c: &Context, scale: Scale, set: &str) -> Result<(Kind, PathBuf)> {
     Ok(match scale {
         Scale::Tiny if registry::find(set)?.has_phantom() => (Kind::Phantom, c.global.data_dir.join("phantom")),
@@ -80,6 +83,9 @@ pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
 
 impl Inventory {
     /// Looks at everything the runs read. Hashes only what changed since it was hashed.
+    ///
+    /// # Errors
+    /// For a set or backbone that nobody knows; what is wrong with one is in its report.
     pub fn take(c: &Context, scale: Scale, runs: &[RunSpec], look: Look) -> Result<Self> {
         let mut out = Self {
             sets: BTreeMap::new(),
@@ -211,6 +217,9 @@ fn unusable(c: &Context, set: &str, kind: Kind, data_dir: &Path, e: &anyhow::Err
 }
 
 /// Verifies a set with a bar.
+///
+/// # Errors
+/// For an unknown set; what is wrong with its files is in the report.
 pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &Path, mode: Mode) -> Result<SetReport> {
     let bar = c.progress.bytes(set);
     verify_set(c.catalogue, set, kind, c.places(data_dir), mode, &bar.verified())
@@ -249,6 +258,9 @@ pub fn look_at_images(c: &Context, set: &str, root: &Folder, p: &Protocol, depth
 }
 
 /// Generates the phantoms that are not here, or not whole.
+///
+/// # Errors
+/// For an unknown set, or where files cannot be written.
 pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
     let mut seen = Vec::new();
     for r in runs {

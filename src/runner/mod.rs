@@ -69,6 +69,9 @@ pub struct Context {
 
 impl Context {
     /// The study that is meant, and the runs of it that `--only` keeps, data set by data set.
+    ///
+    /// # Errors
+    /// [`BadInput`] for a study or `--only` that cannot be read.
     pub fn study(&self, a: &StudyArgs) -> Result<(Study, Vec<RunSpec>)> {
         let mut study = self.read_study(&a.study)?;
         study.keep_weights = self.fit.keep_weights.unwrap_or(study.keep_weights);

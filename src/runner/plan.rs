@@ -72,6 +72,9 @@ pub struct Plan {
 
 impl Plan {
     /// Looks at inputs and records; changes nothing.
+    ///
+    /// # Errors
+    /// Where the inputs cannot be looked at or the records not be listed.
     pub fn make(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
         let inventory = Inventory::take(c, study.scale, &runs, Look::Whole)?;
         Self::of(c, study, runs, inventory)
@@ -79,6 +82,9 @@ impl Plan {
 
     /// As [`Self::make`] for a task of an array, which makes a few runs of many: the records of all others, which tell stale runs
     /// from fresh ones and hours by experience, are not read. With every task they would be, and a shared disk is asked n² times.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
     pub fn of_task(c: &Context, study: Study, runs: Vec<RunSpec>) -> Result<Self> {
         let inventory = Inventory::take(c, study.scale, &runs, Look::Listed)?;
         let store = Store::new(&c.global.results_dir, &study.name);

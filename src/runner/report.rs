@@ -28,6 +28,9 @@ const SMALLER: &str = "fewer-results";
 
 /// Renders `reports/<study>/` (a part of the study: a folder of its own below it), unless what lies there is what would be written.
 /// A report of fewer results than the one that lies there goes beside it, never over it.
+///
+/// # Errors
+/// Where the records cannot be read or the report not written.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
     let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
     let mut folder = folder(c, &plan.study, &a.study.only);
@@ -57,6 +60,9 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
 }
 
 /// Renders the report into any folder; everything is computed from the stored predictions.
+///
+/// # Errors
+/// As [`write`].
 pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path) -> Result<ReportOutput> {
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The published values of a study's `[report] published`.
-pub struct Sources {
+pub(crate) struct Sources {
     pub sets: Vec<Published>,
     /// What is known of the authors' code for each backbone, by any set; a set's own note comes first.
     notes: BTreeMap<String, BackboneNote>,
@@ -18,7 +18,7 @@ pub struct Sources {
 impl Sources {
     /// # Errors
     /// Where a set cannot be read.
-    pub fn load(c: &Context, study: &Study) -> Result<Self> {
+    pub(crate) fn load(c: &Context, study: &Study) -> Result<Self> {
         let load = |name: &str| c.known(|known| Published::load(name, &c.global.experiments_dir, known));
         let sets = study
             .report
@@ -45,18 +45,18 @@ impl Sources {
     }
 
     /// What is known of a backbone of a set.
-    pub fn note<'a>(&'a self, set: &'a Published, backbone: &str) -> Option<&'a BackboneNote> {
+    pub(crate) fn note<'a>(&'a self, set: &'a Published, backbone: &str) -> Option<&'a BackboneNote> {
         set.backbones.get(backbone).or_else(|| self.notes.get(backbone))
     }
 
     /// Backbones that the authors have no running code for.
-    pub fn without_code(&self) -> Vec<String> {
+    pub(crate) fn without_code(&self) -> Vec<String> {
         let absent = self.notes.iter().filter(|(_, n)| n.code != AuthorsCode::Runs);
         absent.map(|(b, _)| b.clone()).collect()
     }
 
     /// Why a published value is context beside the table of `dataset` under `protocol`; `None` where it may be reproduced.
-    pub fn no_verdict(
+    pub(crate) fn no_verdict(
         &self,
         set: &Published,
         value: &PublishedValue,
@@ -75,7 +75,7 @@ impl Sources {
     }
 
     /// Why no value of a table can be held against a published one: another split, other images or labels.
-    pub fn other_experiment(
+    pub(crate) fn other_experiment(
         &self,
         set: &Published,
         value: &PublishedValue,
@@ -103,7 +103,7 @@ impl Sources {
     }
 
     /// The backbones of `study` that have a published value on a data set which can have a verdict there.
-    pub fn judged(&self, study: &Study, dataset: &str) -> BTreeSet<&str> {
+    pub(crate) fn judged(&self, study: &Study, dataset: &str) -> BTreeSet<&str> {
         let here = |v: &&PublishedValue| v.dataset == dataset;
         let tables = || study.tables().into_iter().filter(|t| t.0 == dataset);
         let comparable = self.sets.iter().filter(|s| s.comparable);

@@ -213,7 +213,7 @@ switches! {
         "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`.";
     /// `None` is the data set's own.
     target_metric: Option<String> = None; Select; Metric; [];
-        "Metric of tables and verdicts, where the data set's task has it; left out, the data set's own target.", before serde_json::Value::Null;
+        "Metric of tables and verdicts, where the data set's task has it; left out, the data set's own target.", before Value::Null;
     // model
     grey_stem: GreyStem = GreyStem::RedKernel => GreyStem::SummedKernels; Images; Words(GreyStem::words); [17];
         "For grey images the code keeps the red kernel alone, about a third of the response; the sum equals a grey image copied to three channels.";
@@ -251,7 +251,7 @@ switches! {
     /// Global gradient-norm clip; 0 is none.
     clip: f64 = 1.0; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [];
         "Largest global norm of the gradient; 0 is no clipping.";
-    warmup: Warmup = Warmup::PerDataset; Fit; Values::Warmup; [21];
+    warmup: Warmup = Warmup::PerDataset; Fit; Warmup; [21];
         "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`).";
     schedule: LrSchedule = LrSchedule::Constant; Fit; Words(LrSchedule::words); [];
         "How the learning rate falls after the warm-up: not at all, or by half a cosine over all epochs, constant within each.", before LrSchedule::Constant;

@@ -36,7 +36,7 @@ pub(super) use switch;
 /// The word serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
 pub(super) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(s)) => s,
+        Ok(Value::String(s)) => s,
         other => unreachable!("a switch serialises to a word, not to {other:?}"),
     }
 }

@@ -148,6 +148,9 @@ impl Claims {
     }
 
     /// Reads claims from `text`; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// [`BadInput`] with file and line.
     pub fn parse(file: &str, text: &str) -> Result<Self, BadInput> {
         let text = Text { file, text };
         let doc = text.parse()?;

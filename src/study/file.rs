@@ -155,6 +155,9 @@ impl Study {
     }
 
     /// Reads a study from `text`; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// [`BadInput`] with file and line.
     pub fn parse(name: &str, file: &str, text: &str, known: &Known) -> Result<Self, BadInput> {
         check_name(name, file)?;
         let text = Text { file, text };

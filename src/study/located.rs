@@ -18,7 +18,7 @@ pub(super) struct Text<'d> {
 }
 
 impl<'d> Text<'d> {
-    pub fn parse(self) -> Result<Spanned<DeTable<'d>>, BadInput> {
+    pub(crate) fn parse(self) -> Result<Spanned<DeTable<'d>>, BadInput> {
         DeTable::parse(self.text).map_err(|e| {
             let at = e.span().map_or_else(|| self.file.to_string(), |span| self.at(&span));
             let found = format!("a mistake: {}", e.message().lines().next().unwrap_or("no words for it"));
@@ -32,12 +32,12 @@ impl<'d> Text<'d> {
     }
 
     /// `file:line` of the start of `span`.
-    pub fn at(self, span: &Range<usize>) -> String {
+    pub(crate) fn at(self, span: &Range<usize>) -> String {
         let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         format!("{}:{}", self.file, 1 + before.iter().filter(|&&b| b == b'\n').count())
     }
 
-    pub fn bad(
+    pub(crate) fn bad(
         self,
         span: &Range<usize>,
         expected: impl Into<String>,
@@ -64,7 +64,7 @@ pub(super) struct Section<'d> {
 }
 
 impl<'d> Section<'d> {
-    pub fn top(text: Text<'d>, doc: &'d Spanned<DeTable<'d>>) -> Self {
+    pub(crate) fn top(text: Text<'d>, doc: &'d Spanned<DeTable<'d>>) -> Self {
         Self {
             text,
             name: String::new(),
@@ -83,7 +83,7 @@ impl<'d> Section<'d> {
     }
 
     /// Refuses every key that is not in `allowed`; the first one in the file is named.
-    pub fn only(&self, allowed: &[&str]) -> Result<(), BadInput> {
+    pub(crate) fn only(&self, allowed: &[&str]) -> Result<(), BadInput> {
         for item in self.items() {
             if !allowed.contains(&item.key.as_str()) {
                 return Err(item.text.bad(
@@ -98,7 +98,7 @@ impl<'d> Section<'d> {
     }
 
     /// All entries in the order of the file.
-    pub fn items(&self) -> Vec<Item<'d>> {
+    pub(crate) fn items(&self) -> Vec<Item<'d>> {
         let mut items: Vec<_> = self
             .table
             .iter()
@@ -114,11 +114,11 @@ impl<'d> Section<'d> {
         items
     }
 
-    pub fn get(&self, key: &str) -> Option<Item<'d>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Item<'d>> {
         self.items().into_iter().find(|i| i.key == key)
     }
 
-    pub fn need(&self, key: &str) -> Result<Item<'d>, BadInput> {
+    pub(crate) fn need(&self, key: &str) -> Result<Item<'d>, BadInput> {
         self.get(key).ok_or_else(|| self.absent(&[key]))
     }
 
@@ -140,7 +140,7 @@ impl<'d> Section<'d> {
     }
 
     /// Refuses a table that lacks one of `keys`; all that are not there are named at once.
-    pub fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
+    pub(crate) fn need_all(&self, keys: &[&str]) -> Result<(), BadInput> {
         let absent: Vec<&str> = keys.iter().copied().filter(|k| self.get(k).is_none()).collect();
         if absent.is_empty() {
             Ok(())
@@ -150,7 +150,7 @@ impl<'d> Section<'d> {
     }
 
     /// The string of `key`, or an empty one where the key is absent.
-    pub fn string_or_empty(&self, key: &str) -> Result<String, BadInput> {
+    pub(crate) fn string_or_empty(&self, key: &str) -> Result<String, BadInput> {
         self.get(key).map_or_else(|| Ok(String::new()), |i| i.string())
     }
 }
@@ -165,26 +165,26 @@ pub(super) struct Item<'d> {
 }
 
 impl<'d> Item<'d> {
-    pub fn bad(&self, expected: impl Into<String>, remedy: impl Into<String>) -> BadInput {
+    pub(crate) fn bad(&self, expected: impl Into<String>, remedy: impl Into<String>) -> BadInput {
         let found = format!("{} for `{}`", self.text.quote(&self.span), self.key);
         self.text.bad(&self.span, expected, found, remedy)
     }
 
     /// A non-empty string without white space at its ends.
-    pub fn string(&self) -> Result<String, BadInput> {
+    pub(crate) fn string(&self) -> Result<String, BadInput> {
         match self.value.as_str().map(str::trim) {
             Some(s) if !s.is_empty() => Ok(s.to_string()),
             _ => Err(self.bad("text in quotes", "Write some text.")),
         }
     }
 
-    pub fn flag(&self) -> Result<bool, BadInput> {
+    pub(crate) fn flag(&self) -> Result<bool, BadInput> {
         self.value
             .as_bool()
             .ok_or_else(|| self.bad("true or false", "Write one of them, without quotes."))
     }
 
-    pub fn count(&self, min: u64, max: u64) -> Result<u64, BadInput> {
+    pub(crate) fn count(&self, min: u64, max: u64) -> Result<u64, BadInput> {
         let n = self
             .value
             .as_integer()
@@ -198,7 +198,7 @@ impl<'d> Item<'d> {
     }
 
     /// A number for which `ok` holds; `what` says in words which ones those are.
-    pub fn real(&self, ok: fn(f64) -> bool, what: &str) -> Result<f64, BadInput> {
+    pub(crate) fn real(&self, ok: fn(f64) -> bool, what: &str) -> Result<f64, BadInput> {
         let x = match self.value {
             DeValue::Float(f) => f.as_str().parse().ok(),
             DeValue::Integer(i) => i64::from_str_radix(i.as_str(), i.radix()).ok().map(|i| i as f64),
@@ -209,7 +209,7 @@ impl<'d> Item<'d> {
     }
 
     /// One of `all`, compared by what they display as.
-    pub fn choice<T: Copy + Display>(&self, all: &[T]) -> Result<T, BadInput> {
+    pub(crate) fn choice<T: Copy + Display>(&self, all: &[T]) -> Result<T, BadInput> {
         let words: Vec<String> = all.iter().map(ToString::to_string).collect();
         let Some(word) = self.value.as_str() else {
             return Err(self.bad(or_list(&words), "Write one of those, in quotes."));
@@ -221,7 +221,10 @@ impl<'d> Item<'d> {
     }
 
     /// The members of a list that has at least one, none of them twice.
-    pub fn list<T: PartialEq>(&self, one: impl Fn(&Item<'d>) -> Result<T, BadInput>) -> Result<Vec<T>, BadInput> {
+    pub(crate) fn list<T: PartialEq>(
+        &self,
+        one: impl Fn(&Item<'d>) -> Result<T, BadInput>,
+    ) -> Result<Vec<T>, BadInput> {
         let Some(array) = self.value.as_array() else {
             return Err(self.bad("a list in square brackets", format!("Write `{} = [ … ]`.", self.key)));
         };
@@ -241,14 +244,14 @@ impl<'d> Item<'d> {
     }
 
     /// Exactly two numbers.
-    pub fn pair(&self, ok: fn(f64) -> bool, what: &str) -> Result<[f64; 2], BadInput> {
+    pub(crate) fn pair(&self, ok: fn(f64) -> bool, what: &str) -> Result<[f64; 2], BadInput> {
         match self.value.as_array() {
             Some(a) if a.len() == 2 => Ok([self.with(&a[0]).real(ok, what)?, self.with(&a[1]).real(ok, what)?]),
             _ => Err(self.bad(what, format!("Write `{} = [low, high]`.", self.key))),
         }
     }
 
-    pub fn section(&self) -> Result<Section<'d>, BadInput> {
+    pub(crate) fn section(&self) -> Result<Section<'d>, BadInput> {
         match self.value.as_table() {
             Some(table) => Ok(Section {
                 text: self.text,
@@ -261,23 +264,23 @@ impl<'d> Item<'d> {
     }
 
     /// The tables of `[[key]]`.
-    pub fn sections(&self) -> Result<Vec<Section<'d>>, BadInput> {
+    pub(crate) fn sections(&self) -> Result<Vec<Section<'d>>, BadInput> {
         match self.value.as_array() {
             Some(array) => array.iter().map(|v| self.with(v).section()).collect(),
             None => Err(self.bad("tables", format!("Write `[[{}]]` on a line of its own.", self.key))),
         }
     }
 
-    pub fn is_table(&self) -> bool {
+    pub(crate) fn is_table(&self) -> bool {
         self.value.is_table()
     }
 
     /// The members of a list, as they are.
-    pub fn members(&self) -> Option<Vec<Item<'d>>> {
+    pub(crate) fn members(&self) -> Option<Vec<Item<'d>>> {
         Some(self.value.as_array()?.iter().map(|v| self.with(v)).collect())
     }
 
-    pub fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         self.value.is_array()
     }
 

@@ -88,7 +88,7 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    pub fn new(known: &Known<'a>) -> Self {
+    pub(crate) fn new(known: &Known<'a>) -> Self {
         Self {
             datasets: known.datasets,
             backbones: known.backbones,

@@ -65,6 +65,9 @@ impl Tolerances {
     }
 
     /// Reads margins from `text`; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// [`BadInput`] with file and line.
     pub fn parse(file: &str, text: &str) -> Result<Self, BadInput> {
         const SHARE: (fn(f64) -> bool, &str) = (|x| x > 0.0 && x < 1.0, "a number above 0 and below 1");
         let text = Text { file, text };

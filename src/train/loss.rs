@@ -34,6 +34,9 @@ impl Target {
     }
 
     /// Mean cross-entropy, or mean binary cross-entropy with logits over batch × labels; logits (B, outputs) → scalar.
+    ///
+    /// # Errors
+    /// Where the logits do not fit the truth.
     pub fn loss(&self, logits: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::Classes(y) => loss::cross_entropy(logits, y),

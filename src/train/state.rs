@@ -191,7 +191,7 @@ pub fn epochs_done(dir: &Path) -> Option<u32> {
     let mut header = Vec::new();
     let length = u64::from_le_bytes(length).min(MOST);
     file.take(length).read_to_end(&mut header).ok()?;
-    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
     let position: Position = serde_json::from_str(header["__metadata__"][POSITION].as_str()?).ok()?;
     Some(position.epochs_done)
 }

@@ -74,7 +74,7 @@ fn shell(dir: &Path, line: &str) -> Option<(bool, Vec<u8>)> {
         .output()
         .ok()?;
     if out.status.code() == Some(127) {
-        crate::common::skip::skipped(&format!("`{line}` is not installed"));
+        common::skip::skipped(&format!("`{line}` is not installed"));
         return None;
     }
     Some((out.status.success(), out.stdout))
@@ -876,11 +876,11 @@ fn every_card_is_croissant() {
         })
         .collect();
     let Ok(out) = Command::new("python3").args(["-c", "import mlcroissant"]).output() else {
-        crate::common::skip::skipped("no python3");
+        common::skip::skipped("no python3");
         return;
     };
     if !out.status.success() {
-        crate::common::skip::skipped("python3 has no mlcroissant");
+        common::skip::skipped("python3 has no mlcroissant");
         return;
     }
     let script = "import sys, mlcroissant\nfor path in sys.argv[1:]: mlcroissant.Dataset(jsonld=path)";

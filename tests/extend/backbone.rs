@@ -11,7 +11,7 @@ const PATCH: usize = 16;
 const DIM: usize = 24;
 
 /// The entry; its line in a registry is all that is needed besides.
-pub static TOYNET: BackboneEntry = BackboneEntry {
+pub(crate) static TOYNET: BackboneEntry = BackboneEntry {
     name: "toynet",
     title: "ToyNet",
     family: "Toy",

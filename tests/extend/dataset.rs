@@ -11,7 +11,7 @@ const FILE: &str = "squares.bin";
 const SIDE: usize = 20;
 
 /// The reader.
-pub struct Squares;
+pub(crate) struct Squares;
 
 impl Source for Squares {
     fn name(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use medft::eval::{Confusion, Metric};
 
 /// The entry.
-pub static WORST_RECALL: Metric = Metric::new("worst_recall", "worst recall").on_confusion(worst);
+pub(crate) static WORST_RECALL: Metric = Metric::new("worst_recall", "worst recall").on_confusion(worst);
 
 fn worst(c: &Confusion, _all_classes: bool) -> f64 {
     let recalls = c.per_class_recall().into_iter().filter(|r| !r.is_nan());

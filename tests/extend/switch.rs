@@ -4,7 +4,7 @@ use medft::spec::{Later, Values};
 use medft::study::{Scope, Switch};
 
 /// The entry.
-pub static NEGATIVE: Switch = Switch {
+pub(crate) static NEGATIVE: Switch = Switch {
     field: "toy_negative",
     quirks: &[],
     values: Values::Flag,

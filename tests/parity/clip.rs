@@ -8,7 +8,7 @@ use medft::spec::protocol::Dinov2Tokens;
 use medft::study::Protocol;
 
 /// The tower that CLIP's and CoCa's fixtures describe in the same words.
-pub fn tower(j: &serde_json::Value) -> TowerConfig {
+pub(crate) fn tower(j: &serde_json::Value) -> TowerConfig {
     let patch = int(j, "/patch");
     TowerConfig {
         width: int(j, "/width"),

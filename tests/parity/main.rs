@@ -26,14 +26,14 @@ mod compute {
     use candle_core::Device;
 
     /// Whether bf16 is checked too.
-    pub const SIXTEEN_BITS: bool = false;
+    pub(crate) const SIXTEEN_BITS: bool = false;
 
     /// Whether the device is there.
-    pub fn ready() -> bool {
+    pub(crate) fn ready() -> bool {
         true
     }
 
-    pub fn device() -> Device {
+    pub(crate) fn device() -> Device {
         Device::Cpu
     }
 }

@@ -10,7 +10,7 @@ use medft::study::Protocol;
 use serde_json::Value;
 
 /// The tiny backbone a fixture names, from its JSON.
-pub fn backbone(kind: &str, j: &Value, size: usize, options: Options, b: &Builder) -> Box<dyn Backbone> {
+pub(crate) fn backbone(kind: &str, j: &Value, size: usize, options: Options, b: &Builder) -> Box<dyn Backbone> {
     if kind.starts_with("dinov2") {
         let c = dinov2::Config {
             embed_dim: int(j, "/embed_dim"),
@@ -34,7 +34,7 @@ pub fn backbone(kind: &str, j: &Value, size: usize, options: Options, b: &Builde
 }
 
 /// The DeiT body a fixture names; its patch size is not stored, so the grid is read off the position table.
-pub fn body(j: &Value, pos_embed: &Tensor) -> BodyConfig {
+pub(crate) fn body(j: &Value, pos_embed: &Tensor) -> BodyConfig {
     BodyConfig {
         embed_dim: int(j, "/embed_dim"),
         depth: int(j, "/depth"),

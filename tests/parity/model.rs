@@ -6,25 +6,25 @@ use medft::model::backbone::{Backbone, Features};
 use medft::model::checkpoint::{Checkpoint, Rule};
 use medft::model::params::{Builder, Params};
 use medft_nn::precision::{Compute, scope};
-pub use medft_nn::{Gradients, backward};
+pub(crate) use medft_nn::{Gradients, backward};
 use std::collections::BTreeMap;
 
 /// Bounds of the fixtures: relative to the tensor's maximum.
-pub const OUTPUT: f64 = 1e-5;
-pub const GRADIENT: f64 = 1e-4;
+pub(crate) const OUTPUT: f64 = 1e-5;
+pub(crate) const GRADIENT: f64 = 1e-4;
 /// Bound of features in bfloat16. It is no loose one: under PyTorch's bf16 autocast (2.15 on a CPU, with CUDA's rules) upstream's own
 /// VMamba is off by 2.7e-2 and 3.4e-2 on these fixtures.
-pub const BF16: f64 = 2e-2;
+pub(crate) const BF16: f64 = 2e-2;
 
 /// The largest relative errors seen, for the last line of a test.
 #[derive(Default)]
-pub struct Worst {
+pub(crate) struct Worst {
     pub output: f64,
     pub gradient: f64,
 }
 
 impl Worst {
-    pub fn print(&self, family: &str) {
+    pub(crate) fn print(&self, family: &str) {
         println!(
             "{family}: largest relative error of outputs {:.2e}, of gradients {:.2e}",
             self.output, self.gradient
@@ -33,7 +33,7 @@ impl Worst {
 }
 
 /// A safetensors fixture as an ordered map.
-pub fn tensors(rel: &str) -> BTreeMap<String, Tensor> {
+pub(crate) fn tensors(rel: &str) -> BTreeMap<String, Tensor> {
     let p = fixtures().join(rel);
     let bytes = std::fs::read(&p).unwrap_or_else(|e| panic!("{}: {e}", p.display()));
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", p.display()));
@@ -50,13 +50,13 @@ pub fn tensors(rel: &str) -> BTreeMap<String, Tensor> {
 }
 
 /// A builder that reads a fixture's weights by a name map.
-pub fn builder(rel: &str, rules: &[Rule]) -> Builder {
+pub(crate) fn builder(rel: &str, rules: &[Rule]) -> Builder {
     let c = Checkpoint::from_tensors(rel, tensors(rel), rules).unwrap();
     Builder::from_checkpoint(c, &crate::compute::device())
 }
 
 /// Largest absolute difference over the largest absolute expected value.
-pub fn error(name: &str, got: &Tensor, want: &Tensor) -> f64 {
+pub(crate) fn error(name: &str, got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.dims(), want.dims(), "{name}: shape");
     let flat = |t: &Tensor| -> Vec<f32> { t.flatten_all().unwrap().to_vec1().unwrap() };
     let (g, w) = (flat(got), flat(want));
@@ -70,7 +70,7 @@ pub fn error(name: &str, got: &Tensor, want: &Tensor) -> f64 {
 }
 
 /// Checks one tensor against a bound and notes its error.
-pub fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64, worst: &mut f64) {
+pub(crate) fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64, worst: &mut f64) {
     let e = error(name, got, want);
     *worst = worst.max(e);
     assert!(e <= bound, "{name}: relative error {e:.3e} above {bound:.0e}");
@@ -82,21 +82,21 @@ fn gradient(name: &str, got: &Tensor, want: &Tensor, worst: &mut f64) {
 }
 
 /// A number from JSON by pointer.
-pub fn number(j: &serde_json::Value, pointer: &str) -> f64 {
+pub(crate) fn number(j: &serde_json::Value, pointer: &str) -> f64 {
     j.pointer(pointer)
         .and_then(serde_json::Value::as_f64)
         .unwrap_or_else(|| panic!("no number at {pointer}"))
 }
 
 /// An integer from JSON by pointer.
-pub fn int(j: &serde_json::Value, pointer: &str) -> usize {
+pub(crate) fn int(j: &serde_json::Value, pointer: &str) -> usize {
     number(j, pointer) as usize
 }
 
 /// Runs one case of a backbone fixture: every `out.*` the observer is told of, feature, tokens, and all stored gradients.
 ///
 /// `ignore` names outputs that only describe internals of the upstream class.
-pub fn backbone_case(
+pub(crate) fn backbone_case(
     case: &str,
     model: &dyn Backbone,
     params: &Params,
@@ -155,7 +155,7 @@ pub fn backbone_case(
 }
 
 /// The norm of the difference of all parameters' gradients over the norm of those expected.
-pub fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
+pub(crate) fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
     let flat = |store: &Gradients| -> Vec<f32> {
         let all = params.0.iter().filter_map(|p| store.get(&p.tensor).unwrap());
         all.flat_map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
@@ -170,7 +170,7 @@ pub fn distance(params: &Params, got: &Gradients, want: &Gradients) -> f64 {
 
 /// Compares `<grads>.input` and `<grads>.param.*` with a gradient store; `scope` is put before the stored names.
 #[allow(clippy::too_many_arguments)]
-pub fn check_gradients(
+pub(crate) fn check_gradients(
     case: &str,
     grads: &str,
     store: &Gradients,
@@ -207,7 +207,7 @@ pub fn check_gradients(
 }
 
 /// Checks that exactly the listed parameters get no gradient.
-pub fn no_gradient(case: &str, store: &Gradients, params: &Params, listed: &serde_json::Value) {
+pub(crate) fn no_gradient(case: &str, store: &Gradients, params: &Params, listed: &serde_json::Value) {
     let listed: Vec<&str> = listed.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
     for p in &params.0 {
         assert_eq!(
@@ -220,13 +220,19 @@ pub fn no_gradient(case: &str, store: &Gradients, params: &Params, listed: &serd
 }
 
 /// Sends a gradient back from the pooled vector and checks that exactly the listed parameters get none.
-pub fn all_gradients(case: &str, model: &dyn Backbone, params: &Params, input: &Tensor, listed: &serde_json::Value) {
+pub(crate) fn all_gradients(
+    case: &str,
+    model: &dyn Backbone,
+    params: &Params,
+    input: &Tensor,
+    listed: &serde_json::Value,
+) {
     let value = model.forward(input).unwrap().pooled.sum_all().unwrap();
     let store = backward(&value).unwrap();
     no_gradient(case, &store, params, listed);
 }
 
 /// A fixture family's description.
-pub fn family(rel: &str) -> serde_json::Value {
+pub(crate) fn family(rel: &str) -> serde_json::Value {
     json(rel)
 }

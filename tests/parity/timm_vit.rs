@@ -20,7 +20,7 @@ fn folder() -> PathBuf {
 }
 
 /// What `make.py` wrote.
-pub fn described() -> Value {
+pub(crate) fn described() -> Value {
     serde_json::from_slice(&std::fs::read(folder().join("vit.json")).unwrap()).unwrap()
 }
 

@@ -46,12 +46,12 @@ mod words;
 mod zip21;
 
 use place::Place;
-pub use skip::skipped;
+pub(crate) use skip::skipped;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Whether a program is installed.
-pub fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     std::process::Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .output()
@@ -59,7 +59,7 @@ pub fn has(program: &str) -> bool {
 }
 
 /// Copies a folder.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for e in fs::read_dir(from).unwrap().flatten() {
         let dest = to.join(e.file_name());
@@ -72,7 +72,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// APTOS in the authors' copy below `data`, drawn by medft: `train_1.csv` and the 48 images that it lists. Returns its folder.
-pub fn aptos(p: &Place) -> PathBuf {
+pub(crate) fn aptos(p: &Place) -> PathBuf {
     let a = p.medft(&["data", "synth", "aptos2019", "--images", "60", "--data-dir", "made"]);
     assert_eq!(a.code, 0, "{}", a.all());
     let set = p.path("data/APTOS2019");
@@ -90,7 +90,7 @@ pub fn aptos(p: &Place) -> PathBuf {
 }
 
 /// The image files below a folder, sorted.
-pub fn images(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn images(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for e in fs::read_dir(dir).unwrap().flatten() {
         match e.path() {

@@ -1157,10 +1157,7 @@ fn texts_in_figures_lie_apart_inside_and_are_large_enough() {
         let png = image_size(&f.png);
         assert_eq!(png, (2 * f.size.0, 2 * f.size.1), "{}", f.stem);
     }
-    let rule = painted
-        .iter()
-        .filter(|f| f.caption.contains(report::figure::RULE))
-        .count();
+    let rule = painted.iter().filter(|f| f.caption.contains(figure::RULE)).count();
     assert_eq!(
         rule,
         4 * 2 + 2 * 2 + 1 + 1,

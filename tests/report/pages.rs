@@ -382,13 +382,9 @@ fn what_a_killed_writer_left_is_removed_when_the_run_is_begun_again() {
     let run_dir = store.begin(&s).unwrap().to_path_buf();
     fs::create_dir_all(store.checkpoint_dir(&s.id)).unwrap();
     // A process of this computer that has ended.
-    let mut writer = std::process::Command::new("true").spawn().unwrap();
+    let mut writer = Command::new("true").spawn().unwrap();
     writer.wait().unwrap();
-    let name = format!(
-        ".medft-{}-{}-x.tmp",
-        medft::fsio::host::Process::this().space(),
-        writer.id()
-    );
+    let name = format!(".medft-{}-{}-x.tmp", fsio::host::Process::this().space(), writer.id());
     let torn = [run_dir.join(&name), store.checkpoint_dir(&s.id).join(&name)];
     for f in &torn {
         fs::write(f, b"half a rec").unwrap();
@@ -487,7 +483,7 @@ impl Study {
             caveats: Vec::new(),
             without_code: Vec::new(),
             alpha: 0.05,
-            archive: medft::report::Archive::default(),
+            archive: report::Archive::default(),
             claims: None,
             sweep: None,
             only: Vec::new(),

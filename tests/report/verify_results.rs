@@ -995,7 +995,7 @@ fn a_smaller_report_never_replaces_a_larger_one() {
     let before = p.files("reports/short");
     let done = |folder: &str| -> (u64, u64) {
         let text = fs::read(p.path(&format!("reports/short/{folder}results.json"))).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let json: Value = serde_json::from_slice(&text).unwrap();
         (json["done"].as_u64().unwrap(), json["planned"].as_u64().unwrap())
     };
     assert_eq!(done(""), (2, 2));

@@ -5,14 +5,14 @@ use std::io::Write;
 
 /// Says that the calling test does nothing, and why. `make test` tells at its end how many there were: a line each is left in the file
 /// that `MEDFT_SKIPPED` names.
-pub fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     note(&name, why);
 }
 
 /// As [`skipped`], of a test by its name.
-pub fn note(name: &str, why: &str) {
+pub(crate) fn note(name: &str, why: &str) {
     let Some(file) = std::env::var_os("MEDFT_SKIPPED") else {
         return;
     };

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub const NODES: [&str; 2] = ["n1", "n2"];
+pub(crate) const NODES: [&str; 2] = ["n1", "n2"];
 
 /// What must be there: Debian's slurm-wlm and munge, and a name for this user, by which Slurm knows him.
-pub fn missing() -> Vec<&'static str> {
+pub(crate) fn missing() -> Vec<&'static str> {
     let programs = [
         "munged",
         "slurmctld",
@@ -27,14 +27,14 @@ pub fn missing() -> Vec<&'static str> {
 }
 
 /// A program's path; daemons lie where users do not look.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/local/sbin".into()]);
     places.map(|p| p.join(program)).find(|p| p.is_file())
 }
 
 /// Waits until something holds.
-pub fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !holds() {
         assert!(Instant::now() < end, "gave up waiting for {what}");
@@ -42,7 +42,7 @@ pub fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
     }
 }
 
-pub struct Testbed {
+pub(crate) struct Testbed {
     dir: PathBuf,
     munged: Child,
     controller: Child,
@@ -51,7 +51,7 @@ pub struct Testbed {
 
 impl Testbed {
     /// Starts a cluster in `dir`, whose path must be short: munge's socket has 107 characters at most.
-    pub fn start(dir: &Path, max_array: usize) -> Self {
+    pub(crate) fn start(dir: &Path, max_array: usize) -> Self {
         fs::create_dir_all(dir.join("log")).unwrap();
         for d in ["state", "spool/n1", "spool/n2"] {
             fs::create_dir_all(dir.join(d)).unwrap();
@@ -93,12 +93,12 @@ impl Testbed {
         testbed
     }
 
-    pub fn configuration(&self) -> PathBuf {
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.dir.join("slurm.conf")
     }
 
     /// What a program of Slurm says on stdout.
-    pub fn ask(&self, program: &str, words: &[&str]) -> String {
+    pub(crate) fn ask(&self, program: &str, words: &[&str]) -> String {
         let out = Command::new(program)
             .args(words)
             .env("SLURM_CONF", self.configuration())
@@ -113,7 +113,7 @@ impl Testbed {
     }
 
     /// Starts a node, or brings it back.
-    pub fn start_node(&mut self, node: &'static str) {
+    pub(crate) fn start_node(&mut self, node: &'static str) {
         if self.slot(node).is_none() {
             let conf = self.configuration().display().to_string();
             let child = daemon(
@@ -131,7 +131,7 @@ impl Testbed {
     }
 
     /// What a cut cable does: the node falls silent, its jobs live on.
-    pub fn mute_node(&mut self, node: &str) {
+    pub(crate) fn mute_node(&mut self, node: &str) {
         if let Some(mut slurmd) = self.slot(node).take() {
             slurmd.kill().unwrap();
             slurmd.wait().unwrap();
@@ -139,7 +139,7 @@ impl Testbed {
     }
 
     /// What a power cut does: no process of the node is left. How many processes of medft were among them.
-    pub fn kill_node(&mut self, node: &str) -> usize {
+    pub(crate) fn kill_node(&mut self, node: &str) -> usize {
         self.mute_node(node);
         let mut medft = 0;
         for pid in self.processes(Some(node)) {
@@ -151,11 +151,11 @@ impl Testbed {
     }
 
     /// Stops the controller, or lets it go on.
-    pub fn controller(&self, signal_name: &str) {
+    pub(crate) fn controller(&self, signal_name: &str) {
         signal(self.controller.id(), signal_name);
     }
 
-    pub fn controller_pid(&self) -> u32 {
+    pub(crate) fn controller_pid(&self) -> u32 {
         self.controller.id()
     }
 
@@ -216,7 +216,7 @@ impl Drop for Testbed {
     }
 }
 
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill")
         .args([name, &pid.to_string()])
         .stderr(Stdio::null())

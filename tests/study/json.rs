@@ -15,7 +15,7 @@ fn schema(verb: &str) -> Value {
 }
 
 /// Holds what a verb said against its schema.
-pub fn holds(verb: &str, value: &Value) {
+pub(crate) fn holds(verb: &str, value: &Value) {
     let schema = schema(verb);
     if let Err(e) = check(&schema, &schema, value, "$") {
         panic!("{verb}: {e}");

@@ -235,7 +235,7 @@ fn a_small_study_reads_as_written() {
         "warmup = { iterations = 500 }\nclip = 0\ncrop_scale = [0.5, 1]",
     );
     let p = Study::parse("good", "good.toml", &warm, &KNOWN).unwrap().protocol;
-    assert_eq!(p.warmup, medft::spec::protocol::Warmup::Iterations(500));
+    assert_eq!(p.warmup, protocol::Warmup::Iterations(500));
     assert_eq!((p.clip, p.crop_scale), (0.0, [0.5, 1.0]));
 }
 

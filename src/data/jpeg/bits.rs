@@ -12,7 +12,7 @@ const LOOK_VALUE: u32 = 10;
 ///
 /// `Copy`, so that a loop can work on its own copy in registers.
 #[derive(Clone, Copy)]
-pub struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
     pos: usize,
     /// The next bits, left-aligned.
@@ -26,7 +26,7 @@ pub struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    pub fn new(bytes: &'a [u8], pos: usize) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], pos: usize) -> Self {
         Self {
             bytes,
             pos,
@@ -39,7 +39,7 @@ impl<'a> Bits<'a> {
 
     /// Makes sure of 32 bits: a code and its value.
     #[inline(always)]
-    pub fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         if self.count < 32 {
             self.refill();
         }
@@ -106,7 +106,7 @@ impl<'a> Bits<'a> {
 
     /// `n` bits, 1 to 16, as a number; [`Bits::fill`] must have been called.
     #[inline(always)]
-    pub fn take(&mut self, n: u32) -> i32 {
+    pub(crate) fn take(&mut self, n: u32) -> i32 {
         let v = self.peek(n) as i32;
         self.skip(n);
         v
@@ -114,14 +114,14 @@ impl<'a> Bits<'a> {
 
     /// One bit, at any time.
     #[inline(always)]
-    pub fn bit(&mut self) -> bool {
+    pub(crate) fn bit(&mut self) -> bool {
         self.fill();
         self.take(1) != 0
     }
 
     /// A value of category `n` (the standard's RECEIVE and EXTEND), `n` up to 15.
     #[inline(always)]
-    pub fn value(&mut self, n: u32) -> i32 {
+    pub(crate) fn value(&mut self, n: u32) -> i32 {
         if n == 0 {
             return 0;
         }
@@ -131,7 +131,7 @@ impl<'a> Bits<'a> {
 
     /// The next symbol; [`Bits::fill`] must have been called.
     #[inline(always)]
-    pub fn symbol(&mut self, table: &Huffman) -> Result<u8, Fault> {
+    pub(crate) fn symbol(&mut self, table: &Huffman) -> Result<u8, Fault> {
         let found = table.look[self.peek(LOOK)];
         if found.0 != 0 {
             self.skip(u32::from(found.0));
@@ -156,7 +156,7 @@ impl<'a> Bits<'a> {
 
     /// An AC run and value together, if they are short: (zeros before it, value).
     #[inline(always)]
-    pub fn short_value(&mut self, table: &Huffman) -> Option<(usize, i16)> {
+    pub(crate) fn short_value(&mut self, table: &Huffman) -> Option<(usize, i16)> {
         let found = table.values[self.peek(LOOK_VALUE)];
         let bits = found & 15;
         if bits == 0 {
@@ -167,7 +167,7 @@ impl<'a> Bits<'a> {
     }
 
     /// An error when more bits were taken than the file has before the next marker.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
         if self.count < self.zeros {
             Err(Fault::Truncated)
         } else {
@@ -181,7 +181,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Throws the rest of the byte away and goes behind restart marker `number` (0 to 7).
-    pub fn restart(&mut self, number: usize) -> Result<(), Fault> {
+    pub(crate) fn restart(&mut self, number: usize) -> Result<(), Fault> {
         self.check()?;
         let mut at = Reader {
             bytes: self.bytes,
@@ -199,7 +199,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Where the marker after the scan is to be looked for, and whether bytes of the scan were not used.
-    pub fn end(&self) -> Result<(usize, bool), Fault> {
+    pub(crate) fn end(&self) -> Result<(usize, bool), Fault> {
         self.check()?;
         Ok((self.pos, self.extra || self.left_over()))
     }
@@ -207,7 +207,7 @@ impl<'a> Bits<'a> {
 
 /// A Huffman table, ready for decoding.
 #[derive(Clone)]
-pub struct Huffman {
+pub(crate) struct Huffman {
     symbols: Vec<u8>,
     /// By the next [`LOOK`] bits: (length of the code, symbol); length 0 where the code is longer.
     look: Box<[(u8, u8); 1 << LOOK]>,
@@ -219,7 +219,7 @@ pub struct Huffman {
 
 impl Huffman {
     /// From the numbers of codes of 1 to 16 bits and the symbols in the order of the codes; `None` when they form no code.
-    pub fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
+    pub(crate) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([(0, 0); 1 << LOOK]);
         let mut long = [(0, 0); 17];
         let (mut code, mut index) = (0usize, 0usize);

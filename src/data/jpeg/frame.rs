@@ -5,7 +5,7 @@ use crate::data::fault::Damage;
 
 /// Decoded pixels, channels last: grey (1), RGB (3), or CMYK (4) with the values as Pillow has them (0 = no ink).
 #[derive(Debug)]
-pub struct Picture {
+pub(crate) struct Picture {
     pub width: usize,
     pub height: usize,
     pub channels: usize,
@@ -16,14 +16,14 @@ pub struct Picture {
 }
 
 /// Position k of the zigzag order in a row-major block.
-pub const ZIGZAG: [u8; 64] = [
+pub(crate) const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
     47, 55, 62, 63,
 ];
 
 /// One colour component of the frame.
-pub struct Component {
+pub(crate) struct Component {
     pub id: u8,
     /// Sampling factors.
     pub h: usize,
@@ -47,7 +47,7 @@ pub struct Component {
     pub missing: [Option<u8>; 64],
 }
 
-pub struct Frame {
+pub(crate) struct Frame {
     pub width: usize,
     pub height: usize,
     pub progressive: bool,
@@ -59,7 +59,7 @@ pub struct Frame {
 }
 
 #[derive(Default)]
-pub struct Tables {
+pub(crate) struct Tables {
     pub quant: [Option<[i32; 64]>; 4],
     pub dc: [Option<Huffman>; 4],
     pub ac: [Option<Huffman>; 4],
@@ -68,7 +68,7 @@ pub struct Tables {
 
 /// What the application markers say about colours and orientation.
 #[derive(Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     pub jfif: bool,
     /// The transform byte of an Adobe marker.
     pub adobe: Option<u8>,

@@ -106,7 +106,7 @@ vectorised! {
 }
 
 /// As [`block`] where all coefficients but the first are 0.
-pub fn flat_block(first: i16, quant: i32, out: &mut [u8], stride: usize) {
+pub(crate) fn flat_block(first: i16, quant: i32, out: &mut [u8], stride: usize) {
     let v = (((raised(product(first, quant)) + 16) >> 5) + 128).clamp(0, 255) as u8;
     for row in out.chunks_mut(stride).take(8) {
         row[..8].fill(v);

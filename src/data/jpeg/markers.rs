@@ -3,7 +3,7 @@
 use crate::data::fault::Fault;
 
 /// A place in a file between its segments.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub bytes: &'a [u8],
     pub pos: usize,
     /// Whether bytes were passed over that belong to no segment.
@@ -12,7 +12,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// The next marker; bytes that belong to none are skipped, as libjpeg does.
-    pub fn marker(&mut self) -> Result<u8, Fault> {
+    pub(crate) fn marker(&mut self) -> Result<u8, Fault> {
         loop {
             let rest = self.bytes.get(self.pos..).ok_or(Fault::Truncated)?;
             let skip = rest.iter().position(|&b| b == 0xFF).ok_or(Fault::Truncated)?;
@@ -27,7 +27,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The segment after a marker, without its length.
-    pub fn segment(&mut self) -> Result<&'a [u8], Fault> {
+    pub(crate) fn segment(&mut self) -> Result<&'a [u8], Fault> {
         let length = be16(self.bytes.get(self.pos..).ok_or(Fault::Truncated)?, 0)?;
         let from = self.pos + 2;
         self.pos += length;
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
 impl<'a> Reader<'a> {
     /// As [`Reader::segment`], for one that nothing depends on: a length below 2, which some writers give to an empty
     /// comment, means no content, as libjpeg and Pillow read it.
-    pub fn loose_segment(&mut self) -> Result<&'a [u8], Fault> {
+    pub(crate) fn loose_segment(&mut self) -> Result<&'a [u8], Fault> {
         if be16(self.bytes.get(self.pos..).ok_or(Fault::Truncated)?, 0)? < 2 {
             self.pos += 2;
             return Ok(&[]);
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub fn be16(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     match bytes.get(at..at + 2) {
         Some(b) => Ok(usize::from(b[0]) << 8 | usize::from(b[1])),
         None => Err(Fault::Truncated),

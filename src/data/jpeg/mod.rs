@@ -20,12 +20,12 @@ mod scan;
 
 use super::fault::{Damage, Fault};
 use bits::Huffman;
-pub use frame::Picture;
+pub(crate) use frame::Picture;
 use frame::{Component, Frame, Notes, Tables, ZIGZAG};
 use markers::{Reader, be16};
 
 /// Decodes a JPEG file of at most `max_pixels` pixels.
-pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
+pub(crate) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
     let mut at = Reader {
         bytes,
         pos: 0,

@@ -181,7 +181,7 @@ fn cut(mut plane: Vec<u8>, stride: usize, width: usize, height: usize) -> Vec<u8
 }
 
 /// Makes the picture out of complete planes.
-pub fn assemble(mut frame: Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
+pub(crate) fn assemble(mut frame: Frame, notes: &Notes, mut damage: Damage) -> Result<Picture, Fault> {
     let space = space(&frame, notes);
     damage.adobe_transform = match (frame.components.len(), notes.adobe) {
         (3, Some(t)) => !notes.jfif && t > 1,

@@ -27,7 +27,7 @@ struct Memory {
 }
 
 /// Decodes the scan that starts at a position of the file; returns where it ends.
-pub fn read(
+pub(crate) fn read(
     frame: &mut Frame,
     header: &[u8],
     tables: &Tables,
@@ -449,7 +449,7 @@ fn refine_band(
 }
 
 /// Checks that every component is complete, and turns the coefficients of a progressive file into samples.
-pub fn finish(frame: &mut Frame) -> Result<(), Fault> {
+pub(crate) fn finish(frame: &mut Frame) -> Result<(), Fault> {
     for part in &mut frame.components {
         if part.quant.is_none() {
             return Err(Fault::Corrupt("a component without a scan"));

@@ -27,6 +27,9 @@ pub struct Batch {
 
 impl Batch {
     /// The images as a tensor (B, C, H, W).
+    ///
+    /// # Errors
+    /// Where the device has no memory for it.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         Ok(Tensor::from_slice(&self.pixels, &self.dims[..], device)?)
     }

@@ -54,13 +54,13 @@ fn noise(i: u32, channels: usize) -> ImageArray {
 }
 
 /// A grey data set of arrays; `variant` changes the pixels.
-pub fn set(n: u32, variant: u32) -> Dataset {
+pub(crate) fn set(n: u32, variant: u32) -> Dataset {
     let image = |i| Pixels::Array(Arc::new(noise(i + 1000 * variant, 1)));
     dataset(Path::new("nowhere"), 1, (0..n).map(image))
 }
 
 /// An RGB data set of PNG files below `root`.
-pub fn files(root: &Path, n: u32) -> Dataset {
+pub(crate) fn files(root: &Path, n: u32) -> Dataset {
     for i in 0..n {
         let img = noise(i, 3);
         let mut bytes = Vec::new();
@@ -304,7 +304,7 @@ fn memory_goes_round() {
 fn carried_batches_are_the_same() {
     let root = tempfile::tempdir().unwrap();
     let mut data = files(root.path(), 23);
-    let device = candle_core::Device::Cpu;
+    let device = Device::Cpu;
     let seen = |b: Result<DeviceBatch>| -> (Vec<u32>, usize, Vec<usize>, Vec<u32>) {
         let b = b.unwrap();
         let bits = b.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// A table, its blank rows left out.
-pub struct Sheet {
+pub(crate) struct Sheet {
     pub header: Vec<String>,
     /// Line and fields, as many as the header has.
     pub rows: Vec<(u64, Vec<String>)>,
@@ -25,7 +25,7 @@ impl Sheet {
     ///
     /// # Errors
     /// [`BadInput`] where the file cannot be read or is no text table. Rows that cannot be used are among the problems.
-    pub fn read(path: &Path, wanted: &[&str]) -> Result<Self> {
+    pub(crate) fn read(path: &Path, wanted: &[&str]) -> Result<Self> {
         let at = path.display().to_string();
         let bytes = fsio::read_at_most(path, limits::WHOLE_FILE).map_err(|e| {
             let remedy = "Name the table with a row an image; without --labels one folder a class is read.";
@@ -51,7 +51,7 @@ impl Sheet {
     }
 
     /// `file:line`.
-    pub fn at(&self, line: u64) -> String {
+    pub(crate) fn at(&self, line: u64) -> String {
         format!("{}:{line}", self.path)
     }
 
@@ -148,7 +148,7 @@ impl Sheet {
             if fields.iter().all(String::is_empty) {
                 continue;
             }
-            if unclosed && line == self::line_of(&starts, last) {
+            if unclosed && line == line_of(&starts, last) {
                 self.bad(
                     line,
                     "a quote is opened here and never closed, so that all lines below it are read as one field",

@@ -8,7 +8,7 @@ use crate::rng::Stream;
 
 /// What a film can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     Mediastinum,
     Heart,
     Opacity,
@@ -31,10 +31,10 @@ pub enum Sign {
 
 /// How strongly each sign shows, 0..1.
 #[derive(Debug, Clone, Default)]
-pub struct Signs([f32; 18]);
+pub(crate) struct Signs([f32; 18]);
 
 impl Signs {
-    pub fn set(&mut self, sign: Sign, strength: f32) {
+    pub(crate) fn set(&mut self, sign: Sign, strength: f32) {
         self.0[sign as usize] = strength;
     }
 
@@ -116,7 +116,7 @@ fn either(rng: &mut Stream) -> f32 {
 }
 
 /// A frontal film (h, w, 1). `body` makes what all films of a patient share.
-pub fn frontal(signs: &Signs, w: usize, h: usize, body: &mut Stream, view: &mut Stream) -> Canvas {
+pub(crate) fn frontal(signs: &Signs, w: usize, h: usize, body: &mut Stream, view: &mut Stream) -> Canvas {
     let mut film = Film::new(w, h, body, view);
     let clouds = noise(view, w, h, 14.0, 4);
     let exposure = between(view, 0.93, 1.07);
@@ -323,7 +323,7 @@ fn devices(film: &mut Film, strength: f32, rng: &mut Stream) {
 }
 
 /// A lateral film (h, w, 1), the spine to the right; every sign of CheXpert has its mark here too.
-pub fn lateral(signs: &Signs, w: usize, h: usize, body: &mut Stream, view: &mut Stream) -> Canvas {
+pub(crate) fn lateral(signs: &Signs, w: usize, h: usize, body: &mut Stream, view: &mut Stream) -> Canvas {
     let mut film = Film::new(w, h, body, view);
     let clouds = noise(view, w, h, 14.0, 4);
     let exposure = between(view, 0.93, 1.07);

@@ -12,10 +12,10 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
 /// (x, y) in pixels from the top left corner; the middle of the first pixel is (0.5, 0.5).
-pub type Point = [f32; 2];
+pub(crate) type Point = [f32; 2];
 
 /// A picture (H, W, C) with values of 0..1; what lies outside saturates when it is written.
-pub struct Canvas {
+pub(crate) struct Canvas {
     pub width: usize,
     pub height: usize,
     /// 1 or 3.
@@ -25,7 +25,7 @@ pub struct Canvas {
 
 impl Canvas {
     /// A black picture.
-    pub fn new(width: usize, height: usize, channels: usize) -> Self {
+    pub(crate) fn new(width: usize, height: usize, channels: usize) -> Self {
         Self {
             width,
             height,
@@ -35,17 +35,17 @@ impl Canvas {
     }
 
     /// The shorter side in pixels.
-    pub fn short(&self) -> f32 {
+    pub(crate) fn short(&self) -> f32 {
         self.width.min(self.height) as f32
     }
 
     /// The middle of the picture.
-    pub fn middle(&self) -> Point {
+    pub(crate) fn middle(&self) -> Point {
         [self.width as f32 / 2.0, self.height as f32 / 2.0]
     }
 
     /// Calls `f(pixel number, middle of the pixel, its channels)` for every pixel, row by row.
-    pub fn shade(&mut self, mut f: impl FnMut(usize, Point, &mut [f32])) {
+    pub(crate) fn shade(&mut self, mut f: impl FnMut(usize, Point, &mut [f32])) {
         for (i, px) in self.pixels.chunks_exact_mut(self.channels).enumerate() {
             let (x, y) = (i % self.width, i / self.width);
             f(i, [x as f32 + 0.5, y as f32 + 0.5], px);
@@ -54,7 +54,7 @@ impl Canvas {
 
     /// Mixes `colour` in with weight `cover(point)`, where 0 leaves the picture; looks only at points within `reach` of
     /// `at`.
-    pub fn cover(&mut self, at: Point, reach: Point, colour: &[f32], cover: impl Fn(Point) -> f32) {
+    pub(crate) fn cover(&mut self, at: Point, reach: Point, colour: &[f32], cover: impl Fn(Point) -> f32) {
         let (x0, x1) = span(at[0], reach[0], self.width);
         let (y0, y1) = span(at[1], reach[1], self.height);
         for y in y0..y1 {
@@ -68,12 +68,12 @@ impl Canvas {
     }
 
     /// A disc whose edge fades over the outer `soft` (0..1] of its radius.
-    pub fn spot(&mut self, at: Point, radius: f32, soft: f32, colour: &[f32], alpha: f32) {
+    pub(crate) fn spot(&mut self, at: Point, radius: f32, soft: f32, colour: &[f32], alpha: f32) {
         self.ellipse(at, [radius, radius], soft, colour, alpha);
     }
 
     /// An upright ellipse whose edge fades over the outer `soft` (0..1] of its radius.
-    pub fn ellipse(&mut self, at: Point, radii: Point, soft: f32, colour: &[f32], alpha: f32) {
+    pub(crate) fn ellipse(&mut self, at: Point, radii: Point, soft: f32, colour: &[f32], alpha: f32) {
         self.cover(at, radii, colour, |p| {
             alpha
                 * ramp(
@@ -85,7 +85,7 @@ impl Canvas {
     }
 
     /// A line through `points`, tapering from half width `half[0]` to `half[1]`, with an edge one pixel wide.
-    pub fn stroke(&mut self, points: &[Point], half: [f32; 2], colour: &[f32], alpha: f32) {
+    pub(crate) fn stroke(&mut self, points: &[Point], half: [f32; 2], colour: &[f32], alpha: f32) {
         let mut mask = vec![0.0f32; self.width * self.height];
         let segments = points.len().saturating_sub(1).max(1) as f32;
         let reach = half[0].max(half[1]) + 1.0;
@@ -116,7 +116,7 @@ impl Canvas {
     }
 
     /// Multiplies every channel by its gain, or all by the one there is: the exposure and the light of a picture.
-    pub fn expose(&mut self, gains: &[f32]) {
+    pub(crate) fn expose(&mut self, gains: &[f32]) {
         let gains = gains.iter().cycle();
         self.pixels.iter_mut().zip(gains).for_each(|(v, g)| *v *= g);
     }
@@ -129,7 +129,7 @@ impl Canvas {
     }
 
     /// The picture at 1/`k` of its size: means of k × k pixels. Both sides must be multiples of `k`.
-    pub fn shrink(&self, k: usize) -> Self {
+    pub(crate) fn shrink(&self, k: usize) -> Self {
         assert!(self.width.is_multiple_of(k) && self.height.is_multiple_of(k));
         let mut small = Self::new(self.width / k, self.height / k, self.channels);
         for (i, v) in small.pixels.iter_mut().enumerate() {
@@ -147,7 +147,7 @@ impl Canvas {
     }
 
     /// 8-bit pixels (H, W, C), rounded to the nearest.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.pixels.iter().map(|v| (v * 255.0 + 0.5) as u8).collect()
     }
 
@@ -158,7 +158,7 @@ impl Canvas {
     ///
     /// # Errors
     /// Of the encoder; none is known for these sizes.
-    pub fn jpeg(&self) -> Result<Vec<u8>> {
+    pub(crate) fn jpeg(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         JpegEncoder::new_with_quality(&mut out, 85).write_image(
             &self.bytes(),
@@ -176,7 +176,7 @@ impl Canvas {
     ///
     /// # Errors
     /// Of the encoder; none is known for these sizes.
-    pub fn png(&self) -> Result<Vec<u8>> {
+    pub(crate) fn png(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Paeth).write_image(
             &self.bytes(),
@@ -203,33 +203,33 @@ fn span(at: f32, reach: f32, side: usize) -> (usize, usize) {
 }
 
 /// √(x² + y²).
-pub fn length(x: f32, y: f32) -> f32 {
+pub(crate) fn length(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
 
 /// 0 at `from`, 1 at `to`, smooth between, constant outside; `from` may be the larger.
-pub fn ramp(from: f32, to: f32, x: f32) -> f32 {
+pub(crate) fn ramp(from: f32, to: f32, x: f32) -> f32 {
     let t = ((x - from) / (to - from)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
 /// Uniform in [lo, hi).
-pub fn between(rng: &mut Stream, lo: f32, hi: f32) -> f32 {
+pub(crate) fn between(rng: &mut Stream, lo: f32, hi: f32) -> f32 {
     lo + (hi - lo) * ((rng.next_u32() >> 8) as f32 / 16_777_216.0)
 }
 
 /// Uniform in lo..=hi.
-pub fn whole(rng: &mut Stream, lo: u32, hi: u32) -> usize {
+pub(crate) fn whole(rng: &mut Stream, lo: u32, hi: u32) -> usize {
     (lo + rng.below(hi - lo + 1)) as usize
 }
 
 /// True once in `n`.
-pub fn once_in(rng: &mut Stream, n: u32) -> bool {
+pub(crate) fn once_in(rng: &mut Stream, n: u32) -> bool {
     rng.below(n) == 0
 }
 
 /// A unit vector in a uniform direction.
-pub fn direction(rng: &mut Stream) -> Point {
+pub(crate) fn direction(rng: &mut Stream) -> Point {
     loop {
         let (x, y) = (between(rng, -1.0, 1.0), between(rng, -1.0, 1.0));
         let r = length(x, y);
@@ -240,7 +240,7 @@ pub fn direction(rng: &mut Stream) -> Point {
 }
 
 /// A point uniform in the disc around `at`.
-pub fn inside(rng: &mut Stream, at: Point, radius: f32) -> Point {
+pub(crate) fn inside(rng: &mut Stream, at: Point, radius: f32) -> Point {
     loop {
         let (x, y) = (between(rng, -1.0, 1.0), between(rng, -1.0, 1.0));
         if length(x, y) < 1.0 {
@@ -250,7 +250,7 @@ pub fn inside(rng: &mut Stream, at: Point, radius: f32) -> Point {
 }
 
 /// 17 points of the quadratic curve from `a` to `c` that leaves towards `b`.
-pub fn curve(a: Point, b: Point, c: Point) -> Vec<Point> {
+pub(crate) fn curve(a: Point, b: Point, c: Point) -> Vec<Point> {
     let at = |k: usize| {
         let t = k as f32 / 16.0;
         let (p, q, r) = ((1.0 - t) * (1.0 - t), 2.0 * t * (1.0 - t), t * t);
@@ -261,7 +261,7 @@ pub fn curve(a: Point, b: Point, c: Point) -> Vec<Point> {
 
 /// Value noise in −1..1, one value a pixel: random values on a grid of `cell` pixels, smoothly interpolated, with
 /// `octaves` layers of half the cell and half the weight each.
-pub fn noise(rng: &mut Stream, width: usize, height: usize, cell: f32, octaves: u32) -> Vec<f32> {
+pub(crate) fn noise(rng: &mut Stream, width: usize, height: usize, cell: f32, octaves: u32) -> Vec<f32> {
     let mut out = vec![0.0; width * height];
     let (mut cell, mut weight, mut total) = (cell, 1.0, 0.0);
     for _ in 0..octaves {
@@ -292,14 +292,14 @@ pub fn noise(rng: &mut Stream, width: usize, height: usize, cell: f32, octaves: 
 }
 
 /// A closed outline around a middle: a circle with random waves.
-pub struct Outline {
+pub(crate) struct Outline {
     /// (cosine, sine) amplitudes of 2 … 8 waves around.
     waves: [[f32; 2]; 7],
 }
 
 impl Outline {
     /// `rough` is about the share by which the radius varies: 0.05 is smooth, 0.3 ragged. Finer waves are lower.
-    pub fn new(rng: &mut Stream, rough: f32) -> Self {
+    pub(crate) fn new(rng: &mut Stream, rough: f32) -> Self {
         let wave = |k: usize| {
             let most = 1.6 * rough / (k + 2) as f32;
             [between(rng, -most, most), between(rng, -most, most)]
@@ -310,7 +310,7 @@ impl Outline {
     }
 
     /// The radius towards (x, y), relative to the circle's; never below 0.3.
-    pub fn radius(&self, x: f32, y: f32) -> f32 {
+    pub(crate) fn radius(&self, x: f32, y: f32) -> f32 {
         let r = length(x, y);
         if r == 0.0 {
             return 1.0;
@@ -326,7 +326,7 @@ impl Outline {
     }
 
     /// Distance from the middle in units of the outline: below 1 is inside. (x, y) is in radii of the circle.
-    pub fn depth(&self, x: f32, y: f32) -> f32 {
+    pub(crate) fn depth(&self, x: f32, y: f32) -> f32 {
         length(x, y) / self.radius(x, y)
     }
 }

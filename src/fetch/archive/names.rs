@@ -23,7 +23,7 @@ pub(super) struct Names {
 impl Names {
     /// Checks a name and takes it; the path is relative and free of `.` and `..`. `None` for `./`, the folder itself.
     /// The error says what is wrong with the name.
-    pub fn take(&mut self, name: &[u8], folder: bool) -> Result<Option<PathBuf>, String> {
+    pub(crate) fn take(&mut self, name: &[u8], folder: bool) -> Result<Option<PathBuf>, String> {
         let Some(parts) = parts(name, folder)? else {
             return Ok(None);
         };

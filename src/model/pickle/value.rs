@@ -1,7 +1,7 @@
 //! What a checkpoint's pickle may speak of: permitted names, storages, views, and the values they are kept as.
 
 /// Number of a value in the arena.
-pub type Id = u32;
+pub(crate) type Id = u32;
 
 /// The element type of a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Kind {
 
 /// What a permitted name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Global {
+pub(crate) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
@@ -112,7 +112,7 @@ pub(super) const GLOBALS: &[(&str, &[&str], Global)] = &[
 
 /// Elements of one archive entry, as a persistent id describes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Storage {
+pub(crate) struct Storage {
     pub kind: Kind,
     /// Name of the entry below `data/`.
     pub key: String,
@@ -122,7 +122,7 @@ pub struct Storage {
 
 /// A strided view into a storage. Sizes and strides in elements; every element lies inside the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     /// Index into [`Pickle::storages`].
     pub storage: usize,
     pub offset: u64,
@@ -132,7 +132,7 @@ pub struct View {
 
 /// A value of the pickle.
 #[derive(Debug, Clone)]
-pub enum Value {
+pub(crate) enum Value {
     None,
     Bool,
     Int(i64),
@@ -167,7 +167,7 @@ impl Value {
 
 /// The result of a pickle.
 #[derive(Debug)]
-pub struct Pickle {
+pub(crate) struct Pickle {
     pub(super) values: Vec<Value>,
     pub(super) root: Id,
     /// All storages that persistent ids named, whether a tensor uses them or not.
@@ -175,21 +175,21 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    pub fn root(&self) -> &Value {
+    pub(crate) fn root(&self) -> &Value {
         self.get(self.root)
     }
 
-    pub fn get(&self, id: Id) -> &Value {
+    pub(crate) fn get(&self, id: Id) -> &Value {
         &self.values[id as usize]
     }
 
     /// What a value is, in words.
-    pub fn what(&self, id: Id) -> &'static str {
+    pub(crate) fn what(&self, id: Id) -> &'static str {
         self.get(id).what()
     }
 
     /// The value of a string key of a dictionary.
-    pub fn lookup(&self, dict: &[(Id, Id)], key: &str) -> Option<&Value> {
+    pub(crate) fn lookup(&self, dict: &[(Id, Id)], key: &str) -> Option<&Value> {
         dict.iter()
             .find(|(k, _)| matches!(self.get(*k), Value::Str(s) if s == key))
             .map(|(_, v)| self.get(*v))
@@ -198,7 +198,7 @@ impl Pickle {
 
 /// Why a pickle is refused: where, and what is wrong. The caller knows the file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     pub expected: String,
     pub found: String,
 }

@@ -22,7 +22,7 @@ pub(super) const MAX_NAME: usize = 256;
 /// # Errors
 /// [`Refused`] for an instruction, a name or an argument that `torch.save` does not write for tensors, and for a pickle that
 /// is cut off or exceeds the limits.
-pub fn run(bytes: &[u8]) -> Result<Pickle> {
+pub(crate) fn run(bytes: &[u8]) -> Result<Pickle> {
     let mut m = Machine {
         bytes,
         at: 0,

@@ -7,7 +7,7 @@ use crate::report::text::fixed;
 
 /// A range of values, how it is laid out, and where its ticks are.
 #[derive(Debug, Clone)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Where the axis begins, at the left or at the bottom.
     low: f64,
     high: f64,
@@ -16,21 +16,27 @@ pub struct Axis {
 
 impl Axis {
     /// From `low` to `high` with round ticks.
-    pub fn linear(low: f64, high: f64) -> Self {
+    pub(crate) fn linear(low: f64, high: f64) -> Self {
         let (values, places) = linear_ticks(low, high, 7.0);
         let ticks = values.into_iter().map(|v| (v, fixed(v, places))).collect();
         Self { low, high, ticks }
     }
 
     /// Around values with some room; `least` is the room on each side where all values are equal.
-    pub fn around(values: impl IntoIterator<Item = f64>, room: f64, least: f64) -> Self {
+    pub(crate) fn around(values: impl IntoIterator<Item = f64>, room: f64, least: f64) -> Self {
         let (low, high) = span(values);
         let pad = if high - low < 1e-9 { least } else { room * (high - low) };
         Self::linear(low - pad, high + pad)
     }
 
     /// As [`Axis::around`] for an axis of this length along which the ticks' labels neither meet nor stand out by more than `beyond`.
-    pub fn around_in(values: impl IntoIterator<Item = f64>, room: f64, least: f64, length: f64, beyond: f64) -> Self {
+    pub(crate) fn around_in(
+        values: impl IntoIterator<Item = f64>,
+        room: f64,
+        least: f64,
+        length: f64,
+        beyond: f64,
+    ) -> Self {
         let mut axis = Self::around(values, room, least);
         for most in (2..=7).rev() {
             let (ticks, places) = linear_ticks(axis.low, axis.high, f64::from(most));
@@ -51,7 +57,7 @@ impl Axis {
     }
 
     /// Whole numbers from `first` to `last`, as epochs are; half a step of room on each side.
-    pub fn whole(first: u32, last: u32) -> Self {
+    pub(crate) fn whole(first: u32, last: u32) -> Self {
         let step = [1u32, 2, 5, 10, 20, 50, 100, 200, 500]
             .into_iter()
             .find(|s| (last - first) / s <= 8)
@@ -69,7 +75,7 @@ impl Axis {
     }
 
     /// `n` rows from the top down: row `i` lies between `i` and `i + 1`; no ticks.
-    pub fn rows(n: usize) -> Self {
+    pub(crate) fn rows(n: usize) -> Self {
         Self {
             low: n as f64,
             high: 0.0,
@@ -78,7 +84,7 @@ impl Axis {
     }
 
     /// 0 at the beginning of the axis, 1 at its end.
-    pub fn share(&self, value: f64) -> f64 {
+    pub(crate) fn share(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 }
@@ -92,27 +98,27 @@ fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
 
 /// A rectangle with two axes.
 #[derive(Debug, Clone)]
-pub struct Plot {
+pub(crate) struct Plot {
     pub rect: Rect,
     pub x: Axis,
     pub y: Axis,
 }
 
 impl Plot {
-    pub fn x(&self, value: f64) -> f64 {
+    pub(crate) fn x(&self, value: f64) -> f64 {
         self.rect.x0 + self.x.share(value) * (self.rect.x1 - self.rect.x0)
     }
 
-    pub fn y(&self, value: f64) -> f64 {
+    pub(crate) fn y(&self, value: f64) -> f64 {
         self.rect.y1 - self.y.share(value) * (self.rect.y1 - self.rect.y0)
     }
 
-    pub fn at(&self, x: f64, y: f64) -> Point {
+    pub(crate) fn at(&self, x: f64, y: f64) -> Point {
         (self.x(x), self.y(y))
     }
 
     /// Grid, ticks, frame and the names of the axes; an empty name is left out.
-    pub fn draw(&self, x_title: &str, y_title: &str, shapes: &mut Vec<Shape>) {
+    pub(crate) fn draw(&self, x_title: &str, y_title: &str, shapes: &mut Vec<Shape>) {
         let p = &self.rect;
         let grid = |points: Vec<Point>| Shape::Line {
             points,
@@ -150,7 +156,7 @@ impl Plot {
 }
 
 /// Round values inside the range, at most `most` steps apart from its first to its last, and the decimals they need.
-pub fn linear_ticks(low: f64, high: f64, most: f64) -> (Vec<f64>, usize) {
+pub(crate) fn linear_ticks(low: f64, high: f64, most: f64) -> (Vec<f64>, usize) {
     let span = high - low;
     let mut exponent = libm::floor(libm::log10(span)) as i32 - 1;
     loop {
@@ -170,7 +176,7 @@ pub fn linear_ticks(low: f64, high: f64, most: f64) -> (Vec<f64>, usize) {
 }
 
 /// The frame of a plot.
-pub fn outline(p: &Rect, shapes: &mut Vec<Shape>) {
+pub(crate) fn outline(p: &Rect, shapes: &mut Vec<Shape>) {
     let points = vec![(p.x0, p.y0), (p.x1, p.y0), (p.x1, p.y1), (p.x0, p.y1), (p.x0, p.y0)];
     shapes.push(Shape::Line {
         points,

@@ -30,7 +30,7 @@ fn bins(s: &Shown) -> Result<Calibration> {
 }
 
 /// The diagram, with the share of predictions a bin below it.
-pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
+pub(crate) fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
     let several = shown[0].classes().is_none();
     let all = shown.iter().map(bins).collect::<Result<Vec<_>>>()?;
     let mut sheet = Sheet::new(input, COLUMN);

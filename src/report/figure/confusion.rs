@@ -17,7 +17,7 @@ const DARK: Rgb = Rgb(1, 1, 1);
 const CELL: f64 = 58.0;
 
 /// For sets of three classes or more with one class an image.
-pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
+pub(crate) fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
     let classes = shown[0].predictions.outputs;
     if shown[0].classes().is_none() || classes < 3 {
         return Ok(None);

@@ -17,7 +17,7 @@ const STEP: f64 = 15.0;
 const ROOM: f64 = 16.0;
 
 /// Recall of every class, for sets of three classes or more with one class an image.
-pub fn recall(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
+pub(crate) fn recall(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
     let Some(truth) = shown[0].classes() else {
         return Ok(None);
     };
@@ -54,7 +54,7 @@ pub fn recall(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
 }
 
 /// Area under the ROC curve of every label, for sets with several labels an image.
-pub fn label_auc(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
+pub(crate) fn label_auc(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
     let Some(truth) = shown[0].labels() else {
         return Ok(None);
     };

@@ -27,7 +27,7 @@ struct Row<'a> {
 }
 
 /// `None` where nothing of ours stands beside a published value.
-pub fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &DatasetFacts) -> Option<Figure> {
+pub(crate) fn figure(input: &ReportInput, comparisons: &[Comparison], dataset: &DatasetFacts) -> Option<Figure> {
     let rows: Vec<Row> = comparisons
         .iter()
         .filter(|c| c.dataset == dataset.name && c.read_as.is_none())

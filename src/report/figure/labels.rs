@@ -2,7 +2,7 @@
 
 /// An upright rectangle, `x0 ≤ x1`, `y0 ≤ y1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rect {
+pub(crate) struct Rect {
     pub x0: f64,
     pub y0: f64,
     pub x1: f64,
@@ -11,7 +11,7 @@ pub struct Rect {
 
 /// Moves the middles of labels apart along one line: at least `gap` between neighbours, inside `low` to `high` where there is
 /// room, and in all as near to where they were as that allows (least squares, by pooling neighbours that touch).
-pub fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+pub(crate) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
     // With the k-th shifted back by k gaps, the condition is that the places do not decrease.

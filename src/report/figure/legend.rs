@@ -22,7 +22,7 @@ struct Sample {
 
 /// One sample with its words.
 #[derive(Debug, Clone)]
-pub struct LegendEntry {
+pub(crate) struct LegendEntry {
     mark: Option<Sample>,
     line: Option<(Dash, f64, Rgb)>,
     words: String,
@@ -30,7 +30,7 @@ pub struct LegendEntry {
 
 impl LegendEntry {
     /// A filled shape.
-    pub fn solid(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn solid(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
         Self {
             mark: Some(Sample {
                 shape,
@@ -44,7 +44,7 @@ impl LegendEntry {
     }
 
     /// A small filled shape.
-    pub fn small(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn small(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
         let mut entry = Self::solid(shape, fill, words);
         if let Some(m) = &mut entry.mark {
             m.radius = 0.62 * RADIUS;
@@ -53,7 +53,7 @@ impl LegendEntry {
     }
 
     /// A shape with nothing but its outline.
-    pub fn hollow(shape: usize, ink: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn hollow(shape: usize, ink: Rgb, words: impl Into<String>) -> Self {
         Self {
             mark: Some(Sample {
                 shape,
@@ -67,7 +67,7 @@ impl LegendEntry {
     }
 
     /// A line.
-    pub fn line(dash: Dash, width: f64, colour: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn line(dash: Dash, width: f64, colour: Rgb, words: impl Into<String>) -> Self {
         Self {
             mark: None,
             line: Some((dash, width, colour)),
@@ -76,7 +76,7 @@ impl LegendEntry {
     }
 
     /// A regime as per-run figures draw it: its line with its shape; `more` follows its name.
-    pub fn regime((freeze, head): (Freeze, HeadKind), more: &str) -> Self {
+    pub(crate) fn regime((freeze, head): (Freeze, HeadKind), more: &str) -> Self {
         let colour = regime_colour(freeze, head);
         Self {
             line: Some((regime_dash(freeze, head), 2.6, colour)),
@@ -89,7 +89,7 @@ impl LegendEntry {
     }
 
     /// A regime's line alone.
-    pub fn regime_line(regime: (Freeze, HeadKind), more: &str) -> Self {
+    pub(crate) fn regime_line(regime: (Freeze, HeadKind), more: &str) -> Self {
         Self {
             mark: None,
             ..Self::regime(regime, more)
@@ -97,7 +97,7 @@ impl LegendEntry {
     }
 
     /// A regime's shape alone.
-    pub fn regime_mark(regime: (Freeze, HeadKind), more: &str) -> Self {
+    pub(crate) fn regime_mark(regime: (Freeze, HeadKind), more: &str) -> Self {
         Self {
             line: None,
             ..Self::regime(regime, more)
@@ -105,12 +105,12 @@ impl LegendEntry {
     }
 
     /// What the mark means.
-    pub fn words(&self) -> &str {
+    pub(crate) fn words(&self) -> &str {
         &self.words
     }
 
     /// The mark alone, for a legend that is no part of a drawing.
-    pub fn drawing(&self) -> Scene {
+    pub(crate) fn drawing(&self) -> Scene {
         const SIDE: u32 = 24;
         let middle = f64::from(SIDE) / 2.0;
         let shape = |m: Sample| Shape::Polygon {
@@ -135,7 +135,7 @@ impl LegendEntry {
 }
 
 /// Draws `groups` of entries below `top`, each group on lines of its own, centred in `width`; returns where they end.
-pub fn draw(groups: Vec<Vec<LegendEntry>>, width: f64, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+pub(crate) fn draw(groups: Vec<Vec<LegendEntry>>, width: f64, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     let mut y = top;
     for group in groups {
         for line in lines(group, width - 24.0) {

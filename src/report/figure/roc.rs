@@ -13,7 +13,7 @@ use crate::report::text::{PLACES, fixed};
 use anyhow::Result;
 
 /// `None` for other sets, and where no curve is defined.
-pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
+pub(crate) fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Result<Option<Figure>> {
     if shown[0].classes().is_none() || shown[0].predictions.outputs != 2 {
         return Ok(None);
     }

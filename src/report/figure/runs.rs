@@ -15,7 +15,7 @@ pub const RULE: &str = "Shown are, for each regime, the backbone with the highes
 
 /// A run that per-run figures show.
 #[derive(Debug)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub regime: (Freeze, HeadKind),
     /// The backbone as printed.
     pub backbone: String,
@@ -29,12 +29,12 @@ pub struct Shown {
 }
 
 impl Shown {
-    pub fn colour(&self) -> Rgb {
+    pub(crate) fn colour(&self) -> Rgb {
         regime_colour(self.regime.0, self.regime.1)
     }
 
     /// Probabilities of the test images, row-major (images, outputs), under the weights that count.
-    pub fn probabilities(&self) -> Result<Vec<f64>> {
+    pub(crate) fn probabilities(&self) -> Result<Vec<f64>> {
         let logits = match self.headline {
             WhichWeights::Best => &self.predictions.best,
             WhichWeights::Last => &self.predictions.last,
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// The true class of every image; `None` for a set with several labels an image.
-    pub fn classes(&self) -> Option<&[u32]> {
+    pub(crate) fn classes(&self) -> Option<&[u32]> {
         match &self.predictions.truth {
             Truth::Classes(c) => Some(c),
             Truth::Labels { .. } => None,
@@ -54,7 +54,7 @@ impl Shown {
     }
 
     /// The labels, row-major (images, labels); `None` for a set with one class an image.
-    pub fn labels(&self) -> Option<Vec<u8>> {
+    pub(crate) fn labels(&self) -> Option<Vec<u8>> {
         match &self.predictions.truth {
             Truth::Labels { values, .. } => Some(values.iter().map(|v| u8::from(*v != 0)).collect()),
             Truth::Classes(_) => None,
@@ -66,7 +66,7 @@ impl Shown {
 ///
 /// # Errors
 /// [`crate::error::BadInput`] where a record that is to be shown is torn or edited.
-pub fn shown(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Result<Vec<Shown>> {
+pub(crate) fn shown(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Result<Vec<Shown>> {
     let Some(store) = &input.archive.store else {
         return Ok(Vec::new());
     };
@@ -110,7 +110,7 @@ fn selected(record: &RunRecord, epochs: &[Epoch]) -> Option<u32> {
 }
 
 /// Who is shown, for a caption: "frozen, linear: DINOv2-B, seed 0 (run 0123456789abcdef)".
-pub fn names(shown: &[Shown]) -> String {
+pub(crate) fn names(shown: &[Shown]) -> String {
     shown
         .iter()
         .map(|s| {

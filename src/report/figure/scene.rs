@@ -12,16 +12,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 use std::sync::OnceLock;
 
-pub type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// Width of a figure of one column (3.5 in) and of a page (7.16 in).
-pub const COLUMN: f64 = 720.0;
+pub(crate) const COLUMN: f64 = 720.0;
 
 /// A colour, opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rgb(pub u8, pub u8, pub u8);
 
-pub const WHITE_FILL: Rgb = Rgb(255, 255, 255);
+pub(crate) const WHITE_FILL: Rgb = Rgb(255, 255, 255);
 
 /// Where a text's anchor is along its line; across, it is always the middle of the capitals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ fn font() -> Result<()> {
 }
 
 /// Width of a text, in canvas units, when its em is `size`.
-pub fn text_width(text: &str, size: f64) -> f64 {
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     // The library rounds to whole units: ask for a large size.
     const ENLARGED: f64 = 1000.0;
     let measured = font().ok().and_then(|()| {

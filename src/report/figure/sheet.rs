@@ -7,7 +7,7 @@ use crate::report::input::ReportInput;
 
 /// Shapes so far and where the next thing goes.
 #[derive(Debug)]
-pub struct Sheet {
+pub(crate) struct Sheet {
     pub width: f64,
     /// Everything above is used.
     pub y: f64,
@@ -16,7 +16,7 @@ pub struct Sheet {
 
 impl Sheet {
     /// An empty sheet; in a demo the warning comes first.
-    pub fn new(input: &ReportInput, width: f64) -> Self {
+    pub(crate) fn new(input: &ReportInput, width: f64) -> Self {
         let mut sheet = Self {
             width,
             y: 8.0,
@@ -30,7 +30,7 @@ impl Sheet {
     }
 
     /// A centred line in the size of titles.
-    pub fn title(&mut self, words: &str) {
+    pub(crate) fn title(&mut self, words: &str) {
         let size = TITLE_SIZE.min(TITLE_SIZE * (self.width - 24.0) / text_width(words, TITLE_SIZE));
         let at = (self.width / 2.0, self.y + 18.0);
         self.shapes.push(text(at, words, size, INK, Align::Middle));
@@ -38,7 +38,7 @@ impl Sheet {
     }
 
     /// Centred words, broken into lines.
-    pub fn paragraph(&mut self, words: &str, size: f64, colour: Rgb) {
+    pub(crate) fn paragraph(&mut self, words: &str, size: f64, colour: Rgb) {
         for line in broken(words, size, self.width - 24.0) {
             let at = (self.width / 2.0, self.y + 0.75 * size);
             self.shapes.push(text(at, &line, size, colour, Align::Middle));
@@ -47,18 +47,18 @@ impl Sheet {
     }
 
     /// A small grey remark.
-    pub fn remark(&mut self, words: &str) {
+    pub(crate) fn remark(&mut self, words: &str) {
         self.y += 6.0;
         self.paragraph(words, LABEL_SIZE, GREY);
     }
 
     /// The legend, each group on lines of its own.
-    pub fn legend(&mut self, groups: Vec<Vec<LegendEntry>>) {
+    pub(crate) fn legend(&mut self, groups: Vec<Vec<LegendEntry>>) {
         self.y = legend::draw(groups, self.width, self.y + 4.0, &mut self.shapes);
     }
 
     /// The finished drawing.
-    pub fn finish(self) -> Scene {
+    pub(crate) fn finish(self) -> Scene {
         Scene {
             width: self.width.ceil() as u32,
             height: (self.y + 8.0).ceil() as u32,
@@ -68,7 +68,7 @@ impl Sheet {
 }
 
 /// Words in lines that are no wider than `width`; a longer word stands alone.
-pub fn broken(words: &str, size: f64, width: f64) -> Vec<String> {
+pub(crate) fn broken(words: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines = Vec::<String>::new();
     for word in words.split_whitespace() {
         match lines.last_mut() {

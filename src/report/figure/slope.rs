@@ -63,7 +63,7 @@ struct Side {
 }
 
 /// Frozen to unfrozen by head, and linear to MHA by freeze mode; each only where some backbone has both ends.
-pub fn figures(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Vec<Figure> {
+pub(crate) fn figures(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Vec<Figure> {
     const HEADS: [HeadKind; 2] = [HeadKind::Linear, HeadKind::Mha];
     const MODES: [Freeze; 2] = [Freeze::Frozen, Freeze::Unfrozen];
     let freezing = HEADS.map(|h| {

@@ -31,7 +31,7 @@ const MARK: f64 = 5.6;
 const HEAD: f64 = 44.0;
 const FOOT: f64 = 74.0;
 /// Width of a panel that stands alone on the page.
-pub const PANEL: f64 = 480.0;
+pub(crate) const PANEL: f64 = 480.0;
 const PANELS_ACROSS: usize = 4;
 const RIGHT: f64 = 16.0;
 const FAMILY_LINE: Rgb = Rgb(150, 150, 150);
@@ -131,7 +131,7 @@ fn points<'a>(input: &'a ReportInput, dataset: &'a DatasetFacts) -> impl Iterato
 }
 
 /// All data sets beside each other: the figure of the paper, and the one for slides.
-pub fn figure(input: &ReportInput, cells: &Cells) -> Figure {
+pub(crate) fn figure(input: &ReportInput, cells: &Cells) -> Figure {
     let all: Vec<&DatasetFacts> = input.datasets.iter().collect();
     let frame = Frame::new(input, cells, &all);
     let across = all.len().clamp(1, PANELS_ACROSS);
@@ -167,7 +167,7 @@ pub fn figure(input: &ReportInput, cells: &Cells) -> Figure {
 }
 
 /// One panel as a figure of its own, its caption that of all.
-pub fn alone(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Figure {
+pub(crate) fn alone(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Figure {
     let frame = Frame::new(input, cells, &[dataset]);
     let rect = Rect {
         x0: frame.names,
@@ -191,7 +191,7 @@ pub fn alone(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) -> Figu
 }
 
 /// How the panels are to be read.
-pub fn caption(input: &ReportInput, cells: &Cells) -> String {
+pub(crate) fn caption(input: &ReportInput, cells: &Cells) -> String {
     let mut words = "Score on the test set, a row a backbone with its parameters in millions. Solid: ours, mean over seeds with ± one sample standard \
                      deviation, a lane a regime."
         .to_owned();
@@ -207,7 +207,7 @@ pub fn caption(input: &ReportInput, cells: &Cells) -> String {
 }
 
 /// The regimes and the published values, those that are shown.
-pub fn keys(input: &ReportInput, cells: &Cells) -> Vec<LegendEntry> {
+pub(crate) fn keys(input: &ReportInput, cells: &Cells) -> Vec<LegendEntry> {
     let all: Vec<&DatasetFacts> = input.datasets.iter().collect();
     let frame = Frame::new(input, cells, &all);
     let published = frame.published.then(|| LegendEntry::hollow(0, INK, "published"));

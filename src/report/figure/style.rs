@@ -3,26 +3,26 @@
 //! Sizes are chosen for print: [`COLUMN`] units are 3.5 inches, so that the smallest text is 7 points. Colours are of Okabe and Ito's palette, which
 //! colour-blind readers can tell apart; whatever a colour says, a shape or a dash says too.
 
-pub use super::scene::COLUMN;
+pub(crate) use super::scene::COLUMN;
 use super::scene::{Align, Point, Rgb, Shape};
 use crate::study::{Freeze, HeadKind};
 
-pub const INK: Rgb = Rgb(34, 34, 34);
-pub const GREY: Rgb = Rgb(110, 110, 110);
-pub const GRID: Rgb = Rgb(228, 228, 228);
+pub(crate) const INK: Rgb = Rgb(34, 34, 34);
+pub(crate) const GREY: Rgb = Rgb(110, 110, 110);
+pub(crate) const GRID: Rgb = Rgb(228, 228, 228);
 /// Okabe and Ito's blue and vermillion, for better and worse.
-pub const BLUE: Rgb = Rgb(0, 114, 178);
-pub const VERMILLION: Rgb = Rgb(213, 94, 0);
+pub(crate) const BLUE: Rgb = Rgb(0, 114, 178);
+pub(crate) const VERMILLION: Rgb = Rgb(213, 94, 0);
 
-pub const PAGE: f64 = 1473.0;
-pub const TITLE_SIZE: f64 = 25.0;
-pub const TEXT_SIZE: f64 = 21.0;
-pub const LABEL_SIZE: f64 = 20.0;
-pub const RADIUS: f64 = 8.5;
-pub const LEGEND_LINE: f64 = 34.0;
+pub(crate) const PAGE: f64 = 1473.0;
+pub(crate) const TITLE_SIZE: f64 = 25.0;
+pub(crate) const TEXT_SIZE: f64 = 21.0;
+pub(crate) const LABEL_SIZE: f64 = 20.0;
+pub(crate) const RADIUS: f64 = 8.5;
+pub(crate) const LEGEND_LINE: f64 = 34.0;
 
 /// Cold is frozen, warm is unfrozen; light is linear, dark is MHA.
-pub fn regime_colour(freeze: Freeze, head: HeadKind) -> Rgb {
+pub(crate) fn regime_colour(freeze: Freeze, head: HeadKind) -> Rgb {
     match (freeze, head) {
         (Freeze::Frozen, HeadKind::Linear) => Rgb(86, 180, 233),
         (Freeze::Frozen, HeadKind::Mha) => BLUE,
@@ -32,7 +32,7 @@ pub fn regime_colour(freeze: Freeze, head: HeadKind) -> Rgb {
 }
 
 /// The regime's marker where the shape does not say the family: disc, square, triangle, diamond.
-pub fn regime_shape(freeze: Freeze, head: HeadKind) -> usize {
+pub(crate) fn regime_shape(freeze: Freeze, head: HeadKind) -> usize {
     match (freeze, head) {
         (Freeze::Frozen, HeadKind::Linear) => 0,
         (Freeze::Frozen, HeadKind::Mha) => 1,
@@ -43,7 +43,7 @@ pub fn regime_shape(freeze: Freeze, head: HeadKind) -> usize {
 
 /// How a line is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dash {
+pub(crate) enum Dash {
     Solid,
     Long,
     Short,
@@ -63,7 +63,7 @@ impl Dash {
 }
 
 /// The regime's line: unbroken is unfrozen MHA, the strongest colour.
-pub fn regime_dash(freeze: Freeze, head: HeadKind) -> Dash {
+pub(crate) fn regime_dash(freeze: Freeze, head: HeadKind) -> Dash {
     match (freeze, head) {
         (Freeze::Frozen, HeadKind::Linear) => Dash::Short,
         (Freeze::Frozen, HeadKind::Mha) => Dash::Long,
@@ -73,7 +73,7 @@ pub fn regime_dash(freeze: Freeze, head: HeadKind) -> Dash {
 }
 
 /// A path with dashes that run on around its corners.
-pub fn dashed(points: &[Point], dash: Dash, width: f64, colour: Rgb, shapes: &mut Vec<Shape>) {
+pub(crate) fn dashed(points: &[Point], dash: Dash, width: f64, colour: Rgb, shapes: &mut Vec<Shape>) {
     let pattern = dash.pattern();
     if pattern.is_empty() {
         shapes.push(Shape::Line {
@@ -112,7 +112,7 @@ pub fn dashed(points: &[Point], dash: Dash, width: f64, colour: Rgb, shapes: &mu
 }
 
 /// The outline of marker `i` (eight shapes, then again from the first) around a centre, of about equal area.
-pub fn marker(i: usize, (x, y): Point, r: f64) -> Vec<Point> {
+pub(crate) fn marker(i: usize, (x, y): Point, r: f64) -> Vec<Point> {
     let ring = |n: u32, r: f64, turn: f64| {
         (0..n).map(move |k| {
             let angle = (f64::from(k) / f64::from(n) + turn) * 2.0 * std::f64::consts::PI;
@@ -154,7 +154,7 @@ pub fn marker(i: usize, (x, y): Point, r: f64) -> Vec<Point> {
 }
 
 /// A filled marker with the white rim that parts it from its neighbours.
-pub fn solid_marker(shape: usize, at: Point, fill: Rgb) -> Shape {
+pub(crate) fn solid_marker(shape: usize, at: Point, fill: Rgb) -> Shape {
     Shape::Polygon {
         points: marker(shape, at, RADIUS),
         fill,
@@ -163,7 +163,7 @@ pub fn solid_marker(shape: usize, at: Point, fill: Rgb) -> Shape {
 }
 
 /// A line of text.
-pub fn text(at: Point, text: &str, size: f64, colour: Rgb, align: Align) -> Shape {
+pub(crate) fn text(at: Point, text: &str, size: f64, colour: Rgb, align: Align) -> Shape {
     Shape::Text {
         at,
         text: text.to_owned(),

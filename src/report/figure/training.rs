@@ -16,7 +16,7 @@ const LEFT: f64 = 116.0;
 type Value<'a> = &'a dyn Fn(&Epoch) -> f64;
 
 /// `None` where no run has an epoch.
-pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Option<Figure> {
+pub(crate) fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> Option<Figure> {
     let last = shown.iter().flat_map(|s| &s.epochs).map(|e| e.epoch).max()?;
     let mut sheet = Sheet::new(input, COLUMN);
     sheet.title(&format!("{}: training", dataset.title));

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 /// The first section of the page.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// One or two sentences.
     pub sentences: Vec<String>,
     /// One a data set; empty without published values.
@@ -30,7 +30,7 @@ pub struct Answer {
 
 /// A data set's published values against ours, as one.
 #[derive(Debug, Serialize)]
-pub struct SetAnswer {
+pub(crate) struct SetAnswer {
     pub title: String,
     pub metric: String,
     /// What the published values are read as: the hypothesis that fits best.
@@ -49,7 +49,7 @@ pub struct SetAnswer {
 
 /// How often a verdict was given.
 #[derive(Debug, Serialize)]
-pub struct Count {
+pub(crate) struct Count {
     pub word: &'static str,
     /// For narrow tables.
     pub letter: &'static str,
@@ -58,7 +58,7 @@ pub struct Count {
 
 /// The highest mean of a data set.
 #[derive(Debug, Serialize)]
-pub struct Best {
+pub(crate) struct Best {
     pub set: String,
     pub metric: String,
     pub cell: String,
@@ -84,7 +84,7 @@ fn said(word: &str) -> &str {
 
 /// The regime that a data set's published values are read as: that of the hypothesis that fits best, else the one with most results; `None`
 /// without published values.
-pub fn reading(dataset: &str, comparisons: &[Comparison], paper: &PaperLevel) -> Option<(Freeze, HeadKind)> {
+pub(crate) fn reading(dataset: &str, comparisons: &[Comparison], paper: &PaperLevel) -> Option<(Freeze, HeadKind)> {
     let best = paper.best().find(|s| s.dataset == dataset);
     if let Some(Shows::Regime(freeze, head)) = best.map(|s| s.hypothesis.shows) {
         return Some((freeze, head));
@@ -107,7 +107,7 @@ pub fn reading(dataset: &str, comparisons: &[Comparison], paper: &PaperLevel) ->
 }
 
 /// Fills the answer.
-pub fn answer(
+pub(crate) fn answer(
     input: &ReportInput,
     cells: &Cells,
     details: &[CellDetails],
@@ -159,7 +159,7 @@ fn counts(all: &[&Comparison]) -> Vec<Count> {
 }
 
 /// A verdict in one letter.
-pub fn letter(word: &str) -> &'static str {
+pub(crate) fn letter(word: &str) -> &'static str {
     match word {
         "Reproduced" => "R",
         "Consistent" => "C",

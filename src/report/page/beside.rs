@@ -15,7 +15,7 @@ type Regime = (Freeze, HeadKind);
 
 /// One data set.
 #[derive(Debug, Serialize)]
-pub struct Beside {
+pub(crate) struct Beside {
     pub name: String,
     pub title: String,
     pub metric: String,
@@ -28,7 +28,7 @@ pub struct Beside {
 
 /// One backbone.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     pub title: String,
     pub params: String,
     pub published: String,
@@ -42,7 +42,7 @@ pub struct Row {
 
 /// A cell of ours beside the published value.
 #[derive(Debug, Default, Serialize)]
-pub struct Ours {
+pub(crate) struct Ours {
     /// Opens its runs; empty where nothing is planned.
     pub key: String,
     pub score: String,
@@ -57,7 +57,7 @@ pub struct Ours {
 }
 
 /// Every data set with a published value of a planned cell.
-pub fn tables(input: &ReportInput, details: &[CellDetails], (comparisons, paper, _): Findings) -> Vec<Beside> {
+pub(crate) fn tables(input: &ReportInput, details: &[CellDetails], (comparisons, paper, _): Findings) -> Vec<Beside> {
     let table = |d: &DatasetFacts| {
         let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
         let regime = reading(&d.name, comparisons, paper)?;

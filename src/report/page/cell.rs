@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// The details of a cell as the page prints them.
 #[derive(Debug, Serialize)]
-pub struct Cell<'a> {
+pub(crate) struct Cell<'a> {
     key: &'a str,
     title: &'a str,
     score: Option<String>,
@@ -51,7 +51,7 @@ struct Published {
 }
 
 /// The details of one cell.
-pub fn cell<'a>(d: &'a CellDetails<'a>) -> Cell<'a> {
+pub(crate) fn cell<'a>(d: &'a CellDetails<'a>) -> Cell<'a> {
     let score = d.mean.map(|m| {
         let sd = d.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
         format!("{}{sd}", fixed(m, PLACES))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// The HTML of a Markdown text. Headings begin at level 3, wide tables scroll in their own box, `pictures` (data URIs by
 /// name) are put into it, others become their description.
-pub fn to_html(text: &str, pictures: &BTreeMap<String, String>) -> String {
+pub(crate) fn to_html(text: &str, pictures: &BTreeMap<String, String>) -> String {
     let mut events = Vec::new();
     for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
         match event {

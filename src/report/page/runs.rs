@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// One planned run.
 #[derive(Debug, Serialize)]
-pub struct RunLine<'a> {
+pub(crate) struct RunLine<'a> {
     dataset: &'a str,
     backbone: &'a str,
     regime: String,
@@ -25,7 +25,7 @@ pub struct RunLine<'a> {
 }
 
 /// Every planned run, cell by cell, seed by seed.
-pub fn lines<'a>(input: &'a ReportInput, details: &'a [CellDetails<'a>]) -> Vec<RunLine<'a>> {
+pub(crate) fn lines<'a>(input: &'a ReportInput, details: &'a [CellDetails<'a>]) -> Vec<RunLine<'a>> {
     let mut all = Vec::new();
     for d in details {
         let mut own: Vec<RunLine> = d.runs.iter().map(|r| line(input, d, r)).collect();

@@ -135,7 +135,7 @@ impl Submission {
     ///
     /// # Errors
     /// Where one cannot be read.
-    pub fn all(jobs: &Path) -> Result<Vec<Self>> {
+    pub(crate) fn all(jobs: &Path) -> Result<Vec<Self>> {
         let mut dirs: Vec<PathBuf> = std::fs::read_dir(jobs)
             .into_iter()
             .flatten()
@@ -151,7 +151,7 @@ impl Submission {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn write_intent(&self) -> Result<()> {
+    pub(crate) fn write_intent(&self) -> Result<()> {
         fsio::write_atomic(&self.dir.join("intent.json"), &serde_json::to_vec_pretty(&self.intent)?)
     }
 
@@ -159,7 +159,7 @@ impl Submission {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn put(&mut self, stage: Stage, job: &str) -> Result<()> {
+    pub(crate) fn put(&mut self, stage: Stage, job: &str) -> Result<()> {
         self.receipt.put(stage, job.to_owned());
         fsio::write_atomic(
             &self.dir.join("receipt.json"),
@@ -171,19 +171,19 @@ impl Submission {
     ///
     /// # Errors
     /// Where that cannot be written.
-    pub fn give_up(&mut self, why: &str) -> Result<()> {
+    pub(crate) fn give_up(&mut self, why: &str) -> Result<()> {
         self.given_up = true;
         fsio::write_atomic(&self.dir.join(NOT_SUBMITTED), format!("{why}\n").as_bytes())
     }
 
     /// What sbatch is told as comment.
-    pub fn comment(&self, stage: Stage) -> String {
+    pub(crate) fn comment(&self, stage: Stage) -> String {
         format!("medft:{}{}", self.id, stage.suffix(":"))
     }
 
     /// The lines of squeue that are about one of its jobs: by comment, or by number where a plugin of the cluster took the comment
     /// away.
-    pub fn lines<'l>(&self, stage: Stage, queue: &'l [Line]) -> impl Iterator<Item = &'l Line> {
+    pub(crate) fn lines<'l>(&self, stage: Stage, queue: &'l [Line]) -> impl Iterator<Item = &'l Line> {
         let comment = self.comment(stage);
         let job = self.receipt.of(stage).map(str::to_owned);
         queue
@@ -195,7 +195,7 @@ impl Submission {
     ///
     /// # Errors
     /// Where that cannot be written.
-    pub fn resolve(&mut self, queue: &[Line]) -> Result<()> {
+    pub(crate) fn resolve(&mut self, queue: &[Line]) -> Result<()> {
         for stage in Stage::ALL {
             let found = self.lines(stage, queue).next().map(|l| l.job.clone());
             if let (None, Some(job)) = (self.receipt.of(stage), found) {

@@ -94,7 +94,7 @@ impl Scripts<'_> {
     }
 
     /// Phantoms, hashes, images: once, before the array.
-    pub fn prepare(&self) -> Result<String> {
+    pub(crate) fn prepare(&self) -> Result<String> {
         Ok(format!(
             "{}{}\"${{medft[@]}}\" prepare {} \"${{options[@]}}\"\ncode=$?\n\
              # What cannot be prepared fails in its own tasks and stops no other.\n\
@@ -106,7 +106,7 @@ impl Scripts<'_> {
     }
 
     /// One task of the array.
-    pub fn task(&self) -> Result<String> {
+    pub(crate) fn task(&self) -> Result<String> {
         Ok(format!(
             r#"{head}me=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
 limit='' cancelled='' run=''
@@ -153,7 +153,7 @@ exit "$worst"
     }
 
     /// What is there when the array has ended, whatever became of its tasks.
-    pub fn report(&self) -> Result<String> {
+    pub(crate) fn report(&self) -> Result<String> {
         let study = quoted(&self.study);
         Ok(format!(
             "{}{}\"${{medft[@]}}\" report {study} \"${{options[@]}}\" || exit $?\n\

@@ -83,7 +83,7 @@ pub(super) struct Line {
 
 impl Line {
     /// `JOB_TASK`, as Slurm's programs take it.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self.task {
             Some(t) => format!("{}_{t}", self.job),
             None => self.job.clone(),
@@ -91,7 +91,7 @@ impl Line {
     }
 
     /// Whether it waits, or will be started again.
-    pub fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         const QUEUED: [&str; 9] = [
             "PENDING",
             "CONFIGURING",
@@ -106,12 +106,12 @@ impl Line {
         QUEUED.contains(&self.state.as_str())
     }
 
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         ["RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"].contains(&self.state.as_str())
     }
 
     /// Whether it waits for what cannot come any more; one that was cancelled for it keeps the reason.
-    pub fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.is_queued() && self.reason == "DependencyNeverSatisfied"
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// Whether the run is not to be submitted again.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self, Self::Queued(..) | Self::Running(..) | Self::Unresolved(_))
     }
 }

@@ -299,6 +299,9 @@ fn compute(spec: &RunSpec) -> Compute {
 }
 
 /// SHA-256 over name, shape and float32 values of every trained parameter, in order.
+///
+/// # Errors
+/// Where the weights cannot be copied from the device.
 pub fn weights_hash(model: &Classifier) -> Result<String> {
     let mut h = Sha256::new();
     for ((name, v), w) in model.params.trainable().zip(weights(model)?) {

@@ -252,7 +252,7 @@ fn copies_of_one_picture_stay_where_the_first_is() {
             apart.train,
             "{set}: what moves comes last"
         );
-        let l = medft::data::leaks(&together);
+        let l = leaks(&together);
         assert_eq!(
             (
                 l.val_in_train.groups.len(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A study of a few seconds on one phantom set.
-pub const SHORT: &str = r#"
+pub(crate) const SHORT: &str = r#"
 title = "A short study"
 expected = "Nothing: it tests the program."
 preset = "faithful"
@@ -29,28 +29,28 @@ validation_set = "all"
 "#;
 
 /// A temporary working folder; nothing of the environment but `PATH` and what [`Place::set`] names reaches a program in it.
-pub struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
     env: Vec<(&'static str, OsString)>,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { dir, env: Vec::new() }
     }
 
-    pub fn set(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn set(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.env.push((name, value.into()));
         self
     }
 
-    pub fn path(&self, rel: &str) -> PathBuf {
+    pub(crate) fn path(&self, rel: &str) -> PathBuf {
         self.dir.path().join(rel)
     }
 
     /// A program to be looked at while it runs.
-    pub fn process(&self, args: &[&str]) -> std::process::Command {
+    pub(crate) fn process(&self, args: &[&str]) -> std::process::Command {
         let mut c = std::process::Command::new(assert_cmd::cargo::cargo_bin("medft"));
         c.current_dir(self.dir.path())
             .env_clear()
@@ -61,7 +61,7 @@ impl Place {
         c
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::cargo_bin("medft").unwrap();
         c.current_dir(self.dir.path())
             .env_clear()
@@ -72,18 +72,18 @@ impl Place {
         c
     }
 
-    pub fn medft(&self, args: &[&str]) -> Said {
+    pub(crate) fn medft(&self, args: &[&str]) -> Said {
         Said::by(&mut self.command(args))
     }
 
     /// Writes [`SHORT`] with a change; returns its name on the command line.
-    pub fn study(&self, name: &str, change: impl Fn(String) -> String) -> String {
+    pub(crate) fn study(&self, name: &str, change: impl Fn(String) -> String) -> String {
         fs::write(self.path(&format!("{name}.toml")), change(SHORT.to_owned())).unwrap();
         format!("./{name}.toml")
     }
 
     /// Files below a folder with their bytes, sorted; without what holds times.
-    pub fn files(&self, rel: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn files(&self, rel: &str) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(dir: &Path, out: &mut Vec<(PathBuf, Vec<u8>)>) {
             for e in fs::read_dir(dir).unwrap() {
                 let p = e.unwrap().path();
@@ -105,7 +105,7 @@ impl Place {
 }
 
 /// What a command said.
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
@@ -114,7 +114,7 @@ pub struct Said {
 
 impl Said {
     /// Runs a command to its end.
-    pub fn by(command: &mut Command) -> Self {
+    pub(crate) fn by(command: &mut Command) -> Self {
         let start = Instant::now();
         let out = command.output().unwrap();
         Self {
@@ -125,11 +125,11 @@ impl Said {
         }
     }
 
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("{}{}", self.out, self.err)
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.all()))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A request as it came in.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub(crate) struct Ask {
     pub method: String,
     /// With query.
     pub path: String,
@@ -19,13 +19,13 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|h| h.0.eq_ignore_ascii_case(name));
         found.map(|h| h.1.as_str())
     }
 
     /// First byte of `Range: bytes=N-`.
-    pub fn from(&self) -> Option<usize> {
+    pub(crate) fn from(&self) -> Option<usize> {
         self.header("range")?
             .strip_prefix("bytes=")?
             .strip_suffix('-')?
@@ -36,7 +36,7 @@ impl Ask {
 
 /// What to answer.
 #[derive(Debug, Clone, Default)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -49,20 +49,20 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Self {
             status,
             ..Self::default()
         }
     }
 
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.into(), value.to_string()));
         self
     }
 
     /// A file as a well-behaved server sends it: ETag, Range, If-Range.
-    pub fn file(ask: &Ask, bytes: &[u8], etag: &str) -> Self {
+    pub(crate) fn file(ask: &Ask, bytes: &[u8], etag: &str) -> Self {
         let tag = format!("\"{etag}\"");
         let fresh = ask.header("if-range").is_none_or(|v| v == tag);
         let reply = match ask.from().filter(|_| fresh) {
@@ -87,25 +87,25 @@ impl Reply {
         reply.with("ETag", tag)
     }
 
-    pub fn cut(mut self, after: usize) -> Self {
+    pub(crate) fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
         self
     }
 
-    pub fn pause(mut self, after: usize, millis: u64) -> Self {
+    pub(crate) fn pause(mut self, after: usize, millis: u64) -> Self {
         self.pause = Some((after, Duration::from_millis(millis)));
         self
     }
 }
 
-pub struct Server {
+pub(crate) struct Server {
     pub address: SocketAddr,
     log: Arc<Mutex<Vec<Ask>>>,
 }
 
 impl Server {
     /// Serves until the test's process ends; every connection has a thread and one request.
-    pub fn start(answer: impl Fn(&Ask) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&Ask) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -119,21 +119,21 @@ impl Server {
         Self { address, log }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The same server under another host name.
-    pub fn other_host(&self) -> String {
+    pub(crate) fn other_host(&self) -> String {
         format!("http://localhost:{}", self.address.port())
     }
 
-    pub fn asked(&self) -> Vec<Ask> {
+    pub(crate) fn asked(&self) -> Vec<Ask> {
         self.log.lock().unwrap().clone()
     }
 
     /// Requests for a path, query left out.
-    pub fn asked_for(&self, method: &str, path: &str) -> Vec<Ask> {
+    pub(crate) fn asked_for(&self, method: &str, path: &str) -> Vec<Ask> {
         let of = |a: &Ask| a.method == method && a.path.split('?').next() == Some(path);
         self.asked().into_iter().filter(of).collect()
     }
@@ -195,6 +195,6 @@ fn send(mut stream: &TcpStream, ask: &Ask, reply: &Reply) -> std::io::Result<()>
 }
 
 /// SHA-256 in lower-case hex.
-pub fn sha(bytes: &[u8]) -> String {
+pub(crate) fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

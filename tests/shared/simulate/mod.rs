@@ -16,8 +16,8 @@ use medft::rng::{Purpose, Stream};
 use medft::study::{Claims, Freeze, HeadKind};
 use std::collections::BTreeMap;
 
-pub mod patients;
-pub mod sizes;
+pub(crate) mod patients;
+pub(crate) mod sizes;
 
 const SETS: [(&str, f64); 4] = [
     ("ddsm", 0.005),
@@ -38,7 +38,7 @@ const BACKBONES: [(&str, &str); 11] = [
     ("coca-b", "CoCa"),
     ("coca-l", "CoCa"),
 ];
-pub const REGIMES: [(Freeze, HeadKind); 4] = [
+pub(crate) const REGIMES: [(Freeze, HeadKind); 4] = [
     (Freeze::Frozen, HeadKind::Linear),
     (Freeze::Frozen, HeadKind::Mha),
     (Freeze::Unfrozen, HeadKind::Linear),
@@ -49,7 +49,7 @@ const SHOWN: usize = 1;
 
 /// What a study is drawn from.
 #[derive(Clone, Copy)]
-pub struct Truth {
+pub(crate) struct Truth {
     /// Standard deviation between runs.
     pub sd: f64,
     pub seeds: usize,
@@ -114,7 +114,7 @@ fn rounded(v: f64) -> f64 {
 }
 
 /// A study as it would be read, and what the code makes of it.
-pub struct Drawn {
+pub(crate) struct Drawn {
     /// The published values before they were rounded, in the order of the comparisons.
     pub exact: Vec<f64>,
     pub comparisons: Vec<Comparison>,
@@ -122,7 +122,7 @@ pub struct Drawn {
 }
 
 /// Study number `index` of a truth.
-pub fn study(truth: Truth, index: u32) -> Drawn {
+pub(crate) fn study(truth: Truth, index: u32) -> Drawn {
     let mut rng = Stream::new(
         20_250_519,
         Purpose::Test,
@@ -183,7 +183,7 @@ pub fn study(truth: Truth, index: u32) -> Drawn {
 
 /// Shares over many studies.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Rates {
+pub(crate) struct Rates {
     pub studies: f64,
     /// Of values, in the regime that the figure shows.
     pub value: [f64; 4],
@@ -213,7 +213,7 @@ fn place(v: &Verdict) -> usize {
 }
 
 /// Draws and counts `studies` studies.
-pub fn rates(truth: Truth, studies: u32) -> Rates {
+pub(crate) fn rates(truth: Truth, studies: u32) -> Rates {
     let mut r = Rates::default();
     for index in 0..studies {
         let drawn = study(truth, index);
@@ -274,7 +274,7 @@ pub fn rates(truth: Truth, studies: u32) -> Rates {
 
 /// What claims are drawn from: the same score everywhere, but for the head and the families.
 #[derive(Clone, Copy)]
-pub struct ClaimTruth {
+pub(crate) struct ClaimTruth {
     pub sd: f64,
     /// The unfrozen runs' standard deviation over the frozen ones'.
     pub unequal: f64,
@@ -290,7 +290,7 @@ pub struct ClaimTruth {
 
 /// Shares of claims by verdict.
 #[derive(Debug, Default, Clone)]
-pub struct ClaimRates {
+pub(crate) struct ClaimRates {
     /// Claim → Supported, Refuted as the other way round, Refuted as too small.
     pub by_claim: BTreeMap<String, [f64; 3]>,
     /// Of studies with any claim Supported or Refuted as the other way round, though nothing differs.
@@ -364,7 +364,7 @@ fn drawn_score(images: &str, values: Vec<f64>, deviations: &[f64]) -> Score {
 }
 
 /// Draws `studies` studies of two data sets and seven families and judges the claims that they can be asked.
-pub fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
+pub(crate) fn claim_rates(truth: ClaimTruth, studies: u32) -> ClaimRates {
     let claims = asked(&[
         "families-mean",
         "families-top",
@@ -425,7 +425,7 @@ fn claim_study(truth: ClaimTruth, claims: &Claims, index: u32) -> Vec<Judged> {
 
 /// Coverage of 95 % intervals of an area under the ROC curve over patients.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Percentile interval over resampled patients.
     pub bootstrap: f64,
     /// Obuchowski's normal interval.
@@ -435,7 +435,7 @@ pub struct Coverage {
 }
 
 /// `patients` patients of four images each, half of the patients positive, scores with this correlation within a patient.
-pub fn coverage(patients: usize, correlation: f64, studies: u32) -> Coverage {
+pub(crate) fn coverage(patients: usize, correlation: f64, studies: u32) -> Coverage {
     const EACH: usize = 4;
     const REPLICATES: usize = 400;
     let shift = 1.2;

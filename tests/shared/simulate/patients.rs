@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// Two data sets of `patients` patients with four images each, half of the patients positive; the metric is the area under the ROC curve.
 #[derive(Clone, Copy)]
-pub struct PatientTruth {
+pub(crate) struct PatientTruth {
     pub patients: usize,
     pub seeds: usize,
     /// True gain of MHA on frozen backbones, in smallest effects that matter.
@@ -32,7 +32,7 @@ const EACH: usize = 4;
 const REPLICATES: usize = 200;
 
 /// Draws `studies` studies and judges the claims that they can be asked.
-pub fn patient_rates(truth: PatientTruth, studies: u32) -> ClaimRates {
+pub(crate) fn patient_rates(truth: PatientTruth, studies: u32) -> ClaimRates {
     let claims = asked(&[
         "families-mean",
         "families-top",

@@ -22,7 +22,7 @@ const SHARES: [f64; 3] = [0.1, 0.3, 1.0];
 
 /// What the advantage of larger backbones is drawn from. Tables are the four data sets, or three shares of one.
 #[derive(Clone, Copy)]
-pub struct SizeTruth {
+pub(crate) struct SizeTruth {
     pub sd: f64,
     pub seeds: usize,
     /// Standard error over test images, and the correlation between cells there.
@@ -39,7 +39,7 @@ pub struct SizeTruth {
 }
 
 /// Draws `studies` studies and judges the claims about size.
-pub fn size_rates(truth: SizeTruth, studies: u32) -> ClaimRates {
+pub(crate) fn size_rates(truth: SizeTruth, studies: u32) -> ClaimRates {
     let claims = asked(match truth.shares {
         true => &["size-by-fraction"],
         false => &["size-by-data-set", "size-by-images"],

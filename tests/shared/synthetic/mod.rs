@@ -18,7 +18,7 @@ use std::process::Command;
 
 /// How large.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(crate) struct Size {
     pub seeds: u64,
     /// Test images of a set at most; the real sets have up to 22,349.
     pub images: usize,
@@ -29,14 +29,14 @@ pub struct Size {
 
 impl Size {
     /// The paper's test sets, five seeds.
-    pub const FULL: Self = Self {
+    pub(crate) const FULL: Self = Self {
         seeds: 5,
         images: usize::MAX,
         epochs: 100,
         demo: true,
     };
     /// Three seeds on few images: written in seconds.
-    pub const SMALL: Self = Self {
+    pub(crate) const SMALL: Self = Self {
         seeds: 3,
         images: 60,
         epochs: 6,
@@ -108,7 +108,7 @@ fn test_set(dataset: &str) -> TestSet {
 }
 
 /// Writes what is not there yet below `dir`: the study's file and its results. Returns the file and how many runs were written.
-pub fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
+pub(crate) fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
     let file = dir.join("scale.toml");
     fsio::write_atomic(&file, size.study().as_bytes()).unwrap();
     let (datasets, backbones) = (medft::data::registry::names(), medft::model::registry::names());
@@ -132,13 +132,13 @@ pub fn write(dir: &Path, size: Size) -> (PathBuf, usize) {
 }
 
 /// `medft report` on what [`write`] wrote.
-pub fn report(dir: &Path, file: &Path, replicates: &str) -> Command {
+pub(crate) fn report(dir: &Path, file: &Path, replicates: &str) -> Command {
     let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     verb(dir, "report", file, replicates, &experiments)
 }
 
 /// A verb on a study and results below `dir`, whose inputs are nowhere.
-pub fn verb(dir: &Path, verb: &str, file: &Path, replicates: &str, experiments: &Path) -> Command {
+pub(crate) fn verb(dir: &Path, verb: &str, file: &Path, replicates: &str, experiments: &Path) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_medft"));
     c.current_dir(dir)
         .arg(verb)
@@ -157,7 +157,7 @@ pub fn verb(dir: &Path, verb: &str, file: &Path, replicates: &str, experiments: 
 }
 
 /// A run's record of inputs that are nowhere.
-pub fn spec(run: &RunSpec) -> Spec {
+pub(crate) fn spec(run: &RunSpec) -> Spec {
     let data = fsio::sha256_hex(b"synthetic data");
     let weights = BTreeMap::from([("backbone".to_owned(), fsio::sha256_hex(b"synthetic weights"))]);
     let pairs: Vec<(&str, &str)> = weights.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -178,7 +178,7 @@ fn output(spec: &Spec, size: Size) -> RunOutput {
 }
 
 /// What a run leaves that gave these predictions.
-pub fn output_of(spec: &Spec, metric: &str, predictions: Predictions, epochs: u32) -> RunOutput {
+pub(crate) fn output_of(spec: &Spec, metric: &str, predictions: Predictions, epochs: u32) -> RunOutput {
     let metrics = Prepared::new(&spec.run, &predictions, WhichWeights::Best)
         .and_then(|p| p.metrics())
         .unwrap();
