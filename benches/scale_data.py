@@ -4,8 +4,7 @@
 
 For every size a folder is made below --dir (patients of three studies, one or two films each, `train.csv` with labels
 that mean nothing; every film is a hard link to one of the few that `medft data synth` draws) and these are timed in a process
-each: lock, verify, verify --since-lock, plan when nothing changed since the lock, audit (which decodes every image twice over
-where it looks for near-duplicates), and an epoch of loading without and with prepared images. One Markdown row a command and
+each: lock, verify, verify --since-lock, plan when nothing changed since the lock, and audit (which decodes every image). One Markdown row a command and
 size: wall and processor seconds and the largest memory, the same for 100,000 images. What is linear has the same seconds for
 100,000 images in both sizes; memory has a part that does not grow, so what it grows by is shown.
 """
