@@ -267,7 +267,11 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ("weights list", &["medft weights list --json"]),
     (
         "weights fetch",
-        &["medft weights fetch", "medft weights fetch dinov2-b --pin dinov2-b-hf"],
+        &[
+            "medft weights fetch",
+            "medft weights fetch --study medmnistplus",
+            "medft weights fetch dinov2-b --pin dinov2-b-hf",
+        ],
     ),
     ("weights verify", &["medft weights verify dinov2-b --full"]),
     ("papers", &["medft papers", "medft papers --json"]),
@@ -704,9 +708,12 @@ pub enum WeightsVerb {
     Add(WeightsAddArgs),
     /// Download weights; goes on where an earlier download was cut
     Fetch {
-        /// Backbones (default: those of the paper)
+        /// Backbones (default: those of the study)
         #[arg(add = complete::weights())]
         backbones: Vec<String>,
+        /// Whose backbones are fetched where none is named
+        #[arg(long, value_name = "STUDY", default_value = "paper", add = complete::studies())]
+        study: String,
         /// This published file instead of the preferred one (see `weights list`)
         #[arg(long = "pin", value_name = "NAME")]
         pins: Vec<String>,

@@ -2,6 +2,7 @@
 //! A reader therefore sees the old content or the new one, never a torn one, and a full disk leaves the old file.
 
 mod hashed;
+pub mod host;
 pub(crate) mod read;
 
 pub use hashed::{HashedFile, HashedReader};
@@ -9,8 +10,8 @@ pub use read::{open_file, open_file_to_write, read, read_at_most, read_system, r
 
 use crate::error::BadInput;
 use crate::guarantee::{self, Guarantee};
-use crate::host::{self, Process};
 use anyhow::{Context, Result};
+use host::Process;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -369,7 +370,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` hears how many were read (for progress).
+/// SHA-256 of a file in lower-case hex, streamed in 1 MiB pieces; `on_bytes` is told how many were read (for progress).
 pub fn sha256_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<String> {
     let mut f = open_file(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut h = Sha256::new();

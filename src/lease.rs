@@ -14,8 +14,8 @@
 
 use crate::error::BadInput;
 use crate::fsio;
+use crate::fsio::host::Process;
 use crate::guarantee;
-use crate::host::Process;
 use crate::limits;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};

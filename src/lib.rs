@@ -26,7 +26,6 @@ pub mod eval;
 pub mod fetch;
 pub mod fsio;
 mod guarantee;
-pub mod host;
 pub mod lease;
 pub mod limits;
 pub mod machine;

@@ -19,6 +19,15 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out.join("\n")
 }
 
+/// `1 run`, `3 runs`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
+}
+
 /// Hours with three significant digits, for tables.
 pub fn hours(h: f64) -> String {
     match h {

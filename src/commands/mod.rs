@@ -17,11 +17,12 @@ mod data_synth;
 mod data_verify;
 mod doctor;
 mod export;
+#[cfg(test)]
+mod faults;
 mod man;
 mod new;
 mod papers;
 mod plan;
-mod plan_table;
 mod power;
 mod predict;
 mod prepare;

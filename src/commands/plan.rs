@@ -1,7 +1,6 @@
 //! `medft plan`: for every run, whether it is done, can start, or what blocks it.
 
 use super::code::code;
-use super::plan_table::{cards, cells, rows, total};
 use super::stations::{put, say_missing};
 use crate::cli::PlanArgs;
 use crate::print::columns;
@@ -11,6 +10,7 @@ use crate::runner::disk::Disk;
 use crate::runner::estimate::{Estimate, Machine, times};
 use crate::runner::memory;
 use crate::runner::plan::{Entry, Plan, State};
+use crate::runner::plan_table::{MEMORY_NOTE, RATES_NOTE, cards, cells, rows, total};
 use crate::study::{RunId, Study};
 use crate::text::{clock, quoted, wrapped};
 use crate::{outln, print};
@@ -57,14 +57,23 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
                 .collect::<Vec<_>>(),
         )?;
     } else {
-        match c.global.verbose {
-            0 => cells(c, &plan, &times, &machine)?,
-            _ => rows(&plan, &times, &now, &machine)?,
+        let width = columns(std::io::stdout());
+        if c.global.verbose == 0 {
+            let cells = cells(c, &plan, &times, &machine);
+            outln!("{}", cells.table)?;
+            put(MEMORY_NOTE)?;
+            for why in &cells.why {
+                outln!("{}", wrapped(why, width, 0))?;
+            }
+        } else {
+            outln!("{}", rows(&plan, &times, &now, &machine))?;
         }
         outln!("\n{}", plan.summary())?;
-        let width = columns(std::io::stdout());
         outln!("{}", wrapped(&total(&times, &machine), width, 0))?;
-        cards(c, &plan, &machine)?;
+        if let Some(table) = cards(c, &plan, &machine)? {
+            outln!("{table}")?;
+            put(RATES_NOTE)?;
+        }
         for line in Disk::of(c, &plan)?.text(c).lines() {
             outln!("{}", wrapped(line, width, 0))?;
         }

@@ -1,10 +1,9 @@
 //! What became of the runs that `run` and `reproduce` made.
 
-use super::stations::count;
 use crate::runner::plan::{Missing, Plan};
 use crate::runner::schedule::Tally;
 use crate::tell;
-use crate::text::{clock, command};
+use crate::text::{clock, command, count};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;

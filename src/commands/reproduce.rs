@@ -3,12 +3,13 @@
 use super::code::code;
 use super::ran::{Ran, done, say};
 use super::rendered::{Rendered, closing};
-use super::stations::{before_runs, head, inputs, put, say_missing};
+use super::stations::{put, say_missing};
 use crate::cli::ReportArgs;
 use crate::cli::exit::INTERRUPTED;
 use crate::print;
 use crate::runner::plan::Plan;
 use crate::runner::schedule::Tally;
+use crate::runner::stations::{before_runs, head, inputs};
 use crate::runner::{Context, reproduce};
 use crate::text::clock;
 use anyhow::Result;

@@ -2,12 +2,13 @@
 
 use super::code::code;
 use super::ran::{Ran, done, say};
-use super::stations::{before_runs, head, inputs, put, say_missing};
+use super::stations::{put, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::print;
 use crate::runner::plan::State;
 use crate::runner::schedule::{fit_all, in_a_job};
+use crate::runner::stations::{before_runs, head, inputs};
 use crate::runner::{Context, reproduce};
 use crate::text::{clock, quoted};
 use anyhow::Result;

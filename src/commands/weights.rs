@@ -14,7 +14,7 @@ pub(super) fn run(c: &Context, v: WeightsVerb) -> Result<u8> {
     match v {
         WeightsVerb::List => list(c),
         WeightsVerb::Add(a) => weights_add::run(c, &a),
-        WeightsVerb::Fetch { backbones, pins } => weights_fetch::run(c, &backbones, &pins),
+        WeightsVerb::Fetch { backbones, study, pins } => weights_fetch::run(c, &backbones, &study, &pins),
         WeightsVerb::Verify { backbones, full } => verify(c, &backbones, full),
     }
 }

@@ -10,9 +10,9 @@ use anyhow::Result;
 use indicatif::HumanBytes;
 
 /// Fetches the preferred file of each backbone, or the pins that are named.
-pub(super) fn run(c: &Context, backbones: &[String], pins: &[String]) -> Result<u8> {
+pub(super) fn run(c: &Context, backbones: &[String], study: &str, pins: &[String]) -> Result<u8> {
     let mut on_line = |l: &Line<'_>| if c.global.json { Ok(()) } else { say(l) };
-    let lines = weights(c, backbones, pins, &mut on_line)?;
+    let lines = weights(c, backbones, study, pins, &mut on_line)?;
     if c.global.json {
         print::json(&lines)?;
     }

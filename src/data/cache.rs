@@ -82,7 +82,7 @@ struct Source<'a> {
 
 impl DiskCache {
     /// Opens the cache of the images `used` (indices into the samples), after building what is missing, torn or made from
-    /// other bytes on the current rayon pool. `progress` hears (images ready, images in all).
+    /// other bytes on the current rayon pool. `progress` is called with (images ready, images in all).
     ///
     /// # Errors
     /// [`crate::error::BadInput`] naming the image that cannot be decoded or is not the verified one, or the shard that cannot

@@ -42,7 +42,7 @@ pub fn keep(data: &mut Dataset, fraction: f64) {
 /// Which of the images `train` are in the part.
 fn chosen(samples: &[Sample], train: &[u32], fraction: f64) -> HashSet<u32> {
     let images = count(train.iter().map(|&i| &samples[i as usize]));
-    // Class, then drawing order, so that what follows hangs on names alone.
+    // Class, then drawing order, so that what follows depends on names alone.
     let mut groups: BTreeMap<Drawn, Vec<u32>> = BTreeMap::new();
     for &i in train {
         groups.entry(drawn(&samples[i as usize])).or_default().push(i);

@@ -1,6 +1,6 @@
 //! From indices to batches of normalised pixels: in order, ahead of the consumer, the same for any number of threads.
 //!
-//! What is random about an image hangs on (seed, epoch, sample index) alone, so neither the batch it is in nor the thread it
+//! What is random about an image depends on (seed, epoch, sample index) alone, so neither the batch it is in nor the thread it
 //! runs on matters. The prepared images (see [`super::transform`]) come from memory, from a [`DiskCache`] or straight from the
 //! files; this is a question of speed and never of results.
 //!
@@ -11,7 +11,7 @@ mod batches;
 mod onto;
 
 pub use batches::{Batch, Batches};
-pub use onto::{BatchesOnto, Loaded};
+pub use onto::{BatchesOnto, DeviceBatch};
 
 use super::cache::{DiskCache, Unreadable};
 use super::transform::Transform;
@@ -112,7 +112,7 @@ enum Store {
 impl Images {
     /// Prepares the images of all splits, normalised with the data set's statistics. File-based sets that are not small go
     /// through the disk cache if there is one; others are held in memory if they fit, or prepared each time they are needed.
-    /// `progress` hears (images ready, images in all), from any thread.
+    /// `progress` is called with (images ready, images in all), from any thread.
     ///
     /// # Errors
     /// [`BadInput`] naming every image that is missing, truncated or no image, or a cache that cannot be written; also

@@ -36,7 +36,7 @@ enum Found {
     Unreadable(String, Cure),
 }
 
-/// Looks at every image file of `d`, each once; `on` hears (done, of all) from any thread. Images in archives are none of its
+/// Looks at every image file of `d`, each once; `on` is called with (done, of all) from any thread. Images in archives are none of its
 /// business: their reader reads them all.
 pub fn of(d: &Dataset, p: &Protocol, depth: Depth, on: &(dyn Fn(usize, usize) + Sync)) -> ImageReport {
     let listed: BTreeSet<&Path> = d

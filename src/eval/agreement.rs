@@ -55,7 +55,7 @@ const DRAWN: u32 = 100_000;
 
 /// The permutation test of Kendall's tau-b: under "no relation" every pairing of the two lists is as likely.
 ///
-/// Ties do not change between permutations, so tau hangs on the number of concordant less discordant pairs alone. Where at
+/// Ties do not change between permutations, so tau depends on the number of concordant less discordant pairs alone. Where at
 /// most one list has ties, that number's distribution is exact (the inversions of a multiset, whose generating function is a
 /// Gaussian multinomial coefficient). Where both have, all permutations are counted up to eight values, beyond that 100,000
 /// are drawn by splitmix64 from a fixed state.

@@ -19,7 +19,7 @@ const GET_KEY: &str = "Create an API token at https://www.kaggle.com/settings an
 /// `KAGGLE_API_ENDPOINT` moves the service. The user is known by, in the order of Kaggle's own client: `KAGGLE_API_TOKEN` (a
 /// token, or the path of its file), `access_token` or `access_token.txt` in `~/.kaggle` or `KAGGLE_CONFIG_DIR`,
 /// `KAGGLE_USERNAME` with `KAGGLE_KEY`, and `kaggle.json` in `KAGGLE_CONFIG_DIR`, else in `~/.kaggle` or, where that is not
-/// there, `$XDG_CONFIG_HOME/kaggle` (`~/.config/kaggle`). `warn` hears of a file that others on this machine can read.
+/// there, `$XDG_CONFIG_HOME/kaggle` (`~/.config/kaggle`). `warn` is told of a file that others on this machine can read.
 ///
 /// # Errors
 /// [`BadInput`] where there is no credential, or a file of one that cannot be used.

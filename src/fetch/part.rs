@@ -62,7 +62,7 @@ pub(super) struct Part {
 
 impl Part {
     /// Opens or creates the part and takes its lock; waits for another process that has it (`on_wait` is told once).
-    /// `None` where that process has finished the file meanwhile. Reads what is there; `on_bytes` hears how far.
+    /// `None` where that process has finished the file meanwhile. Reads what is there; `on_bytes` is told how far.
     pub fn open(
         path: &Path,
         dest: &Path,

@@ -95,7 +95,7 @@ pub struct Hashes {
     pub bytes: u64,
 }
 
-/// Hashes one file; `on_bytes` hears how many more were read.
+/// Hashes one file; `on_bytes` is told how many more were read.
 pub fn hash_file(path: &Path, want_md5: bool, mut on_bytes: impl FnMut(u64)) -> io::Result<Hashes> {
     let file = crate::fsio::open_file(path)?;
     let size = file.metadata()?.len();

@@ -289,18 +289,18 @@ fn unbiased(input: usize, output: usize, b: &Builder) -> Result<Linear> {
 }
 
 impl Backbone for Aimv2 {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
         let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
         let x = self.patch_norm.forward_float(&x)?;
-        seen("patch_embed", &x);
+        observer("patch_embed", &x);
         let x = x.broadcast_add(&self.pos_embed)?;
-        seen("embed", &x);
+        observer("embed", &x);
         let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
+            observer(&format!("block.{i}"), x);
             Ok(())
         })?;
         let tokens = self.norm.forward_float(&x)?;
-        seen("norm", &tokens);
+        observer("norm", &tokens);
         Ok(Features {
             pooled: tokens.mean(1)?,
             tokens,

@@ -18,13 +18,13 @@ pub struct Features {
 pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor);
 
 /// An observer that may be absent, for results that are formed only to be seen (another layout, an unused branch).
-pub struct Tap<'a>(pub Option<Observer<'a>>);
+pub struct Probe<'a>(pub Option<Observer<'a>>);
 
-impl Tap<'_> {
+impl Probe<'_> {
     /// Shows what `t` forms, if anyone looks.
     pub fn see(&mut self, name: &str, t: impl FnOnce() -> Result<Tensor>) -> Result<()> {
-        if let Some(seen) = &mut self.0 {
-            seen(name, &t()?);
+        if let Some(observer) = &mut self.0 {
+            observer(name, &t()?);
         }
         Ok(())
     }
@@ -37,8 +37,8 @@ impl Tap<'_> {
 
 /// An image encoder.
 pub trait Backbone: Send + Sync {
-    /// Images (B, C, H, W), normalised → [`Features`]; calls `seen` for intermediate results.
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> Result<Features>;
+    /// Images (B, C, H, W), normalised → [`Features`]; calls `observer` for intermediate results.
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> Result<Features>;
 
     /// Images (B, C, H, W), normalised → [`Features`].
     fn forward(&self, x: &Tensor) -> Result<Features> {

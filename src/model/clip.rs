@@ -312,16 +312,16 @@ impl Tower {
         })
     }
 
-    pub fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Tensor> {
+    pub fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Tensor> {
         let x = patch_embed(x, &self.patch_weight, None)?;
-        seen("patch_embed", &x);
+        observer("patch_embed", &x);
         let class = self.class_embedding.reshape((1, 1, ()))?;
         let x = prepend(&class, &x)?.broadcast_add(&self.positional_embedding)?;
-        seen("embed", &x);
+        observer("embed", &x);
         let x = self.ln_pre.forward_float(&x)?;
-        seen("ln_pre", &x);
+        observer("ln_pre", &x);
         let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
+            observer(&format!("block.{i}"), x);
             Ok(())
         })?;
         Ok(x)
@@ -369,15 +369,15 @@ impl Clip {
 }
 
 impl Backbone for Clip {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
-        let x = self.tower.forward_observed(x, seen)?;
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
+        let x = self.tower.forward_observed(x, observer)?;
         let patches = |x: &Tensor| x.narrow(1, 1, x.dim(1)? - 1)?.contiguous();
         let class = |x: &Tensor| x.narrow(1, 0, 1)?.squeeze(1);
         let (class, tokens) = match self.options.dinov2_tokens {
             Dinov2Tokens::Unnormed => (self.ln_post.forward_float(&class(&x)?)?, patches(&x)?),
             Dinov2Tokens::Normed => {
                 let y = self.ln_post.forward_float(&x)?;
-                seen("norm", &y);
+                observer("norm", &y);
                 (class(&y)?, patches(&y)?)
             }
         };

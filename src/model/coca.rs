@@ -157,15 +157,15 @@ impl Pooler {
     }
 
     /// (B, M, W) → (B, Q, E).
-    fn forward(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Tensor> {
         let (b, m, _) = x.dims3()?;
         let (n, e) = self.query.dims2()?;
         let d = e / self.heads;
         let bias = |i: usize| self.bias.narrow(0, i * e, e)?.contiguous();
         let q = self.ln_q.forward(&self.query)?;
-        seen("attn_pool.ln_q", &q);
+        observer("attn_pool.ln_q", &q);
         let x = self.ln_k.forward(x)?;
-        seen("attn_pool.ln_k", &x);
+        observer("attn_pool.ln_k", &x);
         // The queries are the same for every image: projected once.
         let q = linear(&q, &self.q, Some(&bias(0)?))?
             .reshape((1, n, self.heads, d))?
@@ -205,15 +205,15 @@ impl Coca {
 }
 
 impl Backbone for Coca {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
-        let x = self.tower.forward_observed(x, seen)?;
-        let y = self.pooler.forward(&x, seen)?;
-        seen("attn_pool", &y);
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
+        let x = self.tower.forward_observed(x, observer)?;
+        let y = self.pooler.forward(&x, observer)?;
+        observer("attn_pool", &y);
         let y = self.ln_post.forward_float(&y)?;
-        seen("norm", &y);
+        observer("norm", &y);
         let first = y.narrow(1, 0, 1)?;
         let others = y.narrow(1, 1, self.config.queries - 1)?;
-        seen("patch_tokens", &others);
+        observer("patch_tokens", &others);
         let first = to_float(&linear(&first, &self.proj.t()?, None)?)?;
         let tokens = match self.options.coca_tokens {
             CocaTokens::Pooled => Tensor::cat(&[&first, &others], 1)?,

@@ -349,17 +349,17 @@ fn positions(table: &Tensor, c: &Config, rule: PositionRule, (gh, gw): (usize, u
 }
 
 impl Backbone for Dinov2 {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
         let (_, _, h, w) = x.dims4()?;
         let p = self.config.patch_size;
         let x = patch_embed(x, &self.patch_weight, Some(&self.patch_bias))?;
-        seen("patch_embed", &x);
+        observer("patch_embed", &x);
         let positions = self.positions(h / p, w / p)?;
-        seen("pos_embed", &positions);
+        observer("pos_embed", &positions);
         let x = prepend(&self.cls_token, &x)?.broadcast_add(&positions)?;
-        seen("embed", &x);
+        observer("embed", &x);
         let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
+            observer(&format!("block.{i}"), x);
             Ok(())
         })?;
         let n = x.dim(1)?;

@@ -120,20 +120,20 @@ impl MhaHead {
         self.forward_observed(tokens, &mut |_, _| {})
     }
 
-    /// As [`MhaHead::forward`]; `seen` hears `projector`, `embed`, `block.N`, `norm`, `feature`.
-    pub fn forward_observed(&self, tokens: &Tensor, seen: Observer<'_>) -> candle_core::Result<Tensor> {
+    /// As [`MhaHead::forward`]; `observer` is told of `projector`, `embed`, `block.N`, `norm`, `feature`.
+    pub fn forward_observed(&self, tokens: &Tensor, observer: Observer<'_>) -> candle_core::Result<Tensor> {
         let u = self.projector_norm.forward_float(&self.projector.forward(tokens)?)?;
-        seen("projector", &u);
+        observer("projector", &u);
         let positions = self.positions(u.dim(1)?)?;
-        seen("pos_embed", &positions);
+        observer("pos_embed", &positions);
         let x = prepend(&self.cls_token, &u)?.broadcast_add(&positions)?;
-        seen("embed", &x);
+        observer("embed", &x);
         let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
+            observer(&format!("block.{i}"), x);
             Ok(())
         })?;
         let feature = self.norm.forward(&x.narrow(1, 0, 1)?)?.squeeze(1)?;
-        seen("feature", &feature);
+        observer("feature", &feature);
         self.fc.forward(&feature)
     }
 }

@@ -1,7 +1,7 @@
 //! Hiera as SAM 2 uses it (Ryali et al. 2023; sam2/modeling/backbones/hieradet.py): a trunk of windowed attention on
 //! channels-last maps, halved in size at three stage changes. PROTOCOL 3.2.
 
-use super::backbone::{Options, Tap};
+use super::backbone::{Options, Probe};
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
@@ -138,18 +138,18 @@ impl Hiera {
     }
 
     /// Images (B, C, H, W) → a map (B, h, w, C) for each stage, the finest first.
-    pub fn forward(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Vec<Tensor>> {
+    pub fn forward(&self, x: &Tensor, probe: &mut Probe<'_>) -> candle_core::Result<Vec<Tensor>> {
         let x = conv2d_tokens(x, &self.patch_weight, Some(&self.patch_bias), STEM.1, STEM.2)?;
-        tap.see("patch_embed", || Ok(x.clone()))?;
+        probe.see("patch_embed", || Ok(x.clone()))?;
         let (_, h, w, _) = x.dims4()?;
         let positions = positions(&self.pos_embed, &self.pos_embed_window, (h, w))?;
-        tap.see("pos_embed", || Ok(positions.clone()))?;
+        probe.see("pos_embed", || Ok(positions.clone()))?;
         let mut x = x.broadcast_add(&positions)?;
-        tap.see("embed", || Ok(x.clone()))?;
+        probe.see("embed", || Ok(x.clone()))?;
         let mut before = 0;
         let mut maps = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
-            x = stage.forward(&x, |i, x| tap.see(&format!("block.{}", before + i), || Ok(x.clone())))?;
+            x = stage.forward(&x, |i, x| probe.see(&format!("block.{}", before + i), || Ok(x.clone())))?;
             before += stage.len();
             maps.push(x.clone());
         }

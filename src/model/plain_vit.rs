@@ -148,22 +148,22 @@ fn positions(table: Tensor, grid: usize, (gh, gw): (usize, usize)) -> candle_cor
 }
 
 impl Backbone for PlainVit {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
         let x = patch_embed(x, &self.patch_weight, self.patch_bias.as_ref())?;
-        seen("patch_embed", &x);
-        seen("pos_embed", &self.pos_embed);
+        observer("patch_embed", &x);
+        observer("pos_embed", &self.pos_embed);
         let mut x = prepend(&self.cls_token, &x)?.broadcast_add(&self.pos_embed)?;
-        seen("embed", &x);
+        observer("embed", &x);
         if let Some(norm) = &self.norm_pre {
             x = norm.forward_float(&x)?;
-            seen("norm_pre", &x);
+            observer("norm_pre", &x);
         }
         let x = self.blocks.forward(&x, |i, x| {
-            seen(&format!("block.{i}"), x);
+            observer(&format!("block.{i}"), x);
             Ok(())
         })?;
         let x = self.norm.forward_float(&x)?;
-        seen("norm", &x);
+        observer("norm", &x);
         let tokens = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;
         let pooled = match self.config.pool {
             Pool::ClassToken => x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,

@@ -1,6 +1,6 @@
 //! SAM 2.1's image encoder (Ravi et al. 2024; facebookresearch/sam2): a Hiera trunk and a feature pyramid. PROTOCOL 3.2.
 
-use super::backbone::{Backbone, Features, Observer, Options, Tap};
+use super::backbone::{Backbone, Features, Observer, Options, Probe};
 use super::checkpoint::{Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::export::hub_alone;
@@ -247,19 +247,19 @@ impl Sam2 {
     }
 
     /// The level the heads read; finer ones play no part in it and are formed only to be seen.
-    fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
-        let stages = self.trunk.forward(x, tap)?;
+    fn run(&self, x: &Tensor, probe: &mut Probe<'_>) -> candle_core::Result<Features> {
+        let stages = self.trunk.forward(x, probe)?;
         let n = stages.len();
-        if tap.0.is_some() {
+        if probe.0.is_some() {
             for i in 0..n {
-                tap.see_map(&format!("neck.convs.{i}"), &self.lateral(n - 1 - i, &stages)?)?;
+                probe.see_map(&format!("neck.convs.{i}"), &self.lateral(n - 1 - i, &stages)?)?;
             }
             for i in 0..n - self.scalp {
-                tap.see_map(&format!("fpn.{i}"), &self.level(i, &stages)?)?;
+                probe.see_map(&format!("fpn.{i}"), &self.level(i, &stages)?)?;
             }
         }
         let map = to_float(&self.level(n - 1 - self.scalp, &stages)?)?;
-        tap.see_map("vision_features", &map)?;
+        probe.see_map("vision_features", &map)?;
         let (b, h, w, d) = map.dims4()?;
         let tokens = map.reshape((b, h * w, d))?;
         Ok(Features {
@@ -270,12 +270,12 @@ impl Sam2 {
 }
 
 impl Backbone for Sam2 {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
-        self.run(x, &mut Tap(Some(seen)))
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
+        self.run(x, &mut Probe(Some(observer)))
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Features> {
-        self.run(x, &mut Tap(None))
+        self.run(x, &mut Probe(None))
     }
 
     /// Eighteen values of the width, the hidden layer before and after its activation among them, for nine that its layers put out.

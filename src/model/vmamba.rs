@@ -1,7 +1,7 @@
 //! VMamba (Liu et al. 2024; MzeroMiko/VMamba, VSSM of the 0229 checkpoints): a state-space model that scans a map in four
 //! directions. The authors' repository has no code for it (Q3): feature and tokens are this project's definition.
 
-use super::backbone::{Backbone, Features, Observer, Options, Tap};
+use super::backbone::{Backbone, Features, Observer, Options, Probe};
 use super::checkpoint::{How, Rule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
 use super::export::hub_alone;
@@ -237,36 +237,36 @@ impl Vmamba {
         })
     }
 
-    fn run(&self, x: &Tensor, tap: &mut Tap<'_>) -> candle_core::Result<Features> {
+    fn run(&self, x: &Tensor, probe: &mut Probe<'_>) -> candle_core::Result<Features> {
         let mut x = with_f32(|| {
             let x = conv2d_tokens(x, &self.stem.weight, Some(&self.stem.bias), 2, 1)?;
             let x = gelu(&self.stem_norm.forward(&x)?)?;
             self.embed_norm.forward(&self.embed.forward(&x)?)
         })?;
-        tap.see_map("embed", &x)?;
+        probe.see_map("embed", &x)?;
         for (i, stage) in self.stages.iter().enumerate() {
             let (_, h, w, _) = x.dims4()?;
             let orders = Orders::cross(h, w);
-            if tap.0.is_some() {
+            if probe.0.is_some() {
                 for (j, block) in stage.blocks.iter().enumerate() {
                     let name = format!("layer.{i}.block.{j}");
-                    x = block.forward(&x, &orders, &name, tap)?;
-                    tap.see_map(&name, &x)?;
+                    x = block.forward(&x, &orders, &name, probe)?;
+                    probe.see_map(&name, &x)?;
                 }
             } else {
                 let parts = stage.blocks.iter().map(|b| {
                     let (b, o) = (b.clone(), orders.clone());
-                    move |x: &Tensor| b.forward(x, &o, "", &mut Tap(None))
+                    move |x: &Tensor| b.forward(x, &o, "", &mut Probe(None))
                 });
                 x = Stack::new(parts, self.checkpointing).forward(&x, |_, _| Ok(()))?;
             }
             if let Some((conv, norm)) = &stage.downsample {
                 x = with_f32(|| norm.forward(&conv.forward(&x)?))?;
-                tap.see_map(&format!("layer.{i}.downsample"), &x)?;
+                probe.see_map(&format!("layer.{i}.downsample"), &x)?;
             }
         }
         let x = self.norm.forward_float(&x)?;
-        tap.see_map("norm", &x)?;
+        probe.see_map("norm", &x)?;
         let (b, h, w, d) = x.dims4()?;
         let tokens = x.reshape((b, h * w, d))?;
         Ok(Features {
@@ -277,12 +277,12 @@ impl Vmamba {
 }
 
 impl Backbone for Vmamba {
-    fn forward_observed(&self, x: &Tensor, seen: Observer<'_>) -> candle_core::Result<Features> {
-        self.run(x, &mut Tap(Some(seen)))
+    fn forward_observed(&self, x: &Tensor, observer: Observer<'_>) -> candle_core::Result<Features> {
+        self.run(x, &mut Probe(Some(observer)))
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Features> {
-        self.run(x, &mut Tap(None))
+        self.run(x, &mut Probe(None))
     }
 
     /// Some 24 values of the width, for eight that its layers put out: the scan and its convolution keep values of the inner width.
@@ -321,9 +321,9 @@ impl Block {
     }
 
     /// (B, H, W, C) → (B, H, W, C).
-    fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, orders: &Orders, name: &str, probe: &mut Probe<'_>) -> candle_core::Result<Tensor> {
         let y = with_f32(|| self.norm.forward(x))?;
-        let y = self.op.forward(&y, orders, name, tap)?;
+        let y = self.op.forward(&y, orders, name, probe)?;
         let x = add(x, &y)?;
         let y = self.fc1.forward_gelu(&self.norm2.forward(&x)?)?;
         add(&x, &self.fc2.forward(&y)?)
@@ -372,12 +372,12 @@ impl Ss2d {
     }
 
     /// (B, H, W, C) → (B, H, W, C).
-    fn forward(&self, x: &Tensor, orders: &Orders, name: &str, tap: &mut Tap<'_>) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor, orders: &Orders, name: &str, probe: &mut Probe<'_>) -> candle_core::Result<Tensor> {
         // What the scan reads stays float32: its step sizes are exponentiated, and its states add up over the whole map.
         let x = with_f32(|| linear(x, &self.in_proj, None))?;
         let conv = |silu| depthwise_conv2d(&x, &self.conv_weight, self.conv_bias.as_ref(), silu);
-        if tap.0.is_some() {
-            tap.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
+        if probe.0.is_some() {
+            probe.see_map(&format!("{name}.op.conv2d"), &conv(false)?)?;
         }
         let u = conv(true)?;
         let (k, row, d) = self.x_proj.dims3()?;
@@ -391,9 +391,9 @@ impl Ss2d {
             skip: &self.skip,
         };
         let y = self.out_norm.forward(&scan.run(orders)?)?;
-        tap.see_map(&format!("{name}.op.out_norm"), &y)?;
+        probe.see_map(&format!("{name}.op.out_norm"), &y)?;
         let y = linear(&y, &self.out_proj, None)?;
-        tap.see_map(&format!("{name}.op"), &y)?;
+        probe.see_map(&format!("{name}.op"), &y)?;
         Ok(y)
     }
 }

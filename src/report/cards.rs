@@ -3,10 +3,9 @@
 //!
 //! A trained model is a run: one cell with one seed. Its file is named by the cell and the seed.
 
-use super::dossier::{Dossier, Run};
+use super::cell_details::{CellDetails, Run};
 use super::input::{ReportInput, head_title};
-use super::table::PLACES;
-use super::text::fixed;
+use super::text::{PLACES, fixed};
 use crate::results::{RunRecord, WhichWeights};
 use crate::study::Freeze;
 use serde::Serialize;
@@ -69,8 +68,8 @@ struct Weights<'a> {
 }
 
 /// The card of every finished run whose record is at hand, cell by cell.
-pub(super) fn all<'a>(input: &'a ReportInput, dossiers: &'a [Dossier<'a>]) -> Vec<Card<'a>> {
-    dossiers
+pub(super) fn all<'a>(input: &'a ReportInput, details: &'a [CellDetails<'a>]) -> Vec<Card<'a>> {
+    details
         .iter()
         .flat_map(|d| d.runs.iter().filter_map(move |r| Some(card(input, d, r, r.record?))))
         .collect()
@@ -80,7 +79,7 @@ fn notes<'a>(input: &'a ReportInput, key: &str) -> &'a [String] {
     input.archive.notes.get(key).map_or(&[], Vec::as_slice)
 }
 
-fn card<'a>(input: &'a ReportInput, d: &'a Dossier, r: &'a Run, record: &'a RunRecord) -> Card<'a> {
+fn card<'a>(input: &'a ReportInput, d: &'a CellDetails, r: &'a Run, record: &'a RunRecord) -> Card<'a> {
     let dataset = input.dataset(d.dataset);
     let backbone = input.backbones.iter().find(|b| b.name == d.backbone);
     let m = &record.metrics;

@@ -1,9 +1,9 @@
 //! Runs to cells: for each data set, backbone and regime the values over seeds, or why they are missing.
 //!
-//! Polars joins the plan with the frame; the means are summed here, in seed order, so that they do not hang on how a
+//! Polars joins the plan with the frame; the means are summed here, in seed order, so that they do not depend on how a
 //! library splits its work.
 
-use super::input::{PlannedRun, PlannedState, ReportInput};
+use super::input::{PlannedRun, PlannedState, PublishedPoint, ReportInput};
 use super::sampled::Sampled;
 use super::text::thousands;
 use crate::results::Divergence;
@@ -79,6 +79,15 @@ impl Score {
                     .join("; "),
             ),
         }
+    }
+
+    /// Why the runs are not what was planned, in words; `None` where each has a value and there are two or more.
+    pub fn incomplete(&self) -> Option<String> {
+        if self.n() < self.planned {
+            let gap = self.gap();
+            return Some(gap.unwrap_or_else(|| "not every planned seed has a value".to_owned()));
+        }
+        (self.n() < 2).then(|| "one seed: the noise of a run is not known".to_owned())
     }
 
     /// What must be known of values that are there: runs that diverged and were not stopped.
@@ -220,6 +229,13 @@ impl Cells {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The planned regimes that a published value can be of.
+    pub fn regimes_of(&self, p: &PublishedPoint) -> Vec<(Freeze, HeadKind)> {
+        let mut regimes = self.regimes(&p.dataset);
+        regimes.retain(|(f, h)| p.freeze.is_none_or(|x| x == *f) && p.head.is_none_or(|x| x == *h));
+        regimes
     }
 
     /// Whether any regime of a backbone is planned on a data set.

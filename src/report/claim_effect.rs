@@ -1,8 +1,8 @@
 //! The effect of a claim as a number with its sources of variance, and the same claim on other numbers.
 
 use super::cells::{Key, Score};
-use super::claims::ClaimVerdict;
 use super::sampled::COVERAGE;
+use super::verdict::ClaimVerdict;
 use crate::eval::{Estimate, Source, kendall_tau_b, normal_quantile};
 use crate::study::{ClaimTest, Freeze, HeadKind};
 use serde::{Deserialize, Serialize};

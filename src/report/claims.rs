@@ -11,45 +11,14 @@
 
 use super::cells::{Cells, Key, Score};
 use super::claim_effect::{CellUse, Effect, Variant, statistic};
-use super::compare::incomplete;
 use super::input::{PublishedPoint, ReportInput};
 use super::sampled::COVERAGE;
+use super::verdict::ClaimVerdict;
 use crate::eval::{Estimate, EvalError, Source, holm, kendall_permutation};
 use crate::results::DECISION;
 use crate::study::{Claim, ClaimTest, Claims, Freeze, HeadKind, Regimes};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verdict", content = "why")]
-pub enum ClaimVerdict {
-    /// The effect is larger than the smallest one that matters.
-    Supported,
-    /// The effect is below 0, or smaller than matters; which of the two.
-    Refuted(String),
-    /// What is missing.
-    Undetermined(String),
-}
-
-impl ClaimVerdict {
-    /// Its one word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Supported => "Supported",
-            Self::Refuted(_) => "Refuted",
-            Self::Undetermined(_) => "Undetermined",
-        }
-    }
-
-    /// Its reason, where it has one.
-    pub fn why(&self) -> &str {
-        match self {
-            Self::Refuted(why) | Self::Undetermined(why) => why,
-            Self::Supported => "",
-        }
-    }
-}
 
 /// A claim with what the cells say of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -488,7 +457,7 @@ impl Grid<'_> {
             match score.filter(|s| s.n() > 0) {
                 None => without_result += 1,
                 Some(s) => {
-                    broken.extend(incomplete(s).map(|why| (key, why)));
+                    broken.extend(s.incomplete().map(|why| (key, why)));
                     without_images += usize::from(s.sampled.is_none());
                     scores.insert(key.clone(), s);
                 }

@@ -4,9 +4,8 @@ use super::claim_effect::Effect;
 use super::claims::Judged;
 use super::input::{ReportInput, regime_title};
 use super::sampled::COVERAGE;
-use super::table::PLACES;
 use super::table_csv::number;
-use super::text::{fixed, thousands};
+use super::text::{PLACES, fixed, p_text, signed, thousands};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -78,16 +77,6 @@ struct CellLine {
     mean: String,
     sd: String,
     images: String,
-}
-
-/// A p value as printed.
-pub(super) fn p_text(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
-}
-
-/// A difference with its sign, one decimal finer than a score.
-pub(super) fn signed(v: f64) -> String {
-    format!("{}{}", if v >= 0.0 { "+" } else { "" }, fixed(v, PLACES + 1))
 }
 
 fn interval(e: &Effect) -> String {

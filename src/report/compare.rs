@@ -9,46 +9,10 @@ use super::cells::{Cells, Score};
 use super::input::{PublishedPoint, ReportInput, regime_title};
 use super::paper_level::{Found, Hypothesis, PaperLevel, Shows, find};
 use super::text::fixed;
-use crate::eval::{Interval, PublishedRun, Reproduction, reproduction};
+use super::verdict::Verdict;
+use crate::eval::{Interval, Reproduction, reproduction};
 use crate::study::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
-
-/// What a comparison of published numbers with ours gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verdict", content = "why")]
-pub enum Verdict {
-    /// The difference is smaller than the margin (both one-sided tests reject).
-    Reproduced,
-    /// Not shown to be within the margin, but no further away than another run of this code would be.
-    Consistent,
-    /// The difference is larger than the margin, and no run of this code would give it.
-    Differs,
-    /// None of these can be said.
-    Inconclusive(String),
-    /// There is no value of ours.
-    NotRun(String),
-}
-
-impl Verdict {
-    /// Its one word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Reproduced => "Reproduced",
-            Self::Consistent => "Consistent",
-            Self::Differs => "Differs",
-            Self::Inconclusive(_) => "Inconclusive",
-            Self::NotRun(_) => "NotRun",
-        }
-    }
-
-    /// Its reason, where it has one.
-    pub fn why(&self) -> &str {
-        match self {
-            Self::Inconclusive(why) | Self::NotRun(why) => why,
-            Self::Reproduced | Self::Consistent | Self::Differs => "",
-        }
-    }
-}
 
 /// One published value beside one of ours, with the numbers behind the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,7 +132,7 @@ pub fn compare(input: &ReportInput, cells: &Cells, paper: &PaperLevel) -> Vec<Co
     let mut all = Vec::new();
     for p in published {
         let regimes = match cells.plans(&p.dataset, &p.backbone) {
-            true => p.regimes(cells),
+            true => cells.regimes_of(p),
             false => Vec::new(),
         };
         if regimes.is_empty() {
@@ -244,27 +208,6 @@ fn read_as(
     }
 }
 
-/// The published value as the tests take it.
-pub(super) fn published_run(p: &PublishedPoint) -> PublishedRun {
-    PublishedRun {
-        value: p.value,
-        reading: p.reading(),
-        runs: p.runs.unwrap_or(1),
-        sd: p.sd,
-    }
-}
-
-/// Why the runs of a cell are not what was planned, in words; `None` where each has a value and there are two or more.
-pub(super) fn incomplete(score: &Score) -> Option<String> {
-    if score.n() < score.planned {
-        let gap = score
-            .gap()
-            .unwrap_or_else(|| "not every planned seed has a value".to_owned());
-        return Some(gap);
-    }
-    (score.n() < 2).then(|| "one seed: the noise of a run is not known".to_owned())
-}
-
 fn judge(
     input: &ReportInput,
     p: &PublishedPoint,
@@ -275,7 +218,7 @@ fn judge(
     let margin = facts.and_then(|d| d.margin);
     let same_metric = facts.is_some_and(|d| d.metric == p.metric);
     let values = score.map_or(&[][..], |s| &s.values);
-    let run = published_run(p);
+    let run = p.run();
     let test = margin
         .filter(|_| same_metric)
         .and_then(|m| reproduction(values, &run, m, input.alpha).ok());
@@ -288,7 +231,7 @@ fn judge(
         Some(_) if !same_metric => {
             Verdict::Inconclusive(format!("the published value is another metric ({})", p.metric))
         }
-        Some(s) => match (incomplete(s), margin, &test) {
+        Some(s) => match (s.incomplete(), margin, &test) {
             (Some(why), ..) => Verdict::Inconclusive(why),
             (None, Some(margin), Some(t)) => verdict(t, margin, input.alpha),
             _ => Verdict::Inconclusive("no margin is stated for this metric".to_owned()),

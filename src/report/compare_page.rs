@@ -1,12 +1,11 @@
 //! The comparison as a page and as CSV.
 
-use super::claims_page::{p_text, signed};
 use super::compare::{Comparison, VerdictCounts};
 use super::input::{ContextValue, ReportInput};
 use super::paper_level::{PaperLevel, SetVerdict};
-use super::table::PLACES;
 use super::table_csv::number;
-use super::text::fixed;
+use super::text::{PLACES, fixed, p_text, signed};
+use super::verdict::Verdict;
 use anyhow::Result;
 use serde::Serialize;
 
@@ -129,9 +128,7 @@ pub(super) fn page<'a>(input: &'a ReportInput, all: &[Comparison], paper: &'a Pa
         sections,
         sentences: &paper.sentences,
         differs: paper.differs(),
-        judged: paper
-            .best()
-            .any(|s| !matches!(s.verdict, super::compare::Verdict::NotRun(_))),
+        judged: paper.best().any(|s| !matches!(s.verdict, Verdict::NotRun(_))),
         notes,
         context: input.context.iter().map(|c| context_line(input, c)).collect(),
     }

@@ -4,8 +4,8 @@
 //! seed; both are measured on the same test images, so images are not drawn anew. Where a cell has no id in common, its two sides were
 //! made from something else (protocol, data or weights, which is named), and are compared as independent samples.
 
-use super::compare::Verdict;
 use super::text::{fixed, thousands};
+use super::verdict::Verdict;
 use crate::eval::{PublishedRun, Sample, holm, reproduction};
 use crate::results::RunRecord;
 use crate::study::{Freeze, HeadKind, Tolerances};

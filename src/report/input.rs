@@ -1,10 +1,15 @@
 //! Everything a report is made from. Nothing else enters: no global, no clock, no folder.
 
+use super::sweep::Sweep;
+use crate::eval::PublishedRun;
 use crate::results::Evidences;
 use crate::study::{Claims, Freeze, HeadKind};
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::path::PathBuf;
+
+/// The first line of everything a demo study writes.
+pub const DEMO_WARNING: &str = "Demo numbers mean nothing: small random models on drawn images, run to show that every part works and that models learn.";
 
 /// A data set as the report names it.
 #[derive(Debug, Clone)]
@@ -169,11 +174,14 @@ impl PublishedPoint {
         self.uncertainty + self.shared_offset + self.rounding
     }
 
-    /// The planned regimes of its data set that it can be of.
-    pub fn regimes(&self, cells: &super::Cells) -> Vec<(Freeze, HeadKind)> {
-        let mut regimes = cells.regimes(&self.dataset);
-        regimes.retain(|(f, h)| self.freeze.is_none_or(|x| x == *f) && self.head.is_none_or(|x| x == *h));
-        regimes
+    /// As the tests take it.
+    pub fn run(&self) -> PublishedRun {
+        PublishedRun {
+            value: self.value,
+            reading: self.reading(),
+            runs: self.runs.unwrap_or(1),
+            sd: self.sd,
+        }
     }
 }
 
@@ -201,7 +209,7 @@ pub struct ReportInput {
     pub description: String,
     /// What the study is expected to give, in words; may be empty.
     pub expected: String,
-    /// Puts [`super::DEMO_WARNING`] first everywhere and leaves published values out of the figure.
+    /// Puts [`DEMO_WARNING`] first everywhere and leaves published values out of the figure.
     pub demo: bool,
     pub protocol: ProtocolNote,
     /// In the order of the tables.
@@ -229,7 +237,7 @@ pub struct ReportInput {
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
     /// What the study sweeps; `None` where every switch has one value.
-    pub sweep: Option<super::Sweep>,
+    pub sweep: Option<Sweep>,
     /// The part of the study that is meant, as it was asked for; empty for all of it.
     pub only: Vec<String>,
     /// A folder whose templates replace the built-in ones of the same name.
@@ -239,7 +247,7 @@ pub struct ReportInput {
 impl ReportInput {
     /// The word printed first in everything a demo study writes.
     pub fn warning(&self) -> Option<&'static str> {
-        self.demo.then_some(super::DEMO_WARNING)
+        self.demo.then_some(DEMO_WARNING)
     }
 
     /// What a report of `done` results leaves out of its study: its first line. `None` for a whole report.

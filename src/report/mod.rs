@@ -6,6 +6,7 @@
 
 mod archive;
 mod cards;
+mod cell_details;
 pub mod cells;
 mod claim_effect;
 pub mod claims;
@@ -13,8 +14,8 @@ mod claims_page;
 pub mod compare;
 mod compare_page;
 pub mod data;
-mod dossier;
 pub mod figure;
+mod findings;
 pub mod folders;
 pub mod input;
 mod page;
@@ -27,33 +28,35 @@ pub mod seal;
 mod splits;
 mod summary;
 pub mod sweep;
+mod sweep_table;
 pub mod table;
 mod table_csv;
 mod templates;
 mod text;
+mod verdict;
 
 pub use archive::{AUDIT_SEAL, Archive, Audit, AuditSeal};
 pub use cells::{Cells, Score};
 pub use claim_effect::{CellUse, Effect, EffectSource, Variant};
-pub use claims::{ClaimVerdict, Judged};
-pub use compare::{Comparison, Verdict, VerdictCounts};
+pub use claims::Judged;
+pub use compare::{Comparison, VerdictCounts};
 pub use input::{
-    BackboneFacts, ContextValue, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint, ReportInput,
+    BackboneFacts, ContextValue, DEMO_WARNING, DatasetFacts, PlannedRun, PlannedState, ProtocolNote, PublishedPoint,
+    ReportInput,
 };
 pub use paper_level::PaperLevel;
 pub use rendered::{RENDERED, Rendered};
 pub use seal::{SEAL, Sealed};
 pub use sweep::{Point, Sweep};
 pub use templates::{notes as template_notes, replaced as replaced_templates};
+pub use verdict::{ClaimVerdict, Verdict};
 
 use crate::fsio;
 use anyhow::Result;
+use findings::Findings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// The first line of everything a demo study writes.
-pub const DEMO_WARNING: &str = "Demo numbers mean nothing: small random models on drawn images, run to show that every part works and that models learn.";
 
 /// What [`render`] wrote and found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,7 +110,7 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
         .iter()
         .map(|d| table::Table::of_dataset(input, &cells, d))
         .chain(splits::tables(input, &cells))
-        .chain(sweep::tables(input, &cells))
+        .chain(sweep_table::tables(input, &cells))
         .collect::<Vec<_>>();
     let paper = paper_level::judge(input, &cells);
     let comparisons = compare::compare(input, &cells, &paper);
@@ -168,8 +171,6 @@ pub fn render(input: &ReportInput, out: &Path) -> Result<ReportOutput> {
     })
 }
 
-type Findings<'a> = (&'a [Comparison], &'a PaperLevel, &'a [Judged]);
-
 /// Figures, and the files that show or hold everything: page, paper, `results.json`, model cards.
 fn everything(
     input: &ReportInput,
@@ -187,37 +188,29 @@ fn everything(
             sink.put(&format!("figures/{}.tikz", f.stem), f.tikz.as_bytes())?;
         }
     }
-    let dossiers = dossier::all(input, cells, comparisons);
+    let details = cell_details::all(input, cells, comparisons);
     sink.put(
         "results.json",
-        &results_json::bytes(input, cells, &dossiers, (comparisons, paper_level, claims))?,
+        &results_json::bytes(input, cells, &details, (comparisons, paper_level, claims))?,
     )?;
-    let numbers = paper::numbers(input, &dossiers, comparisons)?;
+    let numbers = paper::numbers(input, &details, comparisons)?;
     sink.put(
         "numbers.tex",
         templates.render("numbers.tex.tera", &numbers)?.as_bytes(),
     )?;
     let findings = (comparisons, paper_level, claims);
-    let answer = page::answer(input, cells, &dossiers, findings);
-    let beside = page::beside(input, &dossiers, findings);
+    let answer = page::answer(input, cells, &details, findings);
+    let beside = page::beside(input, &details, findings);
     let views = (&answer, &beside[..]);
-    let paper = paper::paper(input, &dossiers, views, claims, tables, &figures);
+    let paper = paper::paper(input, &details, views, claims, tables, &figures);
     sink.put("paper.tex", templates.render("paper.tex.tera", &paper)?.as_bytes())?;
     let front = figure::front(input, cells)?;
     // The first is the page's own, in panels.
     let secondary = figures.get(1..).unwrap_or_default();
-    for (name, html) in page::pages(
-        input,
-        templates,
-        &dossiers,
-        views,
-        findings,
-        tables,
-        (&front, secondary),
-    )? {
+    for (name, html) in page::pages(input, templates, &details, views, findings, tables, (&front, secondary))? {
         sink.put(name, html.as_bytes())?;
     }
-    for card in cards::all(input, &dossiers) {
+    for card in cards::all(input, &details) {
         let text = templates.render("card.md.tera", &card)?;
         sink.put(&format!("cards/{}.md", card.name), text.as_bytes())?;
     }

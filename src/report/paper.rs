@@ -3,15 +3,15 @@
 //! `\medft{<name>}` prints a number; a name that is not there stops LaTeX. The names of a cell's numbers are
 //! `<cell>/mean`, `/sd`, `/n`, …; a number that does not exist (a cell without a result) prints a dash.
 
+use super::cell_details::CellDetails;
 use super::claims::Judged;
 use super::claims_page;
 use super::compare::{Comparison, VerdictCounts};
-use super::dossier::Dossier;
 use super::figure::{Painted, Span};
 use super::input::{ReportInput, head_title};
 use super::page::{Answer, Beside};
-use super::table::{PLACES, Table};
-use super::text::fixed;
+use super::table::Table;
+use super::text::{PLACES, fixed, safe};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -79,10 +79,10 @@ const DASH: &str = "–";
 ///
 /// # Errors
 /// When two numbers would have the same name.
-pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[Comparison]) -> Result<Numbers> {
+pub(super) fn numbers(input: &ReportInput, details: &[CellDetails], comparisons: &[Comparison]) -> Result<Numbers> {
     let counts = VerdictCounts::of(comparisons);
-    let done: usize = dossiers.iter().map(|d| d.n).sum();
-    let complete = dossiers.iter().filter(|d| d.n == d.planned).count();
+    let done: usize = details.iter().map(|d| d.n).sum();
+    let complete = details.iter().filter(|d| d.n == d.planned).count();
     let number = |name: &str, n: usize| (name.to_owned(), n.to_string());
     let mut groups = vec![Group {
         about: format!("The study {}", input.study),
@@ -90,7 +90,7 @@ pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[
             number("planned", input.planned.len()),
             number("done", done),
             number("missing", input.planned.len().saturating_sub(done)),
-            number("cells", dossiers.len()),
+            number("cells", details.len()),
             number("cells/complete", complete),
             number("backbones", input.backbones.len()),
             number("datasets", input.datasets.len()),
@@ -106,7 +106,7 @@ pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[
         ],
     }];
     for d in &input.datasets {
-        let own = || dossiers.iter().filter(|c| c.dataset == d.name);
+        let own = || details.iter().filter(|c| c.dataset == d.name);
         let verdicts = VerdictCounts::of(comparisons.iter().filter(|c| c.dataset == d.name));
         let name = word(&d.name);
         groups.push(Group {
@@ -137,7 +137,7 @@ pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[
             )],
         });
     }
-    groups.extend(dossiers.iter().map(cell));
+    groups.extend(details.iter().map(cell));
     let mut names = BTreeSet::new();
     for (name, _) in groups.iter().flat_map(|g| &g.numbers) {
         ensure!(names.insert(name), "two numbers have the name {name}");
@@ -148,7 +148,7 @@ pub(super) fn numbers(input: &ReportInput, dossiers: &[Dossier], comparisons: &[
     })
 }
 
-fn cell(d: &Dossier) -> Group {
+fn cell(d: &CellDetails) -> Group {
     let value = |v: Option<f64>, places: usize| v.map_or_else(|| DASH.to_owned(), |v| fixed(v, places));
     let mut numbers = vec![
         (format!("{}/mean", d.key), value(d.mean, PLACES)),
@@ -181,7 +181,7 @@ fn cell(d: &Dossier) -> Group {
 
 /// A word of a registry as part of a name.
 fn word(name: &str) -> String {
-    super::dossier::safe(name)
+    safe(name)
 }
 
 /// Whether a figure has a place in the paper: the scores, and where ours differs from the published values.
@@ -192,7 +192,7 @@ pub(super) fn shows(f: &Painted) -> bool {
 /// The document.
 pub(super) fn paper<'a>(
     input: &'a ReportInput,
-    dossiers: &'a [Dossier],
+    details: &'a [CellDetails],
     (answer, beside): (&'a Answer, &'a [Beside]),
     claims: &[Judged],
     tables: &'a [Table],
@@ -200,7 +200,7 @@ pub(super) fn paper<'a>(
 ) -> Paper<'a> {
     Paper {
         warning: input.warning(),
-        partial: input.partial(dossiers.iter().map(|d| d.n).sum()),
+        partial: input.partial(details.iter().map(|d| d.n).sum()),
         study: &input.study,
         title: &input.title,
         description: &input.description,
@@ -217,7 +217,7 @@ pub(super) fn paper<'a>(
             .datasets
             .iter()
             .map(|d| {
-                let own = dossiers.iter().filter(|c| c.dataset == d.name && c.mean.is_some());
+                let own = details.iter().filter(|c| c.dataset == d.name && c.mean.is_some());
                 let best = own.max_by(|a, b| a.mean.unwrap_or(f64::NAN).total_cmp(&b.mean.unwrap_or(f64::NAN)));
                 Dataset {
                     name: word(&d.name),

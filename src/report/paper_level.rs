@@ -7,8 +7,9 @@
 //! regime alone.
 
 use super::cells::{Cells, Score};
-use super::compare::{Verdict, incomplete, published_run};
 use super::input::{PublishedPoint, ReportInput, regime_title};
+use super::text::p_text;
+use super::verdict::Verdict;
 use crate::eval::{Point, Together, holm, kendall_permutation, paired_t, reproduction, together};
 use crate::study::{Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
@@ -214,7 +215,7 @@ fn sentence(ranking: &[Ranked], alpha: f64) -> Option<String> {
     let values = best.values;
     Some(if close.is_empty() {
         let p = others.iter().filter_map(|o| o.p).fold(0.0, f64::max);
-        let p = super::claims_page::p_text(p);
+        let p = p_text(p);
         format!(
             "The published values fit \"{name}\" best, and every other hypothesis fits worse beyond chance (p at most {p} over {values} values, Holm)."
         )
@@ -246,13 +247,13 @@ pub(super) fn find(cells: &Cells, p: &PublishedPoint, h: Hypothesis) -> Found {
     let get = |(f, head)| cells.get(&p.dataset, &p.backbone, f, head);
     let regimes = match h.shows {
         Shows::Regime(f, head) => vec![(f, head)],
-        Shows::BestOfAll => p.regimes(cells),
+        Shows::BestOfAll => cells.regimes_of(p),
     };
     let scores: Option<Vec<&Score>> = regimes.into_iter().map(get).collect();
     let Some(scores) = scores.filter(|s| !s.is_empty()) else {
         return Found::NotPlanned;
     };
-    if let Some(why) = scores.iter().find_map(|s| incomplete(s)) {
+    if let Some(why) = scores.iter().find_map(|s| s.incomplete()) {
         return Found::Incomplete(why);
     }
     let n = scores[0].n();
@@ -281,7 +282,7 @@ impl<'a> Group<'a> {
     /// Every hypothesis with what it finds on each data set. Weights are told apart only where the source does not state
     /// the regime and some run tells them apart.
     fn hypotheses(&self, stated: Stated) -> Vec<(Hypothesis, SetRows<'a>)> {
-        let mut regimes: Vec<(Freeze, HeadKind)> = self.points.iter().flat_map(|p| p.regimes(self.cells)).collect();
+        let mut regimes: Vec<(Freeze, HeadKind)> = self.points.iter().flat_map(|p| self.cells.regimes_of(p)).collect();
         regimes.sort_unstable();
         regimes.dedup();
         let mut shows: Vec<Shows> = regimes.iter().map(|&(f, h)| Shows::Regime(f, h)).collect();
@@ -385,7 +386,7 @@ impl<'a> Group<'a> {
             match f {
                 Found::NotPlanned => not_planned += 1,
                 Found::Incomplete(why) => missing.push((title(), why.clone())),
-                Found::Values(values) => match reproduction(values, &published_run(p), margin, alpha) {
+                Found::Values(values) => match reproduction(values, &p.run(), margin, alpha) {
                     Err(e) => missing.push((title(), e.to_string())),
                     Ok(r) => {
                         points.push(Point {

@@ -1,9 +1,10 @@
 //! `results.json`: the report for machines. Its schema is named in it and described in `docs/FORMATS.md`.
 
+use super::cell_details::CellDetails;
 use super::cells::Cells;
 use super::claims::Judged;
 use super::compare::{Comparison, VerdictCounts};
-use super::dossier::Dossier;
+use super::findings::Findings;
 use super::input::ReportInput;
 use super::paper_level::PaperLevel;
 use anyhow::Result;
@@ -29,7 +30,7 @@ struct Document<'a> {
     verdicts: VerdictCounts,
     datasets: Vec<Dataset<'a>>,
     backbones: Vec<Backbone<'a>>,
-    cells: &'a [Dossier<'a>],
+    cells: &'a [CellDetails<'a>],
     /// The paper as a whole, by data set and hypothesis.
     paper: &'a PaperLevel,
     /// The claims of the paper, each with the test that decides it.
@@ -69,8 +70,8 @@ struct Backbone<'a> {
 pub(super) fn bytes(
     input: &ReportInput,
     cells: &Cells,
-    dossiers: &[Dossier],
-    (comparisons, paper, claims): super::Findings,
+    details: &[CellDetails],
+    (comparisons, paper, claims): Findings,
 ) -> Result<Vec<u8>> {
     let changes = input.protocol.changes.iter();
     let document = Document {
@@ -110,7 +111,7 @@ pub(super) fn bytes(
                 parameters: b.params,
             })
             .collect(),
-        cells: dossiers,
+        cells: details,
         paper,
         claims,
         unplanned: comparisons.iter().filter(|c| c.regime.is_none()).collect(),

@@ -2,11 +2,10 @@
 //! difference. Published numbers are of the authors' splits, which leak; the difference says how much of a score that is.
 
 use super::cells::{Cells, Score};
-use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
 use super::sampled::{COVERAGE, Sampled, joined, noise};
 use super::table::{Cell, ColumnKind, ImageInterval, Row, ScoreCell, Table, plain, score_cell};
-use super::text::{fixed, label};
+use super::text::{fixed, key, label};
 use crate::eval::percentile;
 use crate::study::{Freeze, HeadKind};
 

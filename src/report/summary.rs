@@ -2,6 +2,7 @@
 
 use super::cells::Cells;
 use super::compare::VerdictCounts;
+use super::findings::Findings;
 use super::input::{PlannedState, ReportInput};
 use super::text::fixed;
 use anyhow::Result;
@@ -90,7 +91,7 @@ struct BuildLine {
 pub(super) fn page<'a>(
     input: &'a ReportInput,
     cells: &Cells,
-    (comparisons, paper, claims): super::Findings,
+    (comparisons, paper, claims): Findings,
     tables: &'a [String],
 ) -> Result<Page<'a>> {
     let datasets: Vec<DatasetLine> = input
@@ -174,7 +175,7 @@ pub(super) fn makers(input: &ReportInput) -> Result<Makers> {
         .collect();
     let plan = DataFrame::new(ids.len(), vec![Column::new("id".into(), ids)])?.lazy();
     let runs = plan.inner_join(input.runs.clone().lazy(), col("id"), col("id"));
-    // Sorted first, so that the sum of hours does not hang on the order of the plan.
+    // Sorted first, so that the sum of hours does not depend on the order of the plan.
     let devices = runs
         .clone()
         .sort(["device", "id"], SortMultipleOptions::default())

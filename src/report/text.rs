@@ -1,5 +1,10 @@
 //! Numbers and names as text.
 
+use crate::study::{Freeze, HeadKind};
+
+/// Decimals of scores, as in the paper. Ties are decided at this resolution: what prints alike ranks alike.
+pub const PLACES: usize = 3;
+
 /// a, b, …, z, aa, ab, …
 pub(super) fn letters(mut i: usize) -> String {
     let mut mark = String::new();
@@ -32,6 +37,42 @@ pub fn fixed(v: f64, places: usize) -> String {
         Some(rest) if rest.bytes().all(|b| matches!(b, b'0' | b'.')) => rest.to_owned(),
         _ => text,
     }
+}
+
+/// A difference with its sign, one decimal finer than a score.
+pub fn signed(v: f64) -> String {
+    format!("{}{}", if v >= 0.0 { "+" } else { "" }, fixed(v, PLACES + 1))
+}
+
+/// A difference with its sign, the minus as printed.
+pub fn delta(v: f64) -> String {
+    signed(v).replace('-', "−")
+}
+
+/// A p value as printed.
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
+}
+
+/// The key of a cell.
+pub fn key(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> String {
+    format!("{}-{}-{freeze}-{head}", safe(dataset), safe(backbone))
+}
+
+/// A name of a registry as part of a key. What is no small letter, digit or dash is written by its number, so that two names
+/// never become one.
+pub fn safe(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for c in name.chars() {
+        match c {
+            'a'..='z' | '0'..='9' | '-' => out.push(c),
+            other => {
+                let _ = write!(out, "x{:x}.", u32::from(other));
+            }
+        }
+    }
+    out
 }
 
 /// A count with commas between thousands.
@@ -71,6 +112,14 @@ pub fn for_spreadsheets(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_safe_and_keep_names_apart() {
+        let key = |b: &str| key("ddsm", b, Freeze::Frozen, HeadKind::Mha);
+        assert_eq!(key("dinov2-b"), "ddsm-dinov2-b-frozen-mha");
+        assert_eq!(key("a_b"), "ddsm-ax5f.b-frozen-mha");
+        assert_ne!(key("a_b"), key("a b"));
+    }
 
     #[test]
     fn marks_go_on_after_z() {

@@ -2,7 +2,7 @@
 //!
 //! What is drawn is whole groups of images (patients, lesions, cases), where the predictions name them: images of one patient are not
 //! independent, and an interval that ignores it is too narrow. Runs on the same test images are measured on the same resamples, so that replicate r of two runs may be subtracted
-//! (paired comparison). The resamples are drawn from a seed that hangs on the images alone: two studies, two machines and
+//! (paired comparison). The resamples are drawn from a seed that depends on the images alone: two studies, two machines and
 //! any number of threads see the same ones. Predictions are read one run a thread and dropped; what stays is one number a
 //! replicate. That is kept in a cache beside the results, keyed by the hash of the predictions it was computed from.
 

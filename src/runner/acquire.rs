@@ -54,7 +54,7 @@ pub struct Got {
     path: PathBuf,
 }
 
-/// Downloads sets. `accept` is asked before the first byte of each; `on_line` hears what came of each.
+/// Downloads sets. `accept` is asked before the first byte of each; `on_line` is told what came of each.
 ///
 /// # Errors
 /// For an unknown set, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one set

@@ -112,7 +112,7 @@ pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, None)?;
     let specs: Vec<RunSpec> = plan.entries.iter().map(|e| e.spec.clone()).collect();
     let prices = Prices::new(&specs, &mut estimator, machine)?;
-    let judge = Judge {
+    let evaluator = Evaluator {
         claims: foresight::asked(c, study)?,
         alpha: Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha,
         cells: foresight::cells(&specs),
@@ -120,7 +120,7 @@ pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
     };
     let axes = Axes::of(study, &specs);
     let backbones = backbone_choices(&axes.backbones, &Sources::load(c, study)?.without_code(), &prices);
-    let Some(best) = search(&axes, &backbones, &prices, &judge, budget.0) else {
+    let Some(best) = search(&axes, &backbones, &prices, &evaluator, budget.0) else {
         let least = prices.least() * 2.0;
         return Err(BadInput::new(
             "--budget",
@@ -141,7 +141,7 @@ pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
         .filter(|n| part.datasets.contains(&n.dataset))
         .map(|n| ValueOutlook {
             judged: judged(n, part),
-            outlook: n.value(part.seeds, 0.0, judge.alpha),
+            outlook: n.value(part.seeds, 0.0, evaluator.alpha),
             noise: n.clone(),
         })
         .collect();
@@ -291,14 +291,14 @@ fn backbone_choices(all: &[String], without_code: &[String], prices: &Prices) ->
     choices
 }
 
-struct Judge<'a> {
+struct Evaluator<'a> {
     claims: Claims,
     alpha: f64,
     cells: Vec<Cell>,
     noises: &'a [SetNoise],
 }
 
-impl Judge<'_> {
+impl Evaluator<'_> {
     /// What a part needs for the claims; the same for every number of seeds.
     fn outline(&self, part: &Part) -> Outline {
         let here = |c: &&Cell| {
@@ -347,8 +347,14 @@ fn judged(n: &SetNoise, part: &Part) -> usize {
 }
 
 /// The best part that fits.
-fn search(axes: &Axes, backbones: &[Vec<String>], prices: &Prices, judge: &Judge, budget: f64) -> Option<Offer> {
-    let values = judge.values();
+fn search(
+    axes: &Axes,
+    backbones: &[Vec<String>],
+    prices: &Prices,
+    evaluator: &Evaluator,
+    budget: f64,
+) -> Option<Offer> {
+    let values = evaluator.values();
     let mut best: Option<Offer> = None;
     for datasets in subsets(&axes.datasets) {
         for freeze in subsets(&axes.freeze) {
@@ -364,10 +370,10 @@ fn search(axes: &Axes, backbones: &[Vec<String>], prices: &Prices, judge: &Judge
                     let Some(one) = prices.of(&part).filter(|one| 2.0 * one <= budget) else {
                         continue;
                     };
-                    let outline = judge.outline(&part);
+                    let outline = evaluator.outline(&part);
                     for seeds in (2..=SEEDS).take_while(|s| one * *s as f64 <= budget) {
                         part.seeds = seeds;
-                        let offer = judge.offer(part.clone(), one * seeds as f64, &outline, &values);
+                        let offer = evaluator.offer(part.clone(), one * seeds as f64, &outline, &values);
                         if best.as_ref().is_none_or(|b| offer.rank() > b.rank()) {
                             best = Some(offer);
                         }
@@ -486,12 +492,12 @@ mod tests {
         let known = crate::study::Known {
             datasets: &sets,
             backbones: &backbones,
-            published: &["paper2025"],
+            published: &["somebody"],
         };
         let text = "title = \"T \\\"q\\\"\"\nexpected = \"e\"\npreset = \"corrected\"\ndatasets = [\"ddsm\", \"isic2019\"]\n\
             backbones = [\"mae-b\", \"dinov2-b\"]\nfreeze = [\"frozen\", \"unfrozen\"]\nheads = [\"linear\", \"mha\"]\nseeds = [4]\n\
             splits = [\"grouped\"]\n[protocol]\nlr = 3e-4\nwarmup = { epochs = 2 }\ncrop_scale = [0.5, 1]\nclip = 0\ngrey_stem = \"red-kernel\"\n\
-            train_fraction = 0.25\nextra_validation = true\nselection_metric = \"accuracy\"\n[report]\npublished = [\"paper2025\"]\n";
+            train_fraction = 0.25\nextra_validation = true\nselection_metric = \"accuracy\"\n[report]\npublished = [\"somebody\"]\n";
         let study = Study::parse("s", "s.toml", text, &known).unwrap();
         let part = Part {
             datasets: vec!["isic2019".into()],

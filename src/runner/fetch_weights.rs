@@ -46,7 +46,8 @@ pub enum Outcome {
     Failed,
 }
 
-/// Fetches the preferred file of each backbone, or the pins that are named; `on_line` hears what came of each.
+/// Fetches the preferred file of each backbone (where none is named, of those of the study), or the pins that are named;
+/// `on_line` is told what came of each.
 ///
 /// # Errors
 /// For an unknown name, a proxy or certificate that cannot be used, and what `on_line` returns. What is wrong with one file
@@ -54,10 +55,11 @@ pub enum Outcome {
 pub fn weights<'a>(
     c: &'a Context,
     backbones: &[String],
+    study: &str,
     pins: &[String],
     on_line: &mut dyn FnMut(&Line<'_>) -> Result<()>,
 ) -> Result<Vec<Line<'a>>> {
-    let chosen = choose(c, backbones, pins)?;
+    let chosen = choose(c, backbones, study, pins)?;
     let places = Places::new(&c.global.weights_dir);
     let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
     let client = Client::from_env(|w| tell!("warning: {w}"));
@@ -79,11 +81,11 @@ pub fn weights<'a>(
     Ok(lines)
 }
 
-fn choose<'a>(c: &'a Context, backbones: &[String], pins: &[String]) -> Result<Vec<&'a WeightsManifest>> {
+fn choose<'a>(c: &'a Context, backbones: &[String], study: &str, pins: &[String]) -> Result<Vec<&'a WeightsManifest>> {
     let names = match (backbones.is_empty(), pins.is_empty()) {
         (false, _) => backbones.to_vec(),
         (true, false) => Vec::new(),
-        (true, true) => of_the_paper(c)?,
+        (true, true) => of_the_study(c, study)?,
     };
     let mut named = Vec::new();
     for name in pins {
@@ -116,10 +118,10 @@ fn choose<'a>(c: &'a Context, backbones: &[String], pins: &[String]) -> Result<V
     Ok(out)
 }
 
-/// The backbones of the paper, and the body of its attention head.
-fn of_the_paper(c: &Context) -> Result<Vec<String>> {
+/// The backbones of a study, and the body of its attention head.
+fn of_the_study(c: &Context, study: &str) -> Result<Vec<String>> {
     let (study, runs) = c.study(&StudyArgs {
-        study: "paper".into(),
+        study: study.into(),
         only: Vec::new(),
     })?;
     let mut names = study.backbones.clone();

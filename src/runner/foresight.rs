@@ -425,7 +425,7 @@ fn contrasts(test: &ClaimTest, cells: &[Cell]) -> Result<Needs, String> {
             }
         }
         ClaimTest::Trend { .. } => {
-            Err("it hangs on how many families there are and not on seeds: an exact permutation test".to_owned())
+            Err("it depends on how many families there are and not on seeds: an exact permutation test".to_owned())
         }
         _ => Err("the scatter about the line, between data sets or fractions, is not known beforehand".to_owned()),
     }

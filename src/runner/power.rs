@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// A verdict on a data set and the seeds it takes.
 #[derive(Debug, Serialize)]
-pub struct Line {
+pub struct VerdictNeed {
     pub dataset: String,
     /// `value` or `data set`.
     pub level: &'static str,
@@ -51,7 +51,7 @@ pub struct Power {
     pub seeds: usize,
     pub alpha: f64,
     pub noises: Vec<SetNoise>,
-    pub lines: Vec<Line>,
+    pub lines: Vec<VerdictNeed>,
     /// What each claim takes, where anything can be said, and what is said of it with the study's own seeds.
     pub claims: Vec<(Option<Need>, ClaimOutlook)>,
 }
@@ -68,7 +68,7 @@ pub fn power(c: &Context, a: &PowerArgs) -> Result<Power> {
     let noises = foresight::noises(c, study, &plan.listing.done, &mut estimator, a.sd)?;
     let alpha = Tolerances::of(&study.report.published, &c.global.experiments_dir)?.alpha;
     let seeds = study.seeds.len();
-    let lines: Vec<Line> = noises.iter().flat_map(|n| lines(n, seeds, alpha)).collect();
+    let lines: Vec<VerdictNeed> = noises.iter().flat_map(|n| lines(n, seeds, alpha)).collect();
 
     let specs: Vec<_> = plan.entries.iter().map(|e| e.spec.clone()).collect();
     let cells = foresight::cells(&specs);
@@ -93,7 +93,7 @@ pub fn power(c: &Context, a: &PowerArgs) -> Result<Power> {
     })
 }
 
-fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
+fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<VerdictNeed> {
     let Some(margin) = n.margin.filter(|_| !n.backbones.is_empty()) else {
         return Vec::new();
     };
@@ -109,7 +109,7 @@ fn lines(n: &SetNoise, seeds: usize, alpha: f64) -> Vec<Line> {
     for (level, of) in levels {
         for (verdict, difference, pick) in &verdicts {
             let p = |k: usize| of(n, k, *difference, alpha).map_or(0.0, |o| pick(&o));
-            out.push(Line {
+            out.push(VerdictNeed {
                 dataset: n.dataset.clone(),
                 level,
                 verdict,

@@ -108,7 +108,7 @@ const POSITIVE: fn(f64) -> bool = |x| x.is_finite() && x > 0.0;
 /// Makes the struct, the presets and the list of [`Switch`]es from one table:
 /// `field: type = faithful => corrected; Scope split; values; [quirks]; "why", before value;`, where `=> corrected` stands only
 /// where the presets part, `split` only where a split rule decides the switch, `before` only where it came after the first results
-/// (`before a => b` where what it was hangs on the preset).
+/// (`before a => b` where what it was depends on the preset).
 macro_rules! switches {
     ($($(#[$m:meta])* $field:ident: $ty:ty = $faithful:expr $(=> $corrected:expr)?;
         $scope:ident $($split:ident)?; $values:expr; [$($quirk:literal),*]; $why:literal $(, before $before:expr $(=> $under_corrected:expr)?)?;)*) => {
@@ -263,7 +263,7 @@ switches! {
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
     precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
         "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA), which is `authors` and needs a GPU; float32 everywhere is nearest to both and comparable.";
-    // What it was before hangs on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
+    // What it was before depends on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
     // did not diverge has the same numbers under both values. So the finished runs of both presets are what the presets say now, and a
     // failed one is fitted again under the same id.
     divergence: Divergence = Divergence::Authors => Divergence::Stop; Fit; Words(Divergence::words); [27];

@@ -25,6 +25,7 @@ pub use filter::Filter;
 pub use id::{Inputs, PROTOCOL_REVISION, RunId};
 pub use new::NewStudy;
 pub use papers::Paper;
-pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, PublishedValue, caveats};
+pub use published::{AuthorsCode, BackboneNote, Caveat, Checked, Outdated, Published, caveats};
+pub use published_csv::PublishedValue;
 pub use sweep::Swept;
 pub use tolerance::{Tolerance, Tolerances};

@@ -6,43 +6,15 @@
 use super::file::Known;
 use super::located::{Item, Section, Text};
 use super::papers::{self, Paper};
-use super::published_csv;
+use super::published_csv::{self, PublishedValue};
 use crate::error::BadInput;
 use crate::fsio;
-use crate::spec::{Freeze, HeadKind, RunSpec};
+use crate::spec::RunSpec;
 use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-
-/// One published number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PublishedValue {
-    pub dataset: String,
-    pub label: String,
-    pub backbone: Option<String>,
-    pub freeze: Option<Freeze>,
-    pub head: Option<HeadKind>,
-    pub regime: Option<String>,
-    pub input_px: Option<u32>,
-    pub metric: String,
-    pub params_millions: Option<f64>,
-    pub value: f64,
-    /// Half-width of the reading or rounding of this value alone.
-    pub uncertainty: f64,
-    /// By how much all values of this data set may be off together.
-    pub shared_offset: f64,
-    /// Half-width of the source's own rounding, where `uncertainty` does not hold it.
-    pub rounding: f64,
-    pub sd: Option<f64>,
-    pub seeds: Option<u32>,
-    pub raw: f64,
-    /// Short citation.
-    pub source: String,
-    /// Line in the CSV.
-    pub line: u64,
-}
 
 /// Whether the code that came with the source can produce a backbone's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -19,11 +19,11 @@
 //! | raw | the value as printed or measured, before rounding and scaling; left out, the value |
 
 use super::file::Known;
-use super::published::PublishedValue;
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::spec::{Freeze, HeadKind, RunSpec};
 use crate::words::{did_you_mean, nearest, or_list};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -51,6 +51,34 @@ const KEY: [&str; 8] = [
 ];
 
 const NEEDED: [&str; 3] = ["dataset", "metric", "value"];
+
+/// One published number.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PublishedValue {
+    pub dataset: String,
+    pub label: String,
+    pub backbone: Option<String>,
+    pub freeze: Option<Freeze>,
+    pub head: Option<HeadKind>,
+    pub regime: Option<String>,
+    pub input_px: Option<u32>,
+    pub metric: String,
+    pub params_millions: Option<f64>,
+    pub value: f64,
+    /// Half-width of the reading or rounding of this value alone.
+    pub uncertainty: f64,
+    /// By how much all values of this data set may be off together.
+    pub shared_offset: f64,
+    /// Half-width of the source's own rounding, where `uncertainty` does not hold it.
+    pub rounding: f64,
+    pub sd: Option<f64>,
+    pub seeds: Option<u32>,
+    pub raw: f64,
+    /// Short citation.
+    pub source: String,
+    /// Line in the CSV.
+    pub line: u64,
+}
 
 /// The words that a value must use to stand beside one of ours; `None` where they may be the source's own.
 pub(super) struct Words<'a> {

@@ -161,7 +161,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// What a progress bar hears.
+/// What a progress bar is told.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Progress {
     /// Features or predictions of frozen or test images.

@@ -93,7 +93,7 @@ pub fn int(j: &serde_json::Value, pointer: &str) -> usize {
     number(j, pointer) as usize
 }
 
-/// Runs one case of a backbone fixture: every `out.*` the observer hears, feature, tokens, and all stored gradients.
+/// Runs one case of a backbone fixture: every `out.*` the observer is told of, feature, tokens, and all stored gradients.
 ///
 /// `ignore` names outputs that only describe internals of the upstream class.
 pub fn backbone_case(

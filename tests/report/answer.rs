@@ -203,7 +203,7 @@ fn a_study_ends_with_code_1_only_where_the_paper_differs_under_the_hypothesis_th
 fn without_intervals(v: &mut Value) {
     match v {
         Value::Object(m) => {
-            // Of a cell's dossier, over test images.
+            // Of a cell's details, over test images.
             if m.contains_key("missing") && m.contains_key("rerun") {
                 m.remove("interval");
             }

@@ -413,7 +413,7 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
     let mut scores = 0;
     for c in cells {
         let key = c["key"].as_str().unwrap();
-        let dossier = between(html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
+        let details = between(html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
         let button = format!("<button type=\"button\" class=\"cell\" popovertarget=\"cell-{key}\">");
         let shown = between(html, &button, "</button>");
         let values: Vec<f64> = c["runs"]
@@ -424,7 +424,7 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
             .collect();
         if values.len() < 2 {
             assert!(
-                dossier.contains("Missing:") && dossier.contains("no &lt;script&gt;"),
+                details.contains("Missing:") && details.contains("no &lt;script&gt;"),
                 "{key}"
             );
         }
@@ -443,12 +443,12 @@ fn every_score_is_that_of_the_records_and_every_gap_has_its_reason() {
         for run in c["runs"].as_array().unwrap() {
             let record = made().input.archive.records.get(run["id"].as_str().unwrap()).unwrap();
             assert_eq!(run["value"].as_f64().unwrap().to_bits(), record.metrics.value.to_bits());
-            assert!(dossier.contains(record.id()) && dossier.contains(&record.spec.data_sha256));
-            assert!(dossier.contains(&record.metrics.predictions.sha256));
-            assert!(dossier.contains("0123456789abcdef0123") && dossier.contains(&record.spec.weights["backbone"]));
+            assert!(details.contains(record.id()) && details.contains(&record.spec.data_sha256));
+            assert!(details.contains(&record.metrics.predictions.sha256));
+            assert!(details.contains("0123456789abcdef0123") && details.contains(&record.spec.weights["backbone"]));
         }
         assert!(
-            dossier.contains("medft run experiments/test.toml --only dataset="),
+            details.contains("medft run experiments/test.toml --only dataset="),
             "{key}"
         );
     }
@@ -536,7 +536,7 @@ fn a_row_opens_to_the_numbers_behind_it() {
     let mut opened = 0;
     for c in cells.filter(complete) {
         let key = c["key"].as_str().unwrap();
-        let dossier = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
+        let details = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
         for words in [
             "our seeds",
             "our standard deviation s",
@@ -549,7 +549,7 @@ fn a_row_opens_to_the_numbers_behind_it() {
             "by our seeds alone",
             "prediction interval of one more run",
         ] {
-            assert!(dossier.contains(words), "{key}: no `{words}` in {dossier}");
+            assert!(details.contains(words), "{key}: no `{words}` in {details}");
         }
         opened += 1;
     }

@@ -384,7 +384,11 @@ fn what_a_killed_writer_left_is_removed_when_the_run_is_begun_again() {
     // A process of this computer that has ended.
     let mut writer = std::process::Command::new("true").spawn().unwrap();
     writer.wait().unwrap();
-    let name = format!(".medft-{}-{}-x.tmp", medft::host::Process::this().space(), writer.id());
+    let name = format!(
+        ".medft-{}-{}-x.tmp",
+        medft::fsio::host::Process::this().space(),
+        writer.id()
+    );
     let torn = [run_dir.join(&name), store.checkpoint_dir(&s.id).join(&name)];
     for f in &torn {
         fs::write(f, b"half a rec").unwrap();

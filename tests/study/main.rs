@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // What a test reads it has written.
 
 mod caches;
+mod claims;
 mod cli;
 mod divergence;
 mod golden;

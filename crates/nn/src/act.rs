@@ -1,9 +1,8 @@
 //! Activations: GELU by erf, QuickGELU, SwiGLU's gate.
 
-use super::cpu::{Real, par_filled, par_filled2, simd_fn, slice};
+use super::cpu::{Real, par_filled, par_filled2, simd_fn, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 

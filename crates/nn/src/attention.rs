@@ -472,5 +472,5 @@ impl CustomOp3 for Separate {
 }
 
 fn cpu_slice<'a, T: Real>(s: &'a Storage, l: &Layout) -> Result<&'a [T]> {
-    super::linear::with_cpu::<T>(s, l)
+    super::cpu::with_cpu::<T>(s, l)
 }

@@ -2,9 +2,9 @@
 //! (candle's conv2d fails on some non-square inputs in the backward pass).
 
 use super::conv_map::conv2d_map;
-use super::cpu::{Real, par_filled, slice};
+use super::cpu::{Real, par_filled, slice, with_cpu};
 use super::dispatch::uses_kernels;
-use super::linear::{linear_float, with_cpu};
+use super::linear::linear_float;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! Copies in 16 bits of parameters that train, kept from step to step: made where a layer first asks for one, and written by the
 //! optimiser with the parameter from then on. They hold the bits that a cast would give.
 
-use crate::precision::converted;
+use crate::convert::converted;
 use candle_core::{DType, Result, Tensor, TensorId};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};

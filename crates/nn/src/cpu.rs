@@ -5,7 +5,7 @@
 //! (products alone do, everywhere) and no system libm, so every processor type gives the same bits.
 
 use super::gemm::kernel::{self, Strided, Sums};
-use candle_core::{CpuStorage, Layout, Result, WithDType};
+use candle_core::{CpuStorage, Layout, Result, Storage, WithDType};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -266,6 +266,14 @@ pub(crate) fn slice<'a, T: Real>(op: &'static str, s: &'a CpuStorage, l: &Layout
     match l.contiguous_offsets() {
         Some((a, b)) => Ok(&data[a..b]),
         None => candle_core::bail!("{op}: the operand must be contiguous, its layout is {l:?}"),
+    }
+}
+
+/// The contiguous elements of a CPU tensor.
+pub(crate) fn with_cpu<'a, T: Real>(s: &'a Storage, l: &Layout) -> Result<&'a [T]> {
+    match s {
+        Storage::Cpu(c) => slice::<T>("backward", c, l),
+        _ => candle_core::bail!("a CPU tensor was expected"),
     }
 }
 

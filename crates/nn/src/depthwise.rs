@@ -3,10 +3,9 @@
 //! Channels are the fastest axis, so a tap is one vector multiply-add over all channels of a pixel; candle's own grouped
 //! convolution runs channel by channel and is some thirty times slower.
 
-use super::cpu::{Real, add_assign, par_columns, par_filled, simd_fn, slice};
+use super::cpu::{Real, add_assign, par_columns, par_filled, simd_fn, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;

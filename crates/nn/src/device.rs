@@ -1,20 +1,11 @@
 //! GPUs: opening them, what they are called, how much of their memory was used, and the way of batches to them.
 
+mod card;
 mod staging;
 
 use candle_core::{Device, Result};
+pub use card::Card;
 pub use staging::Staging;
-
-/// A GPU as its driver describes it, before it is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Card {
-    /// Such as `NVIDIA H100 80GB HBM3`.
-    pub name: String,
-    /// Compute capability: (9, 0) is sm_90.
-    pub capability: (u32, u32),
-    /// Bytes.
-    pub memory: u64,
-}
 
 /// The CUDA version that the installed driver is made for, as the driver writes it (13000 is 13.0); `None` where this program
 /// was built without CUDA, or the driver's library is missing.

@@ -6,6 +6,7 @@ mod autograd;
 mod block;
 mod conv;
 mod conv_map;
+mod convert;
 mod copies;
 mod cpu;
 mod cuda;
@@ -33,6 +34,7 @@ mod stack;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unfold_map;
 mod window;
 
 pub use act::{Act, gelu, quick_gelu, silu_mul};

@@ -1,7 +1,7 @@
 //! Fully connected layers: `y = x Wᵀ + b`, with GELU as an option, in one differentiable op each.
 
 use super::act::{Act, gelu_grad_times, gelu_rows};
-use super::cpu::{self, Real, filled, par_columns, slice};
+use super::cpu::{self, Real, filled, par_columns, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
 use super::gemm::{Affine, Plain, Rows, Transposed, of, product, transposed};
@@ -262,13 +262,5 @@ pub(super) fn weight_gradient<T: Real>(
                 product((out, inp, rows), &transposed(dy), &of(x), &Affine::plain(p, inp));
             }
         })
-    }
-}
-
-/// The contiguous elements of a CPU tensor.
-pub(super) fn with_cpu<'a, T: Real>(s: &'a candle_core::Storage, l: &Layout) -> Result<&'a [T]> {
-    match s {
-        candle_core::Storage::Cpu(c) => slice::<T>("backward", c, l),
-        _ => bail!("a CPU tensor was expected"),
     }
 }

@@ -1,9 +1,8 @@
 //! LayerNorm and RMSNorm over the last axis, with their own backward (candle's fused ones cut the graph).
 
-use super::cpu::{Real, lane_sum, par_columns, par_filled, par_filled2, simd_fn, slice};
+use super::cpu::{Real, lane_sum, par_columns, par_filled, par_filled2, simd_fn, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use super::precision::{compute_type, computed_in};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};

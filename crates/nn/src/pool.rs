@@ -1,9 +1,8 @@
 //! Changing the resolution of channels-last maps: max pooling and nearest-neighbour enlargement.
 
-use super::cpu::{Real, par_filled, simd_fn, slice};
+use super::cpu::{Real, par_filled, simd_fn, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

@@ -84,18 +84,6 @@ pub(crate) fn computed_in(t: DType) -> DType {
     if t == DType::F64 { t } else { DType::F32 }
 }
 
-/// The values of `x`, contiguous and of another element type; no graph.
-pub(crate) fn converted(x: &Tensor, to: DType) -> Result<Tensor> {
-    let x = x.detach().contiguous()?;
-    if x.dtype() == to {
-        return Ok(x);
-    }
-    if uses_kernels(&x) {
-        return Ok(cuda::cast_value(&x, to)?.tensor());
-    }
-    x.to_dtype(to)
-}
-
 /// `x` in float32 (float64 stays): what ops outside the layers are given.
 ///
 /// # Errors

@@ -1,9 +1,8 @@
 //! `x + γ ⊙ y`: a residual branch with LayerScale in one pass.
 
-use super::cpu::{Real, par_columns, par_filled, simd_fn, slice};
+use super::cpu::{Real, par_columns, par_filled, simd_fn, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 

@@ -67,7 +67,7 @@ struct Picture {
     damaged: bool,
 }
 
-/// Reads the images of all parts and compares each with each; `on` hears (done, of all) from any thread.
+/// Reads the images of all parts and compares each with each; `on` is called with (done, of all) from any thread.
 ///
 /// An image that cannot be read is in the report, by name.
 ///

@@ -1,6 +1,7 @@
 //! Bits out of entropy-coded data, and the Huffman codes in them.
 
-use super::Fault;
+use super::markers::Reader;
+use crate::data::fault::Fault;
 
 /// Codes of up to this many bits are found with one look.
 const LOOK: u32 = 9;
@@ -182,7 +183,7 @@ impl<'a> Bits<'a> {
     /// Throws the rest of the byte away and goes behind restart marker `number` (0 to 7).
     pub fn restart(&mut self, number: usize) -> Result<(), Fault> {
         self.check()?;
-        let mut at = super::Reader {
+        let mut at = Reader {
             bytes: self.bytes,
             pos: self.pos,
             skipped: self.extra || self.left_over(),

@@ -12,85 +12,17 @@
 //! [`Damage`]; what weighs how much is decided by who asks.
 
 mod bits;
+mod frame;
 mod idct;
+mod markers;
 mod output;
 mod scan;
 
 use super::fault::{Damage, Fault};
 use bits::Huffman;
-
-/// Decoded pixels, channels last: grey (1), RGB (3), or CMYK (4) with the values as Pillow has them (0 = no ink).
-#[derive(Debug)]
-pub struct Picture {
-    pub width: usize,
-    pub height: usize,
-    pub channels: usize,
-    pub data: Vec<u8>,
-    /// The orientation, 1 to 8, when EXIF or XMP name one.
-    pub orientation: Option<u8>,
-    pub damage: Damage,
-}
-
-/// Position k of the zigzag order in a row-major block.
-const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
-    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
-    47, 55, 62, 63,
-];
-
-/// One colour component of the frame.
-struct Component {
-    id: u8,
-    /// Sampling factors.
-    h: usize,
-    v: usize,
-    quant_slot: usize,
-    /// Row-major; taken when the first scan of the component starts, as the standard wants.
-    quant: Option<[i32; 64]>,
-    /// Samples that belong to the image.
-    width: usize,
-    height: usize,
-    /// Blocks that hold such samples (what a scan of this component alone codes).
-    blocks_wide: usize,
-    blocks_high: usize,
-    /// Blocks in a row of `plane` and `coefficients`: whole MCUs.
-    stride: usize,
-    /// 8-bit samples, `8 · stride` a row.
-    plane: Vec<u8>,
-    /// Row-major blocks; only progressive files need them.
-    coefficients: Vec<[i16; 64]>,
-    /// For every coefficient how many low bits are still unknown; `None` before its first scan.
-    missing: [Option<u8>; 64],
-}
-
-struct Frame {
-    width: usize,
-    height: usize,
-    progressive: bool,
-    mcus_wide: usize,
-    mcus_high: usize,
-    h_max: usize,
-    v_max: usize,
-    components: Vec<Component>,
-}
-
-#[derive(Default)]
-struct Tables {
-    quant: [Option<[i32; 64]>; 4],
-    dc: [Option<Huffman>; 4],
-    ac: [Option<Huffman>; 4],
-    restart_interval: usize,
-}
-
-/// What the application markers say about colours and orientation.
-#[derive(Default)]
-struct Notes {
-    jfif: bool,
-    /// The transform byte of an Adobe marker.
-    adobe: Option<u8>,
-    exif: Option<u8>,
-    xmp: Option<u8>,
-}
+pub use frame::Picture;
+use frame::{Component, Frame, Notes, Tables, ZIGZAG};
+use markers::{Reader, be16};
 
 /// Decodes a JPEG file of at most `max_pixels` pixels.
 pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
@@ -154,60 +86,6 @@ pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Picture, Fault> {
     let mut frame = frame.ok_or(Fault::Corrupt("no frame"))?;
     scan::finish(&mut frame)?;
     output::assemble(&frame, &notes, damage)
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    pos: usize,
-    /// Whether bytes were passed over that belong to no segment.
-    skipped: bool,
-}
-
-impl<'a> Reader<'a> {
-    /// The next marker; bytes that belong to none are skipped, as libjpeg does.
-    fn marker(&mut self) -> Result<u8, Fault> {
-        loop {
-            let rest = self.bytes.get(self.pos..).ok_or(Fault::Truncated)?;
-            let skip = rest.iter().position(|&b| b == 0xFF).ok_or(Fault::Truncated)?;
-            let fill = rest[skip..].iter().take_while(|&&b| b == 0xFF).count();
-            let code = *rest.get(skip + fill).ok_or(Fault::Truncated)?;
-            self.pos += skip + fill + 1;
-            self.skipped |= skip > 0 || code == 0;
-            if code != 0 {
-                return Ok(code);
-            }
-        }
-    }
-
-    /// The segment after a marker, without its length.
-    fn segment(&mut self) -> Result<&'a [u8], Fault> {
-        let length = be16(self.bytes.get(self.pos..).ok_or(Fault::Truncated)?, 0)?;
-        let from = self.pos + 2;
-        self.pos += length;
-        if length < 2 {
-            return Err(Fault::Corrupt("a segment shorter than its length"));
-        }
-        self.bytes.get(from..self.pos).ok_or(Fault::Truncated)
-    }
-}
-
-impl<'a> Reader<'a> {
-    /// As [`Reader::segment`], for one that nothing depends on: a length below 2, which some writers give to an empty
-    /// comment, means no content, as libjpeg and Pillow read it.
-    fn loose_segment(&mut self) -> Result<&'a [u8], Fault> {
-        if be16(self.bytes.get(self.pos..).ok_or(Fault::Truncated)?, 0)? < 2 {
-            self.pos += 2;
-            return Ok(&[]);
-        }
-        self.segment()
-    }
-}
-
-fn be16(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    match bytes.get(at..at + 2) {
-        Some(b) => Ok(usize::from(b[0]) << 8 | usize::from(b[1])),
-        None => Err(Fault::Truncated),
-    }
 }
 
 fn read_huffman(mut segment: &[u8], tables: &mut Tables) -> Result<(), Fault> {

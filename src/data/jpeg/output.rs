@@ -1,6 +1,7 @@
 //! From component planes to pixels: chroma interpolation and colour conversion as in libjpeg (`jdsample.c`, `jdcolor.c`).
 
-use super::{Component, Damage, Fault, Frame, Notes, Picture};
+use super::frame::{Component, Frame, Notes, Picture};
+use crate::data::fault::{Damage, Fault};
 use medft_nn::vectorised;
 
 /// How the stored components are to be read.

@@ -1,7 +1,9 @@
 //! Scans: the walk over the blocks of an MCU grid, and the coefficients of one block in sequential and progressive coding.
 
 use super::bits::{Bits, Huffman};
-use super::{Component, Damage, Fault, Frame, Tables, ZIGZAG, idct};
+use super::frame::{Component, Frame, Tables, ZIGZAG};
+use super::idct;
+use crate::data::fault::{Damage, Fault};
 use std::sync::LazyLock;
 
 /// A scan header.

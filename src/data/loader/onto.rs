@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 const PLACES: usize = 2;
 
 /// Images on a device, with their truth.
-pub struct Loaded {
+pub struct DeviceBatch {
     /// Sample indices, in the order of the images.
     pub indices: Vec<u32>,
     /// The truth of each image.
@@ -22,7 +22,7 @@ pub struct Loaded {
     pub images: Tensor,
 }
 
-/// The iterator over [`Loaded`] batches; see [`Batches::onto`].
+/// The iterator over [`DeviceBatch`] batches; see [`Batches::onto`].
 pub struct BatchesOnto {
     device: Device,
     source: Source,
@@ -107,13 +107,13 @@ fn fill(mut batch: Batch, mut place: Staging) -> Result<Filled> {
 }
 
 impl Iterator for BatchesOnto {
-    type Item = Result<Loaded>;
+    type Item = Result<DeviceBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let device = &self.device;
         match &mut self.source {
             Source::Direct(batches) => Some(batches.next()?.and_then(|mut b| {
-                Ok(Loaded {
+                Ok(DeviceBatch {
                     images: b.tensor(device)?,
                     indices: std::mem::take(&mut b.indices),
                     labels: std::mem::take(&mut b.labels),
@@ -126,7 +126,7 @@ impl Iterator for BatchesOnto {
                         let images = f.place.tensor(&f.dims)?;
                         // Where no batch is left nobody waits for the place.
                         let _ = home.send(f.place);
-                        Ok(Loaded {
+                        Ok(DeviceBatch {
                             indices: f.indices,
                             labels: f.labels,
                             images,

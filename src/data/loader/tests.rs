@@ -305,7 +305,7 @@ fn carried_batches_are_the_same() {
     let root = tempfile::tempdir().unwrap();
     let mut data = files(root.path(), 23);
     let device = candle_core::Device::Cpu;
-    let seen = |b: Result<Loaded>| -> (Vec<u32>, usize, Vec<usize>, Vec<u32>) {
+    let seen = |b: Result<DeviceBatch>| -> (Vec<u32>, usize, Vec<usize>, Vec<u32>) {
         let b = b.unwrap();
         let bits = b.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let bits = bits.into_iter().map(f32::to_bits).collect();

@@ -2,15 +2,14 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, Dash, GREY, dashed, regime_dash, regime_shape, solid_marker};
-use super::{Figure, Span};
 use crate::eval::{Calibration, calibration, top_label};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use anyhow::Result;
 
 const BINS: usize = 10;
@@ -44,10 +43,10 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
     diagram(shown, &all, y_name, &mut sheet);
     histogram(shown, &all, x_name, &mut sheet);
     let entry = |(s, c): (&Shown, &Calibration)| {
-        Entry::regime(s.regime, &format!(": {}, ECE {}", s.backbone, fixed(c.ece, PLACES)))
+        LegendEntry::regime(s.regime, &format!(": {}, ECE {}", s.backbone, fixed(c.ece, PLACES)))
     };
-    let mut entries: Vec<Entry> = shown.iter().zip(&all).map(entry).collect();
-    entries.push(Entry::line(Dash::Long, 1.6, GREY, "perfect"));
+    let mut entries: Vec<LegendEntry> = shown.iter().zip(&all).map(entry).collect();
+    entries.push(LegendEntry::line(Dash::Long, 1.6, GREY, "perfect"));
     sheet.legend(vec![entries]);
     let what = if several {
         "every label of every test image"

@@ -1,11 +1,11 @@
 //! Confusion matrices: a square a regime, each row in per cent of the images of its true class.
 
 use super::labels::Rect;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::scene::{Align, Point, Rgb, Shape, text_width};
 use super::sheet::Sheet;
 use super::style::{COLUMN, GREY, INK, LABEL_SIZE, PAGE, TEXT_SIZE, text};
-use super::{Figure, Span};
 use crate::eval::{Confusion, argmax};
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
 use anyhow::Result;

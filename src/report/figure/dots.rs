@@ -2,12 +2,12 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::scene::{Align, Shape, text_width};
 use super::sheet::Sheet;
 use super::style::{COLUMN, GREY, GRID, INK, LABEL_SIZE, regime_shape, solid_marker, text};
-use super::{Figure, Span};
 use crate::eval::{Confusion, argmax, label_aucs};
 use crate::report::input::{DatasetFacts, ReportInput};
 use anyhow::Result;
@@ -106,7 +106,7 @@ fn draw(
     shown: &[Shown],
     values: &[Vec<f64>],
     reference: Option<f64>,
-) -> super::Scene {
+) -> super::scene::Scene {
     let mut sheet = Sheet::new(input, COLUMN);
     sheet.title(title);
     let row = STEP * shown.len() as f64 + ROOM;
@@ -166,7 +166,7 @@ fn draw(
     }
     let entries = shown
         .iter()
-        .map(|s| Entry::regime_mark(s.regime, &format!(": {}", s.backbone)));
+        .map(|s| LegendEntry::regime_mark(s.regime, &format!(": {}", s.backbone)));
     sheet.legend(vec![entries.collect()]);
     sheet.finish()
 }

@@ -2,15 +2,16 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Shape, WHITE_FILL, text_width};
 use super::sheet::Sheet;
 use super::style::{
     COLUMN, GREY, GRID, INK, LABEL_SIZE, RADIUS, marker, regime_colour, regime_shape, solid_marker, text,
 };
-use super::{Figure, Span};
-use crate::report::compare::{Comparison, Verdict};
+use crate::report::compare::Comparison;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
+use crate::report::verdict::Verdict;
 use crate::study::{Freeze, HeadKind};
 
 /// Distance between regimes within a backbone, and room around them.
@@ -164,22 +165,22 @@ fn mark(row: &Row, plot: &Plot, y: f64, shapes: &mut Vec<Shape>) {
 }
 
 /// The regimes and the verdicts that are shown.
-fn keys(rows: &[Row]) -> Vec<Vec<Entry>> {
+fn keys(rows: &[Row]) -> Vec<Vec<LegendEntry>> {
     let mut regimes: Vec<_> = rows.iter().map(|r| r.regime).collect();
     regimes.sort_unstable();
     regimes.dedup();
     let regime =
-        |&(f, h): &(Freeze, HeadKind)| Entry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
+        |&(f, h): &(Freeze, HeadKind)| LegendEntry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
     let has = |word: &str| rows.iter().any(|r| r.comparison.word() == word);
     let mut verdicts = Vec::new();
     if has("Reproduced") || has("Consistent") {
-        verdicts.push(Entry::solid(0, INK, "reproduced, consistent"));
+        verdicts.push(LegendEntry::solid(0, INK, "reproduced, consistent"));
     }
     if has("Differs") {
-        verdicts.push(Entry::hollow(0, INK, "differs"));
+        verdicts.push(LegendEntry::hollow(0, INK, "differs"));
     }
     if has("Inconclusive") || has("Shown") {
-        verdicts.push(Entry::small(0, INK, "inconclusive, shown"));
+        verdicts.push(LegendEntry::small(0, INK, "inconclusive, shown"));
     }
     vec![regimes.iter().map(regime).collect(), verdicts]
 }

@@ -22,13 +22,13 @@ struct Sample {
 
 /// One sample with its words.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct LegendEntry {
     mark: Option<Sample>,
     line: Option<(Dash, f64, Rgb)>,
     words: String,
 }
 
-impl Entry {
+impl LegendEntry {
     /// A filled shape.
     pub fn solid(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
         Self {
@@ -135,11 +135,11 @@ impl Entry {
 }
 
 /// Draws `groups` of entries below `top`, each group on lines of its own, centred in `width`; returns where they end.
-pub fn draw(groups: Vec<Vec<Entry>>, width: f64, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+pub fn draw(groups: Vec<Vec<LegendEntry>>, width: f64, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     let mut y = top;
     for group in groups {
         for line in lines(group, width - 24.0) {
-            let mut x = (width - line.iter().map(Entry::width).sum::<f64>() + GAP) / 2.0;
+            let mut x = (width - line.iter().map(LegendEntry::width).sum::<f64>() + GAP) / 2.0;
             let middle = y + LEGEND_LINE / 2.0;
             for e in line {
                 let (sample, whole) = (e.sample(), e.width());
@@ -169,8 +169,8 @@ pub fn draw(groups: Vec<Vec<Entry>>, width: f64, top: f64, shapes: &mut Vec<Shap
 }
 
 /// Breaks entries into lines that fit.
-fn lines(entries: Vec<Entry>, width: f64) -> Vec<Vec<Entry>> {
-    let mut lines = Vec::<Vec<Entry>>::new();
+fn lines(entries: Vec<LegendEntry>, width: f64) -> Vec<Vec<LegendEntry>> {
+    let mut lines = Vec::<Vec<LegendEntry>>::new();
     let mut used = 0.0;
     for e in entries {
         let own = e.width();

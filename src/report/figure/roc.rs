@@ -2,15 +2,14 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, Dash, GREY, dashed, regime_dash};
-use super::{Figure, Span};
 use crate::eval::{roc_auc, roc_curve};
 use crate::report::input::{DatasetFacts, ReportInput};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use anyhow::Result;
 
 /// `None` for other sets, and where no curve is defined.
@@ -59,12 +58,12 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> R
             &mut sheet.shapes,
         );
         let words = format!(": {}, area {}", s.backbone, fixed(area, PLACES));
-        entries.push(Entry::regime_line(s.regime, &words));
+        entries.push(LegendEntry::regime_line(s.regime, &words));
     }
     if entries.is_empty() {
         return Ok(None);
     }
-    entries.push(Entry::line(Dash::Long, 1.6, GREY, "chance"));
+    entries.push(LegendEntry::line(Dash::Long, 1.6, GREY, "chance"));
     sheet.legend(vec![entries]);
     let positive = dataset.classes.get(1).map_or("class 1", String::as_str);
     Ok(Some(Figure {

@@ -1,6 +1,6 @@
 //! A figure's canvas while it is filled from the top down.
 
-use super::legend::{self, Entry};
+use super::legend::{self, LegendEntry};
 use super::scene::{Align, Rgb, Scene, Shape, text_width};
 use super::style::{GREY, INK, LABEL_SIZE, TEXT_SIZE, TITLE_SIZE, text};
 use crate::report::input::ReportInput;
@@ -53,7 +53,7 @@ impl Sheet {
     }
 
     /// The legend, each group on lines of its own.
-    pub fn legend(&mut self, groups: Vec<Vec<Entry>>) {
+    pub fn legend(&mut self, groups: Vec<Vec<LegendEntry>>) {
         self.y = legend::draw(groups, self.width, self.y + 4.0, &mut self.shapes);
     }
 

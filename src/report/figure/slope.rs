@@ -2,16 +2,16 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::{Rect, spread};
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Shape, text_width};
 use super::sheet::Sheet;
 use super::style::{
     BLUE, COLUMN, Dash, GREY, INK, LABEL_SIZE, RADIUS, TEXT_SIZE, VERMILLION, dashed, solid_marker, text,
 };
-use super::{Figure, Span};
 use crate::report::cells::{Cells, Score};
 use crate::report::input::{DatasetFacts, ReportInput, head_title};
-use crate::report::table::PLACES;
+use crate::report::text::PLACES;
 use crate::study::{Freeze, HeadKind};
 
 const HEIGHT: f64 = 470.0;
@@ -155,7 +155,7 @@ fn figure(input: &ReportInput, dataset: &DatasetFacts, stem: &str, what: &str, s
     signs.dedup();
     let entry = |s: &i32| {
         let (dash, colour) = look(*s);
-        Entry::line(
+        LegendEntry::line(
             dash,
             2.6,
             colour,

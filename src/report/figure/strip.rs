@@ -7,13 +7,13 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::scene::{Align, Rgb, Scene, Shape, WHITE_FILL, text_width};
 use super::sheet::Sheet;
 use super::style::{
     COLUMN, GREY, GRID, INK, LABEL_SIZE, PAGE, TEXT_SIZE, TITLE_SIZE, marker, regime_colour, regime_shape, text,
 };
-use super::{Figure, Span};
 use crate::report::cells::Cells;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
 use crate::study::{Freeze, HeadKind};
@@ -207,11 +207,11 @@ pub fn caption(input: &ReportInput, cells: &Cells) -> String {
 }
 
 /// The regimes and the published values, those that are shown.
-pub fn keys(input: &ReportInput, cells: &Cells) -> Vec<Entry> {
+pub fn keys(input: &ReportInput, cells: &Cells) -> Vec<LegendEntry> {
     let all: Vec<&DatasetFacts> = input.datasets.iter().collect();
     let frame = Frame::new(input, cells, &all);
-    let published = frame.published.then(|| Entry::hollow(0, INK, "published"));
-    let regime = |&(f, h): &Regime| Entry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
+    let published = frame.published.then(|| LegendEntry::hollow(0, INK, "published"));
+    let regime = |&(f, h): &Regime| LegendEntry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
     published.into_iter().chain(frame.regimes.iter().map(regime)).collect()
 }
 

@@ -2,11 +2,11 @@
 
 use super::axes::{Axis, Plot};
 use super::labels::Rect;
-use super::legend::Entry;
+use super::legend::LegendEntry;
+use super::painted::{Figure, Span};
 use super::runs::{RULE, Shown, names};
 use super::sheet::Sheet;
 use super::style::{COLUMN, dashed, regime_dash, regime_shape, solid_marker};
-use super::{Figure, Span};
 use crate::report::input::{DatasetFacts, ReportInput};
 use crate::results::Epoch;
 
@@ -31,7 +31,7 @@ pub fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown]) -> O
     }
     let entries = shown
         .iter()
-        .map(|s| Entry::regime(s.regime, &format!(": {}", s.backbone)));
+        .map(|s| LegendEntry::regime(s.regime, &format!(": {}", s.backbone)));
     sheet.legend(vec![entries.collect()]);
     sheet.remark("Marker: the epoch whose weights were tested.");
     Some(Figure {

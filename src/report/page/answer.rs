@@ -2,17 +2,16 @@
 //!
 //! [`Answer`] is all that the template knows. It is filled here from comparisons and the verdicts on whole data sets, and from nothing else.
 
-use super::delta;
 use crate::eval::chance;
-use crate::report::Findings;
+use crate::report::cell_details::{CellDetails, gaps};
 use crate::report::cells::Cells;
-use crate::report::compare::{Comparison, Verdict};
-use crate::report::dossier::Dossier;
+use crate::report::compare::Comparison;
+use crate::report::findings::Findings;
 use crate::report::input::{DatasetFacts, ReportInput, regime_title};
 use crate::report::paper_level::{PaperLevel, SetVerdict, Shows};
-use crate::report::sweep;
-use crate::report::table::PLACES;
-use crate::report::text::{fixed, thousands};
+use crate::report::sweep_table;
+use crate::report::text::{PLACES, delta, fixed, thousands};
+use crate::report::verdict::Verdict;
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
 
@@ -108,7 +107,12 @@ pub fn reading(dataset: &str, comparisons: &[Comparison], paper: &PaperLevel) ->
 }
 
 /// Fills the answer.
-pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (comparisons, paper, _): Findings) -> Answer {
+pub fn answer(
+    input: &ReportInput,
+    cells: &Cells,
+    details: &[CellDetails],
+    (comparisons, paper, _): Findings,
+) -> Answer {
     let read: Vec<(&DatasetFacts, Vec<&Comparison>)> = input
         .datasets
         .iter()
@@ -137,11 +141,11 @@ pub fn answer(input: &ReportInput, cells: &Cells, dossiers: &[Dossier], (compari
             false => sentences(input, &all, paper, done),
         }
         .into_iter()
-        .chain(sweep::answer(input, cells))
+        .chain(sweep_table::answer(input, cells))
         .collect(),
         sets,
-        best: input.datasets.iter().filter_map(|d| best(input, d, dossiers)).collect(),
-        missing: missing(input, dossiers, done),
+        best: input.datasets.iter().filter_map(|d| best(input, d, details)).collect(),
+        missing: missing(input, details, done),
     }
 }
 
@@ -269,10 +273,8 @@ fn set(
     }
 }
 
-fn best(input: &ReportInput, dataset: &DatasetFacts, dossiers: &[Dossier]) -> Option<Best> {
-    let own = dossiers
-        .iter()
-        .filter(|c| c.dataset == dataset.name && c.mean.is_some());
+fn best(input: &ReportInput, dataset: &DatasetFacts, details: &[CellDetails]) -> Option<Best> {
+    let own = details.iter().filter(|c| c.dataset == dataset.name && c.mean.is_some());
     let c = own.max_by(|a, b| a.mean.unwrap_or(f64::NAN).total_cmp(&b.mean.unwrap_or(f64::NAN)))?;
     let sd = c.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
     Some(Best {
@@ -288,10 +290,10 @@ fn best(input: &ReportInput, dataset: &DatasetFacts, dossiers: &[Dossier]) -> Op
     })
 }
 
-fn missing(input: &ReportInput, dossiers: &[Dossier], done: usize) -> Option<String> {
+fn missing(input: &ReportInput, details: &[CellDetails], done: usize) -> Option<String> {
     let runs = input.planned.len().saturating_sub(done);
-    let cells = dossiers.iter().filter(|d| d.n < d.planned).count();
-    let first = super::gaps(dossiers.iter()).into_iter().next()?;
+    let cells = details.iter().filter(|d| d.n < d.planned).count();
+    let first = gaps(details.iter()).into_iter().next()?;
     let reason = match first.runs == runs {
         true => first.reason,
         false => format!("{} of them: {}", thousands(first.runs), first.reason),

@@ -2,14 +2,12 @@
 //! difference with its interval and verdict, then the other regimes.
 
 use super::answer::{letter, reading};
-use super::delta;
-use crate::report::Findings;
+use crate::report::cell_details::CellDetails;
 use crate::report::compare::Comparison;
-use crate::report::dossier::{Dossier, key};
+use crate::report::findings::Findings;
 use crate::report::input::{BackboneFacts, DatasetFacts, ReportInput, regime_title};
 use crate::report::paper_level::Shows;
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, delta, fixed, key};
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
 
@@ -59,7 +57,7 @@ pub struct Ours {
 }
 
 /// Every data set with a published value of a planned cell.
-pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _): Findings) -> Vec<Beside> {
+pub fn tables(input: &ReportInput, details: &[CellDetails], (comparisons, paper, _): Findings) -> Vec<Beside> {
     let table = |d: &DatasetFacts| {
         let own: Vec<&Comparison> = comparisons.iter().filter(|c| c.dataset == d.name).collect();
         let regime = reading(&d.name, comparisons, paper)?;
@@ -86,14 +84,14 @@ pub fn tables(input: &ReportInput, dossiers: &[Dossier], (comparisons, paper, _)
             let judged = counted.filter(|c| c.read_as.is_some());
             let of = |r: Regime| {
                 let c = mine.iter().find(|c| c.regime == Some(r));
-                c.map_or_else(Ours::default, |c| ours(c, r, unit, dossiers))
+                c.map_or_else(Ours::default, |c| ours(c, r, unit, details))
             };
             Some(Row {
                 title: b.title.clone(),
                 params: b.params.map_or_else(|| "–".to_owned(), |p| millions(p as f64 / 1e6)),
                 published: fixed(first.published, PLACES),
                 ours: match judged.and_then(|c| Some((c, c.regime?))) {
-                    Some((c, r)) => ours(c, r, unit, dossiers),
+                    Some((c, r)) => ours(c, r, unit, details),
                     None => of(own_regime.unwrap_or(regime)),
                 },
                 regime: own_regime.map(|r| regime_title(r.0, r.1)),
@@ -122,9 +120,9 @@ fn millions(m: f64) -> String {
     fixed(m, if m < 1.0 { 3 } else { 1 })
 }
 
-fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, dossiers: &[Dossier]) -> Ours {
+fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, details: &[CellDetails]) -> Ours {
     let key = key(&c.dataset, &c.backbone, freeze, head);
-    let planned = dossiers.iter().any(|d| d.key == key);
+    let planned = details.iter().any(|d| d.key == key);
     let sd = c.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
     Ours {
         key: if planned { key } else { String::new() },

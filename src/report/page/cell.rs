@@ -1,12 +1,9 @@
 //! What opens behind a number: the cell's runs, where they were made and with what, what is missing, how to make them again.
 
-use super::{Gap, gaps};
 use crate::report::cards::facts;
-use crate::report::claims_page::signed;
+use crate::report::cell_details::{CellDetails, Gap, Run, gaps};
 use crate::report::compare::Comparison;
-use crate::report::dossier::{Dossier, Run};
-use crate::report::table::PLACES;
-use crate::report::text::{fixed, thousands};
+use crate::report::text::{PLACES, fixed, signed, thousands};
 use serde::Serialize;
 
 /// The details of a cell as the page prints them.
@@ -54,7 +51,7 @@ struct Published {
 }
 
 /// The details of one cell.
-pub fn cell<'a>(d: &'a Dossier<'a>) -> Cell<'a> {
+pub fn cell<'a>(d: &'a CellDetails<'a>) -> Cell<'a> {
     let score = d.mean.map(|m| {
         let sd = d.sd.map_or_else(String::new, |sd| format!(" ± {}", fixed(sd, PLACES)));
         format!("{}{sd}", fixed(m, PLACES))

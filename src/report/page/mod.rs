@@ -12,19 +12,18 @@ mod runs;
 pub(super) use answer::{Answer, answer};
 pub(super) use beside::{Beside, tables as beside};
 
-use super::Findings;
-use super::claims_page::{self, signed};
-use super::dossier::Dossier;
+use super::cell_details::{CellDetails, Gap, gaps};
+use super::claims_page;
 use super::figure::{Front, Painted, Span};
+use super::findings::Findings;
 use super::input::ReportInput;
 use super::paper_level::SetVerdict;
 use super::summary::{Makers, makers};
-use super::table::{PLACES, Table};
+use super::table::Table;
 use super::templates::Templates;
-use super::text::fixed;
+use super::text::{PLACES, fixed};
 use anyhow::Result;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// What every page says of itself.
 #[derive(Debug, Serialize)]
@@ -107,12 +106,6 @@ struct SetLine<'a> {
     line: super::compare_page::SetLine,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Gap {
-    reason: String,
-    runs: usize,
-}
-
 /// All pages, by their names.
 ///
 /// # Errors
@@ -120,13 +113,13 @@ struct Gap {
 pub(super) fn pages(
     input: &ReportInput,
     templates: &Templates,
-    dossiers: &[Dossier],
+    details: &[CellDetails],
     (answer, beside): (&Answer, &[Beside]),
     findings: Findings,
     tables: &[Table],
     (front, figures): (&Front, &[Painted]),
 ) -> Result<Vec<(&'static str, String)>> {
-    let done = dossiers.iter().map(|d| d.n).sum();
+    let done = details.iter().map(|d| d.n).sum();
     let head = || Head {
         warning: input.warning(),
         partial: input.partial(done),
@@ -138,7 +131,7 @@ pub(super) fn pages(
     let index = Index {
         tables: tables.iter().map(|t| table(templates, t)).collect::<Result<_>>()?,
         makers: makers(input)?,
-        ..index(input, head(), dossiers, (answer, beside), findings, front)
+        ..index(input, head(), details, (answer, beside), findings, front)
     };
     let mut pages = vec![("index.html", templates.render("index.html.tera", &index)?)];
     #[derive(Serialize)]
@@ -149,7 +142,7 @@ pub(super) fn pages(
     }
     let runs = Runs {
         head: head(),
-        runs: runs::lines(input, dossiers),
+        runs: runs::lines(input, details),
     };
     pages.push(("runs.html", templates.render("runs.html.tera", &runs)?));
     if !figures.is_empty() {
@@ -178,14 +171,14 @@ pub(super) fn pages(
 fn index<'a>(
     input: &'a ReportInput,
     head: Head<'a>,
-    dossiers: &'a [Dossier<'a>],
+    details: &'a [CellDetails<'a>],
     (answer, beside): (&'a Answer, &'a [Beside]),
     findings: Findings<'a>,
     front: &'a Front,
 ) -> Index<'a> {
     let (_, paper, claims) = findings;
     let dataset = |d: &'a super::DatasetFacts| {
-        let own = || dossiers.iter().filter(|c| c.dataset == d.name);
+        let own = || details.iter().filter(|c| c.dataset == d.name);
         Dataset {
             title: &d.title,
             metric: &d.metric_title,
@@ -219,8 +212,8 @@ fn index<'a>(
         datasets: input.datasets.iter().map(dataset).collect(),
         context: context(input),
         tables: Vec::new(),
-        cells: dossiers.iter().map(cell::cell).collect(),
-        gaps: gaps(dossiers.iter()),
+        cells: details.iter().map(cell::cell).collect(),
+        gaps: gaps(details.iter()),
         makers: Makers::default(),
     }
 }
@@ -309,34 +302,12 @@ fn table(templates: &Templates, table: &Table) -> Result<TableView> {
     struct Opening<'a> {
         #[serde(flatten)]
         table: &'a Table,
-        dossiers: bool,
+        details: bool,
     }
     Ok(TableView {
         title: format!("{}, {}", table.title, table.metric),
-        html: templates.render("table.html.tera", &Opening { table, dossiers: true })?,
+        html: templates.render("table.html.tera", &Opening { table, details: true })?,
     })
-}
-
-/// A difference with its sign, the minus as printed.
-fn delta(v: f64) -> String {
-    signed(v).replace('-', "−")
-}
-
-/// Each reason with its number of runs, the most frequent first.
-fn gaps<'a>(dossiers: impl Iterator<Item = &'a Dossier<'a>>) -> Vec<Gap> {
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for m in dossiers.flat_map(|d| &d.missing) {
-        *counts.entry(m.reason).or_default() += m.seeds.len();
-    }
-    let mut all: Vec<Gap> = counts
-        .into_iter()
-        .map(|(reason, runs)| Gap {
-            reason: reason.to_owned(),
-            runs,
-        })
-        .collect();
-    all.sort_by_key(|g| std::cmp::Reverse(g.runs));
-    all
 }
 
 /// A figure as SVG that readers who do not see are told of.

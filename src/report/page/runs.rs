@@ -1,9 +1,8 @@
 //! `runs.html`: every planned run with its result or with the reason why it has none.
 
-use crate::report::dossier::{Dossier, Run};
+use crate::report::cell_details::{CellDetails, Run};
 use crate::report::input::{ReportInput, regime_title};
-use crate::report::table::PLACES;
-use crate::report::text::fixed;
+use crate::report::text::{PLACES, fixed};
 use serde::Serialize;
 
 /// One planned run.
@@ -26,9 +25,9 @@ pub struct RunLine<'a> {
 }
 
 /// Every planned run, cell by cell, seed by seed.
-pub fn lines<'a>(input: &'a ReportInput, dossiers: &'a [Dossier<'a>]) -> Vec<RunLine<'a>> {
+pub fn lines<'a>(input: &'a ReportInput, details: &'a [CellDetails<'a>]) -> Vec<RunLine<'a>> {
     let mut all = Vec::new();
-    for d in dossiers {
+    for d in details {
         let mut own: Vec<RunLine> = d.runs.iter().map(|r| line(input, d, r)).collect();
         for m in &d.missing {
             own.extend(m.seeds.iter().map(|&seed| RunLine {
@@ -44,7 +43,7 @@ pub fn lines<'a>(input: &'a ReportInput, dossiers: &'a [Dossier<'a>]) -> Vec<Run
     all
 }
 
-fn blank<'a>(input: &'a ReportInput, d: &'a Dossier) -> RunLine<'a> {
+fn blank<'a>(input: &'a ReportInput, d: &'a CellDetails) -> RunLine<'a> {
     RunLine {
         dataset: input.dataset(d.dataset).map_or(d.dataset, |x| &x.title),
         backbone: input.backbone_title(d.backbone),
@@ -62,7 +61,7 @@ fn blank<'a>(input: &'a ReportInput, d: &'a Dossier) -> RunLine<'a> {
     }
 }
 
-fn line<'a>(input: &'a ReportInput, d: &'a Dossier, r: &'a Run) -> RunLine<'a> {
+fn line<'a>(input: &'a ReportInput, d: &'a CellDetails, r: &'a Run) -> RunLine<'a> {
     let p = r.provenance;
     let short = |s: &str| s.get(..12).unwrap_or(s).to_owned();
     RunLine {

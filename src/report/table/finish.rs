@@ -1,7 +1,8 @@
 //! What follows from a table's numbers: widths, ranks, tests, marks.
 
-use super::{Cell, ColumnKind, ImageInterval, Note, PLACES, Rank, Score, ScoreCell, Table};
+use super::{Cell, ColumnKind, ImageInterval, Note, Rank, Score, ScoreCell, Table};
 use crate::report::sampled::{COVERAGE, ImageTest, Sampled, against_best};
+use crate::report::text::PLACES;
 use crate::report::text::{fixed, letters, thousands};
 
 impl Table {

@@ -3,15 +3,11 @@
 mod finish;
 
 use super::cells::{Cells, Score};
-use super::dossier::key;
 use super::input::{DatasetFacts, ReportInput, head_title};
 use super::sampled::Sampled;
-use super::text::{label, letters};
+use super::text::{PLACES, key, label, letters};
 use serde::Serialize;
 use std::collections::BTreeSet;
-
-/// Decimals of scores, as in the paper. Ties are decided at this resolution: what prints alike ranks alike.
-pub const PLACES: usize = 3;
 
 /// A table, ready for any format.
 #[derive(Debug, Clone, Serialize)]

@@ -194,7 +194,7 @@ fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
             let script = words.pop();
             words.push(format!("--dependency=afterany:{array}"));
             words.extend(script);
-            if let Answer::Number(job) = ask(&words, &s.comment(Stage::Report))? {
+            if let SbatchOutcome::Number(job) = ask(&words, &s.comment(Stage::Report))? {
                 s.put(Stage::Report, &job)?;
             }
         }
@@ -226,7 +226,7 @@ fn hash_first(c: &Context, file: &ClusterFile, plan: &Plan) -> Result<Vec<String
 }
 
 /// What came of a call of sbatch.
-enum Answer {
+enum SbatchOutcome {
     Number(String),
     /// The controller refused, in these words.
     Refused(String),
@@ -235,20 +235,20 @@ enum Answer {
 }
 
 /// Calls sbatch. One that fails may have submitted all the same: squeue is asked, by the comment.
-fn ask(words: &[String], comment: &str) -> Result<Answer> {
+fn ask(words: &[String], comment: &str) -> Result<SbatchOutcome> {
     let said = slurm::call(words)?;
     let number = said.out.trim().split(';').next().unwrap_or_default().to_owned();
     if said.ok && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) {
-        return Ok(Answer::Number(number));
+        return Ok(SbatchOutcome::Number(number));
     }
     if slurm::is_job_limit(&said.err) {
-        return Ok(Answer::Refused(said.err));
+        return Ok(SbatchOutcome::Refused(said.err));
     }
     Ok(match slurm::queue() {
-        Err(_) => Answer::Unknown(said.err),
+        Err(_) => SbatchOutcome::Unknown(said.err),
         Ok(queue) => match queue.into_iter().find(|l| l.comment == comment) {
-            Some(l) => Answer::Number(l.job),
-            None => Answer::Refused(said.err),
+            Some(l) => SbatchOutcome::Number(l.job),
+            None => SbatchOutcome::Refused(said.err),
         },
     })
 }
@@ -365,8 +365,8 @@ impl<'a> Submitter<'a> {
                 &self.line(Stage::Runs, s.tasks.len(), dependency),
                 &s.comment(Stage::Runs),
             )? {
-                Answer::Number(job) => break job,
-                Answer::Refused(why) if slurm::is_job_limit(&why) && s.tasks.len() > 1 => {
+                SbatchOutcome::Number(job) => break job,
+                SbatchOutcome::Refused(why) if slurm::is_job_limit(&why) && s.tasks.len() > 1 => {
                     // How many jobs this user may have cannot be asked: half as many, until they are few enough.
                     let more = s.tasks.split_off(s.tasks.len() / 2);
                     left.splice(0..0, more);
@@ -407,7 +407,7 @@ impl<'a> Submitter<'a> {
 
     fn stage(&self, s: &mut Submission, stage: Stage, dependency: Option<String>) -> Result<String> {
         match ask(&self.line(stage, s.tasks.len(), dependency), &s.comment(stage))? {
-            Answer::Number(job) => {
+            SbatchOutcome::Number(job) => {
                 s.put(stage, &job)?;
                 Ok(job)
             }
@@ -416,11 +416,11 @@ impl<'a> Submitter<'a> {
     }
 
     /// What is to be done where sbatch gave no number.
-    fn end(&self, s: &mut Submission, answer: Answer) -> anyhow::Error {
+    fn end(&self, s: &mut Submission, answer: SbatchOutcome) -> anyhow::Error {
         let again =
             "Run the same command again when Slurm's controller answers: it asks first what became of this submission.";
         match answer {
-            Answer::Refused(why) if s.receipt.runs.is_none() => {
+            SbatchOutcome::Refused(why) if s.receipt.runs.is_none() => {
                 self.c.progress.say(&format!("{}: given up", s.dir.display()));
                 if let Err(e) = s.give_up(&why) {
                     return e;
@@ -428,7 +428,7 @@ impl<'a> Submitter<'a> {
                 let remedy = "Mend what it names; none of the runs was submitted.";
                 BadInput::new("sbatch", "a job's number", why, remedy).into()
             }
-            Answer::Refused(why) | Answer::Unknown(why) | Answer::Number(why) => {
+            SbatchOutcome::Refused(why) | SbatchOutcome::Unknown(why) | SbatchOutcome::Number(why) => {
                 BadInput::new("sbatch", "a job's number", why, again).into()
             }
         }

@@ -5,7 +5,7 @@
 use super::slurm::Line;
 use super::tasks::Task;
 use crate::fsio;
-use crate::host::Process;
+use crate::fsio::host::Process;
 use crate::results::utc_now;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};

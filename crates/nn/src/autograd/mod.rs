@@ -4,14 +4,16 @@
 //! the thread that runs the backward pass, and [`backward`] joins both.
 
 mod node;
+mod steps;
 mod tape;
 mod value;
 
 pub(crate) use node::{node1, node2, node2_adding, node3, node3_adding, node4};
-pub(crate) use tape::{Mode, Tape, mode, without_graph};
+pub(crate) use steps::{Mode, mode, without_graph};
+pub(crate) use tape::Tape;
 pub(crate) use value::Value;
 
-use crate::precision::converted;
+use crate::convert::converted;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor, TensorId};
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! Putting results that have been computed already into candle's graph, or onto a tape.
 
 use super::gradient_as;
-use super::tape::{self, Mode, Vjp};
+use super::steps::{self, Mode, Vjp};
 use super::value::Value;
 use candle_core::op::BackpropOp;
 use candle_core::{
@@ -191,14 +191,14 @@ where
     if !args.iter().any(|a| a.track_op()) {
         return Ok(value.tensor());
     }
-    match tape::mode() {
+    match steps::mode() {
         Mode::Graph => graph(op(value)),
         Mode::Values => Ok(value.tensor()),
         Mode::Tape => {
             let node = op(value);
             let (storage, shape) = node.take()?;
             let y = Tensor::from_storage(storage, shape, BackpropOp::none(), true);
-            tape::push(args, &y, Box::new(node));
+            steps::push(args, &y, Box::new(node));
             Ok(y)
         }
     }

@@ -4,11 +4,12 @@
 //! * `dh = (dy (γ₂ W₂)) ⊙ act'(h)`; `dW₁ = dhᵀ LN₂(x₁)`; the gradient at `x₁` is `dy` plus LN₂'s of `dh W₁`;
 //! * the same with γ₁, W_proj, the heads' output, W_qkv and LN₁ for the first branch.
 
-use super::{SavedActivations, Sizes, TransformerBlock, Values, note};
+use super::types::{SavedActivations, Sizes, TransformerBlock, Values, note};
 use crate::attention::{self, packed_targets, packed_views};
 use crate::cpu::{Real, Shared, add_assign, filled, lane_sum, par_columns, simd_fn};
 use crate::gemm::{ActGrad, Activated, Affine, NormGrad, Normed, Plain, Rows, Scaled, of, product};
 use crate::linear::{Linear, weight_gradient};
+use crate::norm::LayerNorm;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -142,7 +143,7 @@ pub(super) fn backward<T: Real>(
 }
 
 /// What a branch starts with: its LayerNorm with weight and bias, the norm's input and row statistics.
-type Start<'a, T> = (&'a super::LayerNorm, (&'a [T], &'a [T]), &'a [T], &'a [(T, T)]);
+type Start<'a, T> = (&'a LayerNorm, (&'a [T], &'a [T]), &'a [T], &'a [(T, T)]);
 
 /// Gradients of a branch's first layer and its LayerNorm from `dy` (rows, out) at the layer's output, whose column sums are
 /// `db`; returns the gradient at the norm's input, `residual` included.

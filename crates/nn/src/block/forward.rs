@@ -1,6 +1,6 @@
 //! The forward pass of a transformer block.
 
-use super::{BlockOp, Element, SavedActivations, Sizes, Values};
+use super::types::{BlockOp, Element, SavedActivations, Sizes, Values};
 use crate::attention::{self, packed_views};
 use crate::cpu::{Real, Shared, filled, par_filled};
 use crate::gemm::{Activated, Affine, Normed, Plain, Residual, of, product, transposed};

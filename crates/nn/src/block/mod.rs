@@ -6,44 +6,21 @@
 
 mod backward;
 mod forward;
+mod types;
 
-use super::act::Act;
 use super::add_scaled;
 use super::attention::{self, attention_packed};
-use super::autograd::{stash_grad, without_graph};
+use super::autograd::without_graph;
+use super::cpu::with_cpu;
 use super::dispatch::uses_kernels;
-use super::linear::{Linear, with_cpu};
-use super::norm::LayerNorm;
+use super::linear::Linear;
 use super::stack::{Layer, from_scratch};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use forward::Want;
 use std::sync::{Mutex, PoisonError};
-
-/// The parameters of a block of width D.
-#[derive(Debug, Clone)]
-pub struct TransformerBlock {
-    /// Before the attention branch.
-    pub norm1: LayerNorm,
-    /// (3·D, D): q | k | v, each (H, d).
-    pub qkv: Linear,
-    /// (D, D).
-    pub proj: Linear,
-    /// LayerScale of the attention branch (D).
-    pub ls1: Option<Tensor>,
-    /// Before the MLP branch.
-    pub norm2: LayerNorm,
-    /// (hidden, D).
-    pub fc1: Linear,
-    /// (D, hidden).
-    pub fc2: Linear,
-    /// LayerScale of the MLP branch (D).
-    pub ls2: Option<Tensor>,
-    /// Heads H; D is a multiple of it.
-    pub heads: usize,
-    /// Between the layers of the MLP.
-    pub act: Act,
-}
+pub use types::TransformerBlock;
+use types::{BlockOp, Element, Sizes, Values};
 
 impl TransformerBlock {
     /// Whether the written-out form computes `x`.
@@ -150,86 +127,6 @@ fn branch_end(x: &Tensor, last: &Linear, y: &Tensor, gamma: Option<&Tensor>) -> 
         Some(g) => add_scaled(x, &last.forward(y)?, g),
         None => last.forward_onto(y, x),
     }
-}
-
-/// Sizes of a call.
-#[derive(Clone, Copy)]
-struct Sizes {
-    /// B·N.
-    rows: usize,
-    d: usize,
-    hidden: usize,
-    heads: attention::Dims,
-}
-
-/// The parameters' values.
-struct Values<'a, T> {
-    norm1: (&'a [T], &'a [T]),
-    qkv: (&'a [T], &'a [T]),
-    proj: (&'a [T], &'a [T]),
-    ls1: Option<&'a [T]>,
-    norm2: (&'a [T], &'a [T]),
-    fc1: (&'a [T], &'a [T]),
-    fc2: (&'a [T], &'a [T]),
-    ls2: Option<&'a [T]>,
-}
-
-/// What the backward pass needs of the forward pass.
-struct SavedActivations<T> {
-    /// Mean and 1/√(var+ε) of each row of `x`.
-    stats1: Vec<(T, T)>,
-    qkv: Vec<T>,
-    /// Maximum and 1/sum of each row of scores.
-    softmax: Vec<(T, T)>,
-    /// The heads' output.
-    a: Vec<T>,
-    /// After the attention branch.
-    x1: Vec<T>,
-    stats2: Vec<(T, T)>,
-    /// Before the activation.
-    h: Vec<T>,
-}
-
-enum AnySaved {
-    F32(SavedActivations<f32>),
-    F64(SavedActivations<f64>),
-}
-
-/// The element types, with their case of [`AnySaved`].
-trait Element: super::cpu::Real {
-    fn keep(k: SavedActivations<Self>) -> AnySaved;
-    fn take(k: AnySaved) -> Option<SavedActivations<Self>>;
-}
-
-impl Element for f32 {
-    fn keep(k: SavedActivations<Self>) -> AnySaved {
-        AnySaved::F32(k)
-    }
-    fn take(k: AnySaved) -> Option<SavedActivations<Self>> {
-        match k {
-            AnySaved::F32(k) => Some(k),
-            AnySaved::F64(_) => None,
-        }
-    }
-}
-
-impl Element for f64 {
-    fn keep(k: SavedActivations<Self>) -> AnySaved {
-        AnySaved::F64(k)
-    }
-    fn take(k: AnySaved) -> Option<SavedActivations<Self>> {
-        match k {
-            AnySaved::F64(k) => Some(k),
-            AnySaved::F32(_) => None,
-        }
-    }
-}
-
-struct BlockOp {
-    block: TransformerBlock,
-    /// Whether a gradient can be asked for.
-    tracked: bool,
-    saved: Mutex<Option<AnySaved>>,
 }
 
 impl BlockOp {
@@ -339,13 +236,4 @@ impl CustomOp2 for BlockOp {
         let dx = self.backward(x, &dy.contiguous()?)?;
         Ok((x.track_op().then_some(dx), None))
     }
-}
-
-/// Notes a parameter's gradient where the parameter trains.
-fn note<T: super::cpu::Real>(parameter: &Tensor, gradient: impl FnOnce() -> Vec<T>) -> Result<()> {
-    if parameter.track_op() {
-        let g = Tensor::from_vec(gradient(), parameter.shape(), parameter.device())?;
-        stash_grad(parameter.id(), g);
-    }
-    Ok(())
 }

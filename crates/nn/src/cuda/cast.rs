@@ -1,30 +1,8 @@
 //! Changing element types.
 
-use super::launch::{Arg, Work, launch, tag};
-use crate::autograd::{Value, node1};
+use super::convert::cast_value;
+use crate::autograd::node1;
 use candle_core::{DType, Result, Tensor};
-
-/// The values of contiguous `x` in another type.
-pub(crate) fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
-    let half = |t: DType| matches!(t, DType::BF16 | DType::F16);
-    if half(x.dtype()) && half(to) {
-        return cast_value(&cast_value(x, DType::F32)?.tensor(), to);
-    }
-    let n = x.elem_count();
-    let mut y = Value::new(x.shape(), to, x.device())?;
-    let kernel = format!("cast_{}_{}", tag(x.dtype())?, tag(to)?);
-    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
-    unsafe {
-        launch(
-            x.device(),
-            ("elementwise", &kernel),
-            Work::Elements(n),
-            &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
-            &[],
-        )
-    }?;
-    Ok(y)
-}
 
 /// `x` in another element type; its gradient is cast back.
 pub(crate) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {

@@ -5,8 +5,9 @@ use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
 use super::product::Extras;
 use crate::act::Act;
 use crate::autograd::{Mode, Value, gradient_as, mode, node2, node3, node4};
+use crate::convert::converted;
 use crate::copies;
-use crate::precision::{Compute, compute_type, computed_in, converted, current, scope};
+use crate::precision::{Compute, compute_type, computed_in, current, scope};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// What the backward pass needs of the forward pass.

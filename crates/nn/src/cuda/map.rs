@@ -4,8 +4,8 @@ use super::cast::cast;
 use super::launch::{Arg, Work, launch, packs, sum_parts, tag};
 use super::linear::column_sums;
 use crate::autograd::{Value, node1, node2, node3};
-use crate::conv_map::UnfoldMap;
 use crate::precision::{compute_type, computed_in};
+use crate::unfold_map::UnfoldMap;
 use candle_core::{Result, Tensor};
 
 /// Positions of a line that a thread of the depthwise kernel has (kernels/map.cu).

@@ -7,6 +7,7 @@
 mod act;
 mod attention;
 mod cast;
+mod convert;
 #[cfg(feature = "cuda")]
 pub(crate) mod driver;
 mod launch;
@@ -25,7 +26,8 @@ mod window;
 
 pub(crate) use act::{activation, silu_mul};
 pub(crate) use attention::{attention, attention_packed};
-pub(crate) use cast::{cast, cast_value};
+pub(crate) use cast::cast;
+pub(crate) use convert::cast_value;
 pub(crate) use linear::{linear, linear_onto};
 pub(crate) use map::{depthwise_conv2d, max_pool, unfold};
 pub(crate) use norm::{layer_norm, rms_norm};

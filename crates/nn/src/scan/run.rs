@@ -1,7 +1,7 @@
 //! The scan over a whole batch on the CPU: gathers chunks in scanning order, runs the inner loops, puts results in place.
 
-use super::Orders;
 use super::kernels::{Chunk, Grads, Steps, steps_backward, steps_forward};
+use super::orders::Orders;
 use crate::cpu::{self, Real, Shared, filled, par_filled};
 use crate::gemm::{Plain, of, product_here, transposed};
 use rayon::prelude::*;

@@ -1,8 +1,18 @@
 //! How a map falls into windows, and where the operands of each lie.
 
-use super::Windows;
 use crate::cpu::Real;
 use candle_core::{Result, bail};
+
+/// How a map is cut for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Heads h; the width is a multiple of it.
+    pub heads: usize,
+    /// Side of a square window; 0: the whole map is one.
+    pub side: usize,
+    /// Max pooling of the queries inside each window, (vertical, horizontal); (1, 1) is none.
+    pub pool: (usize, usize),
+}
 
 /// Sizes of one call.
 #[derive(Debug, Clone, Copy)]

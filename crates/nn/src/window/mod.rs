@@ -8,27 +8,16 @@ mod geometry;
 mod kernels;
 
 use super::attention::{attention, attention_packed};
-use super::cpu::{self, Real, slice};
+use super::cpu::{self, Real, slice, with_cpu};
 use super::cuda;
 use super::dispatch::uses_kernels;
-use super::linear::with_cpu;
 use super::pool::max_pool;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 pub(crate) use geometry::Geometry;
+pub use geometry::Windows;
 use kernels::{backward, forward};
 use std::sync::OnceLock;
-
-/// How a map is cut for attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
-    /// Heads h; the width is a multiple of it.
-    pub heads: usize,
-    /// Side of a square window; 0: the whole map is one.
-    pub side: usize,
-    /// Max pooling of the queries inside each window, (vertical, horizontal); (1, 1) is none.
-    pub pool: (usize, usize),
-}
 
 /// Attention over a packed projection `qkv` (B, H, W, 3·h·d), q | k | v, inside windows; scale 1/√d.
 /// Returns (B, H/py, W/px, h·d).

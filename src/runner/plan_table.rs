@@ -1,22 +1,19 @@
 //! The plan as tables for people.
 
-use super::stations::put;
+use super::cluster::Now;
+use super::estimate::{Basis, Estimate, Machine, by_card};
+use super::plan::{Entry, Plan, State, one_line};
+use super::{Context, needs};
 use crate::device::CPU;
-use crate::outln;
-use crate::print::columns;
-use crate::runner::cluster::Now;
-use crate::runner::estimate::{Basis, Estimate, Machine, by_card};
-use crate::runner::plan::{Entry, Plan, State, one_line};
-use crate::runner::{Context, needs};
 use crate::study::Study;
-use crate::text::{hours, table, wrapped};
+use crate::text::{hours, table};
 use anyhow::Result;
 
 /// Runs of a plan with their times.
 type Runs<'a> = Vec<(&'a Entry, &'a Estimate)>;
 
 /// Every run, a line each.
-pub(super) fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> Result<()> {
+pub fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> String {
     let head = [
         "run",
         "data set",
@@ -37,11 +34,25 @@ pub(super) fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machi
         .zip(now)
         .map(|((e, time), now)| row(&plan.study, e, time, now))
         .collect();
-    outln!("{}", table(&head, &rows))
+    table(&head, &rows)
 }
 
-/// A line a data set and backbone: 14 × 4 of the paper instead of 672. What blocks runs is said once, below.
-pub(super) fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> Result<()> {
+/// The plan by cells.
+pub struct PlanCells {
+    /// A line a data set and backbone: 14 × 4 of the paper instead of 672.
+    pub table: String,
+    /// What blocks runs, once each, with their number.
+    pub why: Vec<String>,
+}
+
+/// What [`PlanCells::table`] says of memory.
+pub const MEMORY_NOTE: &str = "GB memory: a training step of the largest run, by estimate; where the device has less, activations are recomputed.";
+
+/// What [`cards`] says of rates.
+pub const RATES_NOTE: &str = "nominal: 70 % of a card's peak in float32, 30 % on its tensor cores; `medft bench` on the card measures (docs/GPU.md)";
+
+/// The plan, a line a data set and backbone.
+pub fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) -> PlanCells {
     let mut lines: Vec<((String, &str), Runs<'_>)> = Vec::new();
     for (e, t) in plan.entries.iter().zip(times) {
         let key = (
@@ -99,22 +110,21 @@ pub(super) fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Mach
         "GB memory",
         "GB download",
     ];
-    outln!("{}", table(&head, &rows))?;
-    put(
-        "GB memory: a training step of the largest run, by estimate; where the device has less, activations are recomputed.",
-    )?;
-    let width = columns(std::io::stdout());
-    for (text, n) in &why {
-        outln!("{}", wrapped(&format!("{n} {text}"), width, 0))?;
+    PlanCells {
+        table: table(&head, &rows),
+        why: why.iter().map(|(text, n)| format!("{n} {text}")).collect(),
     }
-    Ok(())
 }
 
-/// What the rest of the study takes on other cards and in other arithmetic, so that it is seen before it is begun.
-pub(super) fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
+/// What the rest of the study takes on other cards and in other arithmetic, so that it is seen before it is begun; `None`
+/// where nothing is known of any.
+///
+/// # Errors
+/// As [`by_card`].
+pub fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<Option<String>> {
     let cards = by_card(c, plan, machine)?;
     if cards.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let head = ["GPU-hours on one", "float32", "authors", "bfloat16", "rates"];
     let rows: Vec<Vec<String>> = cards
@@ -126,10 +136,7 @@ pub(super) fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<()> {
             vec![card.card.clone(), f32, authors, bf16, rates.to_owned()]
         })
         .collect();
-    outln!("{}", table(&head, &rows))?;
-    put(
-        "nominal: 70 % of a card's peak in float32, 30 % on its tensor cores; `medft bench` on the card measures (docs/GPU.md)",
-    )
+    Ok(Some(table(&head, &rows)))
 }
 
 /// A run's state in a word, and the reason where there is one.
@@ -175,7 +182,7 @@ fn row(study: &Study, e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
 }
 
 /// What the study still takes, and how far the figure is measured.
-pub(super) fn total(times: &[Estimate], machine: &Machine) -> String {
+pub fn total(times: &[Estimate], machine: &Machine) -> String {
     let sum = |f: &dyn Fn(&Basis) -> bool| -> f64 {
         times
             .iter()

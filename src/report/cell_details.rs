@@ -5,13 +5,15 @@ use super::cells::{Cells, Key, Score};
 use super::compare::Comparison;
 use super::input::{ReportInput, regime_title};
 use super::table::ImageInterval;
+use super::text;
 use crate::results::{FOLDER_DIGITS, Metrics, Provenance, RunRecord};
 use crate::study::{Freeze, HeadKind};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// One cell.
 #[derive(Debug, Serialize)]
-pub struct Dossier<'a> {
+pub struct CellDetails<'a> {
     /// Unique in the study, and safe in file names, addresses and HTML: `ddsm-dinov2-b-frozen-mha`.
     pub key: String,
     pub dataset: &'a str,
@@ -65,40 +67,31 @@ pub struct Missing<'a> {
     pub seeds: &'a [u64],
 }
 
+/// A reason and the number of runs it keeps away.
+#[derive(Debug, Clone, Serialize)]
+pub struct Gap {
+    pub reason: String,
+    pub runs: usize,
+}
+
 /// Every cell of the study, data set by data set in the order of tables.
-pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<Dossier<'a>> {
-    let mut all: Vec<Dossier> = cells
+pub fn all<'a>(input: &'a ReportInput, cells: &'a Cells, comparisons: &'a [Comparison]) -> Vec<CellDetails<'a>> {
+    let mut all: Vec<CellDetails> = cells
         .iter()
-        .map(|(key, score)| dossier(input, key, score, comparisons))
+        .map(|(key, score)| details(input, key, score, comparisons))
         .collect();
-    let dataset = |d: &Dossier| input.datasets.iter().position(|x| x.name == d.dataset);
-    let backbone = |d: &Dossier| input.backbones.iter().position(|x| x.name == d.backbone);
+    let dataset = |d: &CellDetails| input.datasets.iter().position(|x| x.name == d.dataset);
+    let backbone = |d: &CellDetails| input.backbones.iter().position(|x| x.name == d.backbone);
     all.sort_by_key(|d| (dataset(d), backbone(d), d.freeze, d.head));
     all
 }
 
-/// The key of a cell.
-pub fn key(dataset: &str, backbone: &str, freeze: Freeze, head: HeadKind) -> String {
-    format!("{}-{}-{freeze}-{head}", safe(dataset), safe(backbone))
-}
-
-/// A name of a registry as part of a key. What is no small letter, digit or dash is written by its number, so that two names
-/// never become one.
-pub fn safe(name: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::new();
-    for c in name.chars() {
-        match c {
-            'a'..='z' | '0'..='9' | '-' => out.push(c),
-            other => {
-                let _ = write!(out, "x{:x}.", u32::from(other));
-            }
-        }
-    }
-    out
-}
-
-fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, comparisons: &'a [Comparison]) -> Dossier<'a> {
+fn details<'a>(
+    input: &'a ReportInput,
+    key: &'a Key,
+    score: &'a Score,
+    comparisons: &'a [Comparison],
+) -> CellDetails<'a> {
     let (dataset, backbone, freeze, head) = key;
     let command = |seed: Option<u64>| {
         let seed = seed.map_or_else(String::new, |s| format!(",seed={s}"));
@@ -130,8 +123,8 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
         }
     });
     let title = input.dataset(dataset).map_or(dataset.as_str(), |d| &d.title);
-    Dossier {
-        key: self::key(dataset, backbone, *freeze, *head),
+    CellDetails {
+        key: text::key(dataset, backbone, *freeze, *head),
         dataset,
         backbone,
         freeze: *freeze,
@@ -156,15 +149,19 @@ fn dossier<'a>(input: &'a ReportInput, key: &'a Key, score: &'a Score, compariso
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_safe_and_keep_names_apart() {
-        let key = |b: &str| key("ddsm", b, Freeze::Frozen, HeadKind::Mha);
-        assert_eq!(key("dinov2-b"), "ddsm-dinov2-b-frozen-mha");
-        assert_eq!(key("a_b"), "ddsm-ax5f.b-frozen-mha");
-        assert_ne!(key("a_b"), key("a b"));
+/// Each reason with its number of runs, the most frequent first.
+pub fn gaps<'a>(details: impl Iterator<Item = &'a CellDetails<'a>>) -> Vec<Gap> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for m in details.flat_map(|d| &d.missing) {
+        *counts.entry(m.reason).or_default() += m.seeds.len();
     }
+    let mut all: Vec<Gap> = counts
+        .into_iter()
+        .map(|(reason, runs)| Gap {
+            reason: reason.to_owned(),
+            runs,
+        })
+        .collect();
+    all.sort_by_key(|g| std::cmp::Reverse(g.runs));
+    all
 }

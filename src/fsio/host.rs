@@ -1,6 +1,6 @@
 //! Which computer this is, which process, and whether another process of it lives: what temp files and leases are signed with.
 
-use crate::fsio::read::read_system;
+use super::read::read_system;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::OnceLock;

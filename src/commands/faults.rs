@@ -1,7 +1,7 @@
 //! Studies on scripted devices whose memory runs out, or that are lost: what is said, how it ends, what goes on and what is kept.
 
+use super::run_on;
 use crate::cli::Cli;
-use crate::commands::run_on;
 use crate::device::Devices;
 use crate::device::scripted::{GOOD, Script};
 use crate::study::{Freeze, HeadKind};
