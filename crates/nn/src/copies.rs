@@ -52,7 +52,9 @@ pub(crate) fn of(parameter: &Tensor, to: DType) -> Result<Tensor> {
     Ok(copy)
 }
 
-/// Lets all copies go.
-pub(crate) fn forget() {
-    copies().values_mut().for_each(|c| *c = None);
+/// Lets the copy of a parameter go.
+pub(crate) fn forget(parameter: &Tensor) {
+    if let Some(copy) = copies().get_mut(&parameter.id()) {
+        *copy = None;
+    }
 }

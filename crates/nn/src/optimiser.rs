@@ -97,9 +97,9 @@ pub struct Update<'a> {
     pub bias2: f32,
 }
 
-/// To be called where parameters that train were given other values than by [`adamw`]: what was kept of the old ones is let go.
-pub fn parameters_changed() {
-    copies::forget();
+/// To be called where a parameter that trains was given other values than by [`adamw`]: what was kept of the old ones is let go.
+pub fn parameter_changed(parameter: &Tensor) {
+    copies::forget(parameter);
 }
 
 /// The sum of squares of all gradients (float32, contiguous), in float64.

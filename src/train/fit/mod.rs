@@ -338,8 +338,8 @@ fn snapshot(model: &Classifier, set: TestWeights) -> Result<Snapshot> {
 fn set_weights(model: &Classifier, weights: &Weights) -> Result<()> {
     for ((_, v), w) in model.params.trainable().zip(weights) {
         v.set(&Tensor::from_slice(w, v.dims(), v.device())?)?;
+        medft_nn::optimiser::parameter_changed(v.as_tensor());
     }
-    medft_nn::optimiser::parameters_changed();
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::harness::emulator;
 use super::ops::{both, random, values};
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use medft_nn::emulation::{self, Executor, Launch, LibraryProduct};
-use medft_nn::optimiser::{Moments, Update, adamw, parameters_changed};
+use medft_nn::optimiser::{Moments, Update, adamw, parameter_changed};
 use medft_nn::precision::{Compute, scope};
 use medft_nn::{Act, LayerNorm, Linear, Stack, TransformerBlock, linear};
 use std::collections::BTreeSet;
@@ -153,7 +153,7 @@ fn copies_follow_their_parameters() {
             assert_ne!(before, layer(&w, &b));
         }
         w.set(&Tensor::ones((71, 67), DType::F32, &d).unwrap()).unwrap();
-        parameters_changed();
+        parameter_changed(w.as_tensor());
         same("after other values were set");
     }
 }
