@@ -119,11 +119,7 @@ impl Format {
 
     /// Whether files of this kind are decoded.
     pub fn is_read(self) -> bool {
-        match self {
-            Self::Jpeg | Self::Png | Self::Tiff => true,
-            Self::Dicom => cfg!(feature = "dicom"),
-            _ => false,
-        }
+        matches!(self, Self::Jpeg | Self::Png | Self::Tiff) || (cfg!(feature = "dicom") && self == Self::Dicom)
     }
 
     /// In words, as what was found in place of an image.
