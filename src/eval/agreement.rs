@@ -5,7 +5,7 @@ use super::error::{Result, argument, finite, length};
 /// Root of the mean squared difference of two equally long lists.
 ///
 /// # Errors
-/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
+/// `EvalError` for no values, values that are not finite, or lists of different lengths.
 pub fn rmse(a: &[f64], b: &[f64]) -> Result<f64> {
     finite("values", a)?;
     finite("values", b)?;
@@ -19,7 +19,7 @@ pub fn rmse(a: &[f64], b: &[f64]) -> Result<f64> {
 /// Counts all pairs: O(n²), meant for backbones, not for images.
 ///
 /// # Errors
-/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
+/// `EvalError` for no values, values that are not finite, or lists of different lengths.
 pub fn kendall_tau_b(a: &[f64], b: &[f64]) -> Result<f64> {
     finite("values", a)?;
     finite("values", b)?;
@@ -204,7 +204,7 @@ fn sign(x: f64, y: f64) -> i64 {
 /// Holm's step-down adjustment: compare every returned value with α to keep the family-wise error below α.
 ///
 /// # Errors
-/// [`EvalError`] for no values, or one outside 0 to 1.
+/// `EvalError` for no values, or one outside 0 to 1.
 pub fn holm(p: &[f64]) -> Result<Vec<f64>> {
     finite("p values", p)?;
     if let Some(&bad) = p.iter().find(|p| !(0.0..=1.0).contains(*p)) {

@@ -98,7 +98,7 @@ fn area(scores: &[f64], positive: impl Fn(usize) -> bool) -> f64 {
 /// Area under the ROC curve of one score column; NaN when all labels are equal.
 ///
 /// # Errors
-/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
+/// `EvalError` for no values, values that are not finite, or lists of different lengths.
 pub fn roc_auc(scores: &[f64], truth: &[bool]) -> Result<f64> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;
@@ -141,7 +141,7 @@ pub(super) fn class_pairs(classes: usize, truth: &[u32]) -> impl Iterator<Item =
 /// `rule` says what a missing class, or rows that do not sum to 1 within 1e-5, give (PROTOCOL 7.2).
 ///
 /// # Errors
-/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
+/// `EvalError` for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn roc_auc_ovo(probs: &[f64], classes: usize, truth: &[u32], rule: AucRule) -> Result<f64> {
     table(probs, classes, truth)?;
     if classes == 2 {
@@ -167,7 +167,7 @@ pub fn roc_auc_ovo(probs: &[f64], classes: usize, truth: &[u32], rule: AucRule) 
 /// 1.
 ///
 /// # Errors
-/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
+/// `EvalError` for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn roc_auc_ovr(probs: &[f64], classes: usize, truth: &[u32]) -> Result<f64> {
     table(probs, classes, truth)?;
     if classes == 2 {
@@ -185,7 +185,7 @@ pub fn roc_auc_ovr(probs: &[f64], classes: usize, truth: &[u32]) -> Result<f64> 
 /// Area of every label of an (n, labels) table; NaN for a label that is constant in truth.
 ///
 /// # Errors
-/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
+/// `EvalError` for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn label_aucs(probs: &[f64], labels: usize, truth: &[u8]) -> Result<Vec<f64>> {
     label_table(probs, labels, truth)?;
     Ok((0..labels)
@@ -205,7 +205,7 @@ pub(super) fn column(table: &[f64], width: usize, k: usize) -> Vec<f64> {
 /// scikit-learn.
 ///
 /// # Errors
-/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
+/// `EvalError` for no values, values that are not finite, or lists of different lengths.
 pub fn average_precision(scores: &[f64], truth: &[bool]) -> Result<f64> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;
@@ -226,7 +226,7 @@ pub fn average_precision(scores: &[f64], truth: &[bool]) -> Result<f64> {
 /// curve and its area stay the same. A rate without a denominator is NaN.
 ///
 /// # Errors
-/// [`EvalError`] for no values, values that are not finite, or lists of different lengths.
+/// `EvalError` for no values, values that are not finite, or lists of different lengths.
 pub fn roc_curve(scores: &[f64], truth: &[bool], corners_only: bool) -> Result<Vec<RocPoint>> {
     finite("scores", scores)?;
     length("labels", scores.len(), truth.len())?;

@@ -30,7 +30,7 @@ pub struct Calibration {
 /// Multi-class: pass what [`top_label`] gives. One label: pass its probabilities and its truth.
 ///
 /// # Errors
-/// [`EvalError`] for no bins, lists of different lengths, or confidences outside 0 to 1.
+/// `EvalError` for no bins, lists of different lengths, or confidences outside 0 to 1.
 pub fn calibration(confidence: &[f64], hit: &[bool], bins: usize) -> Result<Calibration> {
     finite("confidences", confidence)?;
     length("hits", confidence.len(), hit.len())?;
@@ -73,7 +73,7 @@ pub fn calibration(confidence: &[f64], hit: &[bool], bins: usize) -> Result<Cali
 /// The largest probability of every row of (n, classes), and whether its class is the true one.
 ///
 /// # Errors
-/// [`EvalError`] for a table that is none of as many rows as there are truths, or a truth out of range.
+/// `EvalError` for a table that is none of as many rows as there are truths, or a truth out of range.
 pub fn top_label(probs: &[f64], classes: usize, truth: &[u32]) -> Result<(Vec<f64>, Vec<bool>)> {
     table(probs, classes, truth)?;
     let top = argmax(probs, classes);

@@ -25,7 +25,7 @@ impl Source {
     /// Half-width of the two-sided interval of this source alone.
     ///
     /// # Errors
-    /// [`EvalError`] for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
+    /// `EvalError` for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
     pub fn half_width(&self, coverage: f64) -> Result<f64> {
         level(coverage)?;
         argument(
@@ -54,7 +54,7 @@ impl Estimate {
     /// The two-sided interval: half-widths of all sources joined as the root of their sum of squares.
     ///
     /// # Errors
-    /// [`EvalError`] for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
+    /// `EvalError` for a coverage outside 0 to 1, or degrees of freedom or a standard error that are none.
     pub fn interval(&self, coverage: f64) -> Result<Interval> {
         let half = self.half_width(coverage)?;
         Ok(Interval {
@@ -77,7 +77,7 @@ impl Estimate {
     /// out; ½ or more where the value itself is not above it.
     ///
     /// # Errors
-    /// [`EvalError`] for a value or bound that is no number, or a source without degrees of freedom.
+    /// `EvalError` for a value or bound that is no number, or a source without degrees of freedom.
     pub fn p_above(&self, bound: f64) -> Result<f64> {
         let distance = (self.value - bound).abs();
         let tail = self.tail(distance)?;

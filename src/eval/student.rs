@@ -13,7 +13,7 @@ use super::error::{Result, argument};
 /// P(T > t) of Student's t with `df` degrees of freedom, which need not be whole.
 ///
 /// # Errors
-/// [`EvalError`] for a t that is no number, or degrees of freedom that are not positive.
+/// `EvalError` for a t that is no number, or degrees of freedom that are not positive.
 pub fn t_upper_tail(t: f64, df: f64) -> Result<f64> {
     argument("t", "a number", t, !t.is_nan())?;
     freedom(df)?;
@@ -27,7 +27,7 @@ pub fn t_upper_tail(t: f64, df: f64) -> Result<f64> {
 /// The t below which Student's t falls with probability `p`.
 ///
 /// # Errors
-/// [`EvalError`] for a probability outside 0 to 1, or degrees of freedom that are not positive.
+/// `EvalError` for a probability outside 0 to 1, or degrees of freedom that are not positive.
 pub fn t_quantile(p: f64, df: f64) -> Result<f64> {
     freedom(df)?;
     // A report asks for a handful of quantiles a thousand times, and halving down to the last bit is slow.
@@ -51,7 +51,7 @@ pub fn t_quantile(p: f64, df: f64) -> Result<f64> {
 /// The z below which a standard normal number falls with probability `p`.
 ///
 /// # Errors
-/// [`EvalError`] for a probability outside 0 to 1.
+/// `EvalError` for a probability outside 0 to 1.
 pub fn normal_quantile(p: f64) -> Result<f64> {
     quantile(p, |z| normal_two_sided(z) / 2.0)
 }
@@ -64,7 +64,7 @@ pub fn normal_two_sided(z: f64) -> f64 {
 /// P(X > x) of Fisher's F with `d1` and `d2` degrees of freedom, which need not be whole.
 ///
 /// # Errors
-/// [`EvalError`] for an F that is no number, or degrees of freedom that are not positive.
+/// `EvalError` for an F that is no number, or degrees of freedom that are not positive.
 pub fn f_upper_tail(x: f64, d1: f64, d2: f64) -> Result<f64> {
     argument("F", "a number", x, !x.is_nan())?;
     freedom(d1)?;
@@ -75,7 +75,7 @@ pub fn f_upper_tail(x: f64, d1: f64, d2: f64) -> Result<f64> {
 /// The x below which Fisher's F falls with probability `p`.
 ///
 /// # Errors
-/// [`EvalError`] for a probability outside 0 to 1, or degrees of freedom that are not positive.
+/// `EvalError` for a probability outside 0 to 1, or degrees of freedom that are not positive.
 pub fn f_quantile(p: f64, d1: f64, d2: f64) -> Result<f64> {
     freedom(d1)?;
     freedom(d2)?;

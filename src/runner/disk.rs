@@ -96,7 +96,7 @@ impl Disk {
     /// kept none are told too: weights cannot be made without training again.
     ///
     /// # Errors
-    /// [`BadInput`] where the disk has no room for them.
+    /// `BadInput` where the disk has no room for them.
     pub fn weights_to_come(c: &Context, plan: &Plan) -> Result<Option<String>> {
         let keep = plan.study.keep_weights;
         if keep.sets().is_empty() {

@@ -62,7 +62,7 @@ pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
 /// Renders the report into any folder; everything is computed from the stored predictions.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_to(c: &Context, plan: &Plan, a: &ReportArgs, to: &Path) -> Result<ReportOutput> {
     let listing = listing(plan)?;
     let input = input(c, plan, a, &listing)?;
