@@ -90,13 +90,14 @@ impl Format {
             [0xFF, 0xD8, ..] => Self::Jpeg,
             [0x89, b'P', b'N', b'G', ..] => Self::Png,
             [b'R', b'I', b'F', b'F', ..] if at(8, b"WEBP") => Self::WebP,
+            // Before TIFF: the 128 bytes ahead are free, and scanners write the head of a TIFF file there, so that both kinds of reader open it.
+            _ if at(128, b"DICM") => Self::Dicom,
             [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => Self::Tiff,
             [b'G', b'I', b'F', b'8', ..] => Self::Gif,
             _ if brand(&[b"avif", b"avis"]) => Self::Avif,
             _ if brand(&[b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"]) => Self::Heic,
             _ if at(4, b"jP  \r\n\x87\n") || at(0, b"\xFF\x4F\xFF\x51") => Self::Jpeg2000,
             _ if at(4, b"JXL \r\n\x87\n") || at(0, b"\xFF\x0A") => Self::JpegXl,
-            _ if at(128, b"DICM") => Self::Dicom,
             _ if at(344, b"n+1\0") || at(344, b"ni1\0") => Self::Nifti,
             [0, 5, 0x16, 7 | 0, ..] => Self::AppleDouble,
             [0x1F, 0x8B, ..] => Self::Gzip,
@@ -239,6 +240,8 @@ mod tests {
         for tiff in [&b"II*\0\x08\0\0\0"[..], b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0"] {
             assert!(Format::of(tiff) == Format::Tiff && Format::Tiff.is_read());
         }
+        let both = [&b"II*\0"[..], &[0; 124], b"DICM\x02\0"].concat();
+        assert_eq!(Format::of(&both), Format::Dicom);
         assert!(Format::of(b"\xFF\xD8\xFF\xE0").is_read() && Format::of(b"\x89PNG\r\n").is_read());
     }
 }
