@@ -83,6 +83,11 @@ impl StatFile {
         self.entries.get(key).filter(|(_, then)| then == now).map(|e| e.0)
     }
 
+    /// All entries, by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &(Sha, Stat))> {
+        self.entries.iter().map(|(key, entry)| (key.as_slice(), entry))
+    }
+
     /// Enters a file hashed after `began`, unless it was touched just before.
     pub(crate) fn put(&mut self, key: &[u8], stat: Stat, sha: Sha, began: SystemTime) {
         if stat.settled(began) {

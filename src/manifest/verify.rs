@@ -11,7 +11,6 @@ use super::stat::{Stat, StatFile};
 use super::walk::{Found, Walk, one, walk};
 use crate::error::BadInput;
 use anyhow::Result;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -141,16 +140,19 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
     };
     let (mut stats, seen) = rayon::join(known, || Seen::new(target, list));
     let seen = seen?;
-    let unchanged = |f: &Found| {
-        list.entries
-            .get(&f.path)
-            .is_some_and(|e| stats.get(f.path.as_bytes(), &f.stat) == Some(*e))
-    };
+    let listed = beside(
+        &seen.files,
+        list.entries.iter().map(|(path, sha)| (path.as_bytes(), sha)),
+    );
+    let known = beside(&seen.files, stats.iter());
     // Extra files are hashed only where one of them may be a missing file under another name.
-    let todo: Vec<&Found> = seen
-        .files
-        .par_iter()
-        .filter(|f| !unchanged(f) && (seen.any_missing || list.entries.contains_key(&f.path)))
+    let todo: Vec<&Found> = (seen.files.iter().zip(&listed).zip(&known))
+        .filter(|((f, listed), known)| match (listed, known) {
+            (Some(sha), Some((then, stat))) => then != *sha || *stat != f.stat,
+            (Some(_), None) => true,
+            (None, _) => seen.any_missing,
+        })
+        .map(|((f, _), _)| f)
         .collect();
     if mode == Mode::NoRead && !todo.is_empty() {
         return Err(not_hashed(target, todo.len()).into());
@@ -183,12 +185,9 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         .filter(|p| !bad.contains(p))
         .cloned()
         .collect();
-    let extra: Vec<RelPath> = seen
-        .files
-        .par_iter()
-        .map(|f| &f.path)
-        .filter(|p| !list.entries.contains_key(p))
-        .cloned()
+    let extra: Vec<RelPath> = (seen.files.iter().zip(&listed))
+        .filter(|(_, listed)| listed.is_none())
+        .map(|(f, _)| f.path.clone())
         .collect();
     let changed = changes(list, &hashes);
     let moved = moves(list, &hashes, &missing, &extra);
@@ -266,6 +265,17 @@ fn not_among<'a>(paths: impl Iterator<Item = &'a RelPath>, files: &[Found]) -> i
         while rest.next_if(|f| *f < p).is_some() {}
         rest.peek().is_none_or(|f| *f != p)
     })
+}
+
+/// What `sorted` holds under the path of each of the sorted `files`: both are walked along once.
+fn beside<'a, T>(files: &[Found], sorted: impl Iterator<Item = (&'a [u8], T)>) -> Vec<Option<T>> {
+    let mut rest = sorted.peekable();
+    let value = |f: &Found| {
+        while rest.next_if(|(path, _)| *path < f.path.as_bytes()).is_some() {}
+        rest.next_if(|(path, _)| *path == f.path.as_bytes())
+            .map(|(_, value)| value)
+    };
+    files.iter().map(value).collect()
 }
 
 fn changes(list: &HashList, hashes: &BTreeMap<&RelPath, Sha>) -> Vec<Changed> {

@@ -141,7 +141,9 @@ impl Folder<'_> {
     fn walk(self, opened: io::Result<OwnedFd>) -> Walk {
         let read = || -> io::Result<(Dir, Vec<DirEntry>)> {
             let mut dir = Dir::new(opened?)?;
-            let all = (&mut dir).collect::<Result<Vec<_>, _>>()?;
+            let mut all = (&mut dir).collect::<Result<Vec<_>, _>>()?;
+            // Nearly the order of the whole, and mostly that in which the files lie on the disk.
+            all.sort_unstable_by(|a, b| a.file_name().cmp(b.file_name()));
             Ok((dir, all))
         };
         let failed = |e: io::Error| {
