@@ -20,7 +20,7 @@ use crate::cache::Cache;
 use crate::error::BadInput;
 use crate::rng::{Purpose, Stream};
 use crate::spec::Protocol;
-use crate::spec::protocol::Normalisation;
+use crate::spec::protocol::{Augment, Normalisation};
 use crate::threads::on_threads;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -36,6 +36,30 @@ pub enum Mode {
     Val,
     /// As in training; the view of a sample is drawn from the stream (`seed`, Augment, `epoch`, sample index).
     Train { seed: u64, epoch: u32 },
+}
+
+impl Mode {
+    /// What `epoch` (from 1) of a run with this seed sees of the training images. Where the protocol has a number of `views`,
+    /// these are the first epochs' of seed 0, in turn.
+    pub fn training(p: &Protocol, seed: u64, epoch: u32) -> Self {
+        match (p.augment, p.views) {
+            (Augment::None, _) => Self::Val,
+            (_, 0) => Self::Train { seed, epoch },
+            (_, views) => Self::Train {
+                seed: 0,
+                epoch: (epoch - 1) % views + 1,
+            },
+        }
+    }
+
+    /// All that a run sees of the training images in turn, where that is the same for every seed.
+    pub fn of_all_seeds(p: &Protocol) -> Vec<Self> {
+        let views = match (p.augment, p.views) {
+            (Augment::None, _) => 1,
+            (_, views) => views.min(p.epochs),
+        };
+        (1..=views).map(|epoch| Self::training(p, 0, epoch)).collect()
+    }
 }
 
 /// Prepared bytes from which a disk cache is worth it.

@@ -7,10 +7,10 @@ use super::params::{Builder, Params};
 use super::pretrained::{Pretrained, WeightsFile};
 use super::registry;
 use super::vit::{default_linear, trunc_linear};
-use crate::spec::protocol::{HeadInit, MhaBody, Readout};
+use crate::spec::protocol::{FeatureDtype, HeadInit, MhaBody, Readout};
 use crate::spec::{Freeze, HeadKind, RunSpec, Scale};
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use medft_nn::to_float;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub struct Classifier {
     pub head: Head,
     pub params: Params,
     readout: Readout,
+    /// What the head reads is rounded to bfloat16.
+    rounded: bool,
 }
 
 impl Classifier {
@@ -243,6 +245,7 @@ impl Classifier {
             head,
             params: fresh.params(),
             readout,
+            rounded: spec.freeze == Freeze::Frozen && spec.protocol.feature_dtype == FeatureDtype::Bf16,
         })
     }
 
@@ -259,10 +262,14 @@ impl Classifier {
     /// # Errors
     /// Where shapes do not fit or a kernel fails.
     pub fn read(&self, f: &Features) -> candle_core::Result<Tensor> {
-        match (&self.head, self.readout) {
-            (Head::Linear(_), Readout::Family) => Ok(f.pooled.clone()),
-            (Head::Linear(_), Readout::MeanTokens) => f.tokens.mean(1),
-            (Head::Mha(_), _) => Ok(f.tokens.clone()),
+        let read = match (&self.head, self.readout) {
+            (Head::Linear(_), Readout::Family) => f.pooled.clone(),
+            (Head::Linear(_), Readout::MeanTokens) => f.tokens.mean(1)?,
+            (Head::Mha(_), _) => f.tokens.clone(),
+        };
+        match self.rounded {
+            true => read.to_dtype(DType::BF16)?.to_dtype(DType::F32),
+            false => Ok(read),
         }
     }
 

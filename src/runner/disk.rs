@@ -4,12 +4,12 @@ use super::Context;
 use super::estimate::{Estimator, Machine};
 use super::plan::{Entry, Plan, State};
 use crate::cache::show_bytes;
-use crate::data::loader::WORTH_CACHING;
+use crate::data::loader::{Mode, WORTH_CACHING};
 use crate::data::registry;
 use crate::fsio;
 use crate::model::{Classifier, facts};
-use crate::spec::protocol::Augment;
 use crate::study::{Freeze, HeadKind, RunSpec, Scale, Scope};
+use crate::train::features::bytes_of;
 use crate::train::state::MOST_COPIES;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -61,9 +61,11 @@ impl Disk {
             }
             let computed = serde_json::to_string(&s.protocol.scoped(&[Scope::Images, Scope::Features]))?;
             if let (Freeze::Frozen, Some(row)) = (s.freeze, row(s)) {
-                let rows = val + test + if s.protocol.augment == Augment::None { train } else { 0 };
-                let key = (s.dataset.clone(), s.backbone.clone(), s.head == HeadKind::Mha, computed);
-                features.insert(key, rows * row);
+                let views = Mode::of_all_seeds(&s.protocol);
+                let rows = val + test + train * views.len() as u64;
+                let views = format!("{:?} {:?} {views:?}", s.protocol.augment, s.protocol.crop_scale);
+                let key = (s.dataset.clone(), s.backbone.clone(), s.head == HeadKind::Mha);
+                features.insert((key, computed, views), rows * row);
             }
             let key = (s.backbone.clone(), s.freeze, s.head, info.channels, outputs);
             let (trainable, total) = match models.get(&key) {
@@ -136,7 +138,7 @@ impl Disk {
         };
         let free = fsio::free_space(&c.global.results_dir);
         let mut text = format!(
-            "disk to come: {} of prepared images and {} of features (float32, as computed) in caches ({kept}), {} of checkpoints at a time, {} of results, {} of trained weights; {} free",
+            "disk to come: {} of prepared images and {} of features in caches ({kept}), {} of checkpoints at a time, {} of results, {} of trained weights; {} free",
             show_bytes(self.images),
             show_bytes(self.features),
             show_bytes(self.checkpoint),
@@ -175,12 +177,11 @@ fn row(s: &RunSpec) -> Option<u64> {
         return None;
     }
     let f = facts::find(&s.backbone)?;
-    Some(
-        4 * match s.head {
-            HeadKind::Linear => f.feature as u64,
-            HeadKind::Mha => (f.tokens.0 * f.tokens.1) as u64,
-        },
-    )
+    let values = match s.head {
+        HeadKind::Linear => f.feature,
+        HeadKind::Mha => f.tokens.0 * f.tokens.1,
+    };
+    Some((values * bytes_of(s.protocol.feature_dtype)) as u64)
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use super::card::{Card, SHOWN};
 use super::inventory::{Inventory, Look};
 use super::plan::{Entry, Plan, State};
 use crate::cache::Bucket;
+use crate::data::loader::Mode;
 use crate::data::{fraction, registry};
 use crate::device::CPU;
 use crate::fsio;
 use crate::model::facts;
 use crate::results::{Listing, RunRecord, cpu_name};
-use crate::spec::protocol::{Augment, MhaBody, Precision};
+use crate::spec::protocol::{MhaBody, Precision};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale, Scope};
 use crate::{limits, tell};
 use anyhow::{Context as _, Result, bail};
@@ -504,9 +505,9 @@ fn work(spec: &RunSpec, [train, val, test]: [f64; 3], heads: usize) -> Option<Wo
     let epochs = f64::from(p.epochs);
     Some(match spec.freeze {
         Freeze::Frozen => {
-            let passes = match p.augment {
-                Augment::None => train,
-                _ => train * epochs,
+            let passes = match Mode::of_all_seeds(p).len() {
+                0 => train * epochs,
+                views => train * views as f64,
             };
             Work {
                 // Validation and test images pass the backbone once; the pass serves all heads.

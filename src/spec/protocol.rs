@@ -82,6 +82,9 @@ switch!(/// What becomes of a run whose loss or gradients explode. `Authors`: up
     /// their GradScaler does in every precision, and the run goes on to its last epoch. `Stop`: it ends without a result.
     Divergence { Authors, Stop });
 
+switch!(/// The features of a frozen backbone as its head reads them: as computed, or rounded to 8 bits of significand.
+    FeatureDtype { F32, Bf16 });
+
 switch!(/// How the learning rate falls. `Cosine`: half a cosine over all epochs, constant within each.
     LrSchedule { Constant, Cosine });
 switch!(/// Whether the incomplete last batch of an epoch is trained on.
@@ -209,6 +212,9 @@ switches! {
     /// (Q20) Area range of RandomResizedCrop.
     crop_scale: [f64; 2] = [0.8, 1.2] => [0.8, 1.0]; Fit; Pair(POSITIVE, "two finite numbers above 0, the first at most 1 and at most the second"); [20];
         "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames.";
+    /// See [`crate::data::loader::Mode::training`].
+    views: u32 = 0; Fit; Count(0, 10_000); [];
+        "Augmented views of a training image: 0 draws another for every epoch; k draws k, the same for all seeds, of which the epochs see one after the other in turn, so that a frozen backbone computes k and no more.", before 0;
     normalisation: Normalisation = Normalisation::Dataset; Images; Words(Normalisation::words); [19];
         "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`.";
     /// `None` is the data set's own.
@@ -227,6 +233,8 @@ switches! {
         "What the linear head starts from: uniform values of PyTorch's default, or normal ones (σ 0.02, bias 0) as timm's.", before HeadInit::Uniform;
     readout: Readout = Readout::Family; Features; Words(Readout::words); [32];
         "What the linear head reads: each family's own vector (CLS, mean, contrastive, pyramid level), or the mean of the tokens for all. Not changed by `corrected`.";
+    feature_dtype: FeatureDtype = FeatureDtype::F32; Features; Words(FeatureDtype::words); [];
+        "The features of a frozen backbone as computed, or rounded to bfloat16, which halves the tables that are kept of them.", before FeatureDtype::F32;
     position_rule: PositionRule = PositionRule::Hub; Features; Words(PositionRule::words); [35];
         "How DINOv2's 37×37 position table becomes 16×16: by the factor 16.1/37 as torch.hub does, or by plain size as Hugging Face does. Not changed by `corrected`.";
     // optimisation

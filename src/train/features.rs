@@ -1,35 +1,38 @@
 //! Features of a frozen backbone, computed once and read by every head, seed and epoch that sees the same images.
 //!
-//! A table is one file of raw float32 rows: the very values the backbone gave, so that a run on a table is a run on images.
-//! Its name is a hash over everything the rows depend on: data, weights, the protocol's data, transform and model switches,
-//! and the list of images. Batches of fixed size in index order make the bytes independent of who computes them. Rows are
+//! A table is one file of raw rows: the very values that a head reads, so that a run on a table is a run on images; float32, or the
+//! upper halves of them where the protocol rounds features to bfloat16. Its name is a hash over everything the rows depend on: data,
+//! weights, the protocol's data, transform and model switches, the view and the list of images. Batches of fixed size in index order make the bytes independent of who computes them. Rows are
 //! held against the table's hash whenever they are read; a table that does not fit it is computed anew.
 
 use super::{FeatureCache, Job, Progress};
 use crate::cache::{Bucket, Held};
-use crate::data::loader::Mode;
+use crate::data::loader::{Images, Mode};
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::limits;
 use crate::model::Classifier;
 use crate::model::safetensors::as_bytes;
+use crate::spec::protocol::FeatureDtype;
 use crate::spec::{HeadKind, Scope};
 use crate::stop;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Rows of features, one a sample of an index list; row-major float32.
+/// Rows of features, one a sample of an index list; row-major.
 pub struct FeatureTable {
     rows: Rows,
+    dtype: FeatureDtype,
     /// Shape of one row: (D) or (N, F).
     dims: Vec<usize>,
 }
 
 enum Rows {
-    Memory(Vec<f32>),
+    Memory(Vec<u8>),
     /// The table and where it lies.
     File(
         HashedFile,
@@ -45,30 +48,56 @@ impl FeatureTable {
     /// [`BadInput`] where the table's file was changed since it was opened; it is then removed, to be computed anew.
     pub fn batch(&self, positions: &[u32], device: &Device) -> Result<Tensor> {
         let n: usize = self.dims.iter().product();
+        let size = n * bytes_of(self.dtype);
         let mut out = Vec::with_capacity(positions.len() * n);
-        match &self.rows {
-            Rows::Memory(v) => {
-                for &p in positions {
-                    out.extend_from_slice(&v[p as usize * n..(p as usize + 1) * n]);
-                }
-            }
-            Rows::File(file, path, _) => {
-                let size = n as u64 * 4;
-                for &p in positions {
+        for &p in positions {
+            match &self.rows {
+                Rows::Memory(all) => decode(self.dtype, &all[p as usize * size..(p as usize + 1) * size], &mut out),
+                Rows::File(file, path, _) => {
+                    let size = size as u64;
                     let row = file.read(u64::from(p) * size..(u64::from(p) + 1) * size).map_err(|e| {
                         // What cannot be removed is found again when it is opened again.
                         let _ = std::fs::remove_file(path);
                         let remedy = "It was removed. Run again: it is computed anew.";
                         BadInput::new(path.display(), "the rows that were written", e.to_string(), remedy)
                     })?;
-                    let values = row.as_chunks::<4>().0;
-                    out.extend(values.iter().map(|&b| f32::from_le_bytes(b)));
+                    decode(self.dtype, &row, &mut out);
                 }
             }
         }
         let mut dims = vec![positions.len()];
         dims.extend(&self.dims);
         Ok(Tensor::from_vec(out, dims, device)?)
+    }
+}
+
+/// Bytes of a value in a table.
+pub fn bytes_of(dtype: FeatureDtype) -> usize {
+    match dtype {
+        FeatureDtype::F32 => 4,
+        FeatureDtype::Bf16 => 2,
+    }
+}
+
+/// The bytes of values that are `dtype`'s already.
+fn encode(dtype: FeatureDtype, x: &[f32]) -> Cow<'_, [u8]> {
+    match dtype {
+        FeatureDtype::F32 => Cow::Borrowed(as_bytes(x)),
+        // A bfloat16 is the upper half of a float32.
+        FeatureDtype::Bf16 => x
+            .iter()
+            .flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes())
+            .collect(),
+    }
+}
+
+fn decode(dtype: FeatureDtype, row: &[u8], out: &mut Vec<f32>) {
+    match dtype {
+        FeatureDtype::F32 => out.extend(row.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b))),
+        FeatureDtype::Bf16 => {
+            let upper = |&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+            out.extend(row.as_chunks::<2>().0.iter().map(upper));
+        }
     }
 }
 
@@ -84,7 +113,7 @@ struct About {
 
 /// Rows under way.
 enum Sink {
-    Memory(Vec<f32>),
+    Memory(Vec<u8>),
     File {
         path: PathBuf,
         out: Box<fsio::Pending>,
@@ -93,14 +122,15 @@ enum Sink {
     },
 }
 
-/// Opens the features of `indices` under the validation transform for each of `members` (which share backbone and images),
-/// and computes those that are not there, or not whole, in one pass over the images.
+/// Opens the features of `indices`, seen as `mode` says, for each of `members` (which share backbone and `images`), and computes
+/// those that are not there, or not whole, in one pass over the images.
 ///
 /// # Errors
 /// For images that cannot be read, and tables that cannot be written.
 pub fn tables(
     members: &[(&Job<'_>, &Classifier)],
-    indices: &[u32],
+    images: &Images,
+    (indices, mode): (&[u32], Mode),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<FeatureTable>> {
     let mut paths = Vec::new();
@@ -108,19 +138,30 @@ pub fn tables(
         let path = job
             .feature_cache
             .as_ref()
-            .map(|c| Ok::<_, anyhow::Error>(c.cache.entry(Bucket::Features, &key(job, c, indices)?)));
+            .map(|c| Ok::<_, anyhow::Error>(c.cache.entry(Bucket::Features, &key(job, c, (indices, mode))?)));
         paths.push(path.transpose()?);
     }
     let mut tables: BTreeMap<usize, FeatureTable> = BTreeMap::new();
     for (i, ((job, _), path)) in members.iter().zip(&paths).enumerate() {
         if let (Some(path), Some(c)) = (path, &job.feature_cache)
-            && let Ok(table) = open(path, indices.len(), c.cache.hold(path))
+            && let Ok(table) = open(
+                path,
+                (indices.len(), job.spec.protocol.feature_dtype),
+                c.cache.hold(path),
+            )
         {
             tables.insert(i, table);
         }
     }
     let missing: Vec<usize> = (0..members.len()).filter(|i| !tables.contains_key(i)).collect();
-    tables.append(&mut compute(members, &missing, &paths, indices, progress)?);
+    tables.append(&mut compute(
+        members,
+        &missing,
+        &paths,
+        images,
+        (indices, mode),
+        progress,
+    )?);
     Ok(tables.into_values().collect())
 }
 
@@ -129,19 +170,20 @@ fn compute(
     members: &[(&Job<'_>, &Classifier)],
     missing: &[usize],
     paths: &[Option<PathBuf>],
-    indices: &[u32],
+    images: &Images,
+    (indices, mode): (&[u32], Mode),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<BTreeMap<usize, FeatureTable>> {
     let Some(&first) = missing.first() else {
         return Ok(BTreeMap::new());
     };
     let (job, model) = members[first];
+    let dtype = job.spec.protocol.feature_dtype;
     let mut sinks: Vec<Sink> = Vec::new();
     let mut dims = vec![Vec::new(); missing.len()];
     let mut done = 0;
-    for b in job
-        .images
-        .batches(indices, Mode::Val, job.spec.protocol.batch as usize, false)
+    for b in images
+        .batches(indices, mode, job.spec.protocol.batch as usize, false)
         .onto(job.device)
     {
         let b = b?;
@@ -152,11 +194,11 @@ fn compute(
             let f = members[i].1.read(&features)?.to_device(&Device::Cpu)?;
             dims[s] = f.dims()[1..].to_vec();
             if sinks.len() == s {
-                let bytes = dims[s].iter().product::<usize>() as u64 * 4 * indices.len() as u64;
+                let bytes = dims[s].iter().product::<usize>() * bytes_of(dtype) * indices.len();
                 let place = paths[i].as_deref().zip(members[i].0.feature_cache.as_ref());
-                sinks.push(Sink::new(place, bytes)?);
+                sinks.push(Sink::new(place, dtype, bytes as u64)?);
             }
-            sinks[s].put(&f.flatten_all()?.to_vec1::<f32>()?)?;
+            sinks[s].put(&encode(dtype, &f.flatten_all()?.to_vec1::<f32>()?))?;
         }
         progress(Progress::Images {
             done,
@@ -168,14 +210,14 @@ fn compute(
         match sink {
             Sink::Memory(rows) => {
                 let rows = Rows::Memory(rows);
-                tables.insert(i, FeatureTable { rows, dims });
+                tables.insert(i, FeatureTable { rows, dtype, dims });
             }
             Sink::File { path, out, hash, held } => {
                 out.publish()?;
                 let sha256 = fsio::hex(&hash.finalize());
                 let key = name(&path);
                 fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { key, dims, sha256 })?)?;
-                tables.insert(i, open(&path, indices.len(), held)?);
+                tables.insert(i, open(&path, (indices.len(), dtype), held)?);
             }
         }
     }
@@ -184,7 +226,7 @@ fn compute(
 
 impl Sink {
     /// For a table of `bytes`, in memory or at its place in a cache.
-    fn new(place: Option<(&Path, &FeatureCache)>, bytes: u64) -> Result<Self> {
+    fn new(place: Option<(&Path, &FeatureCache)>, dtype: FeatureDtype, bytes: u64) -> Result<Self> {
         let Some((path, c)) = place else {
             return Ok(Self::Memory(Vec::new()));
         };
@@ -192,64 +234,75 @@ impl Sink {
         held.make_room(bytes);
         Ok(Self::File {
             path: path.into(),
-            out: Box::new(fsio::Pending::create(&path.join(ROWS))?),
+            out: Box::new(fsio::Pending::create(&path.join(rows_file(dtype)))?),
             hash: Sha256::new(),
             held,
         })
     }
 
-    fn put(&mut self, x: &[f32]) -> Result<()> {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Memory(rows) => rows.extend_from_slice(x),
+            Self::Memory(rows) => rows.extend_from_slice(bytes),
             Self::File { out, hash, .. } => {
-                hash.update(as_bytes(x));
-                out.put(as_bytes(x))?;
+                hash.update(bytes);
+                out.put(bytes)?;
             }
         }
         Ok(())
     }
 }
 
-/// The files of a table.
-const ROWS: &str = "rows.f32";
+/// Describes a table, beside its rows.
 const ABOUT: &str = "about.json";
+
+fn rows_file(dtype: FeatureDtype) -> String {
+    format!("rows.{dtype}")
+}
 
 /// The key that names a table's folder.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Opens a table of `n` rows and holds it against its key and its hash.
+/// Opens a table of `n` rows of `dtype` and holds it against its key and its hash.
 ///
 /// # Errors
 /// Where it is not there, not whole, or was made under another key.
-fn open(path: &Path, n: usize, held: Held) -> Result<FeatureTable> {
+fn open(path: &Path, (n, dtype): (usize, FeatureDtype), held: Held) -> Result<FeatureTable> {
     let about = path.join(ABOUT);
     let text =
         fsio::read_at_most(&about, limits::RECORD).with_context(|| format!("cannot read {}", about.display()))?;
     let About { key, dims, sha256 } = serde_json::from_slice(&text)?;
     ensure!(key == name(path), "{} is of another table", about.display());
-    let rows = path.join(ROWS);
+    let rows = path.join(rows_file(dtype));
     let row = dims
         .iter()
-        .try_fold(4usize, |a, &d| a.checked_mul(d))
+        .try_fold(bytes_of(dtype), |a, &d| a.checked_mul(d))
         .context("rows without end")?;
     let file = HashedFile::open_rows(&rows, row).with_context(|| format!("cannot read {}", rows.display()))?;
     ensure!(file.sha256() == sha256, "{} is not what was written", rows.display());
-    let bytes = dims.iter().try_fold(n as u64 * 4, |a, &d| a.checked_mul(d as u64));
-    ensure!(bytes == Some(file.len()), "{} is of another size", rows.display());
+    ensure!(
+        (row as u64).checked_mul(n as u64) == Some(file.len()),
+        "{} is of another size",
+        rows.display()
+    );
     Ok(FeatureTable {
         rows: Rows::File(file, rows, held),
+        dtype,
         dims,
     })
 }
 
 /// A hash over everything that the rows depend on.
-fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
+fn key(job: &Job<'_>, cache: &FeatureCache, (indices, mode): (&[u32], Mode)) -> Result<String> {
     let s = job.spec;
     // What happens after the backbone does not change its features.
     let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
+    let view = match mode {
+        Mode::Val => None,
+        Mode::Train { seed, epoch } => Some((s.protocol.augment, s.protocol.crop_scale, seed, epoch)),
+    };
     Bucket::Features.key(&(
         (env!("CARGO_PKG_VERSION"), &s.dataset, &s.backbone, s.scale, tokens),
         &p,
@@ -260,6 +313,6 @@ fn key(job: &Job<'_>, cache: &FeatureCache, indices: &[u32]) -> Result<String> {
             medft_nn::isa::chosen()?.name(),
             format!("{:?}", medft_nn::precision::current()),
         ),
-        indices,
+        (indices, view),
     ))
 }

@@ -61,6 +61,57 @@ fn one_process_keeps_no_more_than_the_limit() {
     assert!(records(&p) == expected);
 }
 
+/// Augmented views that are kept: computed once for all seeds, and what is trained on them is what the images give. Rounded to
+/// bfloat16 they take half the room, and a run that keeps nothing of its training images rounds them too.
+#[test]
+fn views_that_are_kept_train_as_the_images_do() {
+    let weights = |p: &Place| -> Vec<String> {
+        let of = |(path, bytes): (PathBuf, Vec<u8>)| {
+            let metrics = path.file_name()? == "metrics.json";
+            metrics.then(|| {
+                serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["content"]["weights_sha256"].to_string()
+            })
+        };
+        p.files("results/s").into_iter().filter_map(of).collect()
+    };
+    let mut seen = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        let run = |views: u32, seeds: &str| {
+            let p = Place::new();
+            let switches = format!("augment = \"paper\"\nviews = {views}\nfeature_dtype = \"{dtype}\"");
+            p.study("s", |t| {
+                let t = frozen(r#"["dinov2-b"]"#, 2)(t).replace("augment = \"none\"", &switches);
+                t.replace("seeds = [0]", &format!("seeds = {seeds}"))
+            });
+            let a = p.medft(&["run", "./s.toml"]);
+            assert_eq!(a.code, 0, "{}", a.all());
+            p
+        };
+        let (fresh, kept) = (run(0, "[0]"), run(2, "[0]"));
+        assert_eq!(
+            (tables(&fresh).len(), tables(&kept).len()),
+            (2, 4),
+            "validation and test; two views more"
+        );
+        assert_eq!(weights(&fresh), weights(&kept), "{dtype}");
+        let both = run(2, "[0, 1]");
+        assert_eq!(
+            (tables(&both).len(), weights(&both).len()),
+            (4, 2),
+            "the second seed computes none"
+        );
+        let one = run(1, "[0]");
+        assert_eq!(tables(&one).len(), 3);
+        assert_ne!(weights(&one), weights(&kept), "one view is another study");
+        let size: u64 = (tables(&kept).iter())
+            .map(|t| t.join(format!("rows.{dtype}")).metadata().unwrap().len())
+            .sum();
+        seen.push((size, weights(&kept)));
+    }
+    assert_eq!(seen[0].0, 2 * seen[1].0);
+    assert_ne!(seen[0].1, seen[1].1, "rounding is seen");
+}
+
 /// Two whole tables of equal size, each in the other's place: what a backbone gave is never read as another's.
 #[test]
 fn tables_in_each_others_place_are_not_used() {

@@ -5,7 +5,6 @@ use super::{Fit, Tables, compute};
 use crate::data::loader::{Images, Mode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
-use crate::spec::protocol::Augment;
 use crate::spec::{Freeze, RunSpec};
 use crate::stop;
 use crate::train::{Job, Outcome, Progress, Trainer, features};
@@ -99,19 +98,21 @@ impl<'a> Group<'a> {
         let start = Instant::now();
         let members: Vec<(&Job<'_>, &Classifier)> = self.fits.iter().map(|f| (f.job, &f.model)).collect();
         let precision = compute(job.spec);
-        let mut of = |list: &[u32], precision: Compute| {
-            scope(precision, || features::tables(&members, list, progress)).map(Vec::into_iter)
+        let images = self.images.as_ref().unwrap_or(job.images);
+        let mut of = |list: &[u32], mode: Mode, precision: Compute| {
+            scope(precision, || features::tables(&members, images, (list, mode), progress)).map(Vec::into_iter)
         };
-        let train = match job.spec.protocol.augment {
-            Augment::None => Some(of(&job.data.train, precision)?),
-            _ => None,
-        };
-        let (val, test) = (of(&job.data.val, precision)?, of(&job.data.test, Compute::Float32)?);
-        let mut train = train.into_iter().flatten();
+        let views = Mode::of_all_seeds(&job.spec.protocol);
+        let train = views.into_iter().map(|view| of(&job.data.train, view, precision));
+        let mut train = train.collect::<Result<Vec<_>>>()?;
+        let (val, test) = (
+            of(&job.data.val, Mode::Val, precision)?,
+            of(&job.data.test, Mode::Val, Compute::Float32)?,
+        );
         let share = start.elapsed().as_secs_f64() / self.fits.len() as f64;
         for ((f, val), test) in self.fits.iter_mut().zip(val).zip(test) {
             f.tables = Some(Tables {
-                train: train.next(),
+                train: train.iter_mut().filter_map(Iterator::next).collect(),
                 val,
                 test,
             });
@@ -137,14 +138,8 @@ impl<'a> Group<'a> {
         let from = steps.min().unwrap_or(0);
         let seen = order.len().min(steps_per_epoch as usize * batch);
         let left = &order[(from as usize * batch).min(seen)..seen];
-        let mode = match p.augment {
-            Augment::None => Mode::Val,
-            _ => Mode::Train {
-                seed: job.spec.seed,
-                epoch,
-            },
-        };
-        let cached = self.fits[0].tables.as_ref().is_some_and(|t| t.train.is_some());
+        let mode = Mode::training(p, job.spec.seed, epoch);
+        let cached = self.fits[0].tables.as_ref().is_some_and(|t| t.train(epoch).is_some());
         // The loader works ahead, so it is only asked for what is read from it.
         let wanted = if cached { &[][..] } else { left };
         let indices: Vec<u32> = wanted.iter().map(|&i| job.data.train[i as usize]).collect();

@@ -50,7 +50,7 @@ struct Fit<'a> {
     position: Position,
     /// Weights of every epoch that one of the rules would select now.
     kept: Kept,
-    /// Features of train (where nothing is augmented), validation and test images, where the backbone is frozen.
+    /// Features of the images, where the backbone is frozen.
     tables: Option<Tables>,
     /// Whether no epoch is left to train.
     ended: bool,
@@ -59,9 +59,18 @@ struct Fit<'a> {
 }
 
 struct Tables {
-    train: Option<FeatureTable>,
+    /// Of the training images, one table a view; none where every epoch has views of its own.
+    train: Vec<FeatureTable>,
     val: FeatureTable,
     test: FeatureTable,
+}
+
+impl Tables {
+    /// What `epoch` (from 1) reads.
+    fn train(&self, epoch: u32) -> Option<&FeatureTable> {
+        let view = (epoch as usize - 1).checked_rem(self.train.len())?;
+        self.train.get(view)
+    }
 }
 
 impl<'a> Fit<'a> {
@@ -152,7 +161,7 @@ impl<'a> Fit<'a> {
     fn step_in_scope(&mut self, epoch: u32, rows: &[u32], features: Option<&Features>, share: f64) -> Result<f64> {
         let start = Instant::now();
         let job = self.job;
-        let read = match (features, self.tables.as_ref().and_then(|t| t.train.as_ref())) {
+        let read = match (features, self.tables.as_ref().and_then(|t| t.train(epoch))) {
             (Some(f), _) => self.model.read(f)?,
             (None, Some(t)) => t.batch(rows, job.device)?,
             (None, None) => bail!("neither images nor features"),
