@@ -231,7 +231,7 @@ fn state(done: u64, of: u64, work: &Work) -> String {
 /// A bar as a line of at most `width` columns: name, bar, count, what else there is, time left. What does not fit goes, the bar
 /// first, what else there is next; the name is cut last.
 fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
-    let words = |parts: &[&str]| {
+    let spaced = |parts: &[&str]| {
         let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
         parts.join("   ")
     };
@@ -242,10 +242,10 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
         _ => String::new(),
     };
     let (count, more) = match work.unit {
-        Unit::Steps => return cut(&format!("{:9}{}", "", words(&[&work.name, &work.message])), width),
+        Unit::Steps => return cut(&format!("{:9}{}", "", spaced(&[&work.name, &work.message])), width),
         Unit::Items if of == 0 => {
             return cut(
-                &words(&[&format!("{:<8}", work.name), &clock(time), &work.message]),
+                &spaced(&[&format!("{:<8}", work.name), &clock(time), &work.message]),
                 width,
             );
         }
@@ -259,7 +259,7 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
         }
     };
     let name = format!("{:<8}", work.name);
-    let whole = words(&[&count, &more, &left]);
+    let whole = spaced(&[&count, &more, &left]);
     let room = width.saturating_sub(name.chars().count() + whole.chars().count() + 3);
     if room >= 5 && of > 0 {
         let long = room.min(40);
@@ -272,7 +272,7 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
     }
     let tail = match work.name.chars().count() + 1 + whole.chars().count() <= width {
         true => whole,
-        false => words(&[&count, &left]),
+        false => spaced(&[&count, &left]),
     };
     let name = cut(work.name.as_str(), width.saturating_sub(tail.chars().count() + 1));
     cut(&format!("{name} {tail}"), width)

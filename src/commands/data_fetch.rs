@@ -54,7 +54,7 @@ fn say(l: &Line) -> Result<()> {
             l.set,
             l.folder.display()
         )?,
-        (word, _) => outln!("{}: {word} and verified, {}, root {root}", l.set, l.folder.display())?,
+        (state, _) => outln!("{}: {state} and verified, {}, root {root}", l.set, l.folder.display())?,
     }
     Ok(())
 }

@@ -33,13 +33,13 @@ impl Faulty {
 
 impl Trainer for Faulty {
     fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
-        if let Some(words) = (self.fails)(jobs) {
+        if let Some(message) = (self.fails)(jobs) {
             self.failures.fetch_add(1, Relaxed);
             for job in jobs {
                 std::fs::create_dir_all(job.checkpoint_dir)?;
                 std::fs::write(job.checkpoint_dir.join("kept"), b"work")?;
             }
-            bail!("{words}");
+            bail!("{message}");
         }
         let epoch = Duration::from_millis(1);
         Scripted { epoch }.fit(jobs, progress)
@@ -59,7 +59,7 @@ impl Place {
 
     fn run(&self, trainer: &'static dyn Trainer, script: Script, device: &str) -> Result<u8> {
         let at = |name: &str| self.0.path().join(name).display().to_string();
-        let words = [
+        let args = [
             "medft",
             "run",
             "demo",
@@ -72,11 +72,7 @@ impl Place {
             "--results-dir",
             &at("results"),
         ];
-        run_on(
-            Cli::parse_from(words),
-            trainer,
-            Devices::of(Box::leak(Box::new(script))),
-        )
+        run_on(Cli::parse_from(args), trainer, Devices::of(Box::leak(Box::new(script))))
     }
 
     /// Files of this name in the study's runs.

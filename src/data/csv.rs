@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn broken_files_are_named_with_their_line() {
-        for (bytes, words) in [
+        for (bytes, said) in [
             (&b""[..], "x.csv: expected at least one line, found an empty file."),
             (b" \r\n", "found an empty file."),
             (b"a,b\n", "x.csv: expected a row for every image"),
@@ -228,7 +228,7 @@ mod tests {
         ] {
             let e = all(bytes).unwrap_err();
             assert!(
-                e.downcast_ref::<BadInput>().is_some() && e.to_string().contains(words),
+                e.downcast_ref::<BadInput>().is_some() && e.to_string().contains(said),
                 "{e}"
             );
         }

@@ -150,8 +150,8 @@ fn read_list(
 
 /// The class by the text before the first `_` of the base name: normal, benign or cancer.
 fn class_of(at: &str, base: &str, task: DdsmTask) -> Result<u32> {
-    let word = base.split('_').next().unwrap_or_default();
-    let finding = match word {
+    let class = base.split('_').next().unwrap_or_default();
+    let finding = match class {
         "normal" => 0,
         "benign" => 1,
         "cancer" => 2,

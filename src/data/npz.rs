@@ -1,7 +1,7 @@
 //! NumPy's npz: a zip of npy arrays, read strictly.
 //!
 //! Only what image sets hold: C-ordered images of unsigned bytes, C-ordered labels of integers or booleans, npy header
-//! versions 1 to 3. A header may promise anything, so nothing is allocated on its word: images are read one at a time, the
+//! versions 1 to 3. A header may promise anything, so nothing is allocated before it is checked: images are read one at a time, the
 //! member's size in the zip must be the very size the header implies, and no small file may unpack to a huge array
 //! ([`crate::limits`]).
 
@@ -312,8 +312,8 @@ fn element(descr: &str) -> Option<(Kind, bool)> {
 struct Cursor<'a>(&'a str);
 
 impl<'a> Cursor<'a> {
-    fn token(&mut self, word: &str) -> Option<()> {
-        self.0 = self.0.trim_start().strip_prefix(word)?;
+    fn token(&mut self, token_text: &str) -> Option<()> {
+        self.0 = self.0.trim_start().strip_prefix(token_text)?;
         Some(())
     }
 

@@ -3,9 +3,9 @@
 use super::types::Source;
 use super::{aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019, medmnist};
 use crate::error::BadInput;
+use crate::names::did_you_mean;
 use crate::registry::Registry;
 use crate::spec::Protocol;
-use crate::words::did_you_mean;
 use anyhow::Result;
 
 /// All data sets, in the order of tables.
@@ -38,7 +38,7 @@ pub fn all() -> Vec<&'static dyn Source> {
     SETS.all()
 }
 
-/// The words that name data sets in studies, in the order of [`all`].
+/// The names of data sets in studies, in the order of [`all`].
 pub fn names() -> Vec<&'static str> {
     SETS.names()
 }

@@ -42,7 +42,7 @@ pub enum TableTask {
 
 impl TableTask {
     /// As a manifest and the command line write it.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Multiclass => "multiclass",
             Self::Binary => "binary",
@@ -106,7 +106,7 @@ impl TableSpec {
         };
         if few {
             let names = self.classes.join(", ");
-            return Some(format!("{n} classes ({names}) for a {} task", self.task.word()));
+            return Some(format!("{n} classes ({names}) for a {} task", self.task.name()));
         }
         if let Some(i) = twice {
             return Some(format!("the class {:?} twice", self.classes[i]));
@@ -185,10 +185,10 @@ impl TableSource {
     fn add(&self, all: &mut Labels, row: &Row<'_>, columns: &[usize]) -> Result<()> {
         match all {
             Labels::Classes(classes) => {
-                let word = row.get(columns[0]);
-                let class = self.spec.classes.iter().position(|c| c == word);
+                let text = row.get(columns[0]);
+                let class = self.spec.classes.iter().position(|c| c == text);
                 let expected = || format!("a class: {}", self.spec.classes.join(", "));
-                classes.push(class.ok_or_else(|| row.bad(expected(), format!("{word:?}"), MEND))? as u32);
+                classes.push(class.ok_or_else(|| row.bad(expected(), format!("{text:?}"), MEND))? as u32);
             }
             Labels::MultiHot { bits, .. } => {
                 for &c in columns {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The facts of a data set that the protocol fixes (PROTOCOL section 1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatasetInfo {
-    /// Word used in studies: `ddsm`, `isic2019`, …
+    /// Name used in studies: `ddsm`, `isic2019`, …
     pub name: &'static str,
     /// As printed in tables.
     pub title: &'static str,
@@ -79,7 +79,7 @@ pub struct Dataset {
 
 /// A reader of one data set in its real layout: one file each in `data/`, one line in `data::registry`.
 pub trait Source: Sync + Send {
-    /// The word used in studies: `ddsm`, `isic2019`, …
+    /// The name used in studies: `ddsm`, `isic2019`, …
     fn name(&self) -> &'static str;
 
     /// The facts as the set has them, under a protocol (DDSM's task changes its classes, for instance). Others ask

@@ -44,7 +44,7 @@ pub struct Wanted<'a> {
     /// What to do about 401 and 403, and about 404.
     pub if_refused: &'a str,
     pub if_gone: &'a str,
-    /// The last word before publication, on the digests of the whole file.
+    /// The last check before publication, on the digests of the whole file.
     pub accept: &'a mut dyn FnMut(&Digests) -> Result<(), BadInput>,
 }
 

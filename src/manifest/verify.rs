@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-/// The set that is meant: its word, its folder, and its files where it shares the folder.
+/// The set that is meant: its name, its folder, and its files where it shares the folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     pub set: &'a str,

@@ -67,14 +67,14 @@ const TIMM_NAMES: &[Rule] = &[
 ];
 
 /// For timm; `transformers` has no classifier of this encoder.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         return Err(t
-            .not_for(word, &["timm", "hub"], "it has no classifier of this encoder")
+            .not_for(layout, &["timm", "hub"], "it has no classifier of this encoder")
             .into());
     }
     let (weight, bias) = t.linear()?;
@@ -118,7 +118,7 @@ pub static AIMV2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "aimv2_large_patch14_224"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "aimv2_large_patch14_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -141,7 +141,7 @@ pub static AIMV2_H: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (H, TINY_H), "aimv2_huge_patch14_224"),
+    export: |layout, t| export(layout, t, (H, TINY_H), "aimv2_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 

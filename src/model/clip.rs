@@ -186,15 +186,15 @@ const fn batched(from: &'static str, to: &'static str) -> Rule {
 }
 
 /// For timm, whose head reads the class token behind the norm: the projection, which is linear too, becomes part of it.
-fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
-    if word != "timm" {
+fn export(layout: &str, t: &Trained<'_>) -> Result<Exported> {
+    if layout != "timm" {
         let why = "its `CLIPForImageClassification` reads the mean of the patches before the norm";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let p = &t.spec.protocol;
     if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
         let why = "the head reads the mean of patches before the final norm; no class there does";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
     let c = config(t.spec.scale, p.crop as usize)?;
     let (weight, bias) = t.linear()?;

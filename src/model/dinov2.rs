@@ -81,7 +81,7 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
-    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -104,7 +104,7 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (B, TINY_B), "vit_base_patch14_dinov2"),
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
 };
 
@@ -127,7 +127,7 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch14_dinov2"),
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
 };
 
@@ -143,7 +143,7 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
-    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -162,7 +162,7 @@ fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Bui
 
 /// For timm and transformers, with the position table of the run's input. Their classes read the class token, the mean of the patches
 /// behind the final norm, or both.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
@@ -171,7 +171,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
     let offered = ["hf", "timm", "hub"];
     if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
         let why = "the head reads the mean of patches before the final norm; no class there does";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
     let g = p.crop as usize / c.patch_size;
     let (weight, bias) = t.linear()?;
@@ -186,7 +186,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
         .find(|t| t.0 == "pos_embed")
         .context("no position table")?;
     table.1 = positions(&table.1, &c, p.position_rule, (g, g))?;
-    match word {
+    match layout {
         "timm" => {
             let mut tensors = own.in_layout(TIMM_NAMES)?;
             tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
@@ -222,7 +222,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
                 tensors: named.chain(head).collect(),
             })
         }
-        _ => Err(t.not_for(word, &offered, "an unknown word").into()),
+        _ => Err(t.not_for(layout, &offered, "an unknown layout").into()),
     }
 }
 

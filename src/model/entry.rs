@@ -13,12 +13,12 @@ use serde_json::Value;
 
 /// A backbone: its names, what is known of it, the layouts its weights are published in, and how it is built.
 pub struct BackboneEntry {
-    /// Word used in studies.
+    /// Name used in studies.
     pub name: &'static str,
     /// As the paper writes it.
     pub title: &'static str,
     pub family: &'static str,
-    /// Layout word → name map to the canonical names.
+    /// Layout name → name map to the canonical names.
     pub layouts: &'static [(&'static str, &'static [Rule])],
     /// The activation that the weights of a layout were trained with, where the family leaves it open.
     pub activation: fn(&str) -> Act,
@@ -57,7 +57,7 @@ pub struct Exported {
     pub tensors: Vec<(String, Tensor)>,
 }
 
-/// How a family is exported: the word of a program and the model to what is written.
+/// How a family is exported: the layout that a program reads and the model to what is written.
 pub type Export = fn(&str, &Trained<'_>) -> Result<Exported>;
 
 impl BackboneEntry {

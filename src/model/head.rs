@@ -181,7 +181,7 @@ pub enum Head {
 }
 
 impl Head {
-    /// The word for it in studies.
+    /// Its name in studies.
     pub fn kind(&self) -> HeadKind {
         match self {
             Self::Linear(_) => HeadKind::Linear,

@@ -75,7 +75,7 @@ pub static MAE_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch16_224"),
+    export: |layout, t| export(layout, t, (B, TINY_B), "vit_base_patch16_224"),
     build: |s, px, o, b| build(s, px, (B, TINY_B), o, b),
 };
 
@@ -98,7 +98,7 @@ pub static MAE_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch16_224"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch16_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -121,7 +121,7 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (H, TINY_H), "vit_huge_patch14_224"),
+    export: |layout, t| export(layout, t, (H, TINY_H), "vit_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 
@@ -131,14 +131,14 @@ fn place(name: &str) -> Place {
 }
 
 /// For timm, whose plain ViT can read the mean of the patches behind the norm; `transformers`' reads the class token.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         let why = "its head would read the class token, and this one reads the mean of the patches";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let (weight, bias) = t.linear()?;
     let mut tensors = t.backbone.clone();

@@ -51,7 +51,7 @@ pub static VIT_B: BackboneEntry = BackboneEntry {
     facts: facts("vit_base_patch16_224", 85_798_656),
     place,
     own: None,
-    export: |word, t| export(word, t, PLAIN, "vit_base_patch16_224"),
+    export: |layout, t| export(layout, t, PLAIN, "vit_base_patch16_224"),
     build: |s, px, o, b| build(s, px, PLAIN, o, b),
 };
 
@@ -72,7 +72,7 @@ pub static VIT_CLIP_B: BackboneEntry = BackboneEntry {
     family: "CLIP ViT",
     statistics: OPENAI_CLIP,
     facts: facts("vit_base_patch16_clip_224", 85_799_424),
-    export: |word, t| export(word, t, PRE_NORM, "vit_base_patch16_clip_224"),
+    export: |layout, t| export(layout, t, PRE_NORM, "vit_base_patch16_clip_224"),
     build: |s, px, o, b| build(s, px, PRE_NORM, o, b),
     ..VIT_B
 };
@@ -105,14 +105,14 @@ fn place(name: &str) -> Place {
 }
 
 /// For timm, whose class it is; one that reads the mean of the patches is timm's too.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         let why = "transformers has no class for it under these names";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let (weight, bias) = t.linear()?;
     let mut tensors = t.backbone.clone();

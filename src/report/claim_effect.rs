@@ -270,8 +270,8 @@ impl Variant {
             says: effect.map_or_else(String::new, |e| says(e.value, smallest).to_owned()),
             direction_only: false,
             answer: match verdict.why() {
-                "" => verdict.word().to_owned(),
-                why => format!("{}: {why}", verdict.word()),
+                "" => verdict.name().to_owned(),
+                why => format!("{}: {why}", verdict.name()),
             },
         }
     }

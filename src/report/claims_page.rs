@@ -107,7 +107,7 @@ fn line(input: &ReportInput, j: &Judged) -> Line {
         effect: j.effect.as_ref().map_or_else(none, |e| signed(e.value)),
         interval: j.effect.as_ref().map_or_else(none, interval),
         p: j.p.map_or_else(none, p_text),
-        verdict: j.verdict.word(),
+        verdict: j.verdict.name(),
         why: j.verdict.why().to_owned(),
         disagreement: j.disagreement.clone(),
         parts: j
@@ -197,7 +197,7 @@ pub(super) fn to_csv(all: &[Judged]) -> Result<Vec<u8>> {
             number(e.map(|e| e.high)),
             number(e.map(|e| e.p)),
             number(j.p),
-            j.verdict.word().to_owned(),
+            j.verdict.name().to_owned(),
             j.verdict.why().to_owned(),
             j.claim.text.clone(),
             j.claim.reading.clone(),

@@ -110,7 +110,7 @@ pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) 
 }
 
 /// The story of both verbs; `collect` gets the archives and puts them together in the staging.
-fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&Staging) -> Result<Vec<Got>>) -> Line {
+fn run(c: &Context, m: &DataManifest, done: &'static str, collect: impl FnOnce(&Staging) -> Result<Vec<Got>>) -> Line {
     let (dir, progress) = (&c.global.data_dir, &c.progress);
     let mut line = Line {
         set: m.set.clone(),
@@ -134,7 +134,7 @@ fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&
         }
         staging.publish()?;
         line.root = Some(hold(c, m, &mut line.notes)?);
-        line.state = word;
+        line.state = done;
         staging.clear()?;
         Ok(())
     };

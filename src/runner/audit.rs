@@ -106,11 +106,11 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
     let (label_files, counts) = if phantom {
         (Vec::new(), Vec::new())
     } else {
-        let words = words(set, p);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let values = protocol_values(set, p);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
         (
             check_labels(manifest, &root),
-            check_counts(manifest, &words, &found_counts(&d)),
+            check_counts(manifest, &values, &found_counts(&d)),
         )
     };
     // The manifest counts all of a set.
@@ -141,7 +141,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
         folder: root.clone(),
         phantom,
         preset: p.preset.to_string(),
-        split: SplitRule::word(set, p).to_owned(),
+        split: SplitRule::name(set, p).to_owned(),
         label_files,
         labels,
         counts,
@@ -165,8 +165,8 @@ fn pictures(c: &Context, d: &Dataset, p: &Protocol, title: &str) -> Result<audit
     audit::pictures(d, p, &bar.counted())
 }
 
-/// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
-fn words(set: &str, p: &Protocol) -> Vec<String> {
+/// The protocol's values, by which the manifest's counts say under which choices they hold; none where they hold under none.
+fn protocol_values(set: &str, p: &Protocol) -> Vec<String> {
     if registry::SETS.get(set).is_some_and(|s| !s.counts_hold(p)) {
         return Vec::new();
     }

@@ -56,7 +56,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
+    /// This machine with the device that is asked for; a GPU that is not here goes by the text it was asked for with.
     pub fn this(c: &Context) -> Self {
         Self {
             device: c.devices.name(&c.global.device),
@@ -117,7 +117,7 @@ pub fn file_name(m: &Measurement) -> Result<String> {
     Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
 }
 
-/// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a word: times are
+/// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a note: times are
 /// guesses, and no reason to stop.
 fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
     let dir = c.cache().bucket(Bucket::Rates);

@@ -45,7 +45,7 @@ impl Entry {
         let swept = study
             .sweep
             .iter()
-            .map(|w| format!(",{}={}", w.field, w.word(&s.protocol)));
+            .map(|w| format!(",{}={}", w.field, w.name(&s.protocol)));
         let group = format!(
             "dataset={},split={},backbone={},freeze={}",
             s.dataset,

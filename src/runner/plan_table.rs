@@ -66,8 +66,8 @@ pub fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) ->
     }
     let mut why: Vec<(String, usize)> = Vec::new();
     for e in &plan.entries {
-        if let (word, Some(text)) = state(e) {
-            let text = format!("{word}: {text}");
+        if let (name, Some(text)) = state(e) {
+            let text = format!("{name}: {text}");
             match why.iter_mut().find(|w| w.0 == text) {
                 Some(w) => w.1 += 1,
                 None => why.push((text, 1)),
@@ -79,10 +79,10 @@ pub fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) ->
         .map(|((set, backbone), runs)| {
             let mut counts: Vec<(&str, usize)> = Vec::new();
             for (e, _) in runs {
-                let word = state(e).0;
-                match counts.iter_mut().find(|c| c.0 == word) {
+                let name = state(e).0;
+                match counts.iter_mut().find(|c| c.0 == name) {
                     Some(c) => c.1 += 1,
-                    None => counts.push((word, 1)),
+                    None => counts.push((name, 1)),
                 }
             }
             let counts: Vec<String> = counts.iter().map(|(w, n)| format!("{n} {w}")).collect();

@@ -163,7 +163,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 name,
                 set: set.to_owned(),
                 plain_title: info.title.to_owned(),
-                split: SplitRule::word(set, &protocol).to_string(),
+                split: SplitRule::name(set, &protocol).to_string(),
                 train_fraction: protocol.train_fraction,
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
@@ -247,7 +247,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
 fn title(study: &Study, set: &str, protocol: &Protocol, plain: &str) -> String {
     let mut title = plain.to_owned();
     if study.family(set, protocol) != set {
-        title.push_str(&format!(", {} split", SplitRule::word(set, protocol)));
+        title.push_str(&format!(", {} split", SplitRule::name(set, protocol)));
     }
     if !study.sweep.is_empty() {
         title.push_str(&format!(", {}", study.point(protocol)));
@@ -268,13 +268,13 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
         let only = study
             .sweep
             .iter()
-            .map(|s| format!(",{}={}", s.field, s.word(&protocol)));
+            .map(|s| format!(",{}={}", s.field, s.name(&protocol)));
         let family = study.family(set, &protocol);
         points.push(Point {
             table: study.table(set, &protocol),
             title: match family == set {
                 true => info.title.to_owned(),
-                false => format!("{}, {} split", info.title, SplitRule::word(set, &protocol)),
+                false => format!("{}, {} split", info.title, SplitRule::name(set, &protocol)),
             },
             family,
             values: study.sweep.iter().map(|s| s.value(&protocol)).collect(),

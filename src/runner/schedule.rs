@@ -397,7 +397,7 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
 mod tests {
     use super::*;
     use crate::cli::{Cli, StudyArgs, Verb};
-    use crate::device::{DeviceWord, Devices};
+    use crate::device::{DeviceRequest, Devices};
     use crate::manifest::Catalogue;
     use crate::progress::Progress;
     use crate::runner::inventory;
@@ -414,7 +414,7 @@ mod tests {
     };
 
     fn context(data: &Path, results: &Path, trainer: &'static dyn Trainer) -> (Context, StudyArgs) {
-        let words = [
+        let args = [
             "medft".as_ref(),
             "run".as_ref(),
             "demo".as_ref(),
@@ -425,7 +425,7 @@ mod tests {
             "--results-dir".as_ref(),
             results.as_os_str(),
         ];
-        let cli = Cli::parse_from(words);
+        let cli = Cli::parse_from(args);
         let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
@@ -439,7 +439,7 @@ mod tests {
     }
 
     fn cpus(n: usize) -> Vec<Opened> {
-        vec![Devices::default().open(&DeviceWord::Cpu).unwrap().all[0].clone(); n]
+        vec![Devices::default().open(&DeviceRequest::Cpu).unwrap().all[0].clone(); n]
     }
 
     fn plan(c: &Context, args: &StudyArgs) -> Plan {

@@ -172,13 +172,13 @@ fn a_changed_byte_a_missing_an_extra_and_a_swapped_pair_are_named() {
     );
     assert_eq!(r.changed[1].content_of.as_ref().unwrap().to_string(), "sub/d.jpg");
     let text = r.to_string();
-    for word in [
+    for part in [
         "1 missing, 1 extra, 3 changed",
         "missing    b.jpg",
         "extra      sub/new.jpg",
         "(swapped with sub/c.jpg)",
     ] {
-        assert!(text.contains(word), "{word} in\n{text}");
+        assert!(text.contains(part), "{part} in\n{text}");
     }
     let json = serde_json::to_value(&r).unwrap();
     assert_eq!(json["changed"][0]["path"], "a.jpg");

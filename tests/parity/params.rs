@@ -91,11 +91,11 @@ fn params_of_every_published_layout() {
             continue;
         };
         let canonical = built(entry);
-        for (list, words) in LISTS {
+        for (list, names) in LISTS {
             let Some(j) = j.get(list) else { continue };
             let file = listed(j);
             let mut used = 0;
-            for (layout, rules) in entry.layouts.iter().filter(|(l, _)| words.contains(l)) {
+            for (layout, rules) in entry.layouts.iter().filter(|(l, _)| names.contains(l)) {
                 let name = format!("{backbone} {layout}");
                 let c = Checkpoint::from_tensors(&name, hollow(&file), rules).unwrap();
                 let mut got: Shapes = c.shapes().unwrap().into_iter().collect();

@@ -229,9 +229,9 @@ impl Scene {
                         false => (*x, y + down, ""),
                     };
                     let points = (size * POINT).round().max(5.0);
-                    let mut words = Vec::new();
-                    crate::report::templates::escape_tex(text, &mut words)?;
-                    let mut words = String::from_utf8(words).context("a label is not text")?;
+                    let mut escaped = Vec::new();
+                    crate::report::templates::escape_tex(text, &mut escaped)?;
+                    let mut escaped = String::from_utf8(escaped).context("a label is not text")?;
                     // The sans-serif font lacks what only mathematics has.
                     for (name, sign) in [
                         ("\\textless{}", "$<$"),
@@ -241,11 +241,11 @@ impl Scene {
                         ("\\{", "$\\{$"),
                         ("\\}", "$\\}$"),
                     ] {
-                        words = words.replace(name, sign);
+                        escaped = escaped.replace(name, sign);
                     }
                     let _ = writeln!(
                         out,
-                        "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{words}}};",
+                        "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{escaped}}};",
                         ink(*colour)
                     );
                 }

@@ -190,11 +190,11 @@ fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
             s.receipt.of(Stage::Report),
             s.receipt.of(Stage::Runs).map(str::to_owned),
         ) {
-            let mut words = s.intent.report.clone();
-            let script = words.pop();
-            words.push(format!("--dependency=afterany:{array}"));
-            words.extend(script);
-            if let SbatchOutcome::Number(job) = ask(&words, &s.comment(Stage::Report))? {
+            let mut args = s.intent.report.clone();
+            let script = args.pop();
+            args.push(format!("--dependency=afterany:{array}"));
+            args.extend(script);
+            if let SbatchOutcome::Number(job) = ask(&args, &s.comment(Stage::Report))? {
                 s.put(Stage::Report, &job)?;
             }
         }
@@ -214,8 +214,8 @@ fn hash_first(c: &Context, file: &ClusterFile, plan: &Plan) -> Result<Vec<String
                 .any(|v| s.starts_with(v))
         });
         if let Some(verb) = verb {
-            let words = verb.split_whitespace().skip(1).map(str::to_owned);
-            let inner: Vec<String> = medft.iter().cloned().chain(words).chain(options.clone()).collect();
+            let args = verb.split_whitespace().skip(1).map(str::to_owned);
+            let inner: Vec<String> = medft.iter().cloned().chain(args).chain(options.clone()).collect();
             let sbatch = ["sbatch".to_owned()].into_iter().chain(file.prepare().to_vec());
             let line: Vec<String> = sbatch.chain(["--wrap".to_owned(), command(&inner)]).collect();
             out.push(command(&line));
@@ -235,8 +235,8 @@ enum SbatchOutcome {
 }
 
 /// Calls sbatch. One that fails may have submitted all the same: squeue is asked, by the comment.
-fn ask(words: &[String], comment: &str) -> Result<SbatchOutcome> {
-    let said = slurm::call(words)?;
+fn ask(args: &[String], comment: &str) -> Result<SbatchOutcome> {
+    let said = slurm::call(args)?;
     let number = said.out.trim().split(';').next().unwrap_or_default().to_owned();
     if said.ok && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) {
         return Ok(SbatchOutcome::Number(number));
@@ -260,7 +260,7 @@ impl<'a> Submitter<'a> {
         let scripts = Scripts {
             c,
             file,
-            study: script::study_word(&a.study.study)?,
+            study: script::study_argument(&a.study.study)?,
             only: &a.study.only,
             dir: &dir,
         };
@@ -335,16 +335,16 @@ impl<'a> Submitter<'a> {
     /// Whether sbatch takes the options, before anything is written.
     fn test(&self, tasks: usize) -> Result<()> {
         for stage in Stage::ALL {
-            let mut words = self.line(stage, tasks, None);
-            words.pop();
-            words.extend(["--test-only".to_owned(), "--wrap=true".to_owned()]);
-            let said = slurm::call(&words)?;
+            let mut args = self.line(stage, tasks, None);
+            args.pop();
+            args.extend(["--test-only".to_owned(), "--wrap=true".to_owned()]);
+            let said = slurm::call(&args)?;
             if !said.ok && !slurm::is_passing(&said.err) && !slurm::is_job_limit(&said.err) {
                 let remedy = "Mend the options in the cluster file; nothing was submitted.";
                 return Err(BadInput::new(
                     format!("{} of the cluster file", self.file.key(stage)),
                     "options that sbatch takes",
-                    format!("{} ({})", said.err, command(&words[4..])),
+                    format!("{} ({})", said.err, command(&args[4..])),
                     remedy,
                 )
                 .into());

@@ -278,7 +278,7 @@ mod tests {
         }
     }
 
-    /// The table of states: sinfo's words as squeue(1) lists them.
+    /// The table of states: sinfo's states as squeue(1) lists them.
     #[test]
     fn slurms_states_say_whether_a_run_is_submitted_again() {
         for (state, reason, live) in [

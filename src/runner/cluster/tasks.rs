@@ -1,4 +1,4 @@
-//! From the runs that are missing to the tasks of an array: groups of runs that share a backbone's features, each in the words of
+//! From the runs that are missing to the tasks of an array: groups of runs that share a backbone's features, each as the filters of
 //! `--only`, and several of them together up to a number of hours.
 
 use crate::runner::estimate::Estimate;
@@ -35,7 +35,7 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
         let members = &groups[&name];
         let entries = || members.iter().map(|i| &plan.entries[*i]);
         Task {
-            only: words(plan, &name, &entries().collect::<Vec<_>>()),
+            only: filters(plan, &name, &entries().collect::<Vec<_>>()),
             runs: entries()
                 .filter_map(|e| Some(e.id.as_ref()?.full().to_owned()))
                 .collect(),
@@ -47,7 +47,7 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
 
 /// What `--only` takes for these runs of a group and for no run that is made elsewhere: the group's name where every other run of
 /// it is done, else heads and seeds too.
-fn words(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
+fn filters(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
     let of_group = |e: &&Entry| e.only(&plan.study) == name;
     let all = plan
         .entries
