@@ -14,20 +14,20 @@ use std::path::{Path, PathBuf};
 const AS_DISTRIBUTED: &str = "Restore the file as its source distributes it.";
 
 /// A CSV file with its header read.
-pub struct Table {
+pub struct CsvTable {
     path: PathBuf,
     text: String,
     header: Vec<String>,
 }
 
 /// One row, able to complain about itself.
-pub struct Row<'a> {
+pub struct CsvRow<'a> {
     path: &'a Path,
     line: u64,
     fields: &'a StringRecord,
 }
 
-impl Table {
+impl CsvTable {
     /// Reads `file` of a data set's folder, and its header.
     ///
     /// # Errors
@@ -78,14 +78,14 @@ impl Table {
     ///
     /// # Errors
     /// [`BadInput`] for a ragged row or a file without rows, and whatever `each` returns.
-    pub fn rows(&self, mut each: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+    pub fn rows(&self, mut each: impl FnMut(&CsvRow<'_>) -> Result<()>) -> Result<()> {
         let mut reader = reader(&self.text);
         let mut lines = Lines::new(&self.text);
         let mut fields = StringRecord::new();
         let mut any = false;
         while reader.read_record(&mut fields).map_err(|e| malformed(&self.path, &e))? {
             any = true;
-            let row = Row {
+            let row = CsvRow {
                 path: &self.path,
                 line: lines.of(fields.position().map_or(0, |p| p.byte() as usize)),
                 fields: &fields,
@@ -142,7 +142,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Row<'_> {
+impl CsvRow<'_> {
     /// The field in column `i` of the header.
     pub fn get(&self, i: usize) -> &str {
         &self.fields[i]
@@ -160,7 +160,7 @@ impl Row<'_> {
 }
 
 /// `file:line`.
-impl fmt::Display for Row<'_> {
+impl fmt::Display for CsvRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path.display(), self.line)
     }
@@ -183,7 +183,7 @@ mod tests {
         let path = dir.path().join("x.csv");
         std::fs::write(&path, bytes)?;
         let mut got = Vec::new();
-        Table::open(&dir.path().into(), "x.csv".as_ref())?.rows(|r| {
+        CsvTable::open(&dir.path().into(), "x.csv".as_ref())?.rows(|r| {
             got.push((r.line(), r.fields.iter().map(str::to_owned).collect()));
             Ok(())
         })?;
@@ -232,7 +232,7 @@ mod tests {
                 "{e}"
             );
         }
-        let e = Table::open(&"no/such/folder".into(), "x.csv".as_ref())
+        let e = CsvTable::open(&"no/such/folder".into(), "x.csv".as_ref())
             .err()
             .unwrap()
             .to_string();

@@ -7,7 +7,7 @@ use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{DdsmSplit, DdsmTask, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -22,7 +22,7 @@ const IMAGES: &str = "ddsm_raw";
 /// The reader of DDSM.
 pub struct Ddsm;
 
-impl Source for Ddsm {
+impl DatasetReader for Ddsm {
     fn name(&self) -> &'static str {
         "ddsm"
     }

@@ -5,13 +5,13 @@
 //! lesion). `medft data add` writes it from whatever the user has ([`super::own`]); whoever writes it by hand finds a mistake named
 //! with its line.
 
-use super::csv::{Row, Table};
+use super::csv::{CsvRow, CsvTable};
 use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::spec::protocol::{Duplicates, Warmup};
@@ -169,7 +169,7 @@ impl TableSource {
     }
 
     /// The column of the class, or one for each label.
-    fn columns(&self, table: &Table) -> Result<Vec<usize>> {
+    fn columns(&self, table: &CsvTable) -> Result<Vec<usize>> {
         match self.spec.task {
             TableTask::Multiclass | TableTask::Binary => Ok(vec![table.column("label")?]),
             TableTask::Multilabel => self
@@ -182,7 +182,7 @@ impl TableSource {
     }
 
     /// Adds the truth of a row.
-    fn add(&self, all: &mut Labels, row: &Row<'_>, columns: &[usize]) -> Result<()> {
+    fn add(&self, all: &mut Labels, row: &CsvRow<'_>, columns: &[usize]) -> Result<()> {
         match all {
             Labels::Classes(classes) => {
                 let text = row.get(columns[0]);
@@ -209,7 +209,7 @@ pub fn label_column(label: &str) -> String {
     format!("label:{label}")
 }
 
-impl Source for TableSource {
+impl DatasetReader for TableSource {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -230,7 +230,7 @@ impl Source for TableSource {
     }
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
-        let table = Table::open(root, TABLE.as_ref())?;
+        let table = CsvTable::open(root, TABLE.as_ref())?;
         let (file, part) = (table.column("file")?, table.column("split")?);
         let columns = self.columns(&table)?;
         let group = self.spec.groups.then(|| table.column("group")).transpose()?;

@@ -25,7 +25,7 @@ pub struct DataManifest {
     pub layout: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts_unknown: Option<String>,
-    pub source: Source,
+    pub source: Publisher,
     pub licence: Licence,
     pub citation: Citation,
     pub access: Access,
@@ -45,7 +45,7 @@ pub struct DataManifest {
 /// Who publishes the set, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct Publisher {
     pub page: String,
     pub from: String,
 }

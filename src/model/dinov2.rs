@@ -1,10 +1,10 @@
 //! DINOv2 (Oquab et al. 2023; facebookresearch/dinov2 without registers). PROTOCOL 3.6.
 
-use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{Rule, absent, part, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::checkpoint::{NameRule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::spec::Scale;
 use crate::spec::protocol::{Dinov2Tokens, PositionRule};
@@ -40,17 +40,17 @@ macro_rules! transformers {
 }
 
 /// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's, and of its `Dinov2ForImageClassification`.
-pub const HF: &[Rule] = transformers!("", "dinov2.");
+pub const HF: &[NameRule] = transformers!("", "dinov2.");
 
 /// timm's names (`vit_*_patch14_dinov2`) are torch.hub's, without the token that only pre-training reads.
-const TIMM_NAMES: &[Rule] = &[
+const TIMM_NAMES: &[NameRule] = &[
     absent("mask_token", "timm leaves it out"),
     unused("head.>", "a classifier"),
     same(">", ">"),
 ];
 
 /// The layouts DINOv2 is published in, and timm's, which fine-tuned checkpoints have.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
 
 /// ViT-S/14, ViT-B/14 and ViT-L/14, and small models of the same code, for the demo: (width, depth, heads).
 const S: Config = Config::published(384, 12, 6);
@@ -148,11 +148,16 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
 };
 
 /// As upstream counts (`dinov2/utils/param_groups.py`, `get_vit_lr_decay_rate`): tokens, positions and patches before the blocks.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     place_by(name, "blocks", &["cls_token", "pos_embed", "mask_token", "patch_embed"])
 }
 
-fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(
+    scale: Scale,
+    (full, tiny): (Config, Config),
+    options: BackboneOptions,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
     let config = match scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
@@ -273,7 +278,7 @@ impl Config {
 /// A DINOv2 image encoder: pooled = CLS after the final norm, tokens = patches (before it, or after: Q31).
 pub struct Dinov2 {
     config: Config,
-    options: Options,
+    options: BackboneOptions,
     patch_weight: Tensor,
     patch_bias: Tensor,
     cls_token: Tensor,
@@ -285,7 +290,7 @@ pub struct Dinov2 {
 impl Dinov2 {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let small = Init::Normal { std: 0.02 };
         let cls_token = b.param([1, 1, d], "cls_token", small)?;

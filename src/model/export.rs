@@ -3,7 +3,7 @@
 //! What a family's trained model is called there, and which of the programs' classes computes the same, stands in the family's own file;
 //! here are the layouts, the head, and what they share.
 
-use super::checkpoint::{Rule, in_layout};
+use super::checkpoint::{NameRule, in_layout};
 use super::entry::{Exported, Trained};
 use crate::error::BadInput;
 use crate::spec::HeadKind;
@@ -93,7 +93,7 @@ impl Trained<'_> {
     ///
     /// # Errors
     /// Where a tensor has no name in the layout, or another shape than it wants.
-    pub fn in_layout(&self, rules: &[Rule]) -> Result<Vec<(String, Tensor)>> {
+    pub fn in_layout(&self, rules: &[NameRule]) -> Result<Vec<(String, Tensor)>> {
         let mut out = Vec::new();
         for (name, tensor) in &self.backbone {
             out.extend(in_layout(rules, name, tensor)?);

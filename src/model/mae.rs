@@ -1,16 +1,16 @@
 //! MAE's encoder (He et al. 2022; facebookresearch/mae), a plain ViT. PROTOCOL 3.3.
 
-use super::checkpoint::{Rule, part, same, unused};
+use super::checkpoint::{NameRule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::Place;
+use super::params::LayerPosition;
 use super::plain_vit::{Config, build};
 use crate::spec::Scale;
 use anyhow::Result;
 use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
-pub const HF: &[Rule] = &[
+pub const HF: &[NameRule] = &[
     same("vit.embeddings.cls_token", "cls_token"),
     same("vit.embeddings.position_embeddings", "pos_embed"),
     same("vit.embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
@@ -43,10 +43,10 @@ pub const HF: &[Rule] = &[
 ];
 
 /// timm's names are the original ones.
-const TIMM_NAMES: &[Rule] = &[unused("head.>", "a classifier"), same(">", ">")];
+const TIMM_NAMES: &[NameRule] = &[unused("head.>", "a classifier"), same(">", ">")];
 
 /// The layouts MAE is published in: facebookresearch/mae's `.pth` (under `model`), timm's copy of it, Hugging Face.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", TIMM_NAMES), ("hf", HF)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("fb", &[]), ("timm", TIMM_NAMES), ("hf", HF)];
 
 /// ViT-B/16, ViT-L/16 and ViT-H/14, and small models of the same code, for the demo: (width, depth, heads).
 const B: Config = Config::published(768, 12, 12, 16);
@@ -126,7 +126,7 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
 };
 
 /// As upstream counts (`util/lr_decay.py`, `get_layer_id_for_vit`).
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed"])
 }
 

@@ -1,7 +1,7 @@
 //! The backbones medft knows: a line each.
 
-use super::backbone::Options;
-use super::checkpoint::{Checkpoint, Rule, same, unused};
+use super::backbone::BackboneOptions;
+use super::checkpoint::{Checkpoint, NameRule, same, unused};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, timm_vit, vmamba};
@@ -142,8 +142,8 @@ pub fn check_own_names(name: &str, title: &str, at: &str) -> Result<(), BadInput
 }
 
 /// The switches a backbone is built with; its activation is that of the weights' layout.
-pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, channels: usize) -> Options {
-    let mut options = Options::new(p, channels);
+pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, channels: usize) -> BackboneOptions {
+    let mut options = BackboneOptions::new(p, channels);
     if let Some(f) = file {
         options.activation = (entry.activation)(&f.layout);
     }
@@ -157,7 +157,7 @@ pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, 
 pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
     let rules = rules(entry, file)?;
     // A fine-tuned checkpoint has a classifier, also one that medft kept; a published encoder's file has what is expected of it.
-    let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+    let rest: &[NameRule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
     let own = [&[unused("head.>", "the classifier of a fine-tuned model")], rest].concat();
     let rules = if entry.own.is_some() { &own } else { rules };
     Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
@@ -167,7 +167,7 @@ pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// [`BadInput`] for a layout that the backbone does not have.
-pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [Rule], BadInput> {
+pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [NameRule], BadInput> {
     // One that has no published weights has no names but its own.
     if entry.layouts.is_empty() && file.layout.is_empty() {
         return Ok(&[]);

@@ -4,11 +4,11 @@
 //! 1.0.15 (February 2025): `vit_base_patch16_224` is `augreg2_in21k_ft_in1k`, `vit_base_patch16_clip_224` is
 //! `laion2b_ft_in12k_in1k`, LAION-2B's CLIP fine-tuned on ImageNet-12k and ImageNet-1k, and no bare CLIP encoder.
 
-use super::backbone::{Backbone, Options};
-use super::checkpoint::{Rule, same, unused};
+use super::backbone::{Backbone, BackboneOptions};
+use super::checkpoint::{NameRule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, INCEPTION, OPENAI_CLIP, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Place};
+use super::params::{Builder, LayerPosition};
 use super::plain_vit::{Config, Pool};
 use super::vit::same_grid;
 use crate::spec::Scale;
@@ -16,7 +16,7 @@ use anyhow::Result;
 use serde_json::json;
 
 /// timm's names are the canonical ones; a supervised file has its classifier.
-const LAYOUTS: &[(&str, &[Rule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
+const LAYOUTS: &[(&str, &[NameRule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
 
 /// The position table is used as it is: timm resizes one with antialiasing, which is another rule than the other families'.
 const SIDES: (Sides, Sides) = (Sides::Exactly(224), Sides::MultipleOf(16));
@@ -89,7 +89,13 @@ const fn facts(upstream: &'static str, parameters: u64) -> Facts {
 }
 
 /// The encoder for inputs of `side` pixels, which at the published size is that of the position table.
-fn build(scale: Scale, side: usize, configs: (Config, Config), o: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(
+    scale: Scale,
+    side: usize,
+    configs: (Config, Config),
+    o: BackboneOptions,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
     if scale == Scale::Full {
         same_grid(side, configs.0.patch_size, configs.0.grid)?;
     }
@@ -97,9 +103,9 @@ fn build(scale: Scale, side: usize, configs: (Config, Config), o: Options, b: &B
 }
 
 /// As timm groups them (`group_matcher`): what comes before the blocks is one layer, and the final norm is of the last block's.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     match name.starts_with("norm.") {
-        true => Place::StageEnd(0),
+        true => LayerPosition::StageEnd(0),
         false => place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed", "norm_pre"]),
     }
 }

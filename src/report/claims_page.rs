@@ -17,11 +17,11 @@ pub(super) struct Page {
     alpha: f64,
     level: String,
     replicates: String,
-    claims: Vec<Line>,
+    claims: Vec<ClaimRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ClaimRow {
     id: String,
     text: String,
     source: String,
@@ -94,9 +94,9 @@ pub(super) fn page(input: &ReportInput, all: &[Judged]) -> Page {
     }
 }
 
-fn line(input: &ReportInput, j: &Judged) -> Line {
+fn line(input: &ReportInput, j: &Judged) -> ClaimRow {
     let none = || "–".to_owned();
-    Line {
+    ClaimRow {
         id: j.claim.id.clone(),
         text: j.claim.text.clone(),
         source: j.claim.source.to_string(),

@@ -41,7 +41,7 @@ struct Section {
     reason: String,
     counts: VerdictCounts,
     sets: Vec<SetLine>,
-    lines: Vec<Line>,
+    lines: Vec<ValueLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +54,7 @@ struct ContextLine {
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ValueLine {
     backbone: String,
     published: String,
     regime: String,
@@ -250,14 +250,14 @@ pub(super) fn behind(c: &Comparison) -> Vec<(&'static str, String)> {
     out
 }
 
-fn line(input: &ReportInput, c: &Comparison) -> Line {
+fn line(input: &ReportInput, c: &Comparison) -> ValueLine {
     let none = || "–".to_owned();
     let ours = match (c.mean, c.sd) {
         (Some(m), Some(sd)) => format!("{} ± {} ({})", fixed(m, PLACES), fixed(sd, PLACES), c.n),
         (Some(m), None) => format!("{} ({})", fixed(m, PLACES), c.n),
         _ => "–".to_owned(),
     };
-    Line {
+    ValueLine {
         backbone: input.backbone_title(&c.backbone).to_owned(),
         published: format!("{} ± {}", fixed(c.published, PLACES), fixed(c.uncertainty, 5)),
         regime: c.reading(),

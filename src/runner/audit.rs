@@ -4,7 +4,7 @@ use super::{Context, inventory, report_place};
 use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
-use crate::manifest::{FoundCounts, Kind, check_counts, check_labels};
+use crate::manifest::{DataKind, FoundCounts, check_counts, check_labels};
 use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::spec::protocol::Duplicates;
@@ -62,7 +62,7 @@ pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) ->
     let (mut audits, mut absent) = (Vec::new(), Vec::new());
     for (set, protocol) in study.tables() {
         let (kind, dir) = inventory::data_dir(c, study.scale, set)?;
-        match audit_set(c, set, &protocol, kind == Kind::Phantom, &dir, depth(set)) {
+        match audit_set(c, set, &protocol, kind == DataKind::Phantom, &dir, depth(set)) {
             Ok(found) => audits.push(found),
             Err(e) => absent.push((study.table(set, &protocol), without_places(&format!("{e:#}")))),
         }

@@ -13,7 +13,7 @@ use crate::manifest::{Check, Format, Places, WeightsManifest, own_folder, quiet,
 use crate::model::entry::BackboneEntry;
 use crate::model::params::Builder;
 use crate::model::registry::{self, OwnBackbone};
-use crate::model::{Options, WeightsFile};
+use crate::model::{BackboneOptions, WeightsFile};
 use crate::study::{Protocol, Scale};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -254,9 +254,9 @@ fn fit(like: &BackboneEntry, file: &Path, layout: &str, sha256: &str) -> Result<
         layout: layout.to_owned(),
         sha256: Some(sha256.to_owned()),
     };
-    let options = Options {
+    let options = BackboneOptions {
         activation: (like.activation)(layout),
-        ..Options::new(&Protocol::faithful(), 3)
+        ..BackboneOptions::new(&Protocol::faithful(), 3)
     };
     // How many tensors fitted before the first that did not, and what is wrong with that: the nearest size says what is meant.
     let mut nearest: Option<(usize, anyhow::Error)> = None;

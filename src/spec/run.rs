@@ -97,7 +97,7 @@ impl KeepWeights {
     }
 }
 
-/// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::Source::cut`].
+/// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::DatasetReader::cut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitRule {

@@ -30,7 +30,7 @@ use super::papers::{self, Paper};
 use super::read_protocol::read_protocol;
 use super::sweep::{self, Swept};
 use crate::data::registry::SETS;
-use crate::data::{Source, Task};
+use crate::data::{DatasetReader, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::fsio;
@@ -452,7 +452,7 @@ fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInpu
         }
     }
     if let Some(metric) = p.selection_metric.as_deref().and_then(|m| METRICS.get(m)) {
-        let lacks = |s: &&'static dyn Source| match s.info(p).task {
+        let lacks = |s: &&'static dyn DatasetReader| match s.info(p).task {
             Task::MultiClass(n) => !metric.on_classes(n),
             Task::MultiLabel(_) => metric.labels.is_none(),
         };

@@ -7,7 +7,7 @@
 
 use super::{FeatureCache, Job, Progress};
 use crate::cache::{Bucket, Held};
-use crate::data::loader::Mode;
+use crate::data::loader::ViewMode;
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::limits;
@@ -141,7 +141,7 @@ fn compute(
     let mut done = 0;
     for b in job
         .images
-        .batches(indices, Mode::Val, job.spec.protocol.batch as usize, false)
+        .batches(indices, ViewMode::Val, job.spec.protocol.batch as usize, false)
         .onto(job.device)
     {
         let b = b?;

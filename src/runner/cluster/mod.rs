@@ -15,12 +15,12 @@ mod tasks;
 pub use file::ClusterFile;
 pub use record::{Receipt, Stage};
 pub use standing::{Now, look};
-pub use tasks::Task;
+pub use tasks::ArrayTask;
 
 use super::Context;
 use super::estimate::{Machine, times};
 use super::inventory::{Inventory, Look};
-use super::plan::{Entry, Plan, State};
+use super::plan::{Plan, PlanEntry, PlanState};
 use crate::cli::SubmitArgs;
 use crate::error::BadInput;
 use crate::fsio;
@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result};
 use record::{Intent, Submission};
 use script::Scripts;
 use serde::Serialize;
-use slurm::Line;
+use slurm::QueueLine;
 use standing::{Standing, standings};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub struct Submitted {
     pub folder: Option<PathBuf>,
     pub jobs: Receipt,
     /// Tasks and runs of the array.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<ArrayTask>,
     pub runs: usize,
     /// Tasks and runs beyond what one array or this user may have: for the next `submit`.
     pub waiting_tasks: usize,
@@ -91,13 +91,13 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     let times = times(c, &plan, &machine)?;
     let standings = standings(&known, &queue);
     let now = lease::clock(plan.store.folder());
-    let has = |e: &Entry| {
+    let has = |e: &PlanEntry| {
         e.id.as_ref().is_some_and(|id| {
             let live = standings.get(id.full()).is_some_and(Standing::is_live);
-            live || e.state == State::Resume && plan.store.holder(id.full(), now).is_some()
+            live || e.state == PlanState::Resume && plan.store.holder(id.full(), now).is_some()
         })
     };
-    let open = |e: &Entry| !matches!(e.state, State::Done | State::Blocked(_));
+    let open = |e: &PlanEntry| !matches!(e.state, PlanState::Done | PlanState::Blocked(_));
     let groups = tasks::groups(&plan, &times, &|e| open(e) && !has(e));
     let mut tasks = tasks::pack(groups, file.pack_hours());
     let slurm_limit = if a.dry_run && queue.is_empty() {
@@ -106,8 +106,8 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
         slurm::most_tasks()
     };
     let waiting = tasks.split_off(tasks.len().min(slurm_limit).min(file.max_tasks.unwrap_or(usize::MAX)));
-    let count = |tasks: &[Task]| tasks.iter().map(|t| t.runs.len()).sum::<usize>();
-    let n = |f: &dyn Fn(&Entry) -> bool| plan.entries.iter().filter(|e| f(e)).count();
+    let count = |tasks: &[ArrayTask]| tasks.iter().map(|t| t.runs.len()).sum::<usize>();
+    let n = |f: &dyn Fn(&PlanEntry) -> bool| plan.entries.iter().filter(|e| f(e)).count();
     let mut out = Submitted {
         id: None,
         folder: None,
@@ -115,9 +115,9 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
         runs: count(&tasks),
         waiting_tasks: waiting.len(),
         waiting_runs: count(&waiting),
-        done: n(&|e| e.state == State::Done),
+        done: n(&|e| e.state == PlanState::Done),
         live: n(&|e| open(e) && has(e)),
-        blocked: n(&|e| matches!(e.state, State::Blocked(_))),
+        blocked: n(&|e| matches!(e.state, PlanState::Blocked(_))),
         hash_first: hash_first(c, &file, &plan)?,
         stuck: standing::stuck(&known, &queue),
         scripts: Vec::new(),
@@ -145,7 +145,7 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
 }
 
 /// Earlier submissions, and what squeue says; what was not resolved is, unless nothing may be written.
-fn earlier(jobs: &Path, dry_run: bool) -> Result<(Vec<Submission>, Vec<Line>)> {
+fn earlier(jobs: &Path, dry_run: bool) -> Result<(Vec<Submission>, Vec<QueueLine>)> {
     let mut known = Submission::all(jobs)?;
     if dry_run && known.is_empty() {
         return Ok((known, Vec::new()));
@@ -182,7 +182,7 @@ fn no_answer(e: anyhow::Error) -> anyhow::Error {
 }
 
 /// An array that went through without its report: sbatch did not answer in between.
-fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
+fn go_on_with_reports(known: &mut [Submission], queue: &[QueueLine]) -> Result<()> {
     for s in known {
         let live = s.lines(Stage::Runs, queue).any(|l| l.is_queued() || l.is_running());
         if let (true, None, Some(array)) = (
@@ -354,7 +354,7 @@ impl<'a> Submitter<'a> {
     }
 
     /// Submits the three jobs; returns what was submitted and the tasks that are left for the next time.
-    fn submit(&self, tasks: Vec<Task>, live: &[String]) -> Result<(Submission, Vec<Task>)> {
+    fn submit(&self, tasks: Vec<ArrayTask>, live: &[String]) -> Result<(Submission, Vec<ArrayTask>)> {
         self.test(tasks.len())?;
         let mut s = self.write(tasks)?;
         let prepare = self.stage(&mut s, Stage::Prepare, None)?;
@@ -382,7 +382,7 @@ impl<'a> Submitter<'a> {
     }
 
     /// Puts a submission on the disk, its intent last.
-    fn write(&self, tasks: Vec<Task>) -> Result<Submission> {
+    fn write(&self, tasks: Vec<ArrayTask>) -> Result<Submission> {
         for (stage, text) in &self.scripts {
             fsio::write_atomic(&self.dir.join(stage.file()), text.as_bytes())?;
         }

@@ -71,7 +71,7 @@ pub(super) fn call(args: &[String]) -> Result<Said> {
 
 /// A job, or a task of an array, as squeue tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct QueueLine {
     /// Of the array, where it is a task of one.
     pub job: String,
     pub task: Option<usize>,
@@ -81,7 +81,7 @@ pub(super) struct Line {
     pub comment: String,
 }
 
-impl Line {
+impl QueueLine {
     /// `JOB_TASK`, as Slurm's programs take it.
     pub(crate) fn name(&self) -> String {
         match self.task {
@@ -120,7 +120,7 @@ impl Line {
 ///
 /// # Errors
 /// Where squeue cannot be started, or the controller does not answer.
-pub(super) fn queue() -> Result<Vec<Line>> {
+pub(super) fn queue() -> Result<Vec<QueueLine>> {
     let args = ["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r|%N|%k"].map(String::from);
     let said = call(&args)?;
     if !said.ok {
@@ -129,10 +129,10 @@ pub(super) fn queue() -> Result<Vec<Line>> {
     Ok(said.out.lines().filter_map(line).collect())
 }
 
-fn line(text: &str) -> Option<Line> {
+fn line(text: &str) -> Option<QueueLine> {
     let mut fields = text.splitn(6, '|').map(str::trim);
     let mut next = || fields.next();
-    Some(Line {
+    Some(QueueLine {
         job: next()?.to_owned(),
         task: next()?.parse().ok(),
         state: next()?.to_owned(),

@@ -2,13 +2,13 @@
 
 use super::saver::Saver;
 use super::{Fit, Tables, compute};
-use crate::data::loader::{Images, Mode};
+use crate::data::loader::{Images, ViewMode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::spec::protocol::Augment;
 use crate::spec::{Freeze, RunSpec};
 use crate::stop;
-use crate::train::{Job, Outcome, Progress, Trainer, features};
+use crate::train::{FitOutcome, Job, Progress, Trainer, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub struct CandleTrainer;
 
 impl Trainer for CandleTrainer {
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         Group::new(jobs)?.run(progress)
     }
 }
@@ -58,14 +58,14 @@ impl<'a> Group<'a> {
         })
     }
 
-    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         std::thread::scope(|scope| {
             let every = self.fits.first().map_or(Duration::ZERO, |f| f.job.checkpoint_every);
             self.fit(&mut Saver::new(scope, every), progress)
         })
     }
 
-    fn fit<'s>(mut self, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>
+    fn fit<'s>(mut self, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>>
     where
         'a: 's,
     {
@@ -138,8 +138,8 @@ impl<'a> Group<'a> {
         let seen = order.len().min(steps_per_epoch as usize * batch);
         let left = &order[(from as usize * batch).min(seen)..seen];
         let mode = match p.augment {
-            Augment::None => Mode::Val,
-            _ => Mode::Train {
+            Augment::None => ViewMode::Val,
+            _ => ViewMode::Train {
                 seed: job.spec.seed,
                 epoch,
             },
@@ -184,7 +184,7 @@ impl<'a> Group<'a> {
                     .filter(|f| f.outcome.is_none())
                     .try_for_each(Fit::save)?;
                 for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
-                    f.outcome = Some(Outcome::Interrupted);
+                    f.outcome = Some(FitOutcome::Interrupted);
                 }
                 return Ok(());
             }

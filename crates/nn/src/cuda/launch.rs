@@ -19,7 +19,7 @@ pub(crate) enum Arg<'a> {
 
 /// How a kernel's work is spread.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Work {
+pub(crate) enum Spread {
     /// So many items, a thread each.
     Items(usize),
     /// So many elements, `ITEMS` a thread.
@@ -38,7 +38,7 @@ const WARPS: usize = THREADS / 32;
 /// Elements that a thread of an elementwise kernel has at once (kernels/pack.cuh).
 const ITEMS: usize = 8;
 
-impl Work {
+impl Spread {
     fn grid(self) -> u32 {
         let blocks = match self {
             Self::Items(n) => n.div_ceil(THREADS),
@@ -68,7 +68,7 @@ impl Work {
 pub(crate) unsafe fn launch(
     device: &Device,
     (module, kernel): (&'static str, &str),
-    work: Work,
+    work: Spread,
     args: &mut [Arg<'_>],
     indirect: &[KernelParam],
 ) -> Result<()> {
@@ -189,9 +189,9 @@ pub(crate) fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) 
     let sums = outer * packs(len, parts.dtype());
     // More parts than a warp has lanes are shared among its lanes.
     let work = if count > 32 {
-        Work::Rows(sums)
+        Spread::Rows(sums)
     } else {
-        Work::Items(sums)
+        Spread::Items(sums)
     };
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
     unsafe {

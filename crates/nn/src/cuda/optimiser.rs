@@ -1,6 +1,6 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
-use super::launch::{Arg, Work, launch};
+use super::launch::{Arg, Spread, launch};
 use super::tables::table;
 use crate::autograd::Value;
 use crate::emulation::KernelParam;
@@ -124,7 +124,7 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         launch(
             device,
             ("optimiser", "square_sums"),
-            Work::Blocks(count),
+            Spread::Blocks(count),
             &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
             &indirect,
         )
@@ -136,7 +136,7 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         launch(
             device,
             ("optimiser", "sum_f64"),
-            Work::Blocks(1),
+            Spread::Blocks(1),
             &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
             &[],
         )
@@ -193,7 +193,7 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
         launch(
             first.parameter.device(),
             ("optimiser", "adamw"),
-            Work::Blocks(count),
+            Spread::Blocks(count),
             &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
             &indirect,
         )

@@ -1,6 +1,6 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
-use super::launch::{Arg, Work, launch, tag};
+use super::launch::{Arg, Spread, launch, tag};
 use crate::autograd::Value;
 use crate::copies;
 use crate::cpu::{Real, Shared};
@@ -378,7 +378,7 @@ fn with_bias(sums: &Tensor, bias: &Tensor) -> Result<Value> {
         launch(
             sums.device(),
             ("elementwise", &format!("add_bias_{}", tag(bias.dtype())?)),
-            Work::Items(sums.elem_count()),
+            Spread::Items(sums.elem_count()),
             &mut [
                 Arg::In(sums),
                 Arg::In(bias),
