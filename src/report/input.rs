@@ -233,7 +233,7 @@ pub struct ReportInput {
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
     /// What stands behind the numbers.
-    pub archive: super::Archive,
+    pub archive: super::archive::Archive,
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
     /// What the study sweeps; `None` where every switch has one value.

@@ -2,7 +2,7 @@
 //!
 //! All work of a device goes to candle's one stream, so launches run in the order they are made in and nothing here waits.
 
-use crate::device::Card;
+use crate::device::card::Card;
 use crate::emulation::{KernelParam, Launch};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::CudaStorageSlice;

@@ -234,7 +234,7 @@ impl<T: Real, L: Left<T>, E: Epilogue<T>> Job<'_, T, L, E> {
 
 mod body {
     use super::*;
-    use kernel::{Strided, Sums, ahead};
+    use kernel::{Strided, Sums, ahead, micro};
     use pack::{SEGMENT, pack};
     use std::mem::MaybeUninit;
 
@@ -283,7 +283,7 @@ mod body {
         let right = &data[start(i, j)..][..k.len() * NR];
         // SAFETY: the left block has this panel, the packed right operand this column panel; `kept` is a tile where there
         // are several depth blocks; the level is the processor's.
-        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, right.as_ptr(), to) };
+        unsafe { micro::<T, MR, NR, LEVEL>(k.len(), a, right.as_ptr(), to) };
         if !last {
             return;
         }

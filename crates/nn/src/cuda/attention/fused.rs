@@ -1,7 +1,7 @@
 //! Attention of 16-bit operands on tensor cores (kernels/attention.cuh): scores exist in registers only, operands are read and
 //! gradients written where they lie in their projections.
 
-use super::Sizes;
+use super::sizes::Sizes;
 use crate::autograd::Value;
 use crate::cuda::launch::{Arg, Spread, launch, tag};
 use candle_core::{DType, Result, Tensor, bail};

@@ -1,7 +1,7 @@
 //! Attention in float32 and float64 as batched products around one softmax kernel; heads are cut out of, and put back into,
 //! packed projections.
 
-use super::Sizes;
+use super::sizes::Sizes;
 use crate::autograd::Value;
 use crate::cuda::launch::{Arg, Spread, launch, tag};
 use candle_core::{Result, Tensor};
