@@ -41,6 +41,9 @@ pub mod report;
 pub mod results;
 pub mod rng;
 pub mod runner;
+#[cfg(test)]
+#[path = "../tests/shared/skip.rs"]
+mod skip;
 pub mod spec;
 pub mod stop;
 pub mod study;

@@ -654,11 +654,10 @@ mod tests {
     /// Needs a file system with room for one or two shards of 7 KB, but not three, in `MEDFT_FULL_DISK`
     /// (`mount -t tmpfs -o size=20k tmpfs …`).
     #[test]
+    #[ignore = "needs a small file system"]
     fn a_full_disk_keeps_what_is_complete() {
-        let Some(dir) = std::env::var_os("MEDFT_FULL_DISK").map(PathBuf::from) else {
-            println!("skipped: MEDFT_FULL_DISK names no small file system");
-            return;
-        };
+        let dir =
+            PathBuf::from(std::env::var_os("MEDFT_FULL_DISK").expect("MEDFT_FULL_DISK names a small file system"));
         let root = tempfile::tempdir().unwrap();
         let data = files(root.path(), 8);
         let heard = Mutex::default();
