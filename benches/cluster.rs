@@ -28,12 +28,12 @@ const KILLED: usize = 6;
 const TRACED: usize = 8;
 
 fn main() {
-    let words: Vec<String> = std::env::args().collect();
-    if words.get(1).is_some_and(|w| w == "as-medft") {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|w| w == "as-medft") {
         let trainer = Box::leak(Box::new(Scripted { epoch: EPOCH }));
-        let words = std::iter::once("medft".to_owned()).chain(words[2..].iter().cloned());
+        let args = std::iter::once("medft".to_owned()).chain(args[2..].iter().cloned());
         std::process::exit(i32::from(
-            medft::commands::run_with(Cli::parse_from(words), trainer).unwrap(),
+            medft::commands::run_with(Cli::parse_from(args), trainer).unwrap(),
         ));
     }
     let place = tempfile::tempdir().unwrap();
@@ -72,7 +72,7 @@ fn medft(dir: &Path) -> Command {
     c
 }
 
-/// The words of `--only` for each group of the plan, in order, and how many runs it has.
+/// The filters of `--only` for each group of the plan, in order, and how many runs it has.
 fn groups(dir: &Path) -> Vec<(String, usize)> {
     let said = medft(dir)
         .args(["plan", "./study.toml", "--json"])
@@ -278,7 +278,7 @@ fn report(array: &Array<'_>, wall: Duration, groups: usize, runs: usize) {
             .collect();
         row("calls a run below results/", names.join(", "));
     }
-    // A process that is killed between the marker of a run and its word has said one less.
+    // A process that is killed between the marker of a run and its line has said one less.
     assert!(
         (done, left) == (runs, 0) && all.done <= runs,
         "{done} done, {} said, {left} left",

@@ -199,26 +199,26 @@ impl Cache {
     }
 
     /// Entries that can go, of this version's buckets and of those that earlier versions left.
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self) -> Vec<CacheEntry> {
         // These are small, and what was measured cannot be computed again.
         let kept = [Bucket::Rates, Bucket::Checks].map(Bucket::name);
         let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
         below(&self.root)
             .filter(|bucket| !kept.iter().any(|k| bucket.ends_with(k)))
             .flat_map(|bucket| below(&bucket).collect::<Vec<_>>())
-            .filter_map(Entry::of)
+            .filter_map(CacheEntry::of)
             .collect()
     }
 }
 
 /// An entry as it lies on disk.
-struct Entry {
+struct CacheEntry {
     path: PathBuf,
     bytes: u64,
     used: SystemTime,
 }
 
-impl Entry {
+impl CacheEntry {
     fn of(path: PathBuf) -> Option<Self> {
         let used = fs::symlink_metadata(&path).ok()?.modified().ok()?;
         Some(Self {

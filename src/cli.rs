@@ -1,11 +1,11 @@
-//! The words a user types. What they do is in `commands`.
-// The texts are those of --help, where <study> is a word to be replaced.
+//! The command line a user types. What they do is in `commands`.
+// The texts are those of --help, where <study> is a part to be replaced.
 #![allow(rustdoc::invalid_html_tags)]
 
 mod own;
 
 use crate::complete;
-use crate::device::DeviceWord;
+use crate::device::DeviceRequest;
 use crate::fetch::environment::expand;
 use crate::spec::protocol::Precision;
 use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValuesParser, TypedValueParser};
@@ -114,7 +114,7 @@ pub struct Global {
         default_value = "auto",
         value_name = "DEVICE"
     )]
-    pub device: DeviceWord,
+    pub device: DeviceRequest,
     /// Most bytes that caches may keep on disk, such as 200G; those used least recently go first (default: what the disk holds).
     /// Never changes a result
     #[arg(long, global = true, env = "MEDFT_CACHE_BYTES", value_name = "SIZE", value_parser = crate::cache::parse_bytes)]
@@ -459,7 +459,7 @@ pub struct PlanArgs {
 
 impl PlanArgs {
     /// The budget as typed, where there is one.
-    pub fn budget_word(&self) -> &str {
+    pub fn budget_text(&self) -> &str {
         self.budget.as_deref().unwrap_or_default()
     }
 }
@@ -511,7 +511,7 @@ pub struct ExportArgs {
     /// A run that kept its weights: its id, the first digits of it, or its folder
     pub run: String,
     /// Who is to load it: hf (transformers), timm, or hub (the original names, for code of one's own)
-    #[arg(long, value_parser = PossibleValuesParser::new(crate::model::export::WORDS))]
+    #[arg(long, value_parser = PossibleValuesParser::new(crate::model::export::LAYOUTS))]
     pub layout: String,
     /// A folder that is empty or not there yet
     #[arg(long, value_name = "DIR", value_parser = folder())]
@@ -562,7 +562,7 @@ pub enum PublishedVerb {
         #[arg(add = complete::studies())]
         study: String,
     },
-    /// Name everything that is wrong with a table, with line and nearest word; exit code 2 where something is
+    /// Name everything that is wrong with a table, with line and nearest name; exit code 2 where something is
     Check { file: PathBuf },
 }
 
@@ -602,7 +602,7 @@ pub enum DataVerb {
         #[arg(required = true, add = complete::sets())]
         sets: Vec<String>,
         /// Which of several copies of a set: 28, 64, 128 or 224 of MedMNIST; see data-manifests
-        #[arg(long, value_name = "WORD")]
+        #[arg(long, value_name = "COPY")]
         copy: Option<String>,
         /// Accept licence and terms, which are shown in any case
         #[arg(long)]
@@ -616,7 +616,7 @@ pub enum DataVerb {
         #[arg(required = true)]
         archives: Vec<PathBuf>,
         /// Which of several copies of the set they are
-        #[arg(long, value_name = "WORD")]
+        #[arg(long, value_name = "COPY")]
         copy: Option<String>,
     },
     /// Hash a data set you brought and write its list
@@ -692,7 +692,7 @@ pub struct WeightsAddArgs {
     /// How its tensors are named (default: what it fits)
     #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<String>,
-    /// Its licence, as an SPDX word or in words (default: unknown)
+    /// Its licence, as an SPDX identifier or in words (default: unknown)
     #[arg(long, value_name = "LICENCE")]
     pub licence: Option<String>,
     /// What tables call it (default: made from both names)

@@ -72,20 +72,20 @@ fn below(folder: &std::path::Path, end: &str) -> Vec<String> {
     files.filter_map(stem).collect()
 }
 
-/// The words of the command line that is being completed.
-fn words() -> Vec<String> {
+/// The arguments of the command line that is being completed.
+fn args() -> Vec<String> {
     let all: Vec<String> = std::env::args_os().map(|w| w.to_string_lossy().into_owned()).collect();
     let begin = all.iter().position(|w| w == "--").map_or(all.len(), |i| i + 1);
     all[begin..].to_vec()
 }
 
 fn experiments_dir() -> PathBuf {
-    let words = words();
-    let typed = words
+    let args = args();
+    let typed = args
         .iter()
         .position(|w| w == "--experiments-dir")
-        .and_then(|i| words.get(i + 1));
-    let joined = words.iter().find_map(|w| w.strip_prefix("--experiments-dir="));
+        .and_then(|i| args.get(i + 1));
+    let joined = args.iter().find_map(|w| w.strip_prefix("--experiments-dir="));
     match (
         typed.map(String::as_str).or(joined),
         std::env::var_os("MEDFT_EXPERIMENTS_DIR"),
@@ -106,5 +106,5 @@ fn study_of_command_line() -> Option<Study> {
         published: &published.iter().map(String::as_str).collect::<Vec<_>>(),
     };
     let resolve = |w: &String| Study::resolve(w, &dir, &known).ok();
-    words().iter().skip(2).filter(|w| !w.starts_with('-')).find_map(resolve)
+    args().iter().skip(2).filter(|w| !w.starts_with('-')).find_map(resolve)
 }

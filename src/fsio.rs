@@ -290,8 +290,8 @@ fn sweep_if(dir: &Path, left: &dyn Fn(&str, &Path) -> bool) -> Result<()> {
 
 /// Whether the writer of a temp file is gone.
 fn is_left(name: &str, path: &Path) -> bool {
-    let mut words = name[TEMP_PREFIX.len()..].split('-');
-    let writer = words.next().zip(words.next().and_then(|pid| pid.parse().ok()));
+    let mut parts = name[TEMP_PREFIX.len()..].split('-');
+    let writer = parts.next().zip(parts.next().and_then(|pid| pid.parse().ok()));
     match writer {
         Some((space, pid)) if space == Process::this().space() => !host::alive(pid),
         _ => untouched(path).is_some_and(|age| age > FORGOTTEN),

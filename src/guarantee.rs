@@ -1,4 +1,4 @@
-//! What a file system may refuse without harm to a result, and the word to the user, once, of what is weaker for it.
+//! What a file system may refuse without harm to a result, and the note to the user, once, of what is weaker for it.
 //!
 //! Shares of other systems (CIFS, DrvFs, VirtualBox, many FUSE file systems, Lustre and NFS without locks) lack single
 //! operations. Nothing that is computed depends on them: they guard against power cuts and second processes. Full disks, I/O
@@ -25,7 +25,7 @@ pub(crate) enum Guarantee {
 }
 
 impl Guarantee {
-    fn words(self) -> &'static str {
+    fn consequence(self) -> &'static str {
         match self {
             Self::DurableFiles => {
                 "files cannot be forced to the disk (fsync): after a power cut the last of them may have to be made again"
@@ -43,7 +43,7 @@ impl Guarantee {
     pub(crate) fn missing(self, path: &Path) {
         static SAID: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
         if !SAID[self as usize].swap(true, Ordering::Relaxed) {
-            tell!("note: on the file system of {} {}", path.display(), self.words());
+            tell!("note: on the file system of {} {}", path.display(), self.consequence());
         }
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn open_folder(dir: &Path) -> io::Result<File> {
     open.read(true).custom_flags(flags).open(dir)
 }
 
-/// Turns "not supported" into a word to the user.
+/// Turns "not supported" into a note to the user.
 ///
 /// # Errors
 /// Every other error of `done`.

@@ -31,6 +31,7 @@ pub mod limits;
 pub mod machine;
 pub mod manifest;
 pub mod model;
+mod names;
 pub mod nan;
 pub mod print;
 mod privacy;
@@ -40,11 +41,13 @@ pub mod report;
 pub mod results;
 pub mod rng;
 pub mod runner;
+#[cfg(test)]
+#[path = "../tests/shared/skip.rs"]
+mod skip;
 pub mod spec;
 pub mod stop;
 pub mod study;
 mod text;
 pub mod threads;
 pub mod train;
-mod words;
 mod zipfile;

@@ -1,6 +1,6 @@
 //! How much medft takes in at most, in one place: a file that promises or is more is refused with an error that names it.
 //!
-//! Nothing is allocated on a file's word before it was held against one of these. Of what is decompressed, only pixels and
+//! Nothing is allocated for what a file promises before it was held against one of these. Of what is decompressed, only pixels and
 //! arrays are: colour profiles and texts of images are skipped, compressed or not.
 
 /// Bytes of a file that is read whole: records, lists, templates, label files.

@@ -1,4 +1,4 @@
-//! Numbers that may be none: NaN in memory, `null` in JSON (which has no word for it), for serde's `with`.
+//! Numbers that may be none: NaN in memory, `null` in JSON (which cannot say it), for serde's `with`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

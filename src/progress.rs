@@ -38,7 +38,7 @@ struct All {
 }
 
 struct Live {
-    bars: Vec<(usize, ProgressBar, Arc<Mutex<Work>>)>,
+    bars: Vec<(usize, ProgressBar, Arc<Mutex<BarState>>)>,
     next: usize,
     /// When the last line was written.
     said: Instant,
@@ -59,11 +59,11 @@ pub struct Bar {
     all: Arc<All>,
     number: usize,
     bar: ProgressBar,
-    work: Arc<Mutex<Work>>,
+    work: Arc<Mutex<BarState>>,
 }
 
 /// What a bar tells of.
-struct Work {
+struct BarState {
     name: String,
     unit: Unit,
     began: Instant,
@@ -123,7 +123,7 @@ impl Progress {
     }
 
     fn bar(&self, name: &str, len: u64, unit: Unit) -> Bar {
-        let work = Arc::new(Mutex::new(Work {
+        let work = Arc::new(Mutex::new(BarState {
             name: name.to_owned(),
             unit,
             began: Instant::now(),
@@ -190,7 +190,7 @@ impl All {
                 return;
             }
             live.said = Instant::now();
-            let line = |(_, bar, work): &(usize, ProgressBar, Arc<Mutex<Work>>)| {
+            let line = |(_, bar, work): &(usize, ProgressBar, Arc<Mutex<BarState>>)| {
                 // The bar's own lock is let go before the work's is taken: who draws takes them in that order.
                 let (done, of) = (bar.position(), bar.length().unwrap_or(0));
                 state(done, of, &lock(work))
@@ -214,7 +214,7 @@ fn beat(all: &Weak<All>) {
 }
 
 /// A bar in a line of words.
-fn state(done: u64, of: u64, work: &Work) -> String {
+fn state(done: u64, of: u64, work: &BarState) -> String {
     let of = Some(of).filter(|n| *n > 0);
     let time = work.began.elapsed();
     let line = match work.unit {
@@ -230,8 +230,8 @@ fn state(done: u64, of: u64, work: &Work) -> String {
 
 /// A bar as a line of at most `width` columns: name, bar, count, what else there is, time left. What does not fit goes, the bar
 /// first, what else there is next; the name is cut last.
-fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
-    let words = |parts: &[&str]| {
+fn row(work: &BarState, done: u64, of: u64, width: usize) -> String {
+    let spaced = |parts: &[&str]| {
         let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
         parts.join("   ")
     };
@@ -242,10 +242,10 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
         _ => String::new(),
     };
     let (count, more) = match work.unit {
-        Unit::Steps => return cut(&format!("{:9}{}", "", words(&[&work.name, &work.message])), width),
+        Unit::Steps => return cut(&format!("{:9}{}", "", spaced(&[&work.name, &work.message])), width),
         Unit::Items if of == 0 => {
             return cut(
-                &words(&[&format!("{:<8}", work.name), &clock(time), &work.message]),
+                &spaced(&[&format!("{:<8}", work.name), &clock(time), &work.message]),
                 width,
             );
         }
@@ -259,7 +259,7 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
         }
     };
     let name = format!("{:<8}", work.name);
-    let whole = words(&[&count, &more, &left]);
+    let whole = spaced(&[&count, &more, &left]);
     let room = width.saturating_sub(name.chars().count() + whole.chars().count() + 3);
     if room >= 5 && of > 0 {
         let long = room.min(40);
@@ -272,7 +272,7 @@ fn row(work: &Work, done: u64, of: u64, width: usize) -> String {
     }
     let tail = match work.name.chars().count() + 1 + whole.chars().count() <= width {
         true => whole,
-        false => words(&[&count, &left]),
+        false => spaced(&[&count, &left]),
     };
     let name = cut(work.name.as_str(), width.saturating_sub(tail.chars().count() + 1));
     cut(&format!("{name} {tail}"), width)
@@ -428,8 +428,8 @@ mod tests {
         assert_eq!(lock(&said).len(), n, "work that has ended is not spoken of");
     }
 
-    fn work(name: &str, unit: Unit, message: &str) -> Work {
-        Work {
+    fn work(name: &str, unit: Unit, message: &str) -> BarState {
+        BarState {
             name: name.to_owned(),
             unit,
             began: Instant::now().checked_sub(Duration::from_secs(10)).unwrap(),

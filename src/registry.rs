@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 
 /// What an entry is found by.
 pub trait Named: 'static {
-    /// The word used in studies.
+    /// The name used in studies.
     fn name(&self) -> &str;
 }
 
@@ -87,9 +87,9 @@ impl<T: ?Sized + Named> fmt::Debug for Registry<T> {
 mod tests {
     use super::*;
 
-    struct Word(&'static str);
+    struct Toy(&'static str);
 
-    impl Named for Word {
+    impl Named for Toy {
         fn name(&self) -> &str {
             self.0
         }
@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn what_is_registered_comes_last_and_replaces_nothing() {
-        static WORDS: Registry<Word> = Registry::new(&[&Word("b"), &Word("a")]);
-        assert_eq!(WORDS.register(&Word("c")), Ok(()));
-        assert_eq!(WORDS.register(&Word("a")), Err(Taken("a".into())));
-        assert_eq!(WORDS.register(&Word("c")), Err(Taken("c".into())));
-        assert_eq!(WORDS.names(), ["b", "a", "c"]);
-        assert!(WORDS.get("c").is_some() && WORDS.get("d").is_none());
+        static TOYS: Registry<Toy> = Registry::new(&[&Toy("b"), &Toy("a")]);
+        assert_eq!(TOYS.register(&Toy("c")), Ok(()));
+        assert_eq!(TOYS.register(&Toy("a")), Err(Taken("a".into())));
+        assert_eq!(TOYS.register(&Toy("c")), Err(Taken("c".into())));
+        assert_eq!(TOYS.names(), ["b", "a", "c"]);
+        assert!(TOYS.get("c").is_some() && TOYS.get("d").is_none());
     }
 }

@@ -95,8 +95,8 @@ pub(crate) fn quoted(arg: &str) -> String {
 }
 
 /// A command as a shell reads it.
-pub(crate) fn command<S: AsRef<str>>(words: &[S]) -> String {
-    words.iter().map(|w| quoted(w.as_ref())).collect::<Vec<_>>().join(" ")
+pub(crate) fn command<S: AsRef<str>>(args: &[S]) -> String {
+    args.iter().map(|w| quoted(w.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
 /// A probability or share in whole per cent.

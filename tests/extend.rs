@@ -90,7 +90,7 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
     fs::write(at("toys.toml"), STUDY).unwrap();
-    let medft = |words: &[&str], data: &str| {
+    let medft = |args: &[&str], data: &str| {
         let (data, results, reports) = (at(data), at("results"), at("reports"));
         let dirs = [
             "--data-dir",
@@ -100,7 +100,7 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
             "--reports-dir",
             &reports,
         ];
-        let all = ["medft"].iter().chain(words).chain(&dirs);
+        let all = ["medft"].iter().chain(args).chain(&dirs);
         medft::commands::run(Cli::parse_from(all)).unwrap()
     };
     let study = at("toys.toml");
@@ -112,8 +112,8 @@ fn a_toy_of_each_kind_runs_through_to_a_table() {
     assert_eq!(medft(&["plan", &study], "data"), 0, "they are done");
     assert_eq!(medft(&["report", &study], "data"), 0);
     let report = text(&place.path().join("reports/toys"));
-    for word in ["ToyNet", "Toy squares", "worst recall", "toy negative"] {
-        assert!(report.contains(word), "{word} is in no table");
+    for name in ["ToyNet", "Toy squares", "worst recall", "toy negative"] {
+        assert!(report.contains(name), "{name} is in no table");
     }
     // A light square is told from a dark one: the toy is trained, not only carried along.
     let metrics = walk(&place.path().join("results/toys"), "metrics.json");

@@ -2,14 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use medft_readers::data::{Source, aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019};
+use medft_readers::data::{DatasetReader, aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019};
 use medft_readers::study::{Protocol, SplitRule};
 use medft_readers::{check, folder};
 use std::fs;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&pick, rest)) = bytes.split_first() else { return };
-    let (set, names): (&dyn Source, &[&str]) = match pick % 4 {
+    let (set, names): (&dyn DatasetReader, &[&str]) = match pick % 4 {
         0 => (&Isic2019, &["ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Metadata.csv", "val_ids.json"]),
         1 => (&CheXpert, &["train.csv", "valid.csv"]),
         2 => (&Aptos2019, &["train_1.csv", "val_ids.json"]),

@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use medft_readers::data::{Source, medmnist};
+use medft_readers::data::{DatasetReader, medmnist};
 use medft_readers::study::Protocol;
 use medft_readers::{check, folder};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&pick, rest)) = bytes.split_first() else { return };
-    let set: &dyn Source = [&medmnist::BREAST, &medmnist::DERMA, &medmnist::CHEST][usize::from(pick) % 3];
+    let set: &dyn DatasetReader = [&medmnist::BREAST, &medmnist::DERMA, &medmnist::CHEST][usize::from(pick) % 3];
     let p = Protocol::faithful();
     let file = folder().join(format!("{}.npz", set.info(&p).name));
     std::fs::write(&file, rest).unwrap();

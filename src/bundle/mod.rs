@@ -39,12 +39,12 @@ pub struct Summary {
 }
 
 /// Where the bytes of an entry are.
-enum Source {
+enum EntryContent {
     Text(String),
     File(PathBuf),
 }
 
-impl Source {
+impl EntryContent {
     fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::Text(t) => Ok(t.as_bytes().to_vec()),
@@ -85,8 +85,8 @@ pub fn write(contents: &Contents<'_>, to: &Path) -> Result<Summary> {
         .map(|(name, a)| format!("{}  {name}\n", a.sha256))
         .collect();
     list.push_str(&format!("{}  {METADATA}\n", fsio::sha256_hex(metadata.as_bytes())));
-    entries.insert(METADATA.to_owned(), Source::Text(metadata));
-    entries.insert(MANIFEST.to_owned(), Source::Text(list));
+    entries.insert(METADATA.to_owned(), EntryContent::Text(metadata));
+    entries.insert(MANIFEST.to_owned(), EntryContent::Text(list));
 
     let mut out = Pending::create(to)?;
     zip_into(&mut out, &entries, &files).with_context(|| format!("cannot write {}", to.display()))?;
@@ -104,7 +104,7 @@ pub fn write(contents: &Contents<'_>, to: &Path) -> Result<Summary> {
 
 fn zip_into(
     out: &mut Pending,
-    entries: &BTreeMap<String, Source>,
+    entries: &BTreeMap<String, EntryContent>,
     files: &BTreeMap<String, ro_crate::About>,
 ) -> Result<()> {
     let mut zip = ZipWriter::new_stream(out);
@@ -140,9 +140,9 @@ fn zip_into(
 }
 
 /// Every file by its name in the archive.
-fn entries(c: &Contents<'_>) -> Result<BTreeMap<String, Source>> {
+fn entries(c: &Contents<'_>) -> Result<BTreeMap<String, EntryContent>> {
     let mut all = BTreeMap::new();
-    let mut text = |name: &str, text: &str| all.insert(name.to_owned(), Source::Text(text.to_owned()));
+    let mut text = |name: &str, text: &str| all.insert(name.to_owned(), EntryContent::Text(text.to_owned()));
     text("LICENSE-MIT", include_str!("../../LICENSE-MIT"));
     text("LICENSE-APACHE", include_str!("../../LICENSE-APACHE"));
     text("NOTICE", include_str!("../../NOTICE"));
@@ -184,7 +184,7 @@ fn is_temp(name: &str) -> bool {
 
 /// Adds the files below a folder for which `keep` holds, by their paths relative to it.
 fn add_folder(
-    all: &mut BTreeMap<String, Source>,
+    all: &mut BTreeMap<String, EntryContent>,
     folder: &Path,
     below: &str,
     keep: &dyn Fn(&str) -> bool,
@@ -204,7 +204,7 @@ fn add_folder(
             if kind.is_dir() {
                 open.push(path);
             } else if kind.is_file() && keep(name) {
-                all.insert(format!("{below}/{name}"), Source::File(path.clone()));
+                all.insert(format!("{below}/{name}"), EntryContent::File(path.clone()));
             }
         }
     }
@@ -212,7 +212,7 @@ fn add_folder(
 }
 
 /// The folders of runs (`results/<study>/<run>`), sorted.
-fn run_folders(entries: &BTreeMap<String, Source>) -> Vec<String> {
+fn run_folders(entries: &BTreeMap<String, EntryContent>) -> Vec<String> {
     entries
         .keys()
         .filter(|n| n.starts_with("results/"))

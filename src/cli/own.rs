@@ -1,5 +1,5 @@
-//! The words for data sets and studies of a user's own.
-// The texts are those of --help, where <experiments-dir> is a word to be replaced.
+//! The arguments for data sets and studies of a user's own.
+// The texts are those of --help, where <experiments-dir> is a part to be replaced.
 #![allow(rustdoc::invalid_html_tags)]
 
 use super::folder;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// What a user's own data set is made of.
 #[derive(Debug, Clone, Args)]
 pub struct AddArgs {
-    /// Word for it in studies
+    /// Its name in studies
     pub name: String,
     /// Folder of the images (without --labels one folder a class, or that below train, val and test), or an npz file
     #[arg(long, value_name = "DIR", value_parser = folder())]
@@ -118,7 +118,7 @@ pub struct NewArgs {
     pub title: Option<String>,
 }
 
-/// `key=value`; a value that is no TOML is a word.
+/// `key=value`; a value that is no TOML is a text.
 fn switch(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("key=value is wanted")?;
     let (key, value) = (key.trim(), value.trim());

@@ -11,10 +11,10 @@ use crate::{outln, print};
 use anyhow::Result;
 use serde_json::json;
 
-pub(super) fn run(c: &Context, a: &PlanArgs, word: &str) -> Result<u8> {
-    let budget: Budget = word
+pub(super) fn run(c: &Context, a: &PlanArgs, text: &str) -> Result<u8> {
+    let budget: Budget = text
         .parse()
-        .map_err(|e: String| BadInput::new("--budget", e, format!("`{word}`"), "Write it so."))?;
+        .map_err(|e: String| BadInput::new("--budget", e, format!("`{text}`"), "Write it so."))?;
     let p = choose(c, a, budget)?;
     if c.global.json {
         print::json(&machine_readable(&p, budget))?;

@@ -74,7 +74,7 @@ fn open(c: &Context, file: &Path) -> Result<u8> {
     }
     // Checkpoints of the author's own are backbones of the archive.
     let own = catalogue::weights(&place.path().join("data-manifests"));
-    let known = c.catalogue.weight_words().map(str::to_owned).collect::<Vec<_>>();
+    let known = c.catalogue.weight_names().map(str::to_owned).collect::<Vec<_>>();
     let new: Vec<_> = own.into_iter().filter(|p| !known.contains(&p.name)).collect();
     // The records and the report, as `medft verify-results` looks at them.
     let mut global = c.global.clone();

@@ -2,7 +2,7 @@
 
 use super::{data_add, data_audit, data_card, data_fetch, data_list, data_lock, data_synth, data_verify};
 use crate::cli::DataVerb;
-use crate::manifest::Mode;
+use crate::manifest::VerifyMode;
 use crate::runner::Context;
 use anyhow::Result;
 
@@ -16,7 +16,11 @@ pub(super) fn run(c: &Context, v: DataVerb) -> Result<u8> {
             phantom,
             images,
         } => {
-            let mode = if since_lock { Mode::SinceLock } else { Mode::Full };
+            let mode = if since_lock {
+                VerifyMode::SinceLock
+            } else {
+                VerifyMode::Full
+            };
             data_verify::run(c, &sets, mode, phantom, images)
         }
         DataVerb::Audit(a) => data_audit::run(c, &a),

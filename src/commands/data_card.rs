@@ -1,7 +1,7 @@
 //! `medft data card`: a data set's Croissant card on stdout.
 
 use crate::cli::exit::{INCOMPLETE, OK};
-use crate::data::csv::Table;
+use crate::data::csv::CsvTable;
 use crate::data::registry;
 use crate::manifest::card::{Columns, card};
 use crate::manifest::{HashList, RelPath};
@@ -35,7 +35,7 @@ pub(super) fn run(c: &Context, set: &str, phantom: bool) -> Result<u8> {
     for path in source.label_files(&p) {
         if path.extension().is_some_and(|e| e == "csv") && root.join(&path).is_file() {
             tables.push(Columns {
-                names: Table::open(&root.clone().into(), path.as_ref())?.header().to_vec(),
+                names: CsvTable::open(&root.clone().into(), path.as_ref())?.header().to_vec(),
                 path: path.display().to_string(),
             });
         }

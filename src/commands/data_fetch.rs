@@ -4,7 +4,7 @@ use super::weights_fetch::code;
 use crate::error::BadInput;
 use crate::manifest::DataManifest;
 use crate::runner::Context;
-use crate::runner::acquire::{self, Line, terms};
+use crate::runner::acquire::{self, SetOutcome, terms};
 use crate::{outln, print, tell};
 use anyhow::Result;
 use indicatif::HumanBytes;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Downloads sets.
 pub(super) fn fetch(c: &Context, sets: &[String], copy: Option<&str>, accepted: bool) -> Result<u8> {
     let accept = |m: &DataManifest| accept(m, accepted);
-    let mut on_line = |l: &Line| if c.global.json { Ok(()) } else { say(l) };
+    let mut on_line = |l: &SetOutcome| if c.global.json { Ok(()) } else { say(l) };
     let lines = acquire::fetch(c, sets, copy, &accept, &mut on_line)?;
     if c.global.json {
         print::json(&lines)?;
@@ -32,7 +32,7 @@ pub(super) fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<
     Ok(code(line.why.into_iter()))
 }
 
-fn say(l: &Line) -> Result<()> {
+fn say(l: &SetOutcome) -> Result<()> {
     for a in &l.archives {
         let resumed = match a.resumed_from {
             0 => String::new(),
@@ -54,7 +54,7 @@ fn say(l: &Line) -> Result<()> {
             l.set,
             l.folder.display()
         )?,
-        (word, _) => outln!("{}: {word} and verified, {}, root {root}", l.set, l.folder.display())?,
+        (state, _) => outln!("{}: {state} and verified, {}, root {root}", l.set, l.folder.display())?,
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::cli::exit::OK;
 use crate::data::registry;
 use crate::error::BadInput;
-use crate::manifest::{Kind, Mode, SetState, lock_phantom};
+use crate::manifest::{DataKind, SetState, VerifyMode, lock_phantom};
 use crate::runner::Context;
 use crate::runner::inventory::verify;
 use crate::study::Protocol;
@@ -24,7 +24,7 @@ pub(super) fn run(c: &Context, sets: &[String], images: Option<usize>, lists: Op
         let source = registry::find(name)?;
         let folder = dir.join(source.info(&Protocol::faithful()).folder);
         if folder.exists() && !registry::shares_folder(source) {
-            let here = verify(c, name, Kind::Phantom, &dir, Mode::SinceLock)?;
+            let here = verify(c, name, DataKind::Phantom, &dir, VerifyMode::SinceLock)?;
             if here.state == SetState::Verified && images.is_none() {
                 if !c.global.json {
                     outln!("{name}: already there and verified, {}", folder.display())?;

@@ -4,7 +4,7 @@ use crate::cli::ImageArgs;
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::data::presence::Depth;
 use crate::data::registry;
-use crate::manifest::{Kind, Mode, SetReport, SetState};
+use crate::manifest::{DataKind, SetReport, SetState, VerifyMode};
 use crate::runner::Context;
 use crate::runner::acquire::{protocol_of, read_labels_in};
 use crate::runner::inventory::{hold_images, verify};
@@ -12,11 +12,11 @@ use crate::{outln, print};
 use anyhow::Result;
 
 /// Exit code 2 where a file is not the one it should be, 1 where one is missing.
-pub(super) fn run(c: &Context, sets: &[String], mode: Mode, phantom: bool, images: ImageArgs) -> Result<u8> {
+pub(super) fn run(c: &Context, sets: &[String], mode: VerifyMode, phantom: bool, images: ImageArgs) -> Result<u8> {
     let (kind, dir) = if phantom {
-        (Kind::Phantom, c.global.data_dir.join("phantom"))
+        (DataKind::Phantom, c.global.data_dir.join("phantom"))
     } else {
-        (Kind::Real, c.global.data_dir.clone())
+        (DataKind::Real, c.global.data_dir.clone())
     };
     let all = sets.is_empty();
     let names: Vec<String> = match (all, phantom) {
@@ -30,7 +30,7 @@ pub(super) fn run(c: &Context, sets: &[String], mode: Mode, phantom: bool, image
         let m = c.catalogue.set(set)?;
         let look = || -> Result<SetReport> {
             let mut r = verify(c, set, kind, &dir, mode)?;
-            if r.state == SetState::Verified && kind == Kind::Real {
+            if r.state == SetState::Verified && kind == DataKind::Real {
                 read_labels_in(c, set, &r.folder)?;
                 let p = protocol_of(set, &r.folder)?;
                 hold_images(c, &mut r, &p, depth(images))?;

@@ -6,7 +6,7 @@ use crate::device::Devices;
 use crate::device::scripted::{GOOD, Script};
 use crate::study::{Freeze, HeadKind};
 use crate::train::scripted::Scripted;
-use crate::train::{Job, Outcome, Progress, Trainer};
+use crate::train::{FitOutcome, Job, Progress, Trainer};
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -32,14 +32,14 @@ impl Faulty {
 }
 
 impl Trainer for Faulty {
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
-        if let Some(words) = (self.fails)(jobs) {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
+        if let Some(message) = (self.fails)(jobs) {
             self.failures.fetch_add(1, Relaxed);
             for job in jobs {
                 std::fs::create_dir_all(job.checkpoint_dir)?;
                 std::fs::write(job.checkpoint_dir.join("kept"), b"work")?;
             }
-            bail!("{words}");
+            bail!("{message}");
         }
         let epoch = Duration::from_millis(1);
         Scripted { epoch }.fit(jobs, progress)
@@ -50,16 +50,16 @@ fn is_large(job: &Job<'_>) -> bool {
     (job.spec.backbone.as_str(), job.spec.freeze, job.spec.head) == ("mae-b", Freeze::Unfrozen, HeadKind::Mha)
 }
 
-struct Place(tempfile::TempDir);
+struct Folders(tempfile::TempDir);
 
-impl Place {
+impl Folders {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     fn run(&self, trainer: &'static dyn Trainer, script: Script, device: &str) -> Result<u8> {
         let at = |name: &str| self.0.path().join(name).display().to_string();
-        let words = [
+        let args = [
             "medft",
             "run",
             "demo",
@@ -72,11 +72,7 @@ impl Place {
             "--results-dir",
             &at("results"),
         ];
-        run_on(
-            Cli::parse_from(words),
-            trainer,
-            Devices::of(Box::leak(Box::new(script))),
-        )
+        run_on(Cli::parse_from(args), trainer, Devices::of(Box::leak(Box::new(script))))
     }
 
     /// Files of this name in the study's runs.
@@ -101,7 +97,7 @@ const RUNS: usize = 16;
 
 #[test]
 fn out_of_memory_is_one_failed_run_with_its_remedy() {
-    let place = Place::new();
+    let place = Folders::new();
     let trainer = Faulty::new(|jobs| jobs.iter().any(is_large).then_some(FULL));
     assert_eq!(place.run(trainer, GOOD, "cuda:0").unwrap(), 1);
     // Two seeds, each tried again with its activations recomputed.
@@ -130,7 +126,7 @@ fn out_of_memory_is_one_failed_run_with_its_remedy() {
 
 #[test]
 fn recomputed_activations_save_a_run_that_does_not_fit() {
-    let place = Place::new();
+    let place = Folders::new();
     let trainer = Faulty::new(|jobs| jobs.iter().any(|j| is_large(j) && !j.recompute).then_some(FULL));
     assert_eq!(place.run(trainer, GOOD, "cuda:0").unwrap(), 0);
     assert_eq!(trainer.failures.load(Relaxed), 2);
@@ -139,7 +135,7 @@ fn recomputed_activations_save_a_run_that_does_not_fit() {
 
 #[test]
 fn heads_that_do_not_fit_together_are_made_one_after_the_other() {
-    let place = Place::new();
+    let place = Folders::new();
     let trainer = Faulty::new(|jobs| (jobs.len() > 1).then_some(FULL));
     assert_eq!(place.run(trainer, GOOD, "cuda:0").unwrap(), 0);
     assert!(trainer.failures.load(Relaxed) > 0);
@@ -148,7 +144,7 @@ fn heads_that_do_not_fit_together_are_made_one_after_the_other() {
 
 #[test]
 fn a_lost_device_ends_the_study_and_what_is_done_is_kept() {
-    let place = Place::new();
+    let place = Folders::new();
     let lost = Script { lost: &[0], ..GOOD };
     let trainer = Faulty::new(|jobs| jobs.iter().any(is_large).then_some(ILLEGAL));
     let e = format!("{:#}", place.run(trainer, lost, "cuda:0").unwrap_err());
@@ -169,7 +165,7 @@ fn a_lost_device_ends_the_study_and_what_is_done_is_kept() {
 /// An error that leaves the device well is the run's own.
 #[test]
 fn a_fault_of_a_kernel_ends_its_run_and_names_the_way_to_its_cause() {
-    let place = Place::new();
+    let place = Folders::new();
     let trainer = Faulty::new(|jobs| jobs.iter().any(is_large).then_some(ILLEGAL));
     assert_eq!(place.run(trainer, GOOD, "cuda:0").unwrap(), 1);
     let failed = place.files("failed.json");
@@ -180,7 +176,7 @@ fn a_fault_of_a_kernel_ends_its_run_and_names_the_way_to_its_cause() {
 
 #[test]
 fn a_device_that_cannot_be_opened_leaves_everything_as_it_was() {
-    let place = Place::new();
+    let place = Folders::new();
     let old = Script {
         version: Ok(12_040),
         ..GOOD

@@ -134,7 +134,7 @@ fn run_verb(c: &Context, verb: Verb) -> Result<u8> {
         Verb::Published(v) => published::run(c, v),
         Verb::New(a) => new::run(c, a),
         Verb::Plan(a) => match &a.budget {
-            Some(word) => budget::run(c, &a, word),
+            Some(text) => budget::run(c, &a, text),
             None => plan::run(c, &a),
         },
         Verb::Power(a) => power::run(c, &a),

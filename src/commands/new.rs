@@ -38,14 +38,14 @@ pub(super) fn run(c: &Context, a: NewArgs) -> Result<u8> {
     let at = path.display().to_string();
     let (text, read) = c.known(|known| study.text(&at, known))?;
     fsio::write_atomic(&path, text.as_bytes())?;
-    let word = argument(&path, &c.global.experiments_dir, &read.name);
+    let name = argument(&path, &c.global.experiments_dir, &read.name);
     let (cells, runs) = (read.cells(), read.runs().len());
     if c.global.json {
         print::json(&serde_json::json!({ "study": read.name, "file": at, "cells": cells, "runs": runs }))?;
         return Ok(OK);
     }
     outln!("{at}: {} cells, {} runs", cells, runs)?;
-    outln!("Next: `medft plan {word}`, `medft run {word}`, `medft report {word}`.")?;
+    outln!("Next: `medft plan {name}`, `medft run {name}`, `medft report {name}`.")?;
     Ok(OK)
 }
 

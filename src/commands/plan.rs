@@ -9,7 +9,7 @@ use crate::runner::cluster::{self, Now};
 use crate::runner::disk::Disk;
 use crate::runner::estimate::{Estimate, Machine, times};
 use crate::runner::memory;
-use crate::runner::plan::{Entry, Plan, State};
+use crate::runner::plan::{Plan, PlanEntry, PlanState};
 use crate::runner::plan_table::{MEMORY_NOTE, RATES_NOTE, cards, cells, rows, total};
 use crate::study::{RunId, Study};
 use crate::text::{clock, quoted, wrapped};
@@ -19,10 +19,10 @@ use serde::Serialize;
 use std::time::Instant;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct PlanLine<'a> {
     id: Option<&'a str>,
     #[serde(flatten)]
-    state: &'a State,
+    state: &'a PlanState,
     dataset: &'a str,
     split: &'a str,
     /// Of the sweep.
@@ -86,12 +86,12 @@ pub(super) fn run(c: &Context, a: &PlanArgs) -> Result<u8> {
             clock(start.elapsed())
         ))?;
     }
-    let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
+    let blocked = plan.entries.iter().any(|e| matches!(e.state, PlanState::Blocked(_)));
     Ok(code(&plan, !blocked))
 }
 
-fn line<'a>(study: &Study, e: &'a Entry, time: &'a Estimate, now: &'a Now) -> Line<'a> {
-    Line {
+fn line<'a>(study: &Study, e: &'a PlanEntry, time: &'a Estimate, now: &'a Now) -> PlanLine<'a> {
+    PlanLine {
         id: e.id.as_ref().map(RunId::full),
         state: &e.state,
         dataset: &e.spec.dataset,

@@ -78,12 +78,12 @@ pub(super) fn say(tally: &Tally) {
         tell!("{paragraph}");
     }
     if tally.interrupted {
-        let words: Vec<String> = std::env::args().collect();
+        let args: Vec<String> = std::env::args().collect();
         let ended = tally.done + tally.finished + tally.failed.len();
         tell!(
             "stopped at {ended} of {}; go on with `{}`",
             tally.wanted,
-            command(&words)
+            command(&args)
         );
     }
 }

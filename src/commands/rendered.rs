@@ -34,7 +34,7 @@ pub(super) fn closing(plan: &Plan, out: &ReportOutput, time: Duration) -> Result
             put(&format!(
                 "         {}: {} ({})",
                 s.dataset,
-                s.verdict.word(),
+                s.verdict.name(),
                 s.hypothesis.title()
             ))?;
         }
@@ -76,7 +76,7 @@ impl<'a> Rendered<'a> {
             data_sets: out
                 .paper
                 .best()
-                .map(|s| (s.dataset.as_str(), s.verdict.word()))
+                .map(|s| (s.dataset.as_str(), s.verdict.name()))
                 .collect(),
             best: best(plan),
             seconds: time.as_secs_f64(),

@@ -6,7 +6,7 @@ use super::stations::{put, say_missing};
 use crate::cli::StudyArgs;
 use crate::cli::exit::{INCOMPLETE, INTERRUPTED, OK};
 use crate::print;
-use crate::runner::plan::State;
+use crate::runner::plan::PlanState;
 use crate::runner::schedule::{fit_all, in_a_job};
 use crate::runner::stations::{before_runs, head, inputs};
 use crate::runner::{Context, reproduce};
@@ -31,7 +31,7 @@ pub(super) fn run(c: &Context, a: &StudyArgs) -> Result<u8> {
     if tally.interrupted {
         return Ok(INTERRUPTED);
     }
-    let blocked = plan.entries.iter().any(|e| matches!(e.state, State::Blocked(_)));
+    let blocked = plan.entries.iter().any(|e| matches!(e.state, PlanState::Blocked(_)));
     if !c.global.json {
         say_missing(&plan)?;
         put(&done(&tally, plan.entries.len(), time))?;

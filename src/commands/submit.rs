@@ -4,7 +4,7 @@ use super::stations::say_missing;
 use crate::cli::SubmitArgs;
 use crate::cli::exit::{INCOMPLETE, OK};
 use crate::runner::Context;
-use crate::runner::cluster::{self, Submitted, Task};
+use crate::runner::cluster::{self, ArrayTask, Submitted};
 use crate::text::{hours, table};
 use crate::{outln, print};
 use anyhow::Result;
@@ -75,7 +75,7 @@ fn summary(s: &Submitted, dry: bool) -> String {
 
 /// Scripts, tasks and sbatch lines.
 fn dry(s: &Submitted) -> Result<()> {
-    let row = |(i, t): (usize, &Task)| {
+    let row = |(i, t): (usize, &ArrayTask)| {
         let expected = t.hours.map_or_else(|| "?".into(), hours);
         vec![i.to_string(), t.runs.len().to_string(), expected, t.only.join(" ")]
     };

@@ -20,7 +20,7 @@ pub(super) fn run(c: &Context, a: &WeightsAddArgs) -> Result<u8> {
     outln!(
         "{}: {} of {}, layout {}, {} tensors of {} values each used once",
         pin.name,
-        own_weights::size_word(pin),
+        own_weights::size_name(pin),
         pin.like.as_deref().unwrap_or_default(),
         pin.layout,
         added.tensors,

@@ -3,7 +3,7 @@
 use crate::cli::exit::{BROKEN, INCOMPLETE, OK};
 use crate::fetch::ErrorKind;
 use crate::runner::Context;
-use crate::runner::fetch_weights::{Line, Outcome, weights};
+use crate::runner::fetch_weights::{FetchState, WeightsOutcome, weights};
 use crate::text::duration;
 use crate::{outln, print, tell};
 use anyhow::Result;
@@ -11,7 +11,7 @@ use indicatif::HumanBytes;
 
 /// Fetches the preferred file of each backbone, or the pins that are named.
 pub(super) fn run(c: &Context, backbones: &[String], study: &str, pins: &[String]) -> Result<u8> {
-    let mut on_line = |l: &Line<'_>| if c.global.json { Ok(()) } else { say(l) };
+    let mut on_line = |l: &WeightsOutcome<'_>| if c.global.json { Ok(()) } else { say(l) };
     let lines = weights(c, backbones, study, pins, &mut on_line)?;
     if c.global.json {
         print::json(&lines)?;
@@ -28,11 +28,11 @@ pub(super) fn code(failures: impl Iterator<Item = ErrorKind>) -> u8 {
     failures.map(of).max().unwrap_or(OK)
 }
 
-fn say(l: &Line) -> Result<()> {
+fn say(l: &WeightsOutcome) -> Result<()> {
     let path = l.path.as_ref().map_or_else(String::new, |p| p.display().to_string());
     match l.state {
-        Outcome::AlreadyHere => outln!("{}: already here, {path}", l.backbone)?,
-        Outcome::Fetched => outln!(
+        FetchState::AlreadyHere => outln!("{}: already here, {path}", l.backbone)?,
+        FetchState::Fetched => outln!(
             "{}: fetched, {path} ({} in {}{})",
             l.backbone,
             HumanBytes(l.received),
@@ -42,7 +42,7 @@ fn say(l: &Line) -> Result<()> {
                 n => format!(", {} from an earlier download", HumanBytes(n)),
             }
         )?,
-        Outcome::Failed => outln!("{}: not fetched", l.backbone)?,
+        FetchState::Failed => outln!("{}: not fetched", l.backbone)?,
     }
     for n in &l.notes {
         outln!("  note       {n}")?;

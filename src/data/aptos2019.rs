@@ -4,13 +4,13 @@
 //! Images: `train_images/train_images/<id_code>.png`, or one folder as in the competition's archive; the first image tells
 //! which. The published path holds a TAB by accident and exists nowhere (Q5).
 
-use super::csv::Table;
+use super::csv::CsvTable;
 use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::spec::protocol::{AptosCsv, Duplicates, Warmup};
 use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
@@ -26,7 +26,7 @@ const HELD: f64 = 0.3;
 /// The reader of APTOS2019.
 pub struct Aptos2019;
 
-impl Source for Aptos2019 {
+impl DatasetReader for Aptos2019 {
     fn name(&self) -> &'static str {
         "aptos2019"
     }
@@ -111,7 +111,7 @@ fn csv_of(p: &Protocol) -> &'static str {
 
 /// (id_code, diagnosis) by row.
 fn read_grades(root: &Folder, csv: &str) -> Result<Vec<(String, u32)>> {
-    let table = Table::open(root, csv.as_ref())?;
+    let table = CsvTable::open(root, csv.as_ref())?;
     let (id, diagnosis) = (table.column("id_code")?, table.column("diagnosis")?);
     let mut rows = Vec::new();
     let mut unique = Unique::default();

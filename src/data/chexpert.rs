@@ -3,12 +3,12 @@
 //! Everything comes from `train.csv`; `valid.csv` (radiologists' labels, 234 images) only where the protocol asks for it
 //! (Q11). An image lies at the CSV path without its first component: `train/patient00001/study1/view1_frontal.jpg`.
 
-use super::csv::{Row, Table};
+use super::csv::{CsvRow, CsvTable};
 use super::files;
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -38,7 +38,7 @@ const LABELS: [&str; 14] = [
 /// The reader of CheXpert.
 pub struct CheXpert;
 
-impl Source for CheXpert {
+impl DatasetReader for CheXpert {
     fn name(&self) -> &'static str {
         "chexpert"
     }
@@ -132,7 +132,7 @@ const FIX: &str = "Restore the file as CheXpert-v1.0-small distributes it.";
 /// Samples in file order with their labels, 0 or 1 row by row, and their lines.
 fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<Sample>, Vec<u8>, Vec<u64>)> {
     let path = root.join(csv);
-    let table = Table::open(root, csv.as_ref())?;
+    let table = CsvTable::open(root, csv.as_ref())?;
     let image = table.column("Path")?;
     let first = table.header().len().saturating_sub(LABELS.len());
     if table.header()[first..] != LABELS {
@@ -174,7 +174,7 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
 }
 
 /// 1 for a positive label; empty, negative and uncertain (−1, "U-Zeroes") are 0.
-fn positive(row: &Row<'_>, column: usize, label: &str) -> Result<u8> {
+fn positive(row: &CsvRow<'_>, column: usize, label: &str) -> Result<u8> {
     match row.get(column) {
         "" | "0.0" | "-1.0" | "0" | "-1" => Ok(0),
         "1.0" | "1" => Ok(1),
@@ -187,7 +187,7 @@ fn positive(row: &Row<'_>, column: usize, label: &str) -> Result<u8> {
 }
 
 /// The first component, the path below the data set's folder and the patient.
-fn locate<'a>(row: &Row<'_>, listed: &'a str) -> Result<(&'a str, &'a str, &'a str)> {
+fn locate<'a>(row: &CsvRow<'_>, listed: &'a str) -> Result<(&'a str, &'a str, &'a str)> {
     files::relative(row, listed)?;
     let (top, below) = listed.split_once('/').unwrap_or((listed, ""));
     let mut parts = below.split('/').skip(1);

@@ -15,20 +15,20 @@ use std::path::{Path, PathBuf};
 const AS_DISTRIBUTED: &str = "Restore the file as its source distributes it.";
 
 /// A CSV file with its header read.
-pub struct Table {
+pub struct CsvTable {
     path: PathBuf,
     text: String,
     header: Vec<String>,
 }
 
 /// One row, able to complain about itself.
-pub struct Row<'a> {
+pub struct CsvRow<'a> {
     path: &'a Path,
     line: u64,
     fields: &'a StringRecord,
 }
 
-impl Table {
+impl CsvTable {
     /// Reads `file` of a data set's folder, and its header.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Table {
     ///
     /// # Errors
     /// [`BadInput`] for a ragged row or a file without rows, and whatever `each` returns.
-    pub fn rows(&self, mut each: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+    pub fn rows(&self, mut each: impl FnMut(&CsvRow<'_>) -> Result<()>) -> Result<()> {
         self.first(|_| Ok(()))?;
         let mut rows = Rows::new(self, self.whole());
         while let Some(row) = rows.next()? {
@@ -91,8 +91,8 @@ impl Table {
     /// What `each` makes of the first row.
     ///
     /// # Errors
-    /// As [`Table::rows`].
-    pub fn first<T>(&self, each: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+    /// As [`CsvTable::rows`].
+    pub fn first<T>(&self, each: impl FnOnce(&CsvRow<'_>) -> Result<T>) -> Result<T> {
         if let Some(row) = Rows::new(self, self.whole()).next()? {
             return each(&row);
         }
@@ -108,8 +108,8 @@ impl Table {
     /// What `each` makes of every row, in file order, on all threads.
     ///
     /// # Errors
-    /// As [`Table::rows`]: of several bad rows the first of the file.
-    pub fn map<T: Send>(&self, each: impl Fn(&Row<'_>) -> Result<T> + Sync) -> Result<Vec<T>> {
+    /// As [`CsvTable::rows`]: of several bad rows the first of the file.
+    pub fn map<T: Send>(&self, each: impl Fn(&CsvRow<'_>) -> Result<T> + Sync) -> Result<Vec<T>> {
         self.first(|_| Ok(()))?;
         let of_part = |part| {
             let (mut rows, mut out) = (Rows::new(self, part), Vec::new());
@@ -171,14 +171,14 @@ struct Part<'a> {
 
 /// Reads the rows of a part.
 struct Rows<'a> {
-    table: &'a Table,
+    table: &'a CsvTable,
     reader: Reader<&'a [u8]>,
     lines: Lines<'a>,
     fields: StringRecord,
 }
 
 impl<'a> Rows<'a> {
-    fn new(table: &'a Table, part: Part<'a>) -> Self {
+    fn new(table: &'a CsvTable, part: Part<'a>) -> Self {
         Self {
             table,
             reader: reader(part.text, part.line == 1),
@@ -187,7 +187,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<Row<'_>>> {
+    fn next(&mut self) -> Result<Option<CsvRow<'_>>> {
         let (path, header) = (&self.table.path, &self.table.header);
         if !self
             .reader
@@ -197,7 +197,7 @@ impl<'a> Rows<'a> {
             return Ok(None);
         }
         let begins = self.fields.position().map_or(0, |p| p.byte() as usize);
-        let row = Row {
+        let row = CsvRow {
             path,
             line: self.lines.of(begins),
             fields: &self.fields,
@@ -246,7 +246,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Row<'_> {
+impl CsvRow<'_> {
     /// The field in column `i` of the header.
     pub fn get(&self, i: usize) -> &str {
         &self.fields[i]
@@ -264,7 +264,7 @@ impl Row<'_> {
 }
 
 /// `file:line`.
-impl fmt::Display for Row<'_> {
+impl fmt::Display for CsvRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path.display(), self.line)
     }
@@ -287,7 +287,7 @@ mod tests {
         let path = dir.path().join("x.csv");
         std::fs::write(&path, bytes)?;
         let mut got = Vec::new();
-        Table::open(&dir.path().into(), "x.csv".as_ref())?.rows(|r| {
+        CsvTable::open(&dir.path().into(), "x.csv".as_ref())?.rows(|r| {
             got.push((r.line(), r.fields.iter().map(str::to_owned).collect()));
             Ok(())
         })?;
@@ -323,7 +323,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("x.csv"), &text).unwrap();
-            let table = Table::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
+            let table = CsvTable::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
             let want = all(text.as_bytes()).unwrap();
             assert_eq!(want.len(), text.matches(",").count() - 1);
             for bytes in [0, 1, 7, 50, 10_000] {
@@ -342,11 +342,11 @@ mod tests {
         let text = format!("a,b\n{}", "1,2\n".repeat(rows));
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("x.csv"), &text).unwrap();
-        let table = Table::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
+        let table = CsvTable::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
         assert!(table.parts(PART).len() > 2);
         let lines = table.map(|r| Ok(r.line())).unwrap();
         assert!(lines.into_iter().eq(2..rows as u64 + 2));
-        let last_third = |r: &Row<'_>| match r.line() as usize > rows / 3 {
+        let last_third = |r: &CsvRow<'_>| match r.line() as usize > rows / 3 {
             true => Err(r.bad("", "", "")),
             false => Ok(()),
         };
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn broken_files_are_named_with_their_line() {
-        for (bytes, words) in [
+        for (bytes, said) in [
             (&b""[..], "x.csv: expected at least one line, found an empty file."),
             (b" \r\n", "found an empty file."),
             (b"a,b\n", "x.csv: expected a row for every image"),
@@ -376,11 +376,11 @@ mod tests {
         ] {
             let e = all(bytes).unwrap_err();
             assert!(
-                e.downcast_ref::<BadInput>().is_some() && e.to_string().contains(words),
+                e.downcast_ref::<BadInput>().is_some() && e.to_string().contains(said),
                 "{e}"
             );
         }
-        let e = Table::open(&"no/such/folder".into(), "x.csv".as_ref())
+        let e = CsvTable::open(&"no/such/folder".into(), "x.csv".as_ref())
             .err()
             .unwrap()
             .to_string();

@@ -7,7 +7,7 @@ use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{DdsmSplit, DdsmTask, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -22,7 +22,7 @@ const IMAGES: &str = "ddsm_raw";
 /// The reader of DDSM.
 pub struct Ddsm;
 
-impl Source for Ddsm {
+impl DatasetReader for Ddsm {
     fn name(&self) -> &'static str {
         "ddsm"
     }
@@ -150,8 +150,8 @@ fn read_list(
 
 /// The class by the text before the first `_` of the base name: normal, benign or cancer.
 fn class_of(at: &str, base: &str, task: DdsmTask) -> Result<u32> {
-    let word = base.split('_').next().unwrap_or_default();
-    let finding = match word {
+    let class = base.split('_').next().unwrap_or_default();
+    let finding = match class {
         "normal" => 0,
         "benign" => 1,
         "cancer" => 2,

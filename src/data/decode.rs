@@ -78,7 +78,7 @@ pub fn open(root: &Folder, file: &Path, channels: usize, loading: ImageLoading, 
     let bytes = read(root, file, twin)?;
     decode(&bytes, channels, loading).map_err(|e| {
         let path = root.join(resolve(root, file, twin));
-        BadInput::new(path.display(), "a whole image", e.to_string(), e.cure().words()).into()
+        BadInput::new(path.display(), "a whole image", e.to_string(), e.cure().sentence()).into()
     })
 }
 

@@ -29,7 +29,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ImageArray, Stored), Fault> {
     let (Some(width), Some(height)) = (size("Columns"), size("Rows")) else {
         return Err(Fault::Unsupported("a DICOM file without an image"));
     };
-    // Before anything is unpacked on the file's word.
+    // Before anything is unpacked because the file says so.
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(Fault::TooLarge { width, height });
     }
@@ -116,8 +116,8 @@ fn grey(px: &DecodedPixelData<'_>, raw: &[u8]) -> Result<Vec<u8>, Fault> {
     let bits = u32::from(px.bits_stored()).clamp(1, 16);
     let shift = (u32::from(px.high_bit()) + 1).saturating_sub(bits);
     let signed = px.pixel_representation() == PixelRepresentation::Signed;
-    let value = |word: u16| {
-        let v = (i32::from(word) >> shift) & ((1 << bits) - 1);
+    let value = |raw: u16| {
+        let v = (i32::from(raw) >> shift) & ((1 << bits) - 1);
         if signed && v >> (bits - 1) & 1 == 1 {
             v - (1 << bits)
         } else {

@@ -52,7 +52,7 @@ pub struct Damage {
 
 impl Damage {
     /// In words, for `data audit`.
-    pub fn words(self) -> Vec<&'static str> {
+    pub fn descriptions(self) -> Vec<&'static str> {
         [
             (
                 self.extra_bytes,

@@ -171,9 +171,9 @@ mod tests {
         assert!(folder.has(a) && !folder.has(b) && Folder::unverified(dir.path()).has(b));
         assert_eq!(folder.read(a, "a file", 9).unwrap(), b"one");
         assert_eq!(folder.open(a, "a file").unwrap().read(0..3).unwrap(), b"one");
-        let says = |e: anyhow::Error, words: &str| {
+        let says = |e: anyhow::Error, text: &str| {
             let e = e.downcast::<BadInput>().unwrap().to_string();
-            assert!(e.contains(words), "{e}");
+            assert!(e.contains(text), "{e}");
         };
         says(folder.read(b, "a file", 9).unwrap_err(), "one that is not in it");
         says(folder.hash(b, "a file", 9).unwrap_err(), "x/b");

@@ -49,7 +49,7 @@ pub enum Cure {
 
 impl Cure {
     /// An imperative sentence.
-    pub fn words(self) -> &'static str {
+    pub fn sentence(self) -> &'static str {
         match self {
             Self::GetAgain => "Get this file again from its source, then run `medft data verify`.",
             Self::Convert => {
@@ -84,7 +84,7 @@ impl Format {
         let brand = |names: &[&[u8]]| at(4, b"ftyp") && names.iter().any(|n| at(8, n));
         let text = head.trim_ascii_start();
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-        let says = |words: &[u8]| text.get(..words.len()).is_some_and(|t| t.eq_ignore_ascii_case(words));
+        let says = |start: &[u8]| text.get(..start.len()).is_some_and(|t| t.eq_ignore_ascii_case(start));
         match head {
             [] => Self::Empty,
             [0xFF, 0xD8, ..] => Self::Jpeg,

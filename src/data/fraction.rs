@@ -12,7 +12,7 @@
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::SEED;
-use super::types::{Dataset, Sample, Source};
+use super::types::{Dataset, DatasetReader, Sample};
 use crate::spec::Protocol;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -21,11 +21,11 @@ use std::collections::{BTreeMap, HashSet};
 /// A group in the order of drawing: the hash of its name, then the name.
 type Drawn<'a> = ([u8; 32], &'a str);
 
-/// A data set as [`Source::load_from`] reads it, with the part of the training images that the protocol asks for.
+/// A data set as [`DatasetReader::load_from`] reads it, with the part of the training images that the protocol asks for.
 ///
 /// # Errors
-/// As [`Source::load_from`].
-pub fn read(source: &dyn Source, root: &Folder, p: &Protocol) -> Result<Dataset> {
+/// As [`DatasetReader::load_from`].
+pub fn read(source: &dyn DatasetReader, root: &Folder, p: &Protocol) -> Result<Dataset> {
     let mut data = source.load_from(root, p)?;
     keep(&mut data, p.train_fraction);
     Ok(data)
@@ -186,7 +186,7 @@ mod tests {
         let (samples, labels) = cases();
         let train: Vec<u32> = (0..2000).rev().collect();
         let mut data = Dataset {
-            info: Source::info(&crate::data::ddsm::Ddsm, &Protocol::faithful()),
+            info: DatasetReader::info(&crate::data::ddsm::Ddsm, &Protocol::faithful()),
             root: "none".into(),
             samples,
             labels,

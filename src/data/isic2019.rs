@@ -4,12 +4,12 @@
 //! `ISIC_2019_Training_Input/ISIC_2019_Training_Input/` or, as the organisers' archive unpacks, in one folder of that
 //! name; the first image tells which. The authors' path holds a backslash and works on Windows only (Q7).
 
-use super::csv::Table;
+use super::csv::CsvTable;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{IsicSplit, Warmup};
 use crate::spec::{Protocol, SplitRule};
@@ -32,7 +32,7 @@ const HELD: f64 = 0.2;
 /// The reader of ISIC2019.
 pub struct Isic2019;
 
-impl Source for Isic2019 {
+impl DatasetReader for Isic2019 {
     fn name(&self) -> &'static str {
         "isic2019"
     }
@@ -120,7 +120,7 @@ impl Source for Isic2019 {
 /// (image, class) by row. The authors find classes by scanning the whole table for non-zeros, so that one row with none or
 /// two would shift all labels behind it; here such a row is an error.
 fn read_truth(root: &Folder) -> Result<Vec<(String, u32)>> {
-    let table = Table::open(root, TRUTH.as_ref())?;
+    let table = CsvTable::open(root, TRUTH.as_ref())?;
     let image = table.column("image")?;
     let columns = CLASSES.iter().map(|c| table.column(c)).collect::<Result<Vec<_>>>()?;
     let unknown = table.column("UNK")?;
@@ -156,7 +156,7 @@ const FIX: &str = "Restore the file as the ISIC challenge distributes it.";
 
 /// The lesion of every image of `truth`; `None` where the metadata leave it empty (2,084 images of the real file).
 fn read_lesions(root: &Folder, truth: &[(String, u32)]) -> Result<Vec<Option<String>>> {
-    let table = Table::open(root, METADATA.as_ref())?;
+    let table = CsvTable::open(root, METADATA.as_ref())?;
     let (image, lesion) = (table.column("image")?, table.column("lesion_id")?);
     let index: HashMap<&str, usize> = truth.iter().enumerate().map(|(i, t)| (t.0.as_str(), i)).collect();
     let mut lesions: Vec<Option<Option<String>>> = vec![None; truth.len()];

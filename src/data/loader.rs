@@ -31,14 +31,14 @@ use std::sync::{Arc, Mutex};
 
 /// Which transform an image goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ViewMode {
     /// As in validation and test; nothing is random.
     Val,
     /// As in training; the view of a sample is drawn from the stream (`seed`, Augment, `epoch`, sample index).
     Train { seed: u64, epoch: u32 },
 }
 
-impl Mode {
+impl ViewMode {
     /// What `epoch` (from 1) of a run with this seed sees of the training images. Where the protocol has a number of `views`,
     /// these are the first epochs' of seed 0, in turn.
     pub fn training(p: &Protocol, seed: u64, epoch: u32) -> Self {
@@ -67,7 +67,7 @@ pub const WORTH_CACHING: usize = 64 << 20;
 
 /// How images are kept between epochs.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct LoaderOptions {
     /// Threads that decode and augment, at least 1.
     pub workers: usize,
     /// Where prepared images of file-based data sets may be kept between runs.
@@ -78,7 +78,7 @@ pub struct Options {
     pub memory: usize,
 }
 
-impl Options {
+impl LoaderOptions {
     /// No disk cache; a quarter of the memory that is free now.
     pub fn new(workers: usize) -> Self {
         Self {
@@ -120,11 +120,11 @@ pub struct Images {
 
 struct Inner {
     data: Dataset,
-    store: Store,
+    store: ImageStore,
 }
 
 /// Where prepared images come from.
-enum Store {
+enum ImageStore {
     /// Each time from the source.
     Source,
     /// By sample index; `None` where the sample is in no split.
@@ -144,7 +144,7 @@ impl Images {
     pub fn prepare(
         data: &Dataset,
         p: &Protocol,
-        options: &Options,
+        options: &LoaderOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
         if p.normalisation != Normalisation::Dataset {
@@ -168,7 +168,7 @@ impl Images {
     pub fn with_transform(
         data: &Dataset,
         transform: Transform,
-        options: &Options,
+        options: &LoaderOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self> {
         let used: BTreeSet<u32> = [&data.train, &data.val, &data.test]
@@ -191,7 +191,7 @@ impl Images {
                 for (at, &i) in (0..).zip(&used) {
                     positions[i as usize] = Some(at);
                 }
-                Store::Disk(cache, positions)
+                ImageStore::Disk(cache, positions)
             }
             _ if bytes <= options.memory => {
                 let done = AtomicUsize::new(0);
@@ -211,9 +211,9 @@ impl Images {
                     }
                 }
                 unreadable.none()?;
-                Store::Memory(held)
+                ImageStore::Memory(held)
             }
-            _ => Store::Source,
+            _ => ImageStore::Source,
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -247,7 +247,7 @@ impl Images {
     ///
     /// # Errors
     /// The iterator ends with the first error, in order: a [`BadInput`] that names the image.
-    pub fn batches(&self, indices: &[u32], mode: Mode, batch: usize, drop_last: bool) -> Batches {
+    pub fn batches(&self, indices: &[u32], mode: ViewMode, batch: usize, drop_last: bool) -> Batches {
         let batch = batch.max(1);
         let n = if drop_last {
             indices.len() / batch * batch
@@ -270,9 +270,9 @@ impl Inner {
     fn prepared(&self, transform: &Transform, index: u32) -> Result<Cow<'_, ImageArray>> {
         let sample = &self.data.samples[index as usize];
         let kept = match &self.store {
-            Store::Source => None,
-            Store::Memory(held) => held[index as usize].as_ref().map(Cow::Borrowed),
-            Store::Disk(cache, positions) => positions[index as usize]
+            ImageStore::Source => None,
+            ImageStore::Memory(held) => held[index as usize].as_ref().map(Cow::Borrowed),
+            ImageStore::Disk(cache, positions) => positions[index as usize]
                 .and_then(|p| cache.get(p as usize))
                 .map(Cow::Owned),
         };
@@ -283,11 +283,11 @@ impl Inner {
     }
 
     /// Writes one image into its slot of a batch.
-    fn fill(&self, transform: &Transform, index: u32, mode: Mode, out: &mut [f32]) -> Result<()> {
+    fn fill(&self, transform: &Transform, index: u32, mode: ViewMode, out: &mut [f32]) -> Result<()> {
         let img = self.prepared(transform, index)?;
         match mode {
-            Mode::Val => transform.finish_val(&img, out),
-            Mode::Train { seed, epoch } => {
+            ViewMode::Val => transform.finish_val(&img, out),
+            ViewMode::Train { seed, epoch } => {
                 let mut stream = Stream::new(seed, Purpose::Augment, epoch, index);
                 transform.finish_train(&img, &mut stream, out);
             }
@@ -300,7 +300,7 @@ impl Inner {
         &self,
         transform: &Transform,
         indices: &[u32],
-        mode: Mode,
+        mode: ViewMode,
         workers: usize,
         stop: &AtomicBool,
         pixels: &mut [f32],

@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::labels::Labels;
 use super::npz::Npz;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
 use crate::spec::protocol::{Aspect, Duplicates, Warmup};
@@ -320,7 +320,7 @@ impl MedMnist {
 const FOLDER: &str = "medmnist";
 const BROKEN: &str = "Download the file again; `medft data verify` compares it with the published checksum.";
 
-impl Source for MedMnist {
+impl DatasetReader for MedMnist {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -383,7 +383,7 @@ impl Source for MedMnist {
         })
     }
 
-    /// The 28-pixel file; where one of [`Source::optional_files`] lies in its place, that one is read instead.
+    /// The 28-pixel file; where one of [`DatasetReader::optional_files`] lies in its place, that one is read instead.
     fn label_files(&self, p: &Protocol) -> Vec<PathBuf> {
         let named = self.named(p);
         vec![PathBuf::from(named.as_ref().unwrap_or(&self.variants()[0]))]

@@ -1,7 +1,7 @@
 //! NumPy's npz: a zip of npy arrays, read strictly.
 //!
 //! Only what image sets hold: C-ordered images of unsigned bytes, C-ordered labels of integers or booleans, npy header
-//! versions 1 to 3. A header may promise anything, so nothing is allocated on its word: images are read one at a time, the
+//! versions 1 to 3. A header may promise anything, so nothing is allocated before it is checked: images are read one at a time, the
 //! member's size in the zip must be the very size the header implies, and no small file may unpack to a huge array
 //! ([`crate::limits`]).
 
@@ -28,14 +28,14 @@ pub struct Npz {
 
 /// Element type of an array; integers carry their width in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum IntegerType {
     Signed(usize),
     Unsigned(usize),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Header {
-    kind: Kind,
+    kind: IntegerType,
     big_endian: bool,
     shape: Vec<usize>,
 }
@@ -87,7 +87,7 @@ impl Npz {
     /// [`BadInput`] for another shape or type, a cut-off or damaged member, or more data than the header says.
     pub fn images(&mut self, member: &str, channels: usize) -> Result<Vec<ImageArray>> {
         self.read(member, |at, header, data| {
-            if header.kind != Kind::Unsigned(1) {
+            if header.kind != IntegerType::Unsigned(1) {
                 return Err(BadInput::new(at, "pixels of type uint8", header.type_name(), SAVE).into());
             }
             let (n, height, width) = match (header.shape.as_slice(), channels) {
@@ -185,14 +185,14 @@ impl Header {
     /// Bytes of an element.
     fn size(&self) -> usize {
         match self.kind {
-            Kind::Signed(n) | Kind::Unsigned(n) => n,
+            IntegerType::Signed(n) | IntegerType::Unsigned(n) => n,
         }
     }
 
     fn type_name(&self) -> String {
         match self.kind {
-            Kind::Signed(n) => format!("int{}", 8 * n),
-            Kind::Unsigned(n) => format!("uint{}", 8 * n),
+            IntegerType::Signed(n) => format!("int{}", 8 * n),
+            IntegerType::Unsigned(n) => format!("uint{}", 8 * n),
         }
     }
 
@@ -206,8 +206,8 @@ impl Header {
         }
         let value = i64::from_le_bytes(wide);
         match self.kind {
-            Kind::Unsigned(_) => value,
-            Kind::Signed(_) => {
+            IntegerType::Unsigned(_) => value,
+            IntegerType::Signed(_) => {
                 let unused = 64 - 8 * n as u32;
                 value << unused >> unused
             }
@@ -287,17 +287,17 @@ fn parse(text: &str) -> std::result::Result<Header, &'static str> {
 const TYPES: &str = "an integer or boolean type";
 
 /// Type and byte order of a descr: `|u1`, `<i8`, `>i4`, `|b1`, …
-fn element(descr: &str) -> Option<(Kind, bool)> {
+fn element(descr: &str) -> Option<(IntegerType, bool)> {
     let (order, name) = descr.split_at_checked(1)?;
     let kind = match name {
-        "u1" | "b1" => Kind::Unsigned(1),
-        "u2" => Kind::Unsigned(2),
-        "u4" => Kind::Unsigned(4),
-        "u8" => Kind::Unsigned(8),
-        "i1" => Kind::Signed(1),
-        "i2" => Kind::Signed(2),
-        "i4" => Kind::Signed(4),
-        "i8" => Kind::Signed(8),
+        "u1" | "b1" => IntegerType::Unsigned(1),
+        "u2" => IntegerType::Unsigned(2),
+        "u4" => IntegerType::Unsigned(4),
+        "u8" => IntegerType::Unsigned(8),
+        "i1" => IntegerType::Signed(1),
+        "i2" => IntegerType::Signed(2),
+        "i4" => IntegerType::Signed(4),
+        "i8" => IntegerType::Signed(8),
         _ => return None,
     };
     match order {
@@ -312,8 +312,8 @@ fn element(descr: &str) -> Option<(Kind, bool)> {
 struct Cursor<'a>(&'a str);
 
 impl<'a> Cursor<'a> {
-    fn token(&mut self, word: &str) -> Option<()> {
-        self.0 = self.0.trim_start().strip_prefix(word)?;
+    fn token(&mut self, token_text: &str) -> Option<()> {
+        self.0 = self.0.trim_start().strip_prefix(token_text)?;
         Some(())
     }
 
@@ -352,25 +352,25 @@ mod tests {
         for (text, kind, big_endian, shape) in [
             (
                 "{'descr': '|u1', 'fortran_order': False, 'shape': (546, 28, 28), }   \n",
-                Kind::Unsigned(1),
+                IntegerType::Unsigned(1),
                 false,
                 vec![546, 28, 28],
             ),
             (
                 "{\"shape\": (3,), \"descr\": \">i4\", \"fortran_order\": False}",
-                Kind::Signed(4),
+                IntegerType::Signed(4),
                 true,
                 vec![3],
             ),
             (
                 "{'descr':'<i8','fortran_order':False,'shape':(2L,1L)}",
-                Kind::Signed(8),
+                IntegerType::Signed(8),
                 false,
                 vec![2, 1],
             ),
             (
                 "{'descr': '|b1', 'fortran_order': False, 'shape': ()}",
-                Kind::Unsigned(1),
+                IntegerType::Unsigned(1),
                 false,
                 vec![],
             ),

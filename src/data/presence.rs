@@ -97,7 +97,7 @@ pub fn of(d: &Dataset, p: &Protocol, depth: Depth, on: &(dyn Fn(usize, usize) + 
     report
         .remarks
         .sort_by(|a, b| Path::new(&a.path).cmp(Path::new(&b.path)));
-    report.remedies = cures.iter().map(|c| c.words().to_owned()).collect();
+    report.remedies = cures.iter().map(|c| c.sentence().to_owned()).collect();
     if !absent.is_empty() {
         let traces = Traces::of(&d.root);
         for path in absent {
@@ -135,7 +135,7 @@ fn look(path: &Path, channels: usize, depth: Depth) -> Found {
         return match fsio::read_at_most(path, limits::IMAGE_FILE) {
             Err(e) => unreadable(&e),
             Ok(bytes) => match decode::examine(&bytes, channels, ImageLoading::Authors) {
-                Ok((_, stored)) => Found::Decoded(stored.damage.words()),
+                Ok((_, stored)) => Found::Decoded(stored.damage.descriptions()),
                 Err(fault) => Found::Unreadable(fault.to_string(), Fault::cure(&fault)),
             },
         };

@@ -1,15 +1,15 @@
 //! Every data set medft knows, in the order of the tables. A new one is one file beside this one and one line here.
 
-use super::types::Source;
+use super::types::DatasetReader;
 use super::{aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019, medmnist};
 use crate::error::BadInput;
+use crate::names::did_you_mean;
 use crate::registry::Registry;
 use crate::spec::Protocol;
-use crate::words::did_you_mean;
 use anyhow::Result;
 
 /// All data sets, in the order of tables.
-pub static SETS: Registry<dyn Source> = Registry::new(&[
+pub static SETS: Registry<dyn DatasetReader> = Registry::new(&[
     &Ddsm,
     &CheXpert,
     &Isic2019,
@@ -34,11 +34,11 @@ pub fn of_paper() -> impl Iterator<Item = &'static str> {
 }
 
 /// All data sets, in fixed order.
-pub fn all() -> Vec<&'static dyn Source> {
+pub fn all() -> Vec<&'static dyn DatasetReader> {
     SETS.all()
 }
 
-/// The words that name data sets in studies, in the order of [`all`].
+/// The names of data sets in studies, in the order of [`all`].
 pub fn names() -> Vec<&'static str> {
     SETS.names()
 }
@@ -47,7 +47,7 @@ pub fn names() -> Vec<&'static str> {
 ///
 /// # Errors
 /// [`BadInput`] listing the names there are.
-pub fn find(name: &str) -> Result<&'static dyn Source> {
+pub fn find(name: &str) -> Result<&'static dyn DatasetReader> {
     SETS.get(name).ok_or_else(|| {
         BadInput::new(
             format!("data set {name:?}"),
@@ -60,9 +60,9 @@ pub fn find(name: &str) -> Result<&'static dyn Source> {
 }
 
 /// Whether other data sets lie in the same folder below the data directory.
-pub fn shares_folder(source: &dyn Source) -> bool {
+pub fn shares_folder(source: &dyn DatasetReader) -> bool {
     let p = Protocol::faithful();
     let folder = source.info(&p).folder;
-    let same = |s: &&&dyn Source| s.info(&p).folder == folder;
+    let same = |s: &&&dyn DatasetReader| s.info(&p).folder == folder;
     all().iter().filter(same).count() > 1
 }

@@ -47,8 +47,8 @@ impl Parts {
 
 /// SHA-256 of the comma-joined row numbers, in lower-case hex: the fingerprint of PROTOCOL 1.5.
 pub fn digest(ids: &[u32]) -> String {
-    let words: Vec<String> = ids.iter().map(u32::to_string).collect();
-    crate::fsio::sha256_hex(words.join(",").as_bytes())
+    let texts: Vec<String> = ids.iter().map(u32::to_string).collect();
+    crate::fsio::sha256_hex(texts.join(",").as_bytes())
 }
 
 /// CPython's `random.Random(seed).shuffle(items)`.

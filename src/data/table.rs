@@ -5,13 +5,13 @@
 //! lesion). `medft data add` writes it from whatever the user has ([`super::own`]); whoever writes it by hand finds a mistake named
 //! with its line.
 
-use super::csv::{Row, Table};
+use super::csv::{CsvRow, CsvTable};
 use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
 use super::split::{self, Parts};
-use super::types::{Dataset, DatasetInfo, Pixels, Sample, Source, Task};
+use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::spec::protocol::{Duplicates, Warmup};
@@ -42,7 +42,7 @@ pub enum TableTask {
 
 impl TableTask {
     /// As a manifest and the command line write it.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Multiclass => "multiclass",
             Self::Binary => "binary",
@@ -106,7 +106,7 @@ impl TableSpec {
         };
         if few {
             let names = self.classes.join(", ");
-            return Some(format!("{n} classes ({names}) for a {} task", self.task.word()));
+            return Some(format!("{n} classes ({names}) for a {} task", self.task.name()));
         }
         if let Some(i) = twice {
             return Some(format!("the class {:?} twice", self.classes[i]));
@@ -169,7 +169,7 @@ impl TableSource {
     }
 
     /// The column of the class, or one for each label.
-    fn columns(&self, table: &Table) -> Result<Vec<usize>> {
+    fn columns(&self, table: &CsvTable) -> Result<Vec<usize>> {
         match self.spec.task {
             TableTask::Multiclass | TableTask::Binary => Ok(vec![table.column("label")?]),
             TableTask::Multilabel => self
@@ -182,13 +182,13 @@ impl TableSource {
     }
 
     /// Adds the truth of a row.
-    fn add(&self, all: &mut Labels, row: &Row<'_>, columns: &[usize]) -> Result<()> {
+    fn add(&self, all: &mut Labels, row: &CsvRow<'_>, columns: &[usize]) -> Result<()> {
         match all {
             Labels::Classes(classes) => {
-                let word = row.get(columns[0]);
-                let class = self.spec.classes.iter().position(|c| c == word);
+                let text = row.get(columns[0]);
+                let class = self.spec.classes.iter().position(|c| c == text);
                 let expected = || format!("a class: {}", self.spec.classes.join(", "));
-                classes.push(class.ok_or_else(|| row.bad(expected(), format!("{word:?}"), MEND))? as u32);
+                classes.push(class.ok_or_else(|| row.bad(expected(), format!("{text:?}"), MEND))? as u32);
             }
             Labels::MultiHot { bits, .. } => {
                 for &c in columns {
@@ -209,7 +209,7 @@ pub fn label_column(label: &str) -> String {
     format!("label:{label}")
 }
 
-impl Source for TableSource {
+impl DatasetReader for TableSource {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -230,7 +230,7 @@ impl Source for TableSource {
     }
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
-        let table = Table::open(root, TABLE.as_ref())?;
+        let table = CsvTable::open(root, TABLE.as_ref())?;
         let (file, part) = (table.column("file")?, table.column("split")?);
         let columns = self.columns(&table)?;
         let group = self.spec.groups.then(|| table.column("group")).transpose()?;

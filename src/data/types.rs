@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The facts of a data set that the protocol fixes (PROTOCOL section 1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatasetInfo {
-    /// Word used in studies: `ddsm`, `isic2019`, …
+    /// Name used in studies: `ddsm`, `isic2019`, …
     pub name: &'static str,
     /// As printed in tables.
     pub title: &'static str,
@@ -78,12 +78,12 @@ pub struct Dataset {
 }
 
 /// A reader of one data set in its real layout: one file each in `data/`, one line in `data::registry`.
-pub trait Source: Sync + Send {
-    /// The word used in studies: `ddsm`, `isic2019`, …
+pub trait DatasetReader: Sync + Send {
+    /// The name used in studies: `ddsm`, `isic2019`, …
     fn name(&self) -> &'static str;
 
     /// The facts as the set has them, under a protocol (DDSM's task changes its classes, for instance). Others ask
-    /// [`Source::info`].
+    /// [`DatasetReader::info`].
     fn own_info(&self, p: &Protocol) -> DatasetInfo;
 
     /// The facts, with what the protocol decides for every set: grey images that are read as three channels, another target.
@@ -111,10 +111,10 @@ pub trait Source: Sync + Send {
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
     fn load_from(&self, root: &Folder, p: &Protocol) -> anyhow::Result<Dataset>;
 
-    /// As [`Source::load_from`], of a folder that nobody vouches for.
+    /// As [`DatasetReader::load_from`], of a folder that nobody vouches for.
     ///
     /// # Errors
-    /// As [`Source::load_from`].
+    /// As [`DatasetReader::load_from`].
     fn load(&self, root: &Path, p: &Protocol) -> anyhow::Result<Dataset> {
         self.load_from(&Folder::unverified(root), p)
     }
@@ -165,8 +165,8 @@ pub trait Source: Sync + Send {
     fn synth(&self, root: &Path, images: usize) -> anyhow::Result<()>;
 }
 
-impl Named for dyn Source {
+impl Named for dyn DatasetReader {
     fn name(&self) -> &str {
-        Source::name(self)
+        DatasetReader::name(self)
     }
 }

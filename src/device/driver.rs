@@ -47,7 +47,7 @@ pub trait Driver: Sync {
     /// Opens GPU `n`.
     ///
     /// # Errors
-    /// The words of the driver or a library.
+    /// The message of the driver or a library.
     fn open(&self, n: usize) -> Result<Device, String>;
 
     /// Whether GPU `n` still computes: after some errors a GPU answers nothing any more, after others (no memory left) it does.
@@ -102,6 +102,6 @@ fn first_line(e: &candle_core::Error) -> String {
     e.to_string()
         .lines()
         .next()
-        .unwrap_or("an error without words")
+        .unwrap_or("an error without a message")
         .to_owned()
 }

@@ -12,37 +12,37 @@ pub(crate) enum Fault {
     NoDriver,
     /// The driver is made for this CUDA version.
     OldDriver(u32),
-    /// The driver does not work; its words.
+    /// The driver does not work; its message.
     Driver(String),
     /// The driver reports so many GPUs, and another was asked for.
     NoSuchGpu(usize),
     /// Name and compute capability of a GPU that is too old.
     OldGpu(String, (u32, u32)),
-    /// A library of CUDA could not be loaded or started; its words.
+    /// A library of CUDA could not be loaded or started; its message.
     Library(String),
-    /// Another process has the GPU to itself; the driver's words.
+    /// Another process has the GPU to itself; the driver's message.
     Busy(String),
     /// The GPU's memory is full before anything of ours is in it.
     Full(String),
-    /// Anything else, in the driver's words.
+    /// Anything else, in the driver's message.
     Other(String),
 }
 
 impl Fault {
-    /// What words of the driver or of a library mean when a GPU was to be opened.
-    pub(crate) fn of(words: &str) -> Self {
-        let has = |all: &[&str]| all.iter().any(|w| words.contains(w));
-        let words = words.to_owned();
-        if is_out_of_memory(&words) {
-            Self::Full(words)
+    /// What a message of the driver or of a library means when a GPU was to be opened.
+    pub(crate) fn of(message: &str) -> Self {
+        let has = |all: &[&str]| all.iter().any(|w| message.contains(w));
+        let message = message.to_owned();
+        if is_out_of_memory(&message) {
+            Self::Full(message)
         } else if has(&["DEVICE_UNAVAILABLE", "DEVICES_UNAVAILABLE", "busy or unavailable"]) {
-            Self::Busy(words)
+            Self::Busy(message)
         } else if has(&["UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER"]) {
-            Self::Driver(words)
+            Self::Driver(message)
         } else if has(&["CUBLAS", "CURAND", "NVRTC", "could not be loaded"]) {
-            Self::Library(words)
+            Self::Library(message)
         } else {
-            Self::Other(words)
+            Self::Other(message)
         }
     }
 
@@ -75,9 +75,9 @@ impl Fault {
                 format!("a driver for CUDA {}", version(*v)),
                 format!("Update the driver to {LEAST_DRIVER} or later, {cpu}"),
             ),
-            Self::Driver(words) => (
+            Self::Driver(message) => (
                 format!("{driver} that works"),
-                words.clone(),
+                message.clone(),
                 format!("Look at what `nvidia-smi` says, update the driver to {LEAST_DRIVER} or later, {cpu}"),
             ),
             Self::NoSuchGpu(0) => (
@@ -98,29 +98,29 @@ impl Fault {
                 format!("{name} with {major}.{minor}"),
                 format!("Use another GPU (--device cuda:N), {cpu}"),
             ),
-            Self::Library(words) => (
+            Self::Library(message) => (
                 "the CUDA 13 libraries cublas, cublasLt and curand".into(),
-                words.clone(),
+                message.clone(),
                 format!(
                     "Install them (`python3 -m pip install nvidia-cublas nvidia-curand`, or NVIDIA's toolkit) and name their folder in \
                      LD_LIBRARY_PATH; CUDA_LAZY_DEBUG=1 prints which could not be opened; {cpu}"
                 ),
             ),
-            Self::Busy(words) => (
+            Self::Busy(message) => (
                 "a GPU that is free".into(),
-                format!("one that another process has to itself ({words})"),
+                format!("one that another process has to itself ({message})"),
                 format!("Wait for it or name another (--device cuda:N); `nvidia-smi` lists the processes; {cpu}"),
             ),
-            Self::Full(words) => (
+            Self::Full(message) => (
                 "a GPU with free memory".into(),
-                format!("one whose memory is full ({words})"),
+                format!("one whose memory is full ({message})"),
                 format!(
                     "End what fills it (`nvidia-smi` lists the processes) or name another (--device cuda:N), {cpu}"
                 ),
             ),
-            Self::Other(words) => (
+            Self::Other(message) => (
                 gpu(),
-                words.clone(),
+                message.clone(),
                 format!("Look at what `nvidia-smi` and `medft doctor` say, {cpu}"),
             ),
         }
@@ -132,16 +132,16 @@ fn version(v: u32) -> String {
     format!("{}.{}", v / 1000, v % 1000 / 10)
 }
 
-/// Whether words of CUDA, or of an allocator, say that memory has run out.
-pub fn is_out_of_memory(words: &str) -> bool {
+/// Whether a message of CUDA, or of an allocator, says that memory has run out.
+pub fn is_out_of_memory(message: &str) -> bool {
     ["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"]
         .iter()
-        .any(|w| words.contains(w))
+        .any(|w| message.contains(w))
 }
 
 /// Whether an error of CUDA may stem from an earlier op than the one it surfaced at.
-pub fn is_late(words: &str) -> bool {
-    words.contains("CUDA_ERROR") && !is_out_of_memory(words)
+pub fn is_late(message: &str) -> bool {
+    message.contains("CUDA_ERROR") && !is_out_of_memory(message)
 }
 
 #[cfg(test)]
@@ -149,11 +149,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart() {
+    fn messages_are_told_apart() {
         let of = |w: &str| std::mem::discriminant(&Fault::of(w));
         let like = |f: Fault| std::mem::discriminant(&f);
         let none = String::new;
-        for (words, fault) in [
+        for (message, fault) in [
             (
                 "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
                 Fault::Full(none()),
@@ -174,7 +174,7 @@ mod tests {
             ),
             ("DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"…\")", Fault::Other(none())),
         ] {
-            assert_eq!(of(words), like(fault), "{words}");
+            assert_eq!(of(message), like(fault), "{message}");
         }
         assert_eq!(version(12_040), "12.4");
         assert!(is_late("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"…\")") && !is_late("CUDA_ERROR_OUT_OF_MEMORY"));

@@ -1,4 +1,4 @@
-//! Where to compute: the words of `--device`, and the vector instructions of the CPU.
+//! Where to compute: the values of `--device`, and the vector instructions of the CPU.
 
 pub mod driver;
 mod fault;
@@ -25,7 +25,7 @@ pub const CPU: &str = "cpu";
 
 /// Devices as typed: `auto`, `cpu`, `cuda`, `cuda:1` or `cuda:0,1,…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceWord {
+pub enum DeviceRequest {
     /// The first GPU where there is one, else the CPU.
     Auto,
     Cpu,
@@ -33,7 +33,7 @@ pub enum DeviceWord {
     Cuda(Vec<usize>),
 }
 
-impl FromStr for DeviceWord {
+impl FromStr for DeviceRequest {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
@@ -55,7 +55,7 @@ impl FromStr for DeviceWord {
     }
 }
 
-impl fmt::Display for DeviceWord {
+impl fmt::Display for DeviceRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -96,12 +96,12 @@ impl Opened {
     }
 }
 
-/// The devices that a word means, opened, and why these.
+/// The devices that a request means, opened, and why these.
 #[derive(Clone)]
 pub struct Chosen {
     /// At least one.
     pub all: Vec<Opened>,
-    /// A clause, where the word left it open.
+    /// A clause, where the request left it open.
     pub why: Option<String>,
 }
 
@@ -130,20 +130,20 @@ impl Devices {
     ///
     /// # Errors
     /// [`BadInput`] where a GPU was asked for, or is there, and cannot be used.
-    pub fn open(&self, word: &DeviceWord) -> Result<&Chosen> {
+    pub fn open(&self, request: &DeviceRequest) -> Result<&Chosen> {
         if let Some(chosen) = self.chosen.get() {
             return Ok(chosen);
         }
-        let chosen = match word {
-            DeviceWord::Cpu => self.cpu(None),
-            DeviceWord::Auto => match self.none()? {
+        let chosen = match request {
+            DeviceRequest::Cpu => self.cpu(None),
+            DeviceRequest::Auto => match self.none()? {
                 Some(why) => self.cpu(Some(why)),
                 None => Chosen {
                     all: vec![self.gpu(0)?],
                     why: Some("the first GPU that the driver reports".into()),
                 },
             },
-            DeviceWord::Cuda(numbers) => Chosen {
+            DeviceRequest::Cuda(numbers) => Chosen {
                 all: numbers.iter().map(|&n| self.gpu(n)).collect::<Result<_>>()?,
                 why: None,
             },
@@ -151,27 +151,27 @@ impl Devices {
         Ok(self.chosen.get_or_init(|| chosen))
     }
 
-    /// What the first device that is meant is called, without opening it; one that is not here goes by the word it was asked for with.
-    pub fn name(&self, word: &DeviceWord) -> String {
-        let n = match word {
-            DeviceWord::Cpu => return CPU.to_owned(),
-            DeviceWord::Auto => match self.none() {
+    /// What the first device that is meant is called, without opening it; one that is not here goes by the text it was asked for with.
+    pub fn name(&self, request: &DeviceRequest) -> String {
+        let n = match request {
+            DeviceRequest::Cpu => return CPU.to_owned(),
+            DeviceRequest::Auto => match self.none() {
                 Ok(Some(_)) => return CPU.to_owned(),
                 _ => 0,
             },
-            DeviceWord::Cuda(numbers) => numbers[0],
+            DeviceRequest::Cuda(numbers) => numbers[0],
         };
-        self.card(n).map_or_else(|_| word.to_string(), |c| c.name)
+        self.card(n).map_or_else(|_| request.to_string(), |c| c.name)
     }
 
     /// Bytes that the first device that is meant has for tensors, without opening it; `None` where that is not known.
-    pub fn memory(&self, word: &DeviceWord) -> Option<u64> {
-        let name = self.name(word);
+    pub fn memory(&self, request: &DeviceRequest) -> Option<u64> {
+        let name = self.name(request);
         if name == CPU {
             let all = machine::memory_of_machine("/".as_ref()).0;
             return all.into_iter().chain(machine::limits().memory).min();
         }
-        let n = if let DeviceWord::Cuda(numbers) = word {
+        let n = if let DeviceRequest::Cuda(numbers) = request {
             numbers[0]
         } else {
             0
@@ -206,7 +206,7 @@ impl Devices {
                 Ok(0) => Ok(Some("the NVIDIA driver reports no GPU".into())),
                 Ok(_) => Ok(None),
                 Err(_) if version < LEAST_CUDA => Err(Fault::OldDriver(version).of_gpu(0)),
-                Err(words) => Err(Fault::Driver(words).of_gpu(0)),
+                Err(message) => Err(Fault::Driver(message).of_gpu(0)),
             },
         }
     }
@@ -233,7 +233,7 @@ impl Devices {
     fn gpu(&self, n: usize) -> Result<Opened> {
         let open = || {
             let card = self.card(n)?;
-            let device = self.driver.open(n).map_err(|words| Fault::of(&words))?;
+            let device = self.driver.open(n).map_err(|message| Fault::of(&message))?;
             Ok(Opened {
                 device,
                 name: card.name,
@@ -272,15 +272,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_devices() {
-        let word = |s: &str| s.parse::<DeviceWord>();
-        assert_eq!(word("auto"), Ok(DeviceWord::Auto));
-        assert_eq!(word("cpu"), Ok(DeviceWord::Cpu));
-        assert_eq!(word("cuda"), Ok(DeviceWord::Cuda(vec![0])));
-        assert_eq!(word("cuda:3,1"), Ok(DeviceWord::Cuda(vec![3, 1])));
-        assert_eq!(word("cuda:3,1").unwrap().to_string(), "cuda:3,1");
+    fn requests_are_devices() {
+        let request = |s: &str| s.parse::<DeviceRequest>();
+        assert_eq!(request("auto"), Ok(DeviceRequest::Auto));
+        assert_eq!(request("cpu"), Ok(DeviceRequest::Cpu));
+        assert_eq!(request("cuda"), Ok(DeviceRequest::Cuda(vec![0])));
+        assert_eq!(request("cuda:3,1"), Ok(DeviceRequest::Cuda(vec![3, 1])));
+        assert_eq!(request("cuda:3,1").unwrap().to_string(), "cuda:3,1");
         for wrong in ["", "gpu", "cuda:", "cuda:0,", "cuda:0,0", "cuda:-1", "cpu,cpu"] {
-            let e = word(wrong).unwrap_err();
+            let e = request(wrong).unwrap_err();
             assert!(e.contains(&format!("`{wrong}`")), "{e}");
         }
     }
@@ -288,17 +288,17 @@ mod tests {
     #[test]
     fn a_missing_gpu_is_said_with_the_remedy() {
         let e = Devices::default()
-            .open(&DeviceWord::Cuda(vec![99]))
+            .open(&DeviceRequest::Cuda(vec![99]))
             .err()
             .unwrap()
             .to_string();
         assert!(e.contains("--device cuda:99") && e.contains("--device cpu"), "{e}");
-        assert_eq!(Devices::default().open(&DeviceWord::Cpu).unwrap().all[0].name, "cpu");
+        assert_eq!(Devices::default().open(&DeviceRequest::Cpu).unwrap().all[0].name, "cpu");
     }
 
-    fn open(script: Script, word: &str) -> Result<(Vec<String>, Option<String>), String> {
+    fn open(script: Script, request: &str) -> Result<(Vec<String>, Option<String>), String> {
         let devices = Devices::of(Box::leak(Box::new(script)));
-        let chosen = devices.open(&word.parse().unwrap()).map_err(|e| format!("{e:#}"))?;
+        let chosen = devices.open(&request.parse().unwrap()).map_err(|e| format!("{e:#}"))?;
         Ok((chosen.all.iter().map(|d| d.name.clone()).collect(), chosen.why.clone()))
     }
 
@@ -424,8 +424,8 @@ mod tests {
             ..GOOD
         };
         let devices = Devices::of(Box::leak(Box::new(broken)));
-        assert_eq!(devices.name(&DeviceWord::Auto), "Scripted GPU 0");
-        assert_eq!(devices.memory(&DeviceWord::Cuda(vec![1])), Some(80 << 30));
-        assert_eq!(devices.name(&DeviceWord::Cuda(vec![7])), "cuda:7");
+        assert_eq!(devices.name(&DeviceRequest::Auto), "Scripted GPU 0");
+        assert_eq!(devices.memory(&DeviceRequest::Cuda(vec![1])), Some(80 << 30));
+        assert_eq!(devices.name(&DeviceRequest::Cuda(vec![7])), "cuda:7");
     }
 }

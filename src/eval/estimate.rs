@@ -10,13 +10,13 @@ use super::student::{normal_quantile, normal_two_sided, t_quantile, t_upper_tail
 
 /// One source of variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Source {
+pub struct VarianceSource {
     pub standard_error: f64,
     /// Of Student's t; `None` is the normal distribution.
     pub df: Option<f64>,
 }
 
-impl Source {
+impl VarianceSource {
     /// Of Student's t with these degrees of freedom, or of the normal distribution.
     pub fn new(standard_error: f64, df: Option<f64>) -> Self {
         Self { standard_error, df }
@@ -47,7 +47,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
     pub value: f64,
-    pub sources: Vec<Source>,
+    pub sources: Vec<VarianceSource>,
 }
 
 impl Estimate {
@@ -112,17 +112,17 @@ impl Estimate {
         if distance == 0.0 {
             return Ok(0.5);
         }
-        let sources: Vec<&Source> = self.sources.iter().filter(|s| s.standard_error > 0.0).collect();
+        let sources: Vec<&VarianceSource> = self.sources.iter().filter(|s| s.standard_error > 0.0).collect();
         match sources.as_slice() {
             [] => return Ok(0.0),
             [
-                Source {
+                VarianceSource {
                     standard_error,
                     df: Some(df),
                 },
             ] => return t_upper_tail(distance / standard_error, *df),
             [
-                Source {
+                VarianceSource {
                     standard_error,
                     df: None,
                 },
@@ -175,7 +175,7 @@ mod tests {
     use crate::eval::{normal_two_sided, t_upper_tail};
 
     fn of(sources: &[(f64, Option<f64>)], value: f64) -> Estimate {
-        let source = |&(standard_error, df): &(f64, Option<f64>)| Source { standard_error, df };
+        let source = |&(standard_error, df): &(f64, Option<f64>)| VarianceSource { standard_error, df };
         Estimate {
             value,
             sources: sources.iter().map(source).collect(),

@@ -41,7 +41,7 @@ pub use calibration::{Calibration, CalibrationBin, calibration, top_label};
 pub use confusion::Confusion;
 pub use delong::{Components, Delong, DelongTest, delong};
 pub use error::EvalError;
-pub use estimate::{Estimate, Source};
+pub use estimate::{Estimate, VarianceSource};
 pub use interval::{Equivalence, Interval, Percentile, equivalence, percentile};
 pub use labels::LabelCounts;
 pub use metric::{Direction, METRICS, Metric, OfClasses, OfLabels, chance, metric_title, selectable};

@@ -20,12 +20,12 @@ pub(super) struct AreaPass {
 struct Run {
     negatives: u32,
     positives: u32,
-    kind: Kind,
+    kind: TieKind,
 }
 
 /// What the positives of a run are: above all negatives so far, or tied with the negatives that follow, or those again.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum TieKind {
     Above,
     Tied,
     TiedAgain,
@@ -56,17 +56,17 @@ impl AreaPass {
                 out.push((between - from) as u32, (out.images.len() - between) as u32, kind);
             };
             if p == 0 || p == run.len() {
-                add(p == 0, p > 0, Kind::Above);
+                add(p == 0, p > 0, TieKind::Above);
             } else {
-                add(false, true, Kind::Tied);
-                add(true, true, Kind::TiedAgain);
+                add(false, true, TieKind::Tied);
+                add(true, true, TieKind::TiedAgain);
             }
         }
         out
     }
 
     /// Adds a run of images just listed, or lengthens the last one.
-    fn push(&mut self, n: u32, p: u32, kind: Kind) {
+    fn push(&mut self, n: u32, p: u32, kind: TieKind) {
         match self.runs.last_mut() {
             Some(last) if n == 0 && last.kind == kind && last.positives > 0 => last.positives += p,
             Some(last) if last.positives == 0 => {
@@ -119,12 +119,12 @@ where
         add_drawn(&mut below, negative, counts);
         let mut drawn = [S::default(); LANES];
         add_drawn(&mut drawn, positive, counts);
-        if run.kind != Kind::TiedAgain {
+        if run.kind != TieKind::TiedAgain {
             for l in 0..LANES {
                 positives[l] += drawn[l];
             }
         }
-        let doubled = u32::from(run.kind == Kind::Above);
+        let doubled = u32::from(run.kind == TieKind::Above);
         for l in 0..LANES {
             twice_won[l] += (drawn[l].into() * below[l].into()) << doubled;
         }

@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 6;
 
 /// An address and what to show there.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct DownloadSource {
     pub url: String,
     pub credential: Option<Credential>,
 }
@@ -31,7 +31,7 @@ pub struct Wanted<'a> {
     /// For messages.
     pub name: &'a str,
     /// Tried in order: the publisher's, then mirrors.
-    pub places: &'a [Place],
+    pub places: &'a [DownloadSource],
     pub size: Option<u64>,
     /// Lower-case hex.
     pub sha256: Option<&'a str>,
@@ -44,7 +44,7 @@ pub struct Wanted<'a> {
     /// What to do about 401 and 403, and about 404.
     pub if_refused: &'a str,
     pub if_gone: &'a str,
-    /// The last word before publication, on the digests of the whole file.
+    /// The last check before publication, on the digests of the whole file.
     pub accept: &'a mut dyn FnMut(&Digests) -> Result<(), BadInput>,
 }
 
@@ -228,7 +228,7 @@ impl Run<'_> {
         }))
     }
 
-    fn place(&mut self, w: &Wanted, part: &mut Part, place: &Place) -> Result<(), FetchError> {
+    fn place(&mut self, w: &Wanted, part: &mut Part, place: &DownloadSource) -> Result<(), FetchError> {
         // Measured against the furthest point so far: a server that always starts over and always breaks off is no progress.
         let (mut failed_attempts, mut furthest) = (0, part.len);
         loop {
@@ -248,7 +248,7 @@ impl Run<'_> {
         }
     }
 
-    fn attempt(&mut self, w: &Wanted, part: &mut Part, place: &Place) -> Attempt {
+    fn attempt(&mut self, w: &Wanted, part: &mut Part, place: &DownloadSource) -> Attempt {
         match w.size {
             Some(size) if part.len == size => return Attempt::Whole,
             Some(size) if part.len > size => {

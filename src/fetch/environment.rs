@@ -32,8 +32,8 @@ pub fn expand(env: &impl Fn(&str) -> Option<OsString>, value: &OsStr) -> OsStrin
                 None => (&rest[..0], 1),
             },
             _ => {
-                let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
-                let n = rest[1..].iter().take_while(word).count();
+                let name = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
+                let n = rest[1..].iter().take_while(name).count();
                 (&rest[1..=n], n + 1)
             }
         };

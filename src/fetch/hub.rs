@@ -9,7 +9,7 @@
 //! (`.locks/<repository>/<etag>.lock`) are its too, so that both can wait for and continue each other's downloads.
 
 use super::client::{Client, Credential, Follow, NoResponse, Request, Response};
-use super::download::{Done, Place, Wanted, download};
+use super::download::{Done, DownloadSource, Wanted, download};
 use super::environment::expanded;
 use super::error::{ErrorKind, FetchError};
 use super::part::Digests;
@@ -136,7 +136,7 @@ impl Hub {
             let name = format!("{}/{}", f.repo, f.file);
             let mut wanted = Wanted {
                 name: &name,
-                places: &[Place {
+                places: &[DownloadSource {
                     url: self.url(f),
                     credential: self.credential.clone(),
                 }],

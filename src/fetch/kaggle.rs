@@ -1,7 +1,7 @@
 //! Kaggle's public API, as its own client uses it (github.com/Kaggle/kaggle-api, kagglehub): addresses and credentials.
 
 use super::client::Credential;
-use super::download::Place;
+use super::download::DownloadSource;
 use super::environment::expanded;
 use crate::error::BadInput;
 use crate::{fsio, limits};
@@ -23,7 +23,11 @@ const GET_KEY: &str = "Create an API token at https://www.kaggle.com/settings an
 ///
 /// # Errors
 /// [`BadInput`] where there is no credential, or a file of one that cannot be used.
-pub fn place(what: &str, env: impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&str)) -> Result<Place, BadInput> {
+pub fn place(
+    what: &str,
+    env: impl Fn(&str) -> Option<OsString>,
+    warn: &dyn Fn(&str),
+) -> Result<DownloadSource, BadInput> {
     let text = |k: &str| {
         env(k)
             .and_then(|v| v.into_string().ok())
@@ -50,7 +54,7 @@ pub fn place(what: &str, env: impl Fn(&str) -> Option<OsString>, warn: &dyn Fn(&
             _ => from_json(&env, warn)?,
         },
     };
-    Ok(Place {
+    Ok(DownloadSource {
         url: format!("{endpoint}/api/v1/{path}"),
         credential: Some(Credential::new(value, endpoint)?),
     })

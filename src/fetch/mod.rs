@@ -18,7 +18,7 @@ mod room;
 mod roots;
 
 pub use client::{Client, Credential};
-pub use download::{Done, Place, Wanted, download};
+pub use download::{Done, DownloadSource, Wanted, download};
 pub use error::{ErrorKind, FetchError};
 pub use hub::{Hub, HubFile};
 pub use part::Digests;

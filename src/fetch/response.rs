@@ -41,7 +41,7 @@ pub(super) fn pause(
 /// Whether a response is one that passes, and how long its server asks to wait.
 pub(super) fn passing(response: &Response) -> Option<Transient> {
     matches!(response.status, 408 | 425 | 429 | 500 | 502 | 503 | 504).then(|| Transient {
-        why: format!("{} from {}", status_words(response.status), response.from),
+        why: format!("{} from {}", status_text(response.status), response.from),
         wait: response.header("retry-after").and_then(retry_after),
         remedy: None,
     })
@@ -67,7 +67,7 @@ pub(super) fn refusal(name: &str, response: &Response, if_refused: &str, if_gone
     }
 }
 
-fn status_words(status: u16) -> String {
+fn status_text(status: u16) -> String {
     match status {
         429 => "too many requests (429)".into(),
         s => format!("an error of the server ({s})"),

@@ -58,7 +58,7 @@ impl Process {
         })
     }
 
-    /// A short word for the space in which pids of this process's kind are unique.
+    /// A short name of the space in which pids of this process's kind are unique.
     pub fn space(&self) -> String {
         let all = format!("{} {:?} {:?}", self.host, self.boot, self.pid_space);
         let hash = Sha256::digest(all.as_bytes());

@@ -5,7 +5,7 @@ use super::embedded::FILES;
 use super::list::HashList;
 use super::pin::WeightsManifest;
 use crate::error::BadInput;
-use crate::words::did_you_mean;
+use crate::names::did_you_mean;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -145,7 +145,7 @@ impl Catalogue {
     }
 
     /// Names of pins and of what they are for.
-    pub fn weight_words(&self) -> impl Iterator<Item = &str> {
+    pub fn weight_names(&self) -> impl Iterator<Item = &str> {
         self.pins.values().flat_map(|p| [p.name.as_str(), p.backbone.as_str()])
     }
 

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 #[serde(deny_unknown_fields)]
 pub struct DataManifest {
     pub schema: u32,
-    /// Word used in studies.
+    /// Name used in studies.
     pub set: String,
     pub title: String,
     /// Folder below the data directory.
@@ -25,7 +25,7 @@ pub struct DataManifest {
     pub layout: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts_unknown: Option<String>,
-    pub source: Source,
+    pub source: Publisher,
     pub licence: Licence,
     pub citation: Citation,
     pub access: Access,
@@ -45,7 +45,7 @@ pub struct DataManifest {
 /// Who publishes the set, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct Publisher {
     pub page: String,
     pub from: String,
 }
@@ -121,7 +121,7 @@ pub struct Archive {
     /// What the Kaggle API serves it as: `datasets/<owner>/<name>` or `competitions/<name>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kaggle: Option<String>,
-    /// Word for one of several copies of the set, of which a user has one; the first in the file is the usual one.
+    /// Name of one of several copies of the set, of which a user has one; the first in the file is the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<String>,
     /// Where its files belong; a file that is no archive lies in the set's folder as it is.
@@ -222,7 +222,7 @@ pub struct LabelFile {
 pub struct Counts {
     /// `train`, `val`, `test` or `all`.
     pub split: String,
-    /// The protocol's word for the choice under which they hold; always without one.
+    /// The protocol's value for the choice under which they hold; always without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     pub images: u64,
@@ -326,7 +326,7 @@ impl DataManifest {
         out
     }
 
-    /// Words for the copies of the set, the usual one first.
+    /// Names of the copies of the set, the usual one first.
     pub fn copies(&self) -> Vec<&str> {
         let mut out = Vec::new();
         for c in self.archives.iter().filter_map(|a| a.copy.as_deref()) {
@@ -337,11 +337,11 @@ impl DataManifest {
         out
     }
 
-    /// The archives of one copy: those that are needed, or the one that the word names.
+    /// The archives of one copy: those that are needed, or the one that is named.
     ///
     /// # Errors
-    /// [`BadInput`] with the words there are.
-    pub fn copy(&self, word: Option<&str>) -> Result<Vec<&Archive>, BadInput> {
+    /// [`BadInput`] with the names there are.
+    pub fn copy(&self, name: Option<&str>) -> Result<Vec<&Archive>, BadInput> {
         if self.archives.is_empty() {
             let found = format!("`{}`, which has no published files", self.set);
             return Err(BadInput::new(
@@ -351,23 +351,23 @@ impl DataManifest {
                 self.how_to_get(),
             ));
         }
-        let words = self.copies();
-        let Some(word) = word.or(words.first().copied()) else {
+        let names = self.copies();
+        let Some(name) = name.or(names.first().copied()) else {
             return Ok(self.archives.iter().filter(|a| a.needed).collect());
         };
-        if !words.contains(&word) {
-            let known = match words.is_empty() {
-                true => "no word: the set has one copy".to_owned(),
-                false => format!("one of {}", words.join(", ")),
+        if !names.contains(&name) {
+            let known = match names.is_empty() {
+                true => "no name: the set has one copy".to_owned(),
+                false => format!("one of {}", names.join(", ")),
             };
             return Err(BadInput::new(
                 format!("--copy of {}", self.set),
                 known,
-                format!("`{word}`"),
-                "Correct the word.",
+                format!("`{name}`"),
+                "Correct the name.",
             ));
         }
-        let of = |a: &&Archive| a.copy.as_deref().map_or(a.needed, |c| c == word);
+        let of = |a: &&Archive| a.copy.as_deref().map_or(a.needed, |c| c == name);
         Ok(self.archives.iter().filter(of).collect())
     }
 }
@@ -424,8 +424,8 @@ impl<'a> Checker<'a> {
         }
         if let Some(k) = &a.kaggle {
             let parts: Vec<&str> = k.split('/').collect();
-            let word = |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-            let good = matches!(parts[..], ["datasets", _, _] | ["competitions", _]) && parts.iter().all(word);
+            let plain = |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let good = matches!(parts[..], ["datasets", _, _] | ["competitions", _]) && parts.iter().all(plain);
             if !good {
                 self.fail(
                     format!("{at}: kaggle = datasets/<owner>/<name> or competitions/<name>"),

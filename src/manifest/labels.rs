@@ -176,7 +176,7 @@ pub struct CountCheck {
 }
 
 /// Holds a loaded set's numbers against those the manifest expects under the given choices of the protocol
-/// (`variants`: its words for them, as `by-image` or `three-class`). Where the manifest names all classes they are
+/// (`variants`: its names for them, as `by-image` or `three-class`). Where the manifest names all classes they are
 /// compared in class order, since a set's class names differ from reader to reader; where it names a few, by name.
 pub fn check_counts(manifest: &DataManifest, variants: &[&str], found: &[FoundCounts]) -> Vec<CountCheck> {
     let applies = |v: &Option<String>| v.as_deref().is_none_or(|v| variants.contains(&v));

@@ -10,7 +10,7 @@ use super::pin::WeightsManifest;
 use super::places::{Check, Places};
 use super::verifier::{Verdict, Verifier};
 use crate::error::BadInput;
-use crate::fetch::{self, Client, Digests, Done, ErrorKind, FetchError, Hub, HubFile, OnEvent, Place, Wanted};
+use crate::fetch::{self, Client, Digests, Done, DownloadSource, ErrorKind, FetchError, Hub, HubFile, OnEvent, Wanted};
 use std::path::PathBuf;
 
 /// A weight file that is now where it is looked for.
@@ -148,7 +148,7 @@ fn plain(
     );
     let mut wanted = Wanted {
         name: &pin.file,
-        places: &[Place {
+        places: &[DownloadSource {
             url: url.to_owned(),
             credential: None,
         }],

@@ -47,7 +47,7 @@ pub struct WeightsManifest {
     pub schema: u32,
     /// Unique; also the file's folder below the weights directory, unless `folder` is given.
     pub name: String,
-    /// Word used in studies, or `deit-b` for the body of the attention head.
+    /// Name used in studies, or `deit-b` for the body of the attention head.
     pub backbone: String,
     /// Of a user's own checkpoint: the published backbone that it has the architecture of.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub struct WeightsManifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub md5_prefix: Option<String>,
     pub format: Format,
-    /// Word for the map from its tensor names to medft's.
+    /// Name of the map from its tensor names to medft's.
     pub layout: String,
     /// CLIP only: the activation the weights were trained with, `gelu` or `quick-gelu`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ impl WeightsManifest {
 
     /// The manifest's text.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a manifest holds words and numbers only")
+        toml::to_string(self).expect("a manifest holds texts and numbers only")
     }
 
     /// The file's folder below the weights directory.
@@ -204,7 +204,7 @@ impl WeightsManifest {
     pub fn how_to_get(&self, weights_dir: &Path) -> String {
         let place = weights_dir.join(self.folder()).join(&self.file);
         match (&self.get, self.rank) {
-            (Some(words), _) => format!("{words} Put it at {}.", place.display()),
+            (Some(sentence), _) => format!("{sentence} Put it at {}.", place.display()),
             (None, 1) => format!("medft weights fetch {}", self.backbone),
             (None, _) => format!("medft weights fetch {} --pin {}", self.backbone, self.name),
         }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// How far a verification may trust what it wrote down before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum VerifyMode {
     /// Hash every file; neither read nor write the side file.
     Full,
     /// Skip files whose size, times and inode are those of the last time they were hashed, and note what was hashed now.
@@ -73,7 +73,7 @@ pub struct VerifyReport {
     pub folder: PathBuf,
     /// The list that was held against the folder.
     pub list: String,
-    pub mode: Mode,
+    pub mode: VerifyMode,
     pub ok: bool,
     /// The list's root hash; it stands for the data only where `ok`.
     pub root: Sha,

@@ -12,7 +12,7 @@ use super::hash::{OnProgress, Sha};
 use super::images::ImageReport;
 use super::labels::{LabelCheck, LabelOutcome, check_labels};
 use super::list::HashList;
-use super::report::Mode;
+use super::report::VerifyMode;
 use super::report::{LockReport, VerifyReport};
 use super::verify::{Target, lock, verify};
 use crate::error::BadInput;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// Whether the real data is meant or its generated stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum DataKind {
     Real,
     Phantom,
 }
@@ -50,7 +50,7 @@ pub enum SetState {
 pub struct SetReport {
     pub set: String,
     pub title: String,
-    pub kind: Kind,
+    pub kind: DataKind,
     #[serde(serialize_with = "crate::fsio::lossy_path")]
     pub folder: PathBuf,
     pub state: SetState,
@@ -138,9 +138,9 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for DataPlaces {
 pub fn verify_set(
     all: &Catalogue,
     set: &str,
-    kind: Kind,
+    kind: DataKind,
     places: impl Into<DataPlaces>,
-    mode: Mode,
+    mode: VerifyMode,
     on: OnProgress,
 ) -> Result<SetReport> {
     let places = places.into();
@@ -161,12 +161,12 @@ pub fn verify_set(
         images: None,
         problem: None,
         remedy: match kind {
-            Kind::Real => m.how_to_get(),
-            Kind::Phantom => format!("Generate it with `medft data synth {set}`."),
+            DataKind::Real => m.how_to_get(),
+            DataKind::Phantom => format!("Generate it with `medft data synth {set}`."),
         },
     };
     // A stand-in is written and held against its list where it is used: without reading, it is what the list says.
-    if let (Mode::NoRead, Kind::Phantom, Some((list, _))) = (mode, kind, &list) {
+    if let (VerifyMode::NoRead, DataKind::Phantom, Some((list, _))) = (mode, kind, &list) {
         report.state = SetState::Verified;
         report.root = Some(list.root());
         return Ok(report);
@@ -178,7 +178,7 @@ pub fn verify_set(
     {
         return Ok(report);
     }
-    if kind == Kind::Real && mode != Mode::NoRead {
+    if kind == DataKind::Real && mode != VerifyMode::NoRead {
         report.labels = check_labels(m, &root);
         let accepted = own_list.as_deref().map(HashList::accepted_labels).transpose()?;
         accept(&mut report.labels, &accepted.unwrap_or_default());
@@ -217,11 +217,11 @@ pub fn verify_set(
     } else {
         report.state = SetState::Differs;
         report.remedy = match kind {
-            Kind::Real => format!(
+            DataKind::Real => format!(
                 "Get the named files again, or, if this is the data you mean to use, run `medft data lock {set}{labels}`.\n{}",
                 m.how_to_get()
             ),
-            Kind::Phantom => format!("Delete {} and run `medft data synth {set}`.", root.display()),
+            DataKind::Phantom => format!("Delete {} and run `medft data synth {set}`.", root.display()),
         };
     }
     report.files = Some(files);
@@ -252,7 +252,7 @@ fn accept(labels: &mut [LabelCheck], accepted: &[String]) {
 fn find_list<'a>(
     all: &'a Catalogue,
     set: &str,
-    kind: Kind,
+    kind: DataKind,
     own_list: Option<&Path>,
 ) -> Result<Option<(Cow<'a, HashList>, String)>> {
     let own = || -> Result<_> {
@@ -263,8 +263,8 @@ fn find_list<'a>(
         list.map(|l| (Cow::Borrowed(l), format!("data-manifests/{folder}{set}.sha256")))
     };
     Ok(match kind {
-        Kind::Real => own()?.or_else(|| committed(all.list(set), "")),
-        Kind::Phantom => match committed(all.phantom(set), "phantom/") {
+        DataKind::Real => own()?.or_else(|| committed(all.list(set), "")),
+        DataKind::Phantom => match committed(all.phantom(set), "phantom/") {
             Some(found) => Some(found),
             None => own()?,
         },
@@ -382,7 +382,7 @@ impl SetReport {
     }
 
     /// A report on a set that could not be looked at.
-    pub fn unusable(set: &str, title: &str, kind: Kind, folder: PathBuf, problem: &anyhow::Error) -> Self {
+    pub fn unusable(set: &str, title: &str, kind: DataKind, folder: PathBuf, problem: &anyhow::Error) -> Self {
         let (problem, remedy) = match problem.downcast_ref::<BadInput>() {
             Some(b) => (
                 format!("{}: expected {}, found {}", b.at, b.expected, b.found),

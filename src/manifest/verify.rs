@@ -2,11 +2,11 @@
 //!
 //! A verification names every file that is missing, extra, changed or unreadable, and says where it can what happened:
 //! two files swapped, a file renamed, a file with another's content. Nothing is taken for granted from the side file of
-//! sizes and times unless [`Mode::SinceLock`] asks for it, and then only for files whose recorded hash is the list's.
+//! sizes and times unless [`VerifyMode::SinceLock`] asks for it, and then only for files whose recorded hash is the list's.
 
 use super::hash::{OnProgress, Sha, hash_many};
 use super::list::{HashList, RelPath};
-use super::report::{Changed, LockReport, Mode, Moved, Unreadable, VerifyReport};
+use super::report::{Changed, LockReport, Moved, Unreadable, VerifyMode, VerifyReport};
 use super::stat::{Stat, StatFile};
 use super::walk::{Found, Walk, one, walk};
 use crate::error::BadInput;
@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-/// The set that is meant: its word, its folder, and its files where it shares the folder.
+/// The set that is meant: its name, its folder, and its files where it shares the folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     pub set: &'a str,
     pub root: &'a Path,
     pub only: Option<&'a [String]>,
-    /// Where sizes and times are kept for [`Mode::SinceLock`]; `None` keeps none.
+    /// Where sizes and times are kept for [`VerifyMode::SinceLock`]; `None` keeps none.
     pub stat_file: Option<&'a Path>,
 }
 
@@ -128,14 +128,20 @@ fn keep(stats: &StatFile, target: &Target) {
 ///
 /// # Errors
 /// [`BadInput`] when the folder is not there or the list is empty. Differences are in the report, not errors.
-pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on: OnProgress) -> Result<VerifyReport> {
+pub fn verify(
+    target: &Target,
+    list: &HashList,
+    list_name: &str,
+    mode: VerifyMode,
+    on: OnProgress,
+) -> Result<VerifyReport> {
     let (start, began) = (Instant::now(), SystemTime::now());
     if list.entries.is_empty() {
         let remedy = format!("Write the list with `medft data lock {}`.", target.set);
         return Err(BadInput::new(list_name, "a list of files", "no file in it", remedy).into());
     }
     let known = || match (mode, target.stat_file) {
-        (Mode::SinceLock | Mode::NoRead, Some(p)) => StatFile::load(p),
+        (VerifyMode::SinceLock | VerifyMode::NoRead, Some(p)) => StatFile::load(p),
         _ => StatFile::default(),
     };
     let (mut stats, seen) = rayon::join(known, || Seen::new(target, list));
@@ -154,7 +160,7 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
         })
         .map(|((f, _), _)| f)
         .collect();
-    if mode == Mode::NoRead && !todo.is_empty() {
+    if mode == VerifyMode::NoRead && !todo.is_empty() {
         return Err(not_hashed(target, todo.len()).into());
     }
     let places: Vec<PathBuf> = todo.iter().map(|f| f.path.below(target.root)).collect();
@@ -177,7 +183,7 @@ pub fn verify(target: &Target, list: &HashList, list_name: &str, mode: Mode, on:
             }),
         }
     }
-    if mode == Mode::SinceLock && !todo.is_empty() {
+    if mode == VerifyMode::SinceLock && !todo.is_empty() {
         keep(&stats, target);
     }
     let bad: BTreeSet<&RelPath> = unreadable.iter().map(|u| &u.path).collect();

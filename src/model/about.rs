@@ -32,7 +32,7 @@ pub struct About {
 
 impl About {
     pub(super) fn to_metadata(&self) -> Map<String, Value> {
-        let fields = serde_json::to_value(self).expect("words and numbers only");
+        let fields = serde_json::to_value(self).expect("texts and numbers only");
         let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
         // PyTorch's readers ask for `format`.
         let mut out = Map::from_iter([("format".to_owned(), json!("pt"))]);
@@ -52,10 +52,10 @@ impl About {
     /// [`BadInput`] where the file was not written by medft.
     pub fn read(path: &Path, sha256: Option<&str>) -> Result<Self> {
         let file = SafetensorsFile::open(path, sha256)?;
-        let words = ["run", "weights", "backbone", "layout", "dataset", "task"];
+        let texts = ["run", "weights", "backbone", "layout", "dataset", "task"];
         let mut fields = Map::new();
         for (key, text) in file.metadata() {
-            let value = match words.contains(&key.as_str()) {
+            let value = match texts.contains(&key.as_str()) {
                 true => Value::from(text.clone()),
                 false => serde_json::from_str(text).unwrap_or(Value::from(text.clone())),
             };

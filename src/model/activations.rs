@@ -5,7 +5,7 @@
 //! estimates beside measured peaks.
 
 use super::classifier::Classifier;
-use super::params::Place;
+use super::params::LayerPosition;
 use super::registry;
 use crate::spec::protocol::Precision;
 use crate::spec::{Freeze, HeadKind, RunSpec};
@@ -117,12 +117,12 @@ pub fn peak(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Peak> {
 
 /// The blocks of a backbone, by the places of its parameters.
 fn backbone(model: &Classifier, side: f64) -> Blocks {
-    let mut blocks: BTreeMap<Place, (f64, f64)> = BTreeMap::new();
+    let mut blocks: BTreeMap<LayerPosition, (f64, f64)> = BTreeMap::new();
     let mut stem = None;
     for p in &model.params.0 {
         match (p.place, p.tensor.dims()) {
-            (Place::Stem, &[_, _, k, _]) => stem = stem.or(Some(k as f64)),
-            (Place::Block(..), &[out, _]) if p.name.ends_with("weight") => {
+            (LayerPosition::Stem, &[_, _, k, _]) => stem = stem.or(Some(k as f64)),
+            (LayerPosition::Block(..), &[out, _]) if p.name.ends_with("weight") => {
                 let (width, outputs) = blocks.entry(p.place).or_insert((f64::INFINITY, 0.0));
                 // The stream's: inner layers are wider.
                 *width = width.min(out as f64);

@@ -1,10 +1,10 @@
 //! AIMv2's image encoder (Fini et al. 2024; apple/ml-aim). PROTOCOL 3.4.
 
-use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{How, Rule, part, same};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::checkpoint::{How, NameRule, part, same};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use super::vit::{patches_across, same_grid};
 use crate::spec::Scale;
 use anyhow::Result;
@@ -13,11 +13,11 @@ use medft_nn::{Layer, Linear, RmsNorm, Stack, add, attention_packed, patch_embed
 use serde_json::json;
 
 /// Names of transformers' own `Aimv2VisionModel` to Apple's.
-pub const HF: &[Rule] = &[
+pub const HF: &[NameRule] = &[
     same("embeddings.patch_embed.>", "preprocessor.patchifier.proj.>"),
     same("embeddings.rms_norm.weight", "preprocessor.patchifier.norm.weight"),
     // Published without a batch axis.
-    Rule {
+    NameRule {
         from: "embeddings.position_embedding.weight",
         to: "preprocessor.pos_embed",
         how: How::Reshape,
@@ -53,7 +53,7 @@ pub const HF: &[Rule] = &[
 ];
 
 /// timm's names (`aimv2_*_patch14_224`).
-const TIMM_NAMES: &[Rule] = &[
+const TIMM_NAMES: &[NameRule] = &[
     same("pos_embed", "preprocessor.pos_embed"),
     same("patch_embed.proj.>", "preprocessor.patchifier.proj.>"),
     same("patch_embed.norm.weight", "preprocessor.patchifier.norm.weight"),
@@ -67,14 +67,14 @@ const TIMM_NAMES: &[Rule] = &[
 ];
 
 /// For timm; `transformers` has no classifier of this encoder.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         return Err(t
-            .not_for(word, &["timm", "hub"], "it has no classifier of this encoder")
+            .not_for(layout, &["timm", "hub"], "it has no classifier of this encoder")
             .into());
     }
     let (weight, bias) = t.linear()?;
@@ -91,7 +91,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
 }
 
 /// The layouts AIMv2 is published in: Apple's own classes, and transformers'.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("aimv2-apple", &[]), ("hf", HF)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("aimv2-apple", &[]), ("hf", HF)];
 
 /// The published sizes, and small models of the same code, for the demo: (width, depth, heads, hidden width of the MLP).
 const L: Config = Config::published((1024, 24, 8, 2816));
@@ -118,7 +118,7 @@ pub static AIMV2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "aimv2_large_patch14_224"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "aimv2_large_patch14_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -141,12 +141,12 @@ pub static AIMV2_H: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (H, TINY_H), "aimv2_huge_patch14_224"),
+    export: |layout, t| export(layout, t, (H, TINY_H), "aimv2_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 
 /// Upstream's two parts: `preprocessor` makes the tokens, `trunk` holds the blocks and the norm behind them.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     place_by(name, "trunk.blocks", &["preprocessor"])
 }
 
@@ -155,7 +155,7 @@ fn build(
     scale: Scale,
     side: usize,
     (full, tiny): (Config, Config),
-    options: Options,
+    options: BackboneOptions,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {
     let config = match scale {
@@ -261,7 +261,7 @@ pub struct Aimv2 {
 impl Aimv2 {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let pre = b.pp("preprocessor");
         let patch = pre.pp("patchifier.proj");

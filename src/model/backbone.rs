@@ -75,7 +75,7 @@ pub const KEPT_PER_OUTPUT: f64 = 10.0 / 9.0;
 
 /// The protocol switches a backbone obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct BackboneOptions {
     /// Input channels: 1 or 3.
     pub channels: usize,
     pub grey_stem: GreyStem,
@@ -89,7 +89,7 @@ pub struct Options {
     pub checkpointing: bool,
 }
 
-impl Options {
+impl BackboneOptions {
     pub fn new(p: &Protocol, channels: usize) -> Self {
         Self {
             channels,

@@ -1,6 +1,6 @@
 //! Reading published checkpoints strictly: each tensor of the file is used once, deliberately unused, or an error.
 //!
-//! A name map is data: a list of [`Rule`]s from the names in a file to the canonical names (those of the original
+//! A name map is data: a list of [`NameRule`]s from the names in a file to the canonical names (those of the original
 //! implementation). Tensors are read when they are asked for, so a large file is never whole in memory.
 
 use super::pickle::PickleFile;
@@ -30,15 +30,15 @@ pub enum How {
 /// One line of a name map. In `from`, `*` stands for a run of digits, and a trailing `>` for any rest; the same marks in
 /// `to` are filled in order.
 #[derive(Debug, Clone, Copy)]
-pub struct Rule {
+pub struct NameRule {
     pub from: &'static str,
     pub to: &'static str,
     pub how: How,
 }
 
 /// A tensor is renamed, its values unchanged.
-pub const fn same(from: &'static str, to: &'static str) -> Rule {
-    Rule {
+pub const fn same(from: &'static str, to: &'static str) -> NameRule {
+    NameRule {
         from,
         to,
         how: How::Same,
@@ -46,8 +46,8 @@ pub const fn same(from: &'static str, to: &'static str) -> Rule {
 }
 
 /// Piece `k` of `n` of a canonical tensor.
-pub const fn part(from: &'static str, to: &'static str, k: usize, n: usize) -> Rule {
-    Rule {
+pub const fn part(from: &'static str, to: &'static str, k: usize, n: usize) -> NameRule {
+    NameRule {
         from,
         to,
         how: How::Part(k, n),
@@ -55,8 +55,8 @@ pub const fn part(from: &'static str, to: &'static str, k: usize, n: usize) -> R
 }
 
 /// A tensor of the file that the encoder does not have.
-pub const fn unused(from: &'static str, why: &'static str) -> Rule {
-    Rule {
+pub const fn unused(from: &'static str, why: &'static str) -> NameRule {
+    NameRule {
         from,
         to: "",
         how: How::Unused(why),
@@ -64,8 +64,8 @@ pub const fn unused(from: &'static str, why: &'static str) -> Rule {
 }
 
 /// A tensor that the encoder has and the layout does not: zeros, which nothing reads.
-pub const fn absent(to: &'static str, why: &'static str) -> Rule {
-    Rule {
+pub const fn absent(to: &'static str, why: &'static str) -> NameRule {
+    NameRule {
         from: "",
         to,
         how: How::Absent(why),
@@ -77,7 +77,7 @@ pub const fn absent(to: &'static str, why: &'static str) -> Rule {
 ///
 /// # Errors
 /// For a tensor that no rule makes.
-pub fn in_layout(rules: &[Rule], name: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
+pub fn in_layout(rules: &[NameRule], name: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
     if rules.is_empty() {
         return Ok(vec![(name.to_owned(), tensor.clone())]);
     }
@@ -107,13 +107,13 @@ pub fn in_layout(rules: &[Rule], name: &str, tensor: &Tensor) -> Result<Vec<(Str
 }
 
 /// Where tensors are read from.
-enum Store {
+enum TensorStore {
     Memory(BTreeMap<String, Tensor>),
     Safetensors(SafetensorsFile),
     Pickle(PickleFile),
 }
 
-impl Store {
+impl TensorStore {
     fn names(&self) -> Vec<String> {
         match self {
             Self::Memory(m) => m.keys().cloned().collect(),
@@ -144,7 +144,7 @@ impl Store {
 pub struct Checkpoint {
     /// The file, for messages.
     at: String,
-    store: Store,
+    store: TensorStore,
     /// Canonical name → names in the file, in order of the pieces.
     wanted: BTreeMap<String, Vec<(String, How)>>,
     /// Canonical names that the layout does not have.
@@ -156,8 +156,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`BadInput`] for a tensor that no rule names or a piece that is missing.
-    pub fn from_tensors(at: &str, tensors: BTreeMap<String, Tensor>, rules: &[Rule]) -> Result<Self> {
-        Self::new(at.to_owned(), Store::Memory(tensors), rules)
+    pub fn from_tensors(at: &str, tensors: BTreeMap<String, Tensor>, rules: &[NameRule]) -> Result<Self> {
+        Self::new(at.to_owned(), TensorStore::Memory(tensors), rules)
     }
 
     /// A file in any format medft reads, chosen by its extension, which must hash to `sha256` where that is given: whatever
@@ -165,15 +165,15 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`SafetensorsFile::open`] and [`PickleFile::open`]; [`BadInput`] for another extension.
-    pub fn open(path: &Path, sha256: Option<&str>, rules: &[Rule]) -> Result<Self> {
+    pub fn open(path: &Path, sha256: Option<&str>, rules: &[NameRule]) -> Result<Self> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("safetensors") => {
                 let file = SafetensorsFile::open(path, sha256)?;
-                Self::new(path.display().to_string(), Store::Safetensors(file), rules)
+                Self::new(path.display().to_string(), TensorStore::Safetensors(file), rules)
             }
             Some("pth" | "pt" | "bin") => {
                 let file = PickleFile::open(path, sha256)?;
-                Self::new(path.display().to_string(), Store::Pickle(file), rules)
+                Self::new(path.display().to_string(), TensorStore::Pickle(file), rules)
             }
             e => Err(BadInput::new(
                 path.display(),
@@ -189,8 +189,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn trained(path: &Path, sha256: Option<&str>, rules: &[Rule], scope: &str) -> Result<Self> {
-        let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+    pub fn trained(path: &Path, sha256: Option<&str>, rules: &[NameRule], scope: &str) -> Result<Self> {
+        let rest: &[NameRule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
         let rules = [&[same("head.>", "head.>")], rest].concat();
         let mut all = Self::open(path, sha256, &rules)?;
         let named = |to: String| match to.strip_prefix("head.") {
@@ -205,7 +205,7 @@ impl Checkpoint {
         Ok(all)
     }
 
-    fn new(at: String, store: Store, rules: &[Rule]) -> Result<Self> {
+    fn new(at: String, store: TensorStore, rules: &[NameRule]) -> Result<Self> {
         let mut wanted: BTreeMap<String, Vec<(usize, String, How)>> = BTreeMap::new();
         for name in store.names() {
             let hit = if rules.is_empty() {
@@ -427,7 +427,7 @@ mod tests {
         names.iter().map(|(n, d)| ((*n).to_owned(), t(d))).collect()
     }
 
-    const RULES: &[Rule] = &[
+    const RULES: &[NameRule] = &[
         part("layer.*.q.>", "blocks.*.qkv.>", 0, 2),
         part("layer.*.k.>", "blocks.*.qkv.>", 1, 2),
         same("norm.>", "ln.>"),

@@ -1,6 +1,6 @@
 //! A backbone with a head: what a run trains.
 
-use super::backbone::{Backbone, Features, Options};
+use super::backbone::{Backbone, BackboneOptions, Features};
 use super::checkpoint::Checkpoint;
 use super::head::{BodyConfig, DEIT, DEIT_BASE, Head, MhaHead, TINY_BODY};
 use super::params::{Builder, Params};
@@ -88,7 +88,7 @@ impl Classifier {
     /// For a backbone that nobody knows, or a configuration that cannot be built.
     pub fn random(spec: &RunSpec, channels: usize, outputs: usize, device: &Device) -> Result<Self> {
         let fresh = Builder::seeded(spec.seed, device);
-        let options = Options::new(&spec.protocol, channels);
+        let options = BackboneOptions::new(&spec.protocol, channels);
         Self::assemble(
             spec,
             (options, outputs),
@@ -128,7 +128,7 @@ impl Classifier {
     /// As [`Classifier::sizes`].
     pub fn shapes(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Self> {
         let shapes = Builder::shapes();
-        let options = Options::new(&spec.protocol, channels);
+        let options = BackboneOptions::new(&spec.protocol, channels);
         Self::assemble(
             spec,
             (options, outputs),
@@ -197,7 +197,7 @@ impl Classifier {
 
     fn assemble(
         spec: &RunSpec,
-        (options, outputs): (Options, usize),
+        (options, outputs): (BackboneOptions, usize),
         fresh: &Builder,
         source: &Builder,
         body: &(BodyConfig, Builder),

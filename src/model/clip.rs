@@ -4,11 +4,11 @@
 //! = the patches of the last block. Whether those pass the final LayerNorm is the same question as for DINOv2 (Q31): the
 //! parent project's patch took them before it, stock open_clip returns them after it. The one switch decides both families.
 
-use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{How, Rule, in_layout, part, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::checkpoint::{How, NameRule, in_layout, part, same, unused};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use super::vit::{Act, BlockConfig, OPEN_CLIP, blocks, layer_norm, patches_across, prepend, same_grid};
 use crate::spec::Scale;
 use crate::spec::protocol::Dinov2Tokens;
@@ -20,7 +20,7 @@ use serde_json::json;
 const TEXT: &str = "the text encoder";
 
 /// open_clip's and OpenAI's own names: the whole model, of which `visual.` is used.
-pub const WHOLE: &[Rule] = &[
+pub const WHOLE: &[NameRule] = &[
     same("visual.>", "visual.>"),
     unused("transformer.resblocks.>", TEXT),
     unused("positional_embedding", TEXT),
@@ -34,7 +34,7 @@ pub const WHOLE: &[Rule] = &[
 ];
 
 /// Names of transformers' `CLIPModel`.
-pub const HF: &[Rule] = &[
+pub const HF: &[NameRule] = &[
     same("vision_model.embeddings.class_embedding", "visual.class_embedding"),
     same("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
     same(
@@ -83,7 +83,7 @@ pub const HF: &[Rule] = &[
         "visual.transformer.resblocks.*.mlp.c_proj.>",
     ),
     same("vision_model.post_layernorm.>", "visual.ln_post.>"),
-    Rule {
+    NameRule {
         from: "visual_projection.weight",
         to: "visual.proj",
         how: How::Transpose,
@@ -97,7 +97,7 @@ pub const HF: &[Rule] = &[
 ///
 /// `open_clip` is LAION's file (erf GELU; what the authors' code names), `hf` OpenAI's on Hugging Face (QuickGELU). `openai` and
 /// `hf-laion` are the other two combinations.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("open_clip", WHOLE), ("hf", HF), ("openai", WHOLE), ("hf-laion", HF)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("open_clip", WHOLE), ("hf", HF), ("openai", WHOLE), ("hf-laion", HF)];
 
 /// CLIP-B.
 pub static CLIP_B: BackboneEntry = BackboneEntry {
@@ -123,7 +123,7 @@ pub static CLIP_B: BackboneEntry = BackboneEntry {
 };
 
 /// Where the parameters of an open_clip tower stand, as open_clip's own `lock` groups them: `ln_pre` lies before the blocks.
-pub(super) fn place(name: &str) -> Place {
+pub(super) fn place(name: &str) -> LayerPosition {
     place_by(
         name,
         "visual.transformer.resblocks",
@@ -155,14 +155,14 @@ fn config(scale: Scale, side: usize) -> Result<Config> {
 }
 
 /// The published ViT-B/16 or a tiny encoder for inputs of `side` pixels.
-fn build(scale: Scale, side: usize, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(scale: Scale, side: usize, options: BackboneOptions, b: &Builder) -> Result<Box<dyn Backbone>> {
     let config = config(scale, side)?;
     same_grid(side, config.tower.patch_size, config.tower.grid)?;
     Ok(Box::new(Clip::new(config, options, b)?))
 }
 
 /// timm's names of the image encoder (`vit_base_patch16_clip_224`).
-const TIMM_NAMES: &[Rule] = &[
+const TIMM_NAMES: &[NameRule] = &[
     batched("cls_token", "visual.class_embedding"),
     batched("pos_embed", "visual.positional_embedding"),
     same("patch_embed.proj.weight", "visual.conv1.weight"),
@@ -177,8 +177,8 @@ const TIMM_NAMES: &[Rule] = &[
 ];
 
 /// A tensor that has axes of length 1 before its own in the file.
-const fn batched(from: &'static str, to: &'static str) -> Rule {
-    Rule {
+const fn batched(from: &'static str, to: &'static str) -> NameRule {
+    NameRule {
         from,
         to,
         how: How::Reshape,
@@ -186,15 +186,15 @@ const fn batched(from: &'static str, to: &'static str) -> Rule {
 }
 
 /// For timm, whose head reads the class token behind the norm: the projection, which is linear too, becomes part of it.
-fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
-    if word != "timm" {
+fn export(layout: &str, t: &Trained<'_>) -> Result<Exported> {
+    if layout != "timm" {
         let why = "its `CLIPForImageClassification` reads the mean of the patches before the norm";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let p = &t.spec.protocol;
     if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
         let why = "the head reads the mean of patches before the final norm; no class there does";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
     let c = config(t.spec.scale, p.crop as usize)?;
     let (weight, bias) = t.linear()?;
@@ -280,7 +280,7 @@ impl Tower {
     ///
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: TowerConfig, act: Act, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: TowerConfig, act: Act, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let d = c.width;
         let small = Init::Normal {
             std: 1.0 / (d as f32).sqrt(),
@@ -351,7 +351,7 @@ pub const B16: Config = Config {
 /// after it), never projected.
 pub struct Clip {
     config: Config,
-    options: Options,
+    options: BackboneOptions,
     tower: Tower,
     ln_post: LayerNorm,
     proj: Tensor,
@@ -360,7 +360,7 @@ pub struct Clip {
 impl Clip {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let b = b.pp("visual");
         let d = c.tower.width;
         let tower = Tower::new(c.tower, options.activation, options, &b)?;

@@ -4,8 +4,8 @@
 //! the others the tokens of the MHA head; they have no place in the image (Q29), so the corrected variant takes the patches
 //! that the pooler reads.
 
-use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{Rule, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::checkpoint::{NameRule, same, unused};
 use super::clip::{Tower, TowerConfig, place};
 use super::entry::{BackboneEntry, Facts, OPENAI_CLIP, Sides, erf_gelu};
 use super::export::hub_alone;
@@ -18,7 +18,7 @@ use candle_core::Tensor;
 use medft_nn::{LayerNorm, Linear, attention, linear, to_float};
 
 /// open_clip's own names: the whole model, of which `visual.` is used.
-pub const WHOLE: &[Rule] = &[
+pub const WHOLE: &[NameRule] = &[
     same("visual.>", "visual.>"),
     unused("text.>", "the text encoder"),
     unused("text_decoder.>", "the captioning decoder"),
@@ -26,7 +26,7 @@ pub const WHOLE: &[Rule] = &[
 ];
 
 /// The layout CoCa is published in.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("open_clip", WHOLE)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("open_clip", WHOLE)];
 
 /// CoCa-B.
 pub static COCA_B: BackboneEntry = BackboneEntry {
@@ -82,7 +82,7 @@ fn build(
     scale: Scale,
     side: usize,
     (published, (sizes, patch, queries)): (Config, Tiny),
-    options: Options,
+    options: BackboneOptions,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {
     let config = match scale {
@@ -181,7 +181,7 @@ impl Pooler {
 /// (Q29: or the patches before the pooler).
 pub struct Coca {
     config: Config,
-    options: Options,
+    options: BackboneOptions,
     tower: Tower,
     pooler: Pooler,
     ln_post: LayerNorm,
@@ -191,7 +191,7 @@ pub struct Coca {
 impl Coca {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let b = b.pp("visual");
         let e = c.embed_dim;
         let std = 1.0 / (e as f32).sqrt();

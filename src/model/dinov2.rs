@@ -1,10 +1,10 @@
 //! DINOv2 (Oquab et al. 2023; facebookresearch/dinov2 without registers). PROTOCOL 3.6.
 
-use super::backbone::{Backbone, Features, Observer, Options};
-use super::checkpoint::{Rule, absent, part, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::checkpoint::{NameRule, absent, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, prepend};
 use crate::spec::Scale;
 use crate::spec::protocol::{Dinov2Tokens, PositionRule};
@@ -40,17 +40,17 @@ macro_rules! transformers {
 }
 
 /// Names of transformers' `Dinov2Model` (facebook/dinov2-*) to torch.hub's, and of its `Dinov2ForImageClassification`.
-pub const HF: &[Rule] = transformers!("", "dinov2.");
+pub const HF: &[NameRule] = transformers!("", "dinov2.");
 
 /// timm's names (`vit_*_patch14_dinov2`) are torch.hub's, without the token that only pre-training reads.
-const TIMM_NAMES: &[Rule] = &[
+const TIMM_NAMES: &[NameRule] = &[
     absent("mask_token", "timm leaves it out"),
     unused("head.>", "a classifier"),
     same(">", ">"),
 ];
 
 /// The layouts DINOv2 is published in, and timm's, which fine-tuned checkpoints have.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("hub", &[]), ("hf", HF), ("timm", TIMM_NAMES)];
 
 /// ViT-S/14, ViT-B/14 and ViT-L/14, and small models of the same code, for the demo: (width, depth, heads).
 const S: Config = Config::published(384, 12, 6);
@@ -81,7 +81,7 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
-    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
@@ -104,7 +104,7 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (B, TINY_B), "vit_base_patch14_dinov2"),
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
 };
 
@@ -127,7 +127,7 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch14_dinov2"),
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
 };
 
@@ -143,16 +143,21 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     facts: S_FACTS,
     place,
     own: None,
-    export: |word, t| export(word, t, (S, TINY_S), "vit_small_patch14_dinov2"),
+    export: |layout, t| export(layout, t, (S, TINY_S), "vit_small_patch14_dinov2"),
     build: |s, _, o, b| build(s, (S, TINY_S), o, b),
 };
 
 /// As upstream counts (`dinov2/utils/param_groups.py`, `get_vit_lr_decay_rate`): tokens, positions and patches before the blocks.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     place_by(name, "blocks", &["cls_token", "pos_embed", "mask_token", "patch_embed"])
 }
 
-fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(
+    scale: Scale,
+    (full, tiny): (Config, Config),
+    options: BackboneOptions,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
     let config = match scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
@@ -162,7 +167,7 @@ fn build(scale: Scale, (full, tiny): (Config, Config), options: Options, b: &Bui
 
 /// For timm and transformers, with the position table of the run's input. Their classes read the class token, the mean of the patches
 /// behind the final norm, or both.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
@@ -171,7 +176,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
     let offered = ["hf", "timm", "hub"];
     if t.reads_mean() && p.dinov2_tokens == Dinov2Tokens::Unnormed {
         let why = "the head reads the mean of patches before the final norm; no class there does";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
     let g = p.crop as usize / c.patch_size;
     let (weight, bias) = t.linear()?;
@@ -186,7 +191,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
         .find(|t| t.0 == "pos_embed")
         .context("no position table")?;
     table.1 = positions(&table.1, &c, p.position_rule, (g, g))?;
-    match word {
+    match layout {
         "timm" => {
             let mut tensors = own.in_layout(TIMM_NAMES)?;
             tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
@@ -222,7 +227,7 @@ fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &st
                 tensors: named.chain(head).collect(),
             })
         }
-        _ => Err(t.not_for(word, &offered, "an unknown word").into()),
+        _ => Err(t.not_for(layout, &offered, "an unknown layout").into()),
     }
 }
 
@@ -273,7 +278,7 @@ impl Config {
 /// A DINOv2 image encoder: pooled = CLS after the final norm, tokens = patches (before it, or after: Q31).
 pub struct Dinov2 {
     config: Config,
-    options: Options,
+    options: BackboneOptions,
     patch_weight: Tensor,
     patch_bias: Tensor,
     cls_token: Tensor,
@@ -285,7 +290,7 @@ pub struct Dinov2 {
 impl Dinov2 {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let small = Init::Normal { std: 0.02 };
         let cls_token = b.param([1, 1, d], "cls_token", small)?;

@@ -1,9 +1,9 @@
 //! What a backbone is to the rest of medft: one entry, in its family's file.
 
 use super::about::About;
-use super::backbone::{Backbone, Options};
-use super::checkpoint::Rule;
-use super::params::{Builder, Place};
+use super::backbone::{Backbone, BackboneOptions};
+use super::checkpoint::NameRule;
+use super::params::{Builder, LayerPosition};
 use super::vit::Act;
 use crate::registry::Named;
 use crate::spec::{RunSpec, Scale};
@@ -13,13 +13,13 @@ use serde_json::Value;
 
 /// A backbone: its names, what is known of it, the layouts its weights are published in, and how it is built.
 pub struct BackboneEntry {
-    /// Word used in studies.
+    /// Name used in studies.
     pub name: &'static str,
     /// As the paper writes it.
     pub title: &'static str,
     pub family: &'static str,
-    /// Layout word → name map to the canonical names.
-    pub layouts: &'static [(&'static str, &'static [Rule])],
+    /// Layout name → name map to the canonical names.
+    pub layouts: &'static [(&'static str, &'static [NameRule])],
     /// The activation that the weights of a layout were trained with, where the family leaves it open.
     pub activation: fn(&str) -> Act,
     /// What the images were normalised with in pre-training.
@@ -28,7 +28,7 @@ pub struct BackboneEntry {
     pub sides: (Sides, Sides),
     pub facts: Facts,
     /// Where a parameter stands, by its canonical name: what layer decay counts.
-    pub place: fn(&str) -> Place,
+    pub place: fn(&str) -> LayerPosition,
     /// The scale of a user's own checkpoint; `None` for a published backbone.
     pub own: Option<Scale>,
     /// How a trained model is written for `timm` and `transformers`.
@@ -38,7 +38,7 @@ pub struct BackboneEntry {
 }
 
 /// How an encoder is built: `(scale, input side in pixels, switches, builder)`.
-pub type Build = fn(Scale, usize, Options, &Builder) -> Result<Box<dyn Backbone>>;
+pub type Build = fn(Scale, usize, BackboneOptions, &Builder) -> Result<Box<dyn Backbone>>;
 
 /// A trained model.
 pub struct Trained<'a> {
@@ -57,7 +57,7 @@ pub struct Exported {
     pub tensors: Vec<(String, Tensor)>,
 }
 
-/// How a family is exported: the word of a program and the model to what is written.
+/// How a family is exported: the layout that a program reads and the model to what is written.
 pub type Export = fn(&str, &Trained<'_>) -> Result<Exported>;
 
 impl BackboneEntry {
@@ -158,11 +158,11 @@ pub fn erf_gelu(_layout: &str) -> Act {
 }
 
 /// The place of a parameter in a network whose blocks are `<before>.N.…` and whose stem's names begin with one of `stem`.
-pub fn place_by(name: &str, before: &str, stem: &[&str]) -> Place {
+pub fn place_by(name: &str, before: &str, stem: &[&str]) -> LayerPosition {
     match number_behind(name, before) {
-        Some((n, _)) => Place::Block(0, n),
-        None if stem.iter().any(|s| name.starts_with(s)) => Place::Stem,
-        None => Place::Top,
+        Some((n, _)) => LayerPosition::Block(0, n),
+        None if stem.iter().any(|s| name.starts_with(s)) => LayerPosition::Stem,
+        None => LayerPosition::Top,
     }
 }
 

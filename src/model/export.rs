@@ -1,9 +1,9 @@
 //! A trained model for other programs: what `timm` and `transformers` load, and the original names.
 //!
 //! What a family's trained model is called there, and which of the programs' classes computes the same, stands in the family's own file;
-//! here are the words, the head, and what they share.
+//! here are the layouts, the head, and what they share.
 
-use super::checkpoint::{Rule, in_layout};
+use super::checkpoint::{NameRule, in_layout};
 use super::entry::{Exported, Trained};
 use crate::error::BadInput;
 use crate::spec::HeadKind;
@@ -12,16 +12,16 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
-/// Words of programs.
-pub const WORDS: [&str; 3] = ["hf", "timm", "hub"];
+/// Layouts of programs.
+pub const LAYOUTS: [&str; 3] = ["hf", "timm", "hub"];
 
 /// Of families that no other program has with a head that reads the same.
 ///
 /// # Errors
 /// Always.
-pub fn hub_alone(word: &str, t: &Trained<'_>) -> Result<Exported> {
+pub fn hub_alone(layout: &str, t: &Trained<'_>) -> Result<Exported> {
     Err(t
-        .not_for(word, &["hub"], "no class of it computes what this one does")
+        .not_for(layout, &["hub"], "no class of it computes what this one does")
         .into())
 }
 
@@ -29,32 +29,32 @@ pub fn hub_alone(word: &str, t: &Trained<'_>) -> Result<Exported> {
 ///
 /// # Errors
 /// [`BadInput`] where no class of the program computes the same.
-pub fn export(word: &str, t: &Trained<'_>) -> Result<Exported> {
-    if word == "hub" {
+pub fn export(layout: &str, t: &Trained<'_>) -> Result<Exported> {
+    if layout == "hub" {
         return t.original();
     }
     if t.spec.head == HeadKind::Mha {
         let why = "an MHA head reads all tokens through a body of its own, which no class there has";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
     if t.spec.protocol.aspect == Aspect::Pad {
         let why = "it puts zeros around an image after the normalisation, which no preprocessor there does";
-        return Err(t.not_for(word, &["hub"], why).into());
+        return Err(t.not_for(layout, &["hub"], why).into());
     }
-    (t.entry.export)(word, t)
+    (t.entry.export)(layout, t)
 }
 
 impl Trained<'_> {
     /// The complaint that a program has no class for this model.
-    pub fn not_for(&self, word: &str, offered: &[&str], why: &str) -> BadInput {
+    pub fn not_for(&self, layout: &str, offered: &[&str], why: &str) -> BadInput {
         BadInput::new(
-            format!("--layout {word}"),
+            format!("--layout {layout}"),
             format!(
                 "a layout that a run of {} can have: {}",
                 self.spec.backbone,
                 offered.join(", ")
             ),
-            format!("`{word}` ({why})"),
+            format!("`{layout}` ({why})"),
             "Name one of these; `medft predict` and weights.safetensors have every model.",
         )
     }
@@ -93,7 +93,7 @@ impl Trained<'_> {
     ///
     /// # Errors
     /// Where a tensor has no name in the layout, or another shape than it wants.
-    pub fn in_layout(&self, rules: &[Rule]) -> Result<Vec<(String, Tensor)>> {
+    pub fn in_layout(&self, rules: &[NameRule]) -> Result<Vec<(String, Tensor)>> {
         let mut out = Vec::new();
         for (name, tensor) in &self.backbone {
             out.extend(in_layout(rules, name, tensor)?);
@@ -103,13 +103,18 @@ impl Trained<'_> {
 
     /// The original implementation's names, the head under `head.*`; for code that builds the model itself.
     fn original(&self) -> Result<Exported> {
-        let word = self.entry.own_layout();
-        let rules = self.entry.layouts.iter().find(|l| l.0 == word).map_or(&[][..], |l| l.1);
+        let layout = self.entry.own_layout();
+        let rules = self
+            .entry
+            .layouts
+            .iter()
+            .find(|l| l.0 == layout)
+            .map_or(&[][..], |l| l.1);
         let mut tensors = self.in_layout(rules)?;
         tensors.extend(self.head.iter().map(|(name, t)| (format!("head.{name}"), t.clone())));
         let config = json!({
             "architecture": self.entry.facts.upstream,
-            "layout": word,
+            "layout": layout,
             "head": self.spec.head.as_str(),
             "scale": self.spec.scale.as_str(),
             "num_classes": self.about.classes.len(),

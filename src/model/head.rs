@@ -1,7 +1,7 @@
 //! The paper's two classifiers. PROTOCOL sections 3 (linear) and 4 ("multi-head attention").
 
 use super::backbone::Observer;
-use super::checkpoint::{Rule, same, unused};
+use super::checkpoint::{NameRule, same, unused};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, default_linear, layer_norm, prepend};
 use crate::spec::HeadKind;
@@ -10,7 +10,7 @@ use candle_core::{Tensor, bail};
 use medft_nn::{LayerNorm, Linear, Stack, resize_table};
 
 /// deit_base_patch16_224 as published: the stem and the ImageNet head are dropped (PROTOCOL 4).
-pub const DEIT: &[Rule] = &[
+pub const DEIT: &[NameRule] = &[
     unused("patch_embed.>", "the body is fed projected tokens"),
     unused("head.>", "ImageNet classes"),
     same(">", ">"),
@@ -181,7 +181,7 @@ pub enum Head {
 }
 
 impl Head {
-    /// The word for it in studies.
+    /// Its name in studies.
     pub fn kind(&self) -> HeadKind {
         match self {
             Self::Linear(_) => HeadKind::Linear,

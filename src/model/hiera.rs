@@ -1,7 +1,7 @@
 //! Hiera as SAM 2 uses it (Ryali et al. 2023; sam2/modeling/backbones/hieradet.py): a trunk of windowed attention on
 //! channels-last maps, halved in size at three stage changes. PROTOCOL 3.2.
 
-use super::backbone::{Options, Probe};
+use super::backbone::{BackboneOptions, Probe};
 use super::params::{Builder, Init};
 use super::vit::{layer_norm, trunc_linear};
 use anyhow::Result;
@@ -107,7 +107,7 @@ pub struct Hiera {
 impl Hiera {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: &Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let (d, small) = (c.embed_dim, Init::Normal { std: 0.02 });
         let (bh, bw) = c.window_pos_embed_bkg_spatial_size;
         let side = c.window_spec.first().copied().unwrap_or(1);

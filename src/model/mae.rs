@@ -1,16 +1,16 @@
 //! MAE's encoder (He et al. 2022; facebookresearch/mae), a plain ViT. PROTOCOL 3.3.
 
-use super::checkpoint::{Rule, part, same, unused};
+use super::checkpoint::{NameRule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::Place;
+use super::params::LayerPosition;
 use super::plain_vit::{Config, build};
 use crate::spec::Scale;
 use anyhow::Result;
 use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
-pub const HF: &[Rule] = &[
+pub const HF: &[NameRule] = &[
     same("vit.embeddings.cls_token", "cls_token"),
     same("vit.embeddings.position_embeddings", "pos_embed"),
     same("vit.embeddings.patch_embeddings.projection.>", "patch_embed.proj.>"),
@@ -43,10 +43,10 @@ pub const HF: &[Rule] = &[
 ];
 
 /// timm's names are the original ones.
-const TIMM_NAMES: &[Rule] = &[unused("head.>", "a classifier"), same(">", ">")];
+const TIMM_NAMES: &[NameRule] = &[unused("head.>", "a classifier"), same(">", ">")];
 
 /// The layouts MAE is published in: facebookresearch/mae's `.pth` (under `model`), timm's copy of it, Hugging Face.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("fb", &[]), ("timm", TIMM_NAMES), ("hf", HF)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("fb", &[]), ("timm", TIMM_NAMES), ("hf", HF)];
 
 /// ViT-B/16, ViT-L/16 and ViT-H/14, and small models of the same code, for the demo: (width, depth, heads).
 const B: Config = Config::published(768, 12, 12, 16);
@@ -75,7 +75,7 @@ pub static MAE_B: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (B, TINY_B), "vit_base_patch16_224"),
+    export: |layout, t| export(layout, t, (B, TINY_B), "vit_base_patch16_224"),
     build: |s, px, o, b| build(s, px, (B, TINY_B), o, b),
 };
 
@@ -98,7 +98,7 @@ pub static MAE_L: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (L, TINY_L), "vit_large_patch16_224"),
+    export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch16_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
 };
 
@@ -121,24 +121,24 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
     },
     place,
     own: None,
-    export: |word, t| export(word, t, (H, TINY_H), "vit_huge_patch14_224"),
+    export: |layout, t| export(layout, t, (H, TINY_H), "vit_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
 };
 
 /// As upstream counts (`util/lr_decay.py`, `get_layer_id_for_vit`).
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed"])
 }
 
 /// For timm, whose plain ViT can read the mean of the patches behind the norm; `transformers`' reads the class token.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         let why = "its head would read the class token, and this one reads the mean of the patches";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let (weight, bias) = t.linear()?;
     let mut tensors = t.backbone.clone();

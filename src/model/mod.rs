@@ -29,8 +29,8 @@ pub mod timm_vit;
 pub mod vit;
 pub mod vmamba;
 
-pub use backbone::{Backbone, Features, Options};
+pub use backbone::{Backbone, BackboneOptions, Features};
 pub use classifier::{Classifier, ModelSizes};
 pub use entry::BackboneEntry;
-pub use params::Place;
+pub use params::LayerPosition;
 pub use pretrained::{Pretrained, WeightsFile};

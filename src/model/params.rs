@@ -26,7 +26,7 @@ pub enum Init {
 
 /// Where a parameter stands between a network's input and its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum LayerPosition {
     /// Before the blocks: patches, positions, class token.
     Stem,
     /// Block `1` of stage `0`, both from 0; a network without stages has one.
@@ -46,7 +46,7 @@ pub struct Param {
     /// `None` where frozen: such a tensor records no graph.
     pub var: Option<Var>,
     /// Where it stands between input and output, for layer decay.
-    pub place: Place,
+    pub place: LayerPosition,
 }
 
 /// All tensors of a model, in order of construction.
@@ -70,7 +70,7 @@ impl Params {
 }
 
 /// Where values come from.
-enum Source {
+enum ParamSource {
     Seed(u64),
     Checkpoint(RefCell<Checkpoint>),
     /// Shapes without values.
@@ -84,7 +84,7 @@ enum Source {
 /// Draws named tensors for a model and records them.
 #[derive(Clone)]
 pub struct Builder {
-    source: Rc<Source>,
+    source: Rc<ParamSource>,
     params: Rc<RefCell<Params>>,
     device: Device,
     /// Prefix of names in the model (`backbone.`).
@@ -95,38 +95,38 @@ pub struct Builder {
     path: String,
     trainable: bool,
     /// Name inside the checkpoint → place.
-    place: fn(&str) -> Place,
+    place: fn(&str) -> LayerPosition,
 }
 
 impl Builder {
     /// Seeded random values: each tensor has its own stream, keyed by the seed and its full name.
     pub fn seeded(seed: u64, device: &Device) -> Self {
-        Self::new(Source::Seed(seed), device)
+        Self::new(ParamSource::Seed(seed), device)
     }
 
     /// Values from a checkpoint; a missing, extra or mis-shaped tensor is an error that names it.
     pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device) -> Self {
-        Self::new(Source::Checkpoint(RefCell::new(checkpoint)), device)
+        Self::new(ParamSource::Checkpoint(RefCell::new(checkpoint)), device)
     }
 
     /// One broadcast zero per tensor: a model of any size whose names and shapes can be listed without its memory. Nothing
     /// of it trains.
     pub fn shapes() -> Self {
-        Self::new(Source::Shapes, &Device::Cpu).trainable(false)
+        Self::new(ParamSource::Shapes, &Device::Cpu).trainable(false)
     }
 
     /// The values of a trained model, by the full names of its parameters and in the shapes that it has them in.
     pub fn trained(checkpoint: Checkpoint, device: &Device) -> Self {
-        Self::new(Source::Trained(RefCell::new(checkpoint)), device)
+        Self::new(ParamSource::Trained(RefCell::new(checkpoint)), device)
     }
 
     /// The memory of another model, by the names of its parameters, of which nothing trains: what is computed from it is part of
     /// no graph, and follows the other model's training.
     pub fn same(params: &Params, device: &Device) -> Self {
-        Self::new(Source::Same(params.clone()), device).trainable(false)
+        Self::new(ParamSource::Same(params.clone()), device).trainable(false)
     }
 
-    fn new(source: Source, device: &Device) -> Self {
+    fn new(source: ParamSource, device: &Device) -> Self {
         Self {
             source: Rc::new(source),
             params: Rc::default(),
@@ -135,19 +135,19 @@ impl Builder {
             key: String::new(),
             path: String::new(),
             trainable: true,
-            place: |_| Place::Top,
+            place: |_| LayerPosition::Top,
         }
     }
 
     /// Says where the parameters made from here on stand, by their names inside the checkpoint.
-    pub fn placed(&self, place: fn(&str) -> Place) -> Self {
+    pub fn placed(&self, place: fn(&str) -> LayerPosition) -> Self {
         Self { place, ..self.clone() }
     }
 
     /// A builder with another source that records into the same parameters.
     pub fn with_checkpoint(&self, checkpoint: Checkpoint) -> Self {
         Self {
-            source: Rc::new(Source::Checkpoint(RefCell::new(checkpoint))),
+            source: Rc::new(ParamSource::Checkpoint(RefCell::new(checkpoint))),
             path: String::new(),
             ..self.clone()
         }
@@ -156,7 +156,7 @@ impl Builder {
     /// A seeded builder that records into the same parameters.
     pub fn with_seed(&self, seed: u64) -> Self {
         Self {
-            source: Rc::new(Source::Seed(seed)),
+            source: Rc::new(ParamSource::Seed(seed)),
             path: String::new(),
             ..self.clone()
         }
@@ -236,11 +236,11 @@ impl Builder {
         let dims = dims.into();
         let value = match &*self.source {
             // What was adapted when training began is stored as it was trained.
-            Source::Trained(_) => {
+            ParamSource::Trained(_) => {
                 let shape = adapt(Tensor::zeros(dims, DType::F32, &self.device)?)?;
                 self.value(shape.dims(), name, init)?
             }
-            Source::Same(_) => self.value(&dims, name, init)?,
+            ParamSource::Same(_) => self.value(&dims, name, init)?,
             _ => adapt(self.value(&dims, name, init)?)?,
         };
         self.record(name, value)
@@ -262,19 +262,19 @@ impl Builder {
     fn value(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor> {
         let name = format!("{}{name}", self.path);
         match &*self.source {
-            Source::Trained(c) => c
+            ParamSource::Trained(c) => c
                 .borrow_mut()
                 .take(&format!("{}{name}", self.scope), dims, &self.device),
-            Source::Same(params) => {
+            ParamSource::Same(params) => {
                 let name = format!("{}{name}", self.scope);
                 let found = params
                     .get(&name)
                     .with_context(|| format!("parameter {name} is not there"))?;
                 Ok(found.tensor.detach())
             }
-            Source::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
-            Source::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
-            Source::Seed(seed) => {
+            ParamSource::Checkpoint(c) => c.borrow_mut().take(&name, dims, &self.device),
+            ParamSource::Shapes => Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(dims)?),
+            ParamSource::Seed(seed) => {
                 let n = dims.iter().product();
                 let values = draw(*seed, &format!("{}{name}", self.key), n, init);
                 Ok(Tensor::from_vec(values, dims, &self.device)?)
@@ -285,7 +285,7 @@ impl Builder {
     fn record(&self, name: &str, value: Tensor) -> Result<Tensor> {
         let place = (self.place)(&format!("{}{name}", self.path));
         let name = format!("{}{}{name}", self.scope, self.path);
-        let var = if self.trainable && !matches!(*self.source, Source::Shapes | Source::Same(_)) {
+        let var = if self.trainable && !matches!(*self.source, ParamSource::Shapes | ParamSource::Same(_)) {
             Some(Var::from_tensor(&value.contiguous()?).with_context(|| format!("parameter {name}"))?)
         } else {
             None
@@ -310,9 +310,9 @@ impl Builder {
     /// [`crate::error::BadInput`] that names the extra tensors.
     pub fn finish_source(&self) -> Result<()> {
         match &*self.source {
-            Source::Checkpoint(c) => c.borrow().finish(),
+            ParamSource::Checkpoint(c) => c.borrow().finish(),
             // Backbone and head are in one file.
-            Source::Seed(_) | Source::Shapes | Source::Trained(_) | Source::Same(_) => Ok(()),
+            ParamSource::Seed(_) | ParamSource::Shapes | ParamSource::Trained(_) | ParamSource::Same(_) => Ok(()),
         }
     }
 
@@ -322,7 +322,7 @@ impl Builder {
     /// As [`Builder::finish_source`].
     pub fn finish_trained(&self) -> Result<()> {
         match &*self.source {
-            Source::Trained(c) => c.borrow().finish(),
+            ParamSource::Trained(c) => c.borrow().finish(),
             _ => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ use crate::error::BadInput;
 use anyhow::{Context, Result};
 use archive::REMEDY;
 use candle_core::{DType, Device, Tensor};
-use value::Kind;
+use value::ElementType;
 
 pub use archive::PickleFile;
 
@@ -29,10 +29,10 @@ impl PickleFile {
     pub fn load(&self, name: &str, device: &Device) -> Result<Tensor> {
         let (kind, shape) = self.kind(name).zip(self.shape(name)).context("no such tensor")?;
         let dtype = match kind {
-            Kind::F64 => DType::F64,
-            Kind::F32 => DType::F32,
-            Kind::F16 => DType::F16,
-            Kind::BF16 => DType::BF16,
+            ElementType::F64 => DType::F64,
+            ElementType::F32 => DType::F32,
+            ElementType::F16 => DType::F16,
+            ElementType::BF16 => DType::BF16,
             k => {
                 let found = format!("elements of type {k:?}");
                 return Err(BadInput::new(&self.at, format!("floating-point numbers in {name}"), found, REMEDY).into());

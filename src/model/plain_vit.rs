@@ -1,6 +1,6 @@
 //! The plain vision transformer (Dosovitskiy et al. 2021) under timm's names: MAE's encoder, and timm's ViT with a class token.
 
-use super::backbone::{Backbone, Features, Observer, Options};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::spec::Scale;
@@ -23,7 +23,7 @@ pub fn build(
     scale: Scale,
     side: usize,
     (full, tiny): (Config, Config),
-    options: Options,
+    options: BackboneOptions,
     b: &Builder,
 ) -> Result<Box<dyn Backbone>> {
     let config = match scale {
@@ -98,7 +98,7 @@ pub struct PlainVit {
 impl PlainVit {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let d = c.embed_dim;
         let small = Init::Normal { std: 0.02 };
         let cls_token = b.param([1, 1, d], "cls_token", small)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsFile {
     pub path: PathBuf,
-    /// A layout word of the backbone's registry entry (`hub`, `hf`, …).
+    /// A layout of the backbone's registry entry (`hub`, `hf`, …).
     pub layout: String,
     /// What the file must hash to; `None` for a file that nobody verified.
     pub sha256: Option<String>,

@@ -1,14 +1,14 @@
 //! The backbones medft knows: a line each.
 
-use super::backbone::Options;
-use super::checkpoint::{Checkpoint, Rule, same, unused};
+use super::backbone::BackboneOptions;
+use super::checkpoint::{Checkpoint, NameRule, same, unused};
 use super::entry::BackboneEntry;
 use super::pretrained::WeightsFile;
 use super::{aimv2, clip, coca, dinov2, mae, sam2, timm_vit, vmamba};
 use crate::error::BadInput;
+use crate::names::did_you_mean;
 use crate::registry::Registry;
 use crate::spec::{Protocol, Scale};
-use crate::words::did_you_mean;
 use anyhow::Result;
 
 /// All backbones, in the order of tables.
@@ -71,13 +71,13 @@ pub struct OwnBackbone<'a> {
     pub scale: Scale,
 }
 
-/// Makes a user's own checkpoint a backbone of its own: word, title and family are its own, all else is that of the published one.
+/// Makes a user's own checkpoint a backbone of its own: name, title and family are its own, all else is that of the published one.
 /// A process that runs several verbs finds it there.
 ///
 /// # Errors
 /// [`BadInput`] for a name or title that could be taken for a published one's, and for an unknown `like`.
 pub fn register_own(own: OwnBackbone<'_>, at: &str) -> Result<()> {
-    own_words(own.name, own.title, at)?;
+    check_own_names(own.name, own.title, at)?;
     let like = published(own.like, at)?;
     if BACKBONES.get(own.name).is_some_and(|e| e.own.is_some()) {
         return Ok(());
@@ -107,9 +107,9 @@ pub fn published(name: &str, at: &str) -> Result<&'static BackboneEntry, BadInpu
     })
 }
 
-/// A word as it reads: letters and digits alone, small.
-pub fn as_read(word: &str) -> String {
-    let letters = word.chars().filter(|c| c.is_alphanumeric());
+/// A name as it reads: letters and digits alone, small.
+pub fn as_read(text: &str) -> String {
+    let letters = text.chars().filter(|c| c.is_alphanumeric());
     letters.flat_map(char::to_lowercase).collect()
 }
 
@@ -117,24 +117,24 @@ pub fn as_read(word: &str) -> String {
 /// count, since a reader does not see more.
 ///
 /// # Errors
-/// [`BadInput`] where one could be taken for a published one's, or the name is no plain word.
-pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
+/// [`BadInput`] where one could be taken for a published one's, or the name is no plain one.
+pub fn check_own_names(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
         let expected =
-            "a name of lower-case letters, digits, `-`, `_` and `.`, since it is a word in studies and names a folder";
+            "a name of lower-case letters, digits, `-`, `_` and `.`, since studies use it and it names a folder";
         return Err(BadInput::new(at, expected, format!("`{name}`"), "Choose such a name."));
     }
     for entry in BACKBONES.built_in() {
         let taken = [entry.name, entry.title, entry.family, entry.facts.upstream];
-        for (what, word) in [("name", name), ("title", title)] {
-            if as_read(word).is_empty() || taken.iter().any(|t| as_read(t) == as_read(word)) {
+        for (what, text) in [("name", name), ("title", title)] {
+            if as_read(text).is_empty() || taken.iter().any(|t| as_read(t) == as_read(text)) {
                 let remedy = "Call it otherwise: results of other weights may never stand under a published name.";
                 let expected = format!(
                     "a {what} that no published backbone has ({} is {})",
                     entry.name, entry.title
                 );
-                return Err(BadInput::new(at, expected, format!("`{word}`"), remedy));
+                return Err(BadInput::new(at, expected, format!("`{text}`"), remedy));
             }
         }
     }
@@ -142,8 +142,8 @@ pub fn own_words(name: &str, title: &str, at: &str) -> Result<(), BadInput> {
 }
 
 /// The switches a backbone is built with; its activation is that of the weights' layout.
-pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, channels: usize) -> Options {
-    let mut options = Options::new(p, channels);
+pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, channels: usize) -> BackboneOptions {
+    let mut options = BackboneOptions::new(p, channels);
     if let Some(f) = file {
         options.activation = (entry.activation)(&f.layout);
     }
@@ -157,7 +157,7 @@ pub fn options(entry: &BackboneEntry, file: Option<&WeightsFile>, p: &Protocol, 
 pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
     let rules = rules(entry, file)?;
     // A fine-tuned checkpoint has a classifier, also one that medft kept; a published encoder's file has what is expected of it.
-    let rest: &[Rule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
+    let rest: &[NameRule] = if rules.is_empty() { &[same(">", ">")] } else { rules };
     let own = [&[unused("head.>", "the classifier of a fine-tuned model")], rest].concat();
     let rules = if entry.own.is_some() { &own } else { rules };
     Checkpoint::open(&file.path, file.sha256.as_deref(), rules)
@@ -167,7 +167,7 @@ pub fn open(entry: &BackboneEntry, file: &WeightsFile) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// [`BadInput`] for a layout that the backbone does not have.
-pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [Rule], BadInput> {
+pub fn rules(entry: &BackboneEntry, file: &WeightsFile) -> Result<&'static [NameRule], BadInput> {
     // One that has no published weights has no names but its own.
     if entry.layouts.is_empty() && file.layout.is_empty() {
         return Ok(&[]);

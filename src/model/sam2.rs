@@ -1,11 +1,11 @@
 //! SAM 2.1's image encoder (Ravi et al. 2024; facebookresearch/sam2): a Hiera trunk and a feature pyramid. PROTOCOL 3.2.
 
-use super::backbone::{Backbone, Features, Observer, Options, Probe};
-use super::checkpoint::{Rule, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer, Probe};
+use super::checkpoint::{NameRule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::export::hub_alone;
 use super::hiera::{self, Hiera};
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use crate::error::BadInput;
 use crate::spec::Scale;
 use anyhow::Result;
@@ -13,7 +13,7 @@ use candle_core::Tensor;
 use medft_nn::{add, linear, to_float, upsample_nearest};
 
 /// Names of `sam2.1_hiera_*.pt` (under key `model`): everything behind the image encoder segments and tracks.
-pub const PT: &[Rule] = &[
+pub const PT: &[NameRule] = &[
     same("image_encoder.>", "image_encoder.>"),
     unused("sam_mask_decoder.>", "predicts masks from the encoder's features"),
     unused(
@@ -33,7 +33,7 @@ pub const PT: &[Rule] = &[
 ];
 
 /// The layouts SAM 2.1 is published in and that are read here.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("sam2-pt", PT)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("sam2-pt", PT)];
 
 /// SAM2-B.
 pub static SAM2_B: BackboneEntry = BackboneEntry {
@@ -94,7 +94,7 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
 };
 
 /// As upstream counts (`hieradet.py`, `get_layer_id`): the trunk's blocks are numbered through its stages; the neck is behind them.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     let stem = ["image_encoder.trunk.pos_embed", "image_encoder.trunk.patch_embed"];
     place_by(name, "image_encoder.trunk.blocks", &stem)
 }
@@ -103,7 +103,7 @@ fn place(name: &str) -> Place {
 ///
 /// # Errors
 /// [`BadInput`] where the position table does not tile the map of such an image.
-fn build(px: usize, config: &Config, options: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(px: usize, config: &Config, options: BackboneOptions, b: &Builder) -> Result<Box<dyn Backbone>> {
     // The stem divides by 4, and the first stage's window table is repeated over what is left.
     let unit = 4 * config.trunk.window_spec[0];
     if px == 0 || !px.is_multiple_of(unit) {
@@ -207,7 +207,7 @@ pub struct Sam2 {
 impl Sam2 {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: &Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let b = b.pp("image_encoder");
         let trunk = Hiera::new(&c.trunk, options, &b.pp("trunk"))?;
         let widths = c.trunk.widths();

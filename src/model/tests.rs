@@ -121,18 +121,18 @@ fn encoders_with_a_fixed_grid_say_which_side_they_want() {
     for (name, px) in [("aimv2-l", 256), ("coca-b", 64), ("clip-b", 225), ("vit-b", 240)] {
         let b = super::params::Builder::shapes();
         let entry = registry::find(name).unwrap();
-        let options = super::Options::new(&Protocol::faithful(), 3);
+        let options = super::BackboneOptions::new(&Protocol::faithful(), 3);
         let e = (entry.build)(Scale::Full, px, options, &b).err().unwrap().to_string();
         assert!(e.contains("224 px") && e.contains(&format!("{px} px")), "{e}");
     }
     let b = super::params::Builder::shapes();
-    let options = super::Options::new(&Protocol::faithful(), 3);
+    let options = super::BackboneOptions::new(&Protocol::faithful(), 3);
     let e = (registry::find("sam2-b").unwrap().build)(Scale::Full, 240, options, &b)
         .err()
         .unwrap();
     assert!(e.to_string().contains("multiple of 32 px"), "{e}");
     let b = super::params::Builder::shapes();
-    let options = super::Options::new(&Protocol::faithful(), 3);
+    let options = super::BackboneOptions::new(&Protocol::faithful(), 3);
     let e = (registry::find("mae-b").unwrap().build)(Scale::Full, 225, options, &b)
         .err()
         .unwrap();

@@ -4,11 +4,11 @@
 //! 1.0.15 (February 2025): `vit_base_patch16_224` is `augreg2_in21k_ft_in1k`, `vit_base_patch16_clip_224` is
 //! `laion2b_ft_in12k_in1k`, LAION-2B's CLIP fine-tuned on ImageNet-12k and ImageNet-1k, and no bare CLIP encoder.
 
-use super::backbone::{Backbone, Options};
-use super::checkpoint::{Rule, same, unused};
+use super::backbone::{Backbone, BackboneOptions};
+use super::checkpoint::{NameRule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, INCEPTION, OPENAI_CLIP, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
-use super::params::{Builder, Place};
+use super::params::{Builder, LayerPosition};
 use super::plain_vit::{Config, Pool};
 use super::vit::same_grid;
 use crate::spec::Scale;
@@ -16,7 +16,7 @@ use anyhow::Result;
 use serde_json::json;
 
 /// timm's names are the canonical ones; a supervised file has its classifier.
-const LAYOUTS: &[(&str, &[Rule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
+const LAYOUTS: &[(&str, &[NameRule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
 
 /// The position table is used as it is: timm resizes one with antialiasing, which is another rule than the other families'.
 const SIDES: (Sides, Sides) = (Sides::Exactly(224), Sides::MultipleOf(16));
@@ -51,7 +51,7 @@ pub static VIT_B: BackboneEntry = BackboneEntry {
     facts: facts("vit_base_patch16_224", 85_798_656),
     place,
     own: None,
-    export: |word, t| export(word, t, PLAIN, "vit_base_patch16_224"),
+    export: |layout, t| export(layout, t, PLAIN, "vit_base_patch16_224"),
     build: |s, px, o, b| build(s, px, PLAIN, o, b),
 };
 
@@ -72,7 +72,7 @@ pub static VIT_CLIP_B: BackboneEntry = BackboneEntry {
     family: "CLIP ViT",
     statistics: OPENAI_CLIP,
     facts: facts("vit_base_patch16_clip_224", 85_799_424),
-    export: |word, t| export(word, t, PRE_NORM, "vit_base_patch16_clip_224"),
+    export: |layout, t| export(layout, t, PRE_NORM, "vit_base_patch16_clip_224"),
     build: |s, px, o, b| build(s, px, PRE_NORM, o, b),
     ..VIT_B
 };
@@ -89,7 +89,13 @@ const fn facts(upstream: &'static str, parameters: u64) -> Facts {
 }
 
 /// The encoder for inputs of `side` pixels, which at the published size is that of the position table.
-fn build(scale: Scale, side: usize, configs: (Config, Config), o: Options, b: &Builder) -> Result<Box<dyn Backbone>> {
+fn build(
+    scale: Scale,
+    side: usize,
+    configs: (Config, Config),
+    o: BackboneOptions,
+    b: &Builder,
+) -> Result<Box<dyn Backbone>> {
     if scale == Scale::Full {
         same_grid(side, configs.0.patch_size, configs.0.grid)?;
     }
@@ -97,22 +103,22 @@ fn build(scale: Scale, side: usize, configs: (Config, Config), o: Options, b: &B
 }
 
 /// As timm groups them (`group_matcher`): what comes before the blocks is one layer, and the final norm is of the last block's.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     match name.starts_with("norm.") {
-        true => Place::StageEnd(0),
+        true => LayerPosition::StageEnd(0),
         false => place_by(name, "blocks", &["cls_token", "pos_embed", "patch_embed", "norm_pre"]),
     }
 }
 
 /// For timm, whose class it is; one that reads the mean of the patches is timm's too.
-fn export(word: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
+fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
     let c = match t.spec.scale {
         Scale::Full => full,
         Scale::Tiny => tiny,
     };
-    if word != "timm" {
+    if layout != "timm" {
         let why = "transformers has no class for it under these names";
-        return Err(t.not_for(word, &["timm", "hub"], why).into());
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
     }
     let (weight, bias) = t.linear()?;
     let mut tensors = t.backbone.clone();

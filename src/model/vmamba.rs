@@ -1,11 +1,11 @@
 //! VMamba (Liu et al. 2024; MzeroMiko/VMamba, VSSM of the 0229 checkpoints): a state-space model that scans a map in four
 //! directions. The authors' repository has no code for it (Q3): feature and tokens are this project's definition.
 
-use super::backbone::{Backbone, Features, Observer, Options, Probe};
-use super::checkpoint::{How, Rule, same, unused};
+use super::backbone::{Backbone, BackboneOptions, Features, Observer, Probe};
+use super::checkpoint::{How, NameRule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, number_behind};
 use super::export::hub_alone;
-use super::params::{Builder, Init, Place};
+use super::params::{Builder, Init, LayerPosition};
 use super::vit::{layer_norm, trunc_linear};
 use crate::spec::Scale;
 use anyhow::Result;
@@ -17,8 +17,8 @@ use medft_nn::{
 use std::sync::Arc;
 
 /// A weight of a linear layer that some checkpoints store as a 1×1 convolution (out, in, 1, 1).
-const fn matrix(name: &'static str) -> Rule {
-    Rule {
+const fn matrix(name: &'static str) -> NameRule {
+    NameRule {
         from: name,
         to: name,
         how: How::Reshape,
@@ -26,7 +26,7 @@ const fn matrix(name: &'static str) -> Rule {
 }
 
 /// Names of `vssm_{small,base}_0229_*.pth` (under key `model`).
-pub const VSSM: &[Rule] = &[
+pub const VSSM: &[NameRule] = &[
     unused("classifier.head.>", "ImageNet classes"),
     matrix("layers.*.blocks.*.op.in_proj.weight"),
     matrix("layers.*.blocks.*.op.out_proj.weight"),
@@ -38,7 +38,7 @@ pub const VSSM: &[Rule] = &[
 ];
 
 /// The layouts VMamba is published in.
-pub const LAYOUTS: &[(&str, &[Rule])] = &[("vmamba", VSSM)];
+pub const LAYOUTS: &[(&str, &[NameRule])] = &[("vmamba", VSSM)];
 
 /// VMamba-S.
 pub static VMAMBA_S: BackboneEntry = BackboneEntry {
@@ -100,14 +100,14 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
 
 /// Stage by stage, as SimMIM counts Swin's (`optimizer.py`, `get_swin_layer`), whose names these are: a downsampling belongs to the
 /// last block before it.
-fn place(name: &str) -> Place {
+fn place(name: &str) -> LayerPosition {
     let Some((stage, rest)) = number_behind(name, "layers") else {
         let stem = name.starts_with("patch_embed");
-        return if stem { Place::Stem } else { Place::Top };
+        return if stem { LayerPosition::Stem } else { LayerPosition::Top };
     };
     match number_behind(rest, "blocks") {
-        Some((block, _)) => Place::Block(stage, block),
-        None => Place::StageEnd(stage),
+        Some((block, _)) => LayerPosition::Block(stage, block),
+        None => LayerPosition::StageEnd(stage),
     }
 }
 
@@ -192,7 +192,7 @@ pub struct Vmamba {
 impl Vmamba {
     /// # Errors
     /// Where a tensor is missing, or has another shape than the configuration states.
-    pub fn new(c: &Config, options: Options, b: &Builder) -> Result<Self> {
+    pub fn new(c: &Config, options: BackboneOptions, b: &Builder) -> Result<Self> {
         let (Some(&first), Some(&dim)) = (c.dims.first(), c.dims.last()) else {
             anyhow::bail!("VMamba has no stage");
         };

@@ -20,7 +20,7 @@ pub struct Archive {
     /// How the study is named on the command line, to run a cell again.
     pub study_argument: String,
     pub audit: Option<Audit>,
-    /// What is known of a data set (by its word) or of a weights file (by its SHA-256): origin, licence, terms; sentences.
+    /// What is known of a data set (by its name) or of a weights file (by its SHA-256): origin, licence, terms; sentences.
     pub notes: BTreeMap<String, Vec<String>>,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Card<'a> {
     printed: String,
     /// Of the best or the last weights, whichever count.
     headline: &'static str,
-    metrics: Vec<Line>,
+    metrics: Vec<MetricLine>,
     params: [u64; 3],
     images: u64,
     predictions_sha256: &'a str,
@@ -52,7 +52,7 @@ pub(super) struct Card<'a> {
 
 /// A metric of the best and of the last weights.
 #[derive(Debug, Serialize)]
-struct Line {
+struct MetricLine {
     key: String,
     best: Option<f64>,
     last: Option<f64>,
@@ -90,7 +90,7 @@ fn card<'a>(input: &'a ReportInput, d: &'a CellDetails, r: &'a Run, record: &'a 
             WhichWeights::Best => best,
             WhichWeights::Last => last,
         };
-        Line {
+        MetricLine {
             key: k.clone(),
             best,
             last,

@@ -3,7 +3,7 @@
 use super::cells::{Key, Score};
 use super::sampled::COVERAGE;
 use super::verdict::ClaimVerdict;
-use crate::eval::{Estimate, Source, kendall_tau_b, normal_quantile};
+use crate::eval::{Estimate, VarianceSource, kendall_tau_b, normal_quantile};
 use crate::study::{ClaimTest, Freeze, HeadKind};
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ impl Effect {
     }
 }
 
-fn named(sources: &[Source]) -> Option<Vec<EffectSource>> {
+fn named(sources: &[VarianceSource]) -> Option<Vec<EffectSource>> {
     let names = ["seeds", "test images"];
     let all = sources.iter().enumerate().map(|(i, s)| {
         Some(EffectSource {
@@ -270,8 +270,8 @@ impl Variant {
             says: effect.map_or_else(String::new, |e| says(e.value, smallest).to_owned()),
             direction_only: false,
             answer: match verdict.why() {
-                "" => verdict.word().to_owned(),
-                why => format!("{}: {why}", verdict.word()),
+                "" => verdict.name().to_owned(),
+                why => format!("{}: {why}", verdict.name()),
             },
         }
     }

@@ -14,7 +14,7 @@ use super::claim_effect::{CellUse, Effect, Variant, statistic};
 use super::input::{PublishedPoint, ReportInput};
 use super::sampled::COVERAGE;
 use super::verdict::ClaimVerdict;
-use crate::eval::{Estimate, EvalError, Source, holm, kendall_permutation};
+use crate::eval::{Estimate, EvalError, VarianceSource, holm, kendall_permutation};
 use crate::results::DECISION;
 use crate::study::{Claim, ClaimTest, Claims, Freeze, HeadKind, Regimes};
 use serde::{Deserialize, Serialize};
@@ -83,8 +83,8 @@ fn families(input: &ReportInput, of: &BTreeSet<&str>) -> String {
 }
 
 /// Outcome, corrected p and verdict of every claim.
-fn decided(claims: &Claims, grid: &Grid) -> Vec<(Outcome, f64, ClaimVerdict)> {
-    let outcomes: Vec<Outcome> = claims.claims.iter().map(|c| grid.outcome(c)).collect();
+fn decided(claims: &Claims, grid: &Grid) -> Vec<(ClaimOutcome, f64, ClaimVerdict)> {
+    let outcomes: Vec<ClaimOutcome> = claims.claims.iter().map(|c| grid.outcome(c)).collect();
     // A claim without a p value stays in the family: what is missing today may not make tomorrow's correction milder.
     let p: Vec<f64> = outcomes
         .iter()
@@ -139,7 +139,7 @@ fn three_ways(e: &Estimate, smallest: f64) -> Option<Decision> {
 }
 
 #[derive(Default)]
-struct Outcome {
+struct ClaimOutcome {
     missing: Option<String>,
     effect: Option<Effect>,
     parts: Vec<(String, Effect)>,
@@ -147,7 +147,7 @@ struct Outcome {
     cells: Vec<CellUse>,
 }
 
-impl Outcome {
+impl ClaimOutcome {
     /// Why neither answer can be given.
     fn open(&self, claim: &Claim) -> String {
         let Some(e) = &self.effect else {
@@ -181,10 +181,10 @@ struct Grid<'a> {
 }
 
 impl Grid<'_> {
-    fn outcome(&self, claim: &Claim) -> Outcome {
-        let missing = |why: String| Outcome {
+    fn outcome(&self, claim: &Claim) -> ClaimOutcome {
+        let missing = |why: String| ClaimOutcome {
             missing: Some(why),
-            ..Outcome::default()
+            ..ClaimOutcome::default()
         };
         let parts = match self.parts(&claim.test) {
             Ok(parts) => parts,
@@ -193,12 +193,12 @@ impl Grid<'_> {
         let used = match self.used(&parts) {
             Ok(used) => used,
             Err((why, cells)) => {
-                return Outcome { cells, ..missing(why) };
+                return ClaimOutcome { cells, ..missing(why) };
             }
         };
         let estimates: Option<Vec<Estimate>> = parts.iter().map(|p| used.estimate(&p.1)).collect();
         let Some(estimates) = estimates else {
-            return Outcome::default();
+            return ClaimOutcome::default();
         };
         let decided = self.decide(claim, &parts, &estimates, &used);
         let effects = parts.iter().zip(&estimates);
@@ -206,7 +206,7 @@ impl Grid<'_> {
             .filter_map(|(p, e)| Some((p.0.clone(), Effect::of(e)?)))
             .collect();
         let (effect, decision) = decided.map_or((None, None), |(e, d)| (Some(e), Some(d)));
-        Outcome {
+        ClaimOutcome {
             missing: None,
             effect,
             parts: if effects.len() > 1 { effects } else { Vec::new() },
@@ -250,7 +250,7 @@ impl Grid<'_> {
             ClaimTest::SizeTurns { .. } => Some((Effect::turned(value, estimates)?, turns(estimates, smallest)?)),
             ClaimTest::SizeSlope { .. } | ClaimTest::SizeFraction { .. } => {
                 let fit = line(&x, &values)?;
-                let mut sources = vec![Source::new(fit.1, Some(x.len() as f64 - 2.0))];
+                let mut sources = vec![VarianceSource::new(fit.1, Some(x.len() as f64 - 2.0))];
                 // The residuals hold seeds and images already; joining both as well is never too narrow.
                 let mean = x.iter().sum::<f64>() / x.len() as f64;
                 let xx: f64 = x.iter().map(|v| (v - mean) * (v - mean)).sum();
@@ -570,7 +570,7 @@ impl Grid<'_> {
             ClaimTest::Trend { .. } => kendall_permutation(&x, &values).ok().map(|o| o.p()),
             ClaimTest::SizeSlope { .. } | ClaimTest::SizeFraction { .. } => {
                 line(&x, &values).and_then(|(value, se)| {
-                    let residual = Source::new(se, Some(x.len() as f64 - 2.0));
+                    let residual = VarianceSource::new(se, Some(x.len() as f64 - 2.0));
                     let e = Estimate {
                         value,
                         sources: vec![residual],
@@ -670,10 +670,10 @@ impl Used<'_> {
         let finite = |d: f64| Some(d).filter(|d| d.is_finite());
         let (even, found) = (finite(shape * shape / parts), finite(variance * variance / uneven));
         let df = found.map_or(even, |f| even.map(|e| e.min(f)));
-        let seeds = Source::new(variance.sqrt(), df);
+        let seeds = VarianceSource::new(variance.sqrt(), df);
         Some(Estimate {
             value,
-            sources: vec![seeds, Source::new(images, None)],
+            sources: vec![seeds, VarianceSource::new(images, None)],
         })
     }
 }
@@ -757,7 +757,7 @@ mod tests {
     fn part(value: f64, se: f64) -> Estimate {
         Estimate {
             value,
-            sources: vec![Source::new(se, None)],
+            sources: vec![VarianceSource::new(se, None)],
         }
     }
 

@@ -17,11 +17,11 @@ pub(super) struct Page {
     alpha: f64,
     level: String,
     replicates: String,
-    claims: Vec<Line>,
+    claims: Vec<ClaimRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ClaimRow {
     id: String,
     text: String,
     source: String,
@@ -94,9 +94,9 @@ pub(super) fn page(input: &ReportInput, all: &[Judged]) -> Page {
     }
 }
 
-fn line(input: &ReportInput, j: &Judged) -> Line {
+fn line(input: &ReportInput, j: &Judged) -> ClaimRow {
     let none = || "–".to_owned();
-    Line {
+    ClaimRow {
         id: j.claim.id.clone(),
         text: j.claim.text.clone(),
         source: j.claim.source.to_string(),
@@ -107,7 +107,7 @@ fn line(input: &ReportInput, j: &Judged) -> Line {
         effect: j.effect.as_ref().map_or_else(none, |e| signed(e.value)),
         interval: j.effect.as_ref().map_or_else(none, interval),
         p: j.p.map_or_else(none, p_text),
-        verdict: j.verdict.word(),
+        verdict: j.verdict.name(),
         why: j.verdict.why().to_owned(),
         disagreement: j.disagreement.clone(),
         parts: j
@@ -197,7 +197,7 @@ pub(super) fn to_csv(all: &[Judged]) -> Result<Vec<u8>> {
             number(e.map(|e| e.high)),
             number(e.map(|e| e.p)),
             number(j.p),
-            j.verdict.word().to_owned(),
+            j.verdict.name().to_owned(),
             j.verdict.why().to_owned(),
             j.claim.text.clone(),
             j.claim.reading.clone(),

@@ -75,9 +75,9 @@ impl Comparison {
         }
     }
 
-    /// The verdict's word, `Shown` where there is none.
-    pub fn word(&self) -> &'static str {
-        self.verdict.as_ref().map_or("Shown", Verdict::word)
+    /// The verdict's name, `Shown` where there is none.
+    pub fn name(&self) -> &'static str {
+        self.verdict.as_ref().map_or("Shown", Verdict::name)
     }
 
     /// The reason of the verdict, or of its absence; may be empty.

@@ -41,7 +41,7 @@ struct Section {
     reason: String,
     counts: VerdictCounts,
     sets: Vec<SetLine>,
-    lines: Vec<Line>,
+    lines: Vec<ValueLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +54,7 @@ struct ContextLine {
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
+struct ValueLine {
     backbone: String,
     published: String,
     regime: String,
@@ -195,7 +195,7 @@ pub(super) fn set_line(input: &ReportInput, s: &SetVerdict) -> SetLine {
             _ => none(),
         },
         inside: format!("{} of {}", s.inside, s.rows.len()),
-        verdict: s.verdict.word(),
+        verdict: s.verdict.name(),
         why: s.verdict.why().to_owned(),
     }
 }
@@ -250,14 +250,14 @@ pub(super) fn behind(c: &Comparison) -> Vec<(&'static str, String)> {
     out
 }
 
-fn line(input: &ReportInput, c: &Comparison) -> Line {
+fn line(input: &ReportInput, c: &Comparison) -> ValueLine {
     let none = || "–".to_owned();
     let ours = match (c.mean, c.sd) {
         (Some(m), Some(sd)) => format!("{} ± {} ({})", fixed(m, PLACES), fixed(sd, PLACES), c.n),
         (Some(m), None) => format!("{} ({})", fixed(m, PLACES), c.n),
         _ => "–".to_owned(),
     };
-    Line {
+    ValueLine {
         backbone: input.backbone_title(&c.backbone).to_owned(),
         published: format!("{} ± {}", fixed(c.published, PLACES), fixed(c.uncertainty, 5)),
         regime: c.reading(),
@@ -265,7 +265,7 @@ fn line(input: &ReportInput, c: &Comparison) -> Line {
         difference: c.difference.map_or_else(none, signed),
         interval: c.interval.map_or_else(none, span),
         counted: c.counted,
-        verdict: c.word(),
+        verdict: c.name(),
         why: c.why().to_owned(),
         behind: behind(c),
     }
@@ -335,7 +335,7 @@ pub(super) fn to_csv(all: &[Comparison]) -> Result<Vec<u8>> {
             c.published_runs.to_string(),
             number(c.published_sd),
             c.counted.to_string(),
-            c.word().to_owned(),
+            c.name().to_owned(),
             c.why().to_owned(),
         ])?;
     }
@@ -387,7 +387,7 @@ pub(super) fn sets_csv(paper: &PaperLevel) -> Result<Vec<u8>> {
             number(s.p_differs),
             number(s.p_same_holm),
             number(s.p_differs_holm),
-            s.verdict.word().to_owned(),
+            s.verdict.name().to_owned(),
             s.verdict.why().to_owned(),
         ])?;
     }

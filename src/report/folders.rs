@@ -240,7 +240,7 @@ fn mean(values: &[f64]) -> Option<f64> {
 
 /// In words, what two runs of a cell do not share.
 fn difference_of_specs(a: &RunRecord, b: &RunRecord) -> String {
-    let mut words = Vec::new();
+    let mut differences = Vec::new();
     let switches = |r: &RunRecord| serde_json::to_value(&r.spec.run.protocol).unwrap_or_default();
     let (p, q) = (switches(a), switches(b));
     let (Some(p), Some(q)) = (p.as_object(), q.as_object()) else {
@@ -249,25 +249,25 @@ fn difference_of_specs(a: &RunRecord, b: &RunRecord) -> String {
     let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     for (k, v) in p {
         if let Some(w) = q.get(k).filter(|w| *w != v) {
-            words.push(format!("{} {} / {}", k.replace('_', " "), text(v), text(w)));
+            differences.push(format!("{} {} / {}", k.replace('_', " "), text(v), text(w)));
         }
     }
     if a.spec.run.scale != b.spec.run.scale {
-        words.push("the scale".to_owned());
+        differences.push("the scale".to_owned());
     }
     if a.spec.data_sha256 != b.spec.data_sha256 {
-        words.push("the data".to_owned());
+        differences.push("the data".to_owned());
     }
     if a.spec.weights != b.spec.weights {
-        words.push("the weights".to_owned());
+        differences.push("the weights".to_owned());
     }
     if a.spec.protocol_revision != b.spec.protocol_revision {
-        words.push("the meaning of the protocol".to_owned());
+        differences.push("the meaning of the protocol".to_owned());
     }
-    if words.is_empty() {
-        words.push("the seeds".to_owned());
+    if differences.is_empty() {
+        differences.push("the seeds".to_owned());
     }
-    words.join(", ")
+    differences.join(", ")
 }
 
 /// The rows of a plain text table, with their heading.
@@ -299,7 +299,7 @@ pub fn rows(cells: &[PairedCell]) -> (Vec<&'static str>, Vec<Vec<String>>) {
                 (p, _) => format!("{} pairs", thousands(p)),
             };
             let why = c.verdict.why();
-            let mut verdict = c.verdict.word().to_owned();
+            let mut verdict = c.verdict.name().to_owned();
             for more in [Some(why).filter(|w| !w.is_empty()), c.made_from.as_deref()]
                 .into_iter()
                 .flatten()

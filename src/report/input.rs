@@ -14,15 +14,15 @@ pub const DEMO_WARNING: &str = "Demo numbers mean nothing: small random models o
 /// A data set as the report names it.
 #[derive(Debug, Clone)]
 pub struct DatasetFacts {
-    /// The word in studies; also the stem of the table's files.
+    /// The name in studies; also the stem of the table's files.
     pub name: String,
     /// As printed, with the split where the study has several of the data set.
     pub title: String,
-    /// The data set's own word, whatever the split.
+    /// The data set's own name, whatever the split.
     pub set: String,
     /// As printed, without the split.
     pub plain_title: String,
-    /// The split rule's word.
+    /// The split rule's name.
     pub split: String,
     /// Share of the training images that is trained on (switch `train_fraction`).
     pub train_fraction: f64,
@@ -41,7 +41,7 @@ pub struct DatasetFacts {
 /// A backbone as the report names it.
 #[derive(Debug, Clone)]
 pub struct BackboneFacts {
-    /// The word in studies.
+    /// The name in studies.
     pub name: String,
     /// As printed.
     pub title: String,
@@ -98,11 +98,11 @@ impl ProtocolNote {
             preset: preset.to_owned(),
             facts: FACTS
                 .iter()
-                .filter_map(|f| Some(((*f).to_owned(), words(used.get(f)?))))
+                .filter_map(|f| Some(((*f).to_owned(), value_text(used.get(f)?))))
                 .collect(),
             changes: switches
                 .filter(|(k, v)| *k != "preset" && defaults.get(k) != Some(v))
-                .map(|(k, v)| (k.clone(), words(v)))
+                .map(|(k, v)| (k.clone(), value_text(v)))
                 .collect(),
         }
     }
@@ -140,9 +140,9 @@ impl ProtocolNote {
 /// A published value of one of our backbones, to be compared with ours.
 #[derive(Debug, Clone)]
 pub struct PublishedPoint {
-    /// The word in studies.
+    /// The name in studies.
     pub dataset: String,
-    /// The word in studies.
+    /// The name in studies.
     pub backbone: String,
     /// `None` where the source does not say; the value is then compared with every regime.
     pub freeze: Option<Freeze>,
@@ -188,7 +188,7 @@ impl PublishedPoint {
 /// A published value that is shown beside ours without a verdict: another model or another experiment.
 #[derive(Debug, Clone)]
 pub struct ContextValue {
-    /// The word in studies.
+    /// The name in studies.
     pub dataset: String,
     /// The model, as printed.
     pub label: String,
@@ -203,7 +203,7 @@ pub struct ContextValue {
 /// All that [`super::render`] reads.
 #[derive(Debug, Clone)]
 pub struct ReportInput {
-    /// The study's word, for labels.
+    /// The study's name, for labels.
     pub study: String,
     pub title: String,
     pub description: String,
@@ -228,12 +228,12 @@ pub struct ReportInput {
     pub sources: Vec<String>,
     /// What a reader must know of them: a sentence each.
     pub caveats: Vec<String>,
-    /// Backbones that the authors published no running code for, by their word.
+    /// Backbones that the authors published no running code for, by name.
     pub without_code: Vec<String>,
     /// Level of each of the two one-sided tests.
     pub alpha: f64,
     /// What stands behind the numbers.
-    pub archive: super::Archive,
+    pub archive: super::archive::Archive,
     /// The claims of the paper whose values are compared; `None` where none are written down.
     pub claims: Option<Claims>,
     /// What the study sweeps; `None` where every switch has one value.
@@ -245,7 +245,7 @@ pub struct ReportInput {
 }
 
 impl ReportInput {
-    /// The word printed first in everything a demo study writes.
+    /// The text printed first in everything a demo study writes.
     pub fn warning(&self) -> Option<&'static str> {
         self.demo.then_some(DEMO_WARNING)
     }
@@ -273,12 +273,12 @@ impl ReportInput {
         }
     }
 
-    /// A data set by its word.
+    /// A data set by its name.
     pub fn dataset(&self, name: &str) -> Option<&DatasetFacts> {
         self.datasets.iter().find(|d| d.name == name)
     }
 
-    /// As printed; the word itself where the study does not know the backbone.
+    /// As printed; the name itself where the study does not know the backbone.
     pub fn backbone_title<'a>(&'a self, name: &'a str) -> &'a str {
         self.backbones
             .iter()
@@ -288,13 +288,15 @@ impl ReportInput {
 }
 
 /// A switch's value as a reader says it.
-fn words(v: &Value) -> String {
+fn value_text(v: &Value) -> String {
     match v {
         Value::Null => "none".to_owned(),
         Value::String(s) => s.clone(),
-        Value::Array(all) => all.iter().map(words).collect::<Vec<_>>().join(" to "),
+        Value::Array(all) => all.iter().map(value_text).collect::<Vec<_>>().join(" to "),
         Value::Object(all) => {
-            let pairs = all.iter().map(|(k, v)| format!("{} {}", words(v), k.replace('_', " ")));
+            let pairs = all
+                .iter()
+                .map(|(k, v)| format!("{} {}", value_text(v), k.replace('_', " ")));
             pairs.collect::<Vec<_>>().join(" and ")
         }
         Value::Bool(_) | Value::Number(_) => v.to_string(),

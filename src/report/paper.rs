@@ -108,7 +108,7 @@ pub(super) fn numbers(input: &ReportInput, details: &[CellDetails], comparisons:
     for d in &input.datasets {
         let own = || details.iter().filter(|c| c.dataset == d.name);
         let verdicts = VerdictCounts::of(comparisons.iter().filter(|c| c.dataset == d.name));
-        let name = word(&d.name);
+        let name = tex_name(&d.name);
         groups.push(Group {
             about: format!("{}, {}", d.title, d.metric_title),
             numbers: vec![
@@ -132,7 +132,7 @@ pub(super) fn numbers(input: &ReportInput, details: &[CellDetails], comparisons:
         groups.push(Group {
             about: b.title.clone(),
             numbers: vec![(
-                format!("{}/parameters-millions", word(&b.name)),
+                format!("{}/parameters-millions", tex_name(&b.name)),
                 millions.map_or_else(|| DASH.to_owned(), |m| fixed(m, places)),
             )],
         });
@@ -179,8 +179,8 @@ fn cell(d: &CellDetails) -> Group {
     }
 }
 
-/// A word of a registry as part of a name.
-fn word(name: &str) -> String {
+/// A name of a registry as part of a TeX name.
+fn tex_name(name: &str) -> String {
     safe(name)
 }
 
@@ -220,7 +220,7 @@ pub(super) fn paper<'a>(
                 let own = details.iter().filter(|c| c.dataset == d.name && c.mean.is_some());
                 let best = own.max_by(|a, b| a.mean.unwrap_or(f64::NAN).total_cmp(&b.mean.unwrap_or(f64::NAN)));
                 Dataset {
-                    name: word(&d.name),
+                    name: tex_name(&d.name),
                     title: &d.title,
                     metric: &d.metric_title,
                     table: tables

@@ -1,6 +1,6 @@
 //! What test images and seeds say of a cell: the mean over its seeds on resampled test sets, and whether two cells differ.
 
-use crate::eval::{Components, Delong, Estimate, Interval, Percentile, Source, holm, percentile};
+use crate::eval::{Components, Delong, Estimate, Interval, Percentile, VarianceSource, holm, percentile};
 use crate::results::{DECISION, Evidence, Evidences};
 
 /// Coverage of every interval over test images.
@@ -25,7 +25,7 @@ pub struct Sampled {
     /// DeLong's components of the mean area, where the metric is one.
     pub components: Option<Components>,
     /// Noise of the mean by its seeds; `None` for one seed, whose noise is not known.
-    pub seeds: Option<Source>,
+    pub seeds: Option<VarianceSource>,
 }
 
 /// An interval as printed.
@@ -87,14 +87,14 @@ impl Sampled {
 }
 
 /// Noise of a mean over seeds; `None` below two.
-pub(super) fn noise(values: &[f64]) -> Option<Source> {
+pub(super) fn noise(values: &[f64]) -> Option<VarianceSource> {
     let s = crate::eval::Sample::of(values).ok().filter(|s| s.n > 1)?;
-    Some(Source::new(s.standard_error(), Some(s.n as f64 - 1.0)))
+    Some(VarianceSource::new(s.standard_error(), Some(s.n as f64 - 1.0)))
 }
 
 /// A percentile interval over test images with the noise of seeds: on either side the two half-widths joined as the root of
 /// their sum of squares, so that the seeds never narrow it.
-pub(super) fn joined(mean: f64, images: &Percentile, seeds: Option<Source>) -> Interval {
+pub(super) fn joined(mean: f64, images: &Percentile, seeds: Option<VarianceSource>) -> Interval {
     let half = seeds.and_then(|s| s.half_width(COVERAGE).ok()).unwrap_or(0.0);
     let Interval { low, high, level } = images.interval;
     if half == 0.0 {
@@ -146,7 +146,7 @@ pub fn p_equal(a: &Sampled, b: &Sampled) -> Option<(f64, ImageTest)> {
             )
         }
     };
-    let images = Source::new(images, None);
+    let images = VarianceSource::new(images, None);
     let sources = [a.seeds, b.seeds].into_iter().flatten().chain([images]).collect();
     let e = Estimate {
         value: a.mean - b.mean,

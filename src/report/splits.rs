@@ -48,13 +48,13 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
             "difference".to_owned(),
             format!("{} − {}", pair[1].split, pair[0].split),
         );
-        for (title, word) in titles.into_iter().chain([difference]) {
+        for (title, split) in titles.into_iter().chain([difference]) {
             let mut c = plain(&title, ColumnKind::Score);
             c.group = head_title(*head).to_owned();
             c.keys = vec![
                 ("freeze".into(), freeze.to_string()),
                 ("head".into(), head.to_string()),
-                ("split".into(), word),
+                ("split".into(), split),
             ];
             columns.push(c);
         }
@@ -92,10 +92,10 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
     let point = point.map_or_else(String::new, |values| format!(", {values}"));
     let stem = if point.is_empty() { &pair[0].set } else { &pair[0].name };
     let name = format!("{stem}-{freeze}-splits");
-    let words = [&pair[0].split, &pair[1].split];
+    let splits = [&pair[0].split, &pair[1].split];
     let mut reading = vec![format!(
         "Mean ± sample standard deviation over seeds (number of seeds); the difference is {} less {}, seed by seed",
-        words[1], words[0]
+        splits[1], splits[0]
     )];
     if rows.iter().any(|r| r.intervals) {
         reading.push(format!(
@@ -110,7 +110,7 @@ fn table(input: &ReportInput, cells: &Cells, pair: [&DatasetFacts; 2], freeze: F
         (
             format!(
                 "{}{point}, {freeze} backbone, {} against {} split",
-                pair[0].plain_title, words[0], words[1]
+                pair[0].plain_title, splits[0], splits[1]
             ),
             pair[0].metric_title.clone(),
         ),

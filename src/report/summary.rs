@@ -143,7 +143,7 @@ pub(super) fn page<'a>(
                     .map_or_else(|| s.dataset.clone(), |d| d.title.clone()),
                 hypothesis: s.hypothesis.title(),
                 values: s.rows.len(),
-                verdict: s.verdict.word(),
+                verdict: s.verdict.name(),
                 why: s.verdict.why().to_owned(),
             })
             .collect(),
@@ -152,7 +152,7 @@ pub(super) fn page<'a>(
             .map(|j| ClaimLine {
                 id: j.claim.id.clone(),
                 text: j.claim.text.clone(),
-                verdict: j.verdict.word(),
+                verdict: j.verdict.name(),
                 why: j.verdict.why().to_owned(),
             })
             .collect(),

@@ -82,14 +82,14 @@ fn score(s: &ScoreCell) -> [String; SCORE.len() - 1] {
         rank.to_owned(),
         number(s.p_best),
         s.p_best.map_or_else(String::new, |_| s.tied.to_string()),
-        words(s.hours.iter().map(|(d, h)| format!("{d}={h}")), "; "),
-        words(s.values.iter().map(f64::to_string), " "),
+        joined(s.hours.iter().map(|(d, h)| format!("{d}={h}")), "; "),
+        joined(s.values.iter().map(f64::to_string), " "),
         s.runs.join(" "),
         s.gap.clone().unwrap_or_default(),
     ]
 }
 
-fn words(all: impl Iterator<Item = String>, between: &str) -> String {
+fn joined(all: impl Iterator<Item = String>, between: &str) -> String {
     all.collect::<Vec<_>>().join(between)
 }
 

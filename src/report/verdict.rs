@@ -19,8 +19,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Its one word.
-    pub fn word(&self) -> &'static str {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Reproduced => "Reproduced",
             Self::Consistent => "Consistent",
@@ -52,8 +52,8 @@ pub enum ClaimVerdict {
 }
 
 impl ClaimVerdict {
-    /// Its one word.
-    pub fn word(&self) -> &'static str {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Supported => "Supported",
             Self::Refuted(_) => "Refuted",

@@ -191,7 +191,7 @@ impl Predictions {
             names.len() >= 2 && names[..2] == ["best", "last"] && weights.iter().eq(blocks),
             "`weights` is not best, last and then other sets of the same length"
         );
-        // Only the first set's words become strings of their own: the others say the same.
+        // Only the first set's names become strings of their own: the others say the same.
         let ids: Vec<&str> = text(frame, "id")?;
         ensure!(
             n == 0 || ids.chunks(n).all(|c| *c == ids[..n]),

@@ -328,7 +328,7 @@ impl Store {
         for file in KEPT {
             match output.kept.get(file) {
                 Some(hash) => drop(hashes.insert(file, hash.clone())),
-                // Of an earlier try, under another word for what is kept.
+                // Of an earlier try, under another name of what is kept.
                 None => remove(&dir.join(file))?,
             }
         }

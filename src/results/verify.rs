@@ -21,7 +21,7 @@ use super::types::{Epochs, Failure, Metrics, ModelFacts, WhichWeights};
 use crate::fsio;
 use crate::study::{Inputs, PROTOCOL_REVISION, RunId, RunSpec};
 use crate::threads::in_threads;
-use crate::train::evaluate::{self, Rule};
+use crate::train::evaluate::{self, SelectionRule};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -412,7 +412,7 @@ fn epochs_trained(spec: &Spec, metrics: &Metrics, epochs: &Epochs) -> u32 {
 /// The sets of weights that were trained: a set whose rule selects no epoch is the head as it was drawn.
 fn trained(run: &RunSpec, metrics: &Metrics, epochs: &Epochs) -> BTreeMap<String, String> {
     let selected = |set: &str| match set {
-        "best" => Rule::of(&run.protocol)
+        "best" => SelectionRule::of(&run.protocol)
             .select(&epochs.0, selection_metric(run, metrics))
             .is_some(),
         "faithful" => metrics.selected.faithful.is_some(),
@@ -581,21 +581,21 @@ impl Findings<'_> {
     }
 
     fn check_selection(&mut self, spec: &Spec, metrics: &Metrics, epochs: &Epochs) {
-        let epoch = |rule: Rule| rule.select(&epochs.0, selection_metric(&spec.run, metrics));
-        let word = |e: Option<u32>| e.map_or_else(|| "none".to_owned(), |e| e.to_string());
+        let epoch = |rule: SelectionRule| rule.select(&epochs.0, selection_metric(&spec.run, metrics));
+        let shown = |e: Option<u32>| e.map_or_else(|| "none".to_owned(), |e| e.to_string());
         for (at, expected, found) in [
             (
                 "metrics.json: selected.faithful",
-                epoch(Rule::FAITHFUL),
+                epoch(SelectionRule::FAITHFUL),
                 metrics.selected.faithful,
             ),
             (
                 "metrics.json: selected.corrected",
-                epoch(Rule::CORRECTED),
+                epoch(SelectionRule::CORRECTED),
                 metrics.selected.corrected,
             ),
         ] {
-            self.same(at, "epochs.json gives", word(expected), word(found));
+            self.same(at, "epochs.json gives", shown(expected), shown(found));
         }
     }
 
@@ -674,11 +674,11 @@ impl Findings<'_> {
 
     /// The rule of the spec says which weights count.
     fn check_rule(&mut self, spec: &Spec, metrics: &Metrics) {
-        let word = |w: WhichWeights| match w {
+        let name = |w: WhichWeights| match w {
             WhichWeights::Best => "best",
             WhichWeights::Last => "last",
         };
-        let (expected, found) = (word(spec.run.protocol.test_weights), word(metrics.headline));
+        let (expected, found) = (name(spec.run.protocol.test_weights), name(metrics.headline));
         self.same("metrics.json: headline", "spec.json says", expected, found);
     }
 
@@ -754,8 +754,8 @@ impl Findings<'_> {
         };
         if let Some(x) = expected {
             let one_class = matches!(predictions.truth, Truth::Classes(_));
-            let words = |outputs: usize, one: bool| format!("{outputs} {}", if one { "classes" } else { "labels" });
-            let (want, found) = (words(x.outputs, x.one_class), words(predictions.outputs, one_class));
+            let shape = |outputs: usize, one: bool| format!("{outputs} {}", if one { "classes" } else { "labels" });
+            let (want, found) = (shape(x.outputs, x.one_class), shape(predictions.outputs, one_class));
             self.same(PREDICTIONS, "the data set has", want, found);
         }
         self.same(

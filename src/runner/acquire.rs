@@ -5,9 +5,11 @@ use super::inventory::{look_at_images, verify};
 use crate::data::presence::Depth;
 use crate::data::{Folder, registry};
 use crate::error::BadInput;
-use crate::fetch::{Client, Done, ErrorKind, FetchError, Place, Wanted, download, kaggle};
+use crate::fetch::{Client, Done, DownloadSource, ErrorKind, FetchError, Wanted, download, kaggle};
 use crate::manifest::staging::{Staging, match_archives, refuse_occupied};
-use crate::manifest::{Archive, DataManifest, Kind, LabelCheck, Mode, SetState, check_labels, hash_file, lock_set};
+use crate::manifest::{
+    Archive, DataKind, DataManifest, LabelCheck, SetState, VerifyMode, check_labels, hash_file, lock_set,
+};
 use crate::progress::Progress;
 use crate::study::Protocol;
 use crate::tell;
@@ -21,7 +23,7 @@ const JOBS: usize = 4;
 
 /// What came of one set.
 #[derive(Serialize, Default)]
-pub struct Line {
+pub struct SetOutcome {
     pub set: String,
     /// `fetched`, `imported`, `already-here` or `failed`.
     pub state: &'static str,
@@ -64,8 +66,8 @@ pub fn fetch(
     sets: &[String],
     copy: Option<&str>,
     accept: &dyn Fn(&DataManifest) -> Result<(), BadInput>,
-    on_line: &mut dyn FnMut(&Line) -> Result<()>,
-) -> Result<Vec<Line>> {
+    on_line: &mut dyn FnMut(&SetOutcome) -> Result<()>,
+) -> Result<Vec<SetOutcome>> {
     let manifests: Vec<_> = sets.iter().map(|s| c.catalogue.set(s)).collect::<Result<_, _>>()?;
     let progress = &c.progress;
     let client = Client::from_env(|w| tell!("warning: {w}"));
@@ -73,7 +75,7 @@ pub fn fetch(
     for m in manifests {
         let line = run(c, m, "fetched", |staging| {
             let archives = m.copy(copy)?;
-            let places: Vec<Vec<Place>> = archives.iter().map(|a| places_of(a)).collect::<Result<_, _>>()?;
+            let places: Vec<Vec<DownloadSource>> = archives.iter().map(|a| places_of(a)).collect::<Result<_, _>>()?;
             accept(m)?;
             let got = download_all(&client, m, &archives, &places, staging, progress)?;
             let pairs: Vec<_> = archives
@@ -94,7 +96,7 @@ pub fn fetch(
 ///
 /// # Errors
 /// For an unknown set; what is wrong with the archives stands in the line.
-pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) -> Result<Line> {
+pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) -> Result<SetOutcome> {
     let m = c.catalogue.set(set)?;
     let progress = &c.progress;
     Ok(run(c, m, "imported", |staging| {
@@ -110,16 +112,21 @@ pub fn import(c: &Context, set: &str, archives: &[PathBuf], copy: Option<&str>) 
 }
 
 /// The story of both verbs; `collect` gets the archives and puts them together in the staging.
-fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&Staging) -> Result<Vec<Got>>) -> Line {
+fn run(
+    c: &Context,
+    m: &DataManifest,
+    done: &'static str,
+    collect: impl FnOnce(&Staging) -> Result<Vec<Got>>,
+) -> SetOutcome {
     let (dir, progress) = (&c.global.data_dir, &c.progress);
-    let mut line = Line {
+    let mut line = SetOutcome {
         set: m.set.clone(),
         folder: dir.join(&m.folder),
-        ..Line::default()
+        ..SetOutcome::default()
     };
     let go = || -> Result<()> {
         let on = |e| progress.on_event(e);
-        let report = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
+        let report = verify(c, &m.set, DataKind::Real, dir, VerifyMode::SinceLock)?;
         if report.state == SetState::Verified {
             (line.state, line.root) = ("already-here", report.root.map(|r| r.to_string()));
             return Ok(());
@@ -134,7 +141,7 @@ fn run(c: &Context, m: &DataManifest, word: &'static str, collect: impl FnOnce(&
         }
         staging.publish()?;
         line.root = Some(hold(c, m, &mut line.notes)?);
-        line.state = word;
+        line.state = done;
         staging.clear()?;
         Ok(())
     };
@@ -163,14 +170,14 @@ pub fn terms(m: &DataManifest) -> String {
 }
 
 /// Where an archive can be had, the publisher first.
-fn places_of(a: &Archive) -> Result<Vec<Place>, BadInput> {
+fn places_of(a: &Archive) -> Result<Vec<DownloadSource>, BadInput> {
     if let Some(k) = &a.kaggle {
         return Ok(vec![kaggle::place(k, |v| std::env::var_os(v), &|w| {
             tell!("warning: {w}");
         })?]);
     }
     let urls = a.url.iter().chain(&a.mirrors);
-    let places = urls.map(|url| Place {
+    let places = urls.map(|url| DownloadSource {
         url: url.clone(),
         credential: None,
     });
@@ -181,7 +188,7 @@ fn download_all(
     client: &Client,
     m: &DataManifest,
     archives: &[&Archive],
-    places: &[Vec<Place>],
+    places: &[Vec<DownloadSource>],
     staging: &Staging,
     progress: &Progress,
 ) -> Result<Vec<Got>, FetchError> {
@@ -196,7 +203,7 @@ fn download_one(
     client: &Client,
     m: &DataManifest,
     a: &Archive,
-    places: &[Place],
+    places: &[DownloadSource],
     staging: &Staging,
     progress: &Progress,
 ) -> Result<Got, FetchError> {
@@ -387,7 +394,7 @@ fn hold(c: &Context, m: &DataManifest, notes: &mut Vec<String>) -> Result<String
     let own = c.places(dir).list(&m.set).is_some();
     let committed = c.catalogue.list(&m.set);
     if own || committed.is_some_and(|l| l.entries.keys().all(|p| p.below(&folder).exists())) {
-        let r = verify(c, &m.set, Kind::Real, dir, Mode::SinceLock)?;
+        let r = verify(c, &m.set, DataKind::Real, dir, VerifyMode::SinceLock)?;
         return Ok(r.require()?.to_string());
     }
     let bar = c.progress.bytes(&m.set);

@@ -4,7 +4,7 @@ use super::Context;
 use crate::data::own::{self, Request, Understood, manifest};
 use crate::data::registry::SETS;
 use crate::data::table::{IMAGES, TABLE, TableSource};
-use crate::data::{ImageArray, Source as _};
+use crate::data::{DatasetReader as _, ImageArray};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::{LockReport, lock_set, own_folder};

@@ -4,7 +4,7 @@ use super::{Context, inventory, report_place};
 use crate::data::audit::{self, Balance};
 use crate::data::{Dataset, Pixels, Sample, fraction, leaks, registry};
 use crate::error::BadInput;
-use crate::manifest::{FoundCounts, Kind, check_counts, check_labels};
+use crate::manifest::{DataKind, FoundCounts, check_counts, check_labels};
 use crate::privacy::without_places;
 use crate::report::data::{DataPage, RuleAudit, RuleOutcome, SetAudit, render};
 use crate::spec::protocol::Duplicates;
@@ -62,7 +62,7 @@ pub fn write_study(c: &Context, study: &Study, depth: &dyn Fn(&str) -> Depth) ->
     let (mut audits, mut absent) = (Vec::new(), Vec::new());
     for (set, protocol) in study.tables() {
         let (kind, dir) = inventory::data_dir(c, study.scale, set)?;
-        match audit_set(c, set, &protocol, kind == Kind::Phantom, &dir, depth(set)) {
+        match audit_set(c, set, &protocol, kind == DataKind::Phantom, &dir, depth(set)) {
             Ok(found) => audits.push(found),
             Err(e) => absent.push((study.table(set, &protocol), without_places(&format!("{e:#}")))),
         }
@@ -106,11 +106,11 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
     let (label_files, counts) = if phantom {
         (Vec::new(), Vec::new())
     } else {
-        let words = words(set, p);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let values = protocol_values(set, p);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
         (
             check_labels(manifest, &root),
-            check_counts(manifest, &words, &found_counts(&d)),
+            check_counts(manifest, &values, &found_counts(&d)),
         )
     };
     // The manifest counts all of a set.
@@ -141,7 +141,7 @@ fn audit_set(c: &Context, set: &str, p: &Protocol, phantom: bool, dir: &Path, de
         folder: root.clone(),
         phantom,
         preset: p.preset.to_string(),
-        split: SplitRule::word(set, p).to_owned(),
+        split: SplitRule::name(set, p).to_owned(),
         label_files,
         labels,
         counts,
@@ -165,8 +165,8 @@ fn pictures(c: &Context, d: &Dataset, p: &Protocol, title: &str) -> Result<audit
     audit::pictures(d, p, &bar.counted())
 }
 
-/// The protocol's words, by which the manifest's counts say under which choices they hold; none where they hold under none.
-fn words(set: &str, p: &Protocol) -> Vec<String> {
+/// The protocol's values, by which the manifest's counts say under which choices they hold; none where they hold under none.
+fn protocol_values(set: &str, p: &Protocol) -> Vec<String> {
     if registry::SETS.get(set).is_some_and(|s| !s.counts_hold(p)) {
         return Vec::new();
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// What was measured; one step is one batch or one file.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     pub what: String,
     pub subject: String,
     pub batch: usize,
@@ -58,7 +58,7 @@ pub struct Report {
 ///
 /// # Errors
 /// [`BadInput`] for flags that do not go together and folders without images.
-pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
+pub fn measure(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     match a.what {
         BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash | BenchWhat::Peak => return images(a),
         BenchWhat::Forward | BenchWhat::Train => {}
@@ -80,10 +80,10 @@ pub fn measure(c: &Context, a: &BenchArgs) -> Result<Report> {
     Ok(r)
 }
 
-fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> Report {
+fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> BenchReport {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
-    Report {
+    BenchReport {
         cpu_seconds_median: None,
         flop_share: None,
         hashing_share: None,
@@ -105,7 +105,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
 }
 
 /// A model of the published size with random weights on random images.
-fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
+fn model(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     let device = c.device()?;
     if device.is_cpu() && a.precision != BenchPrecision::F32 {
         return Err(BadInput::new(
@@ -195,7 +195,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
         .filter(|_| a.head == HeadKind::Linear)
         .map(|m| 2.0 * m * passes * b as f64);
     let limit = before.zip(limit()).map(|(x, y)| x.max(y));
-    Ok(Report {
+    Ok(BenchReport {
         cpu_seconds_median: used,
         macs_per_image: macs,
         flop_share: flop.zip(used).zip(limit).map(|((f, s), most)| f / s / most),
@@ -204,11 +204,11 @@ fn model(c: &Context, a: &BenchArgs) -> Result<Report> {
 }
 
 /// Decoding or augmenting images on one thread.
-fn images(a: &BenchArgs) -> Result<Report> {
+fn images(a: &BenchArgs) -> Result<BenchReport> {
     let mut m = bench_files::images(a)?;
     m.cpu.sort_by(f64::total_cmp);
     let subject = format!("{} files, one thread", m.files);
-    Ok(Report {
+    Ok(BenchReport {
         threads: 1,
         cpu_seconds_median: m.cpu.get(m.cpu.len() / 2).copied(),
         hashing_share: m.hashing,

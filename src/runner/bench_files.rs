@@ -4,9 +4,9 @@ use super::usage::cpu_seconds;
 use crate::cache::Cache;
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::data::cache::DiskCache;
-use crate::data::loader::{BatchesOnto, Images, Mode, Options};
+use crate::data::loader::{BatchesOnto, Images, LoaderOptions, ViewMode};
 use crate::data::transform::Transform;
-use crate::data::{Dataset, Labels, Pixels, Sample, Source, decode, registry};
+use crate::data::{Dataset, DatasetReader, Labels, Pixels, Sample, decode, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::hash::{hash_many, quiet};
@@ -70,7 +70,7 @@ struct Folder {
 }
 
 /// The data set that stands for photographs: the first of the paper in colour.
-fn photographs() -> Result<&'static dyn Source> {
+fn photographs() -> Result<&'static dyn DatasetReader> {
     let p = Protocol::faithful();
     let found = registry::all()
         .into_iter()
@@ -143,9 +143,9 @@ pub fn batches(a: &BenchArgs, p: &Protocol, workers: usize, device: &Device) -> 
     let mut data = folder.dataset(a, p)?;
     let n = data.samples.len() as u32;
     data.train = (0..n).collect();
-    let images = Images::prepare(&data, p, &Options::new(workers), &|_, _| {})?;
+    let images = Images::prepare(&data, p, &LoaderOptions::new(workers), &|_, _| {})?;
     let wanted: Vec<u32> = (0..n).cycle().take(a.batch * (a.steps + 1)).collect();
-    let mode = Mode::Train { seed: 0, epoch: 1 };
+    let mode = ViewMode::Train { seed: 0, epoch: 1 };
     Ok(images.batches(&wanted, mode, a.batch, true).onto(device))
 }
 

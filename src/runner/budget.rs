@@ -130,7 +130,7 @@ pub fn choose(c: &Context, a: &PlanArgs, budget: Budget) -> Result<Proposal> {
         )
         .into());
     };
-    let text = file(study, &best.part, &format!("{} within {}", study.name, a.budget_word()));
+    let text = file(study, &best.part, &format!("{} within {}", study.name, a.budget_text()));
     let name = out.file_stem().and_then(|s| s.to_str()).unwrap_or("").to_owned();
     // What is written is read back first: a study that could not be run would be worse than none.
     let written = c.known(|known| Study::parse(&name, &out.display().to_string(), &text, known))?;
@@ -163,7 +163,7 @@ fn place(c: &Context, a: &PlanArgs, study: &Study) -> Result<PathBuf> {
     let default = || {
         c.global
             .experiments_dir
-            .join(format!("{}-{}.toml", study.name, a.budget_word()))
+            .join(format!("{}-{}.toml", study.name, a.budget_text()))
     };
     let out = a.out.clone().unwrap_or_else(default);
     if out.exists() {
@@ -404,9 +404,9 @@ fn file(study: &Study, part: &Part, what: &str) -> String {
         "# Made by `medft plan --budget`: the part of {} that decides the most claims, then values, for its time.\n",
         study.name
     );
-    let words = |all: Vec<String>| list(&all);
-    let freeze = words(part.freeze.iter().map(ToString::to_string).collect());
-    let heads = words(part.heads.iter().map(ToString::to_string).collect());
+    let quoted_list = |all: Vec<String>| list(&all);
+    let freeze = quoted_list(part.freeze.iter().map(ToString::to_string).collect());
+    let heads = quoted_list(part.heads.iter().map(ToString::to_string).collect());
     let _ = writeln!(out, "title = {}", text(&format!("{} ({what})", study.title)));
     if !study.description.is_empty() {
         let _ = writeln!(out, "description = {}", text(&study.description));
@@ -423,7 +423,7 @@ fn file(study: &Study, part: &Part, what: &str) -> String {
     let seeds: Vec<u64> = (0..).take(part.seeds).collect();
     let _ = writeln!(out, "seeds = {seeds:?}");
     if !study.splits.is_empty() {
-        let splits = words(study.splits.iter().map(ToString::to_string).collect());
+        let splits = quoted_list(study.splits.iter().map(ToString::to_string).collect());
         let _ = writeln!(out, "splits = [{splits}]");
     }
     let _ = writeln!(out, "keep_weights = \"{}\"", study.keep_weights);
@@ -470,8 +470,8 @@ mod tests {
 
     #[test]
     fn a_budget_is_read_in_hours() {
-        for (word, hours) in [("48h", 48.0), ("90m", 1.5), ("2d", 48.0), ("3.5", 3.5)] {
-            assert_eq!(word.parse::<Budget>().unwrap().0, hours, "{word}");
+        for (text, hours) in [("48h", 48.0), ("90m", 1.5), ("2d", 48.0), ("3.5", 3.5)] {
+            assert_eq!(text.parse::<Budget>().unwrap().0, hours, "{text}");
         }
         for bad in ["", "h", "-1h", "0", "48x", "NaN", "infh"] {
             assert!(bad.parse::<Budget>().is_err(), "{bad}");

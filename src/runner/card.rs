@@ -5,69 +5,69 @@ use crate::spec::protocol::Precision;
 /// A GPU's peak rates in TFLOPS, dense, from NVIDIA's data sheets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Card {
-    /// Words that all stand in the name that the driver gives it.
-    words: &'static [&'static str],
+    /// Parts that all stand in the name that the driver gives it.
+    name_parts: &'static [&'static str],
     /// float32 without tensor cores; TF32; bfloat16 and float16 with float32 sums.
     tflops: [f64; 3],
 }
 
-/// The first whose words fit.
+/// The first whose parts fit.
 const CARDS: [Card; 13] = [
     Card {
-        words: &["B200"],
+        name_parts: &["B200"],
         tflops: [75.0, 1125.0, 2250.0],
     },
     Card {
-        words: &["H200"],
+        name_parts: &["H200"],
         tflops: [67.0, 495.0, 989.0],
     },
     Card {
-        words: &["GH200"],
+        name_parts: &["GH200"],
         tflops: [67.0, 495.0, 989.0],
     },
     Card {
-        words: &["H100", "PCIe"],
+        name_parts: &["H100", "PCIe"],
         tflops: [51.0, 378.0, 756.0],
     },
     Card {
-        words: &["H100"],
+        name_parts: &["H100"],
         tflops: [67.0, 495.0, 989.0],
     },
     Card {
-        words: &["A100"],
+        name_parts: &["A100"],
         tflops: [19.5, 156.0, 312.0],
     },
     Card {
-        words: &["L40S"],
+        name_parts: &["L40S"],
         tflops: [91.6, 183.0, 362.0],
     },
     Card {
-        words: &["RTX", "6000", "Ada"],
+        name_parts: &["RTX", "6000", "Ada"],
         tflops: [91.1, 182.1, 364.2],
     },
     Card {
-        words: &["A6000"],
+        name_parts: &["A6000"],
         tflops: [38.7, 77.4, 154.8],
     },
     Card {
-        words: &["A40"],
+        name_parts: &["A40"],
         tflops: [37.4, 74.8, 149.7],
     },
     Card {
-        words: &["A10"],
+        name_parts: &["A10"],
         tflops: [31.2, 62.5, 125.0],
     },
     Card {
-        words: &["4090"],
+        name_parts: &["4090"],
         tflops: [82.6, 82.6, 165.2],
     },
     Card {
-        words: &["3090"],
+        name_parts: &["3090"],
         tflops: [35.6, 35.6, 71.0],
     },
 ];
 
-/// Words by which a name means another card than its number.
+/// Parts by which a name means another card than its number.
 const VARIANTS: [&str; 6] = ["Laptop", "Max", "NVL", "Ti", "D", "MIG"];
 
 /// The cards that a plan is told for wherever it is made, by names as the driver gives them.
@@ -85,7 +85,7 @@ impl Card {
         if VARIANTS.iter().any(|v| parts.contains(v)) {
             return None;
         }
-        CARDS.iter().find(|c| c.words.iter().all(|w| parts.contains(w)))
+        CARDS.iter().find(|c| c.name_parts.iter().all(|w| parts.contains(w)))
     }
 
     /// Peak in TFLOPS and the part that is expected of it.

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::estimate::{Estimator, Machine};
-use super::plan::{Entry, Plan, State};
+use super::plan::{Plan, PlanEntry, PlanState};
 use crate::cache::show_bytes;
-use crate::data::loader::{Mode, WORTH_CACHING};
+use crate::data::loader::{ViewMode, WORTH_CACHING};
 use crate::data::registry;
 use crate::fsio;
 use crate::model::{Classifier, facts};
@@ -42,7 +42,7 @@ impl Disk {
         let (mut images, mut features) = (BTreeMap::new(), BTreeMap::new());
         let mut models = BTreeMap::new();
         let mut disk = Self::default();
-        for e in plan.entries.iter().filter(|e| e.state != State::Done) {
+        for e in plan.entries.iter().filter(|e| e.state != PlanState::Done) {
             let s = &e.spec;
             let Some([train, val, test]) = sizes.sizes(s).map(|n| n.map(|n| n as u64)) else {
                 continue;
@@ -61,7 +61,7 @@ impl Disk {
             }
             let computed = serde_json::to_string(&s.protocol.scoped(&[Scope::Images, Scope::Features]))?;
             if let (Freeze::Frozen, Some(row)) = (s.freeze, row(s)) {
-                let views = Mode::of_all_seeds(&s.protocol);
+                let views = ViewMode::of_all_seeds(&s.protocol);
                 let rows = val + test + train * views.len() as u64;
                 let views = format!("{:?} {:?} {views:?}", s.protocol.augment, s.protocol.crop_scale);
                 let key = (s.dataset.clone(), s.backbone.clone(), s.head == HeadKind::Mha);
@@ -107,10 +107,10 @@ impl Disk {
         let open = plan
             .entries
             .iter()
-            .filter(|e| e.state != State::Done && e.id.is_some())
+            .filter(|e| e.state != PlanState::Done && e.id.is_some())
             .count();
-        let without = |e: &&Entry| {
-            let id = e.id.as_ref().filter(|_| e.state == State::Done);
+        let without = |e: &&PlanEntry| {
+            let id = e.id.as_ref().filter(|_| e.state == PlanState::Done);
             id.is_some_and(|id| plan.store.kept(id.full()).is_ok_and(|k| k.is_empty()))
         };
         let without = plan.entries.iter().filter(without).count();

@@ -2,7 +2,7 @@
 
 use super::{Context, selfcheck};
 use crate::device::driver::LEAST_DRIVER;
-use crate::device::{Chosen, DeviceWord, Devices};
+use crate::device::{Chosen, DeviceRequest, Devices};
 use crate::machine;
 use crate::results::crate_versions;
 use anyhow::Result;
@@ -51,7 +51,7 @@ pub fn look(c: &Context) -> Result<(Vec<(&'static str, String)>, bool)> {
     let mut sound = true;
     // The processor prepares images whatever trains.
     let cpu = Devices::default();
-    let cpu = &cpu.open(&DeviceWord::Cpu)?.all;
+    let cpu = &cpu.open(&DeviceRequest::Cpu)?.all;
     for d in c.opened().map_or(cpu, |chosen| &chosen.all) {
         let report = selfcheck::check(c, d, false)?;
         sound &= report.failed.is_empty();

@@ -5,9 +5,9 @@
 use super::Context;
 use super::card::{Card, SHOWN};
 use super::inventory::{Inventory, Look};
-use super::plan::{Entry, Plan, State};
+use super::plan::{Plan, PlanEntry, PlanState};
 use crate::cache::Bucket;
-use crate::data::loader::Mode;
+use crate::data::loader::ViewMode;
 use crate::data::{fraction, registry};
 use crate::device::CPU;
 use crate::fsio;
@@ -57,7 +57,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine with the device that is asked for; a GPU that is not here goes by the word it was asked for with.
+    /// This machine with the device that is asked for; a GPU that is not here goes by the text it was asked for with.
     pub fn this(c: &Context) -> Self {
         Self {
             device: c.devices.name(&c.global.device),
@@ -118,7 +118,7 @@ pub fn file_name(m: &Measurement) -> Result<String> {
     Ok(format!("{}-{}-{}.json", m.what, m.backbone, &key[..8]))
 }
 
-/// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a word: times are
+/// The stored benchmarks that hold for this machine. What is not the one that its file's name says is left out, with a note: times are
 /// guesses, and no reason to stop.
 fn kept(c: &Context, machine: &Machine) -> Result<Vec<Measurement>> {
     let dir = c.cache().bucket(Bucket::Rates);
@@ -204,7 +204,7 @@ pub struct Estimator<'a> {
 
 /// Multiply-adds of a run, in units of 10⁹: forward passes, and training steps by the passes they are worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Work {
+struct MultiplyAdds {
     forward: f64,
     train: f64,
 }
@@ -286,7 +286,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Scales the time of finished runs of the same kind by the work.
-    fn by_runs(&mut self, spec: &RunSpec, work: Work) -> Option<Estimate> {
+    fn by_runs(&mut self, spec: &RunSpec, work: MultiplyAdds) -> Option<Estimate> {
         let same = |r: &&&RunRecord| {
             let s = &r.spec.run;
             (&s.backbone, s.freeze, s.head, s.protocol.crop, s.precision())
@@ -360,9 +360,9 @@ impl<'a> Estimator<'a> {
 /// Where a stored benchmark cannot be read.
 pub fn times(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<Estimate>> {
     let mut estimator = Estimator::new(c, &plan.inventory, &plan.listing, machine)?;
-    let open = |e: &Entry| e.state != State::Done;
+    let open = |e: &PlanEntry| e.state != PlanState::Done;
     let times = plan.entries.iter().map(|e| {
-        let together = |o: &&Entry| {
+        let together = |o: &&PlanEntry| {
             open(o)
                 && o.spec.precision() == e.spec.precision()
                 && RunSpec {
@@ -405,7 +405,7 @@ pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHo
     let open: Vec<&RunSpec> = plan
         .entries
         .iter()
-        .filter(|e| e.state != State::Done && e.spec.scale == Scale::Full)
+        .filter(|e| e.state != PlanState::Done && e.spec.scale == Scale::Full)
         .map(|e| &e.spec)
         .collect();
     if open.is_empty() {
@@ -470,7 +470,7 @@ pub fn by_card(c: &Context, plan: &Plan, machine: &Machine) -> Result<Vec<CardHo
 }
 
 /// Seconds for `work` by the median rate of `measured`; a rate of the other kind serves where there is none.
-fn seconds<'m>(work: Work, measured: impl Iterator<Item = &'m Measurement> + Clone) -> Option<f64> {
+fn seconds<'m>(work: MultiplyAdds, measured: impl Iterator<Item = &'m Measurement> + Clone) -> Option<f64> {
     let rate = |what: &str| {
         let rates = measured.clone().filter(|m| m.what == what).filter_map(|m| {
             let passes = if what == "train" { 3.0 } else { 1.0 };
@@ -493,7 +493,7 @@ pub(super) fn gmacs(backbone: &str, size: f64) -> Option<f64> {
 }
 
 /// The work of a run (see the module's head).
-fn work(spec: &RunSpec, [train, val, test]: [f64; 3], heads: usize) -> Option<Work> {
+fn work(spec: &RunSpec, [train, val, test]: [f64; 3], heads: usize) -> Option<MultiplyAdds> {
     let p = &spec.protocol;
     let body = gmacs(&spec.backbone, f64::from(p.crop))?;
     let (tokens, _) = facts::find(&spec.backbone)?.tokens;
@@ -505,17 +505,17 @@ fn work(spec: &RunSpec, [train, val, test]: [f64; 3], heads: usize) -> Option<Wo
     let epochs = f64::from(p.epochs);
     Some(match spec.freeze {
         Freeze::Frozen => {
-            let passes = match Mode::of_all_seeds(p).len() {
+            let passes = match ViewMode::of_all_seeds(p).len() {
                 0 => train * epochs,
                 views => train * views as f64,
             };
-            Work {
+            MultiplyAdds {
                 // Validation and test images pass the backbone once; the pass serves all heads.
                 forward: (passes + val + test) * body / heads as f64 + (val * epochs + test) * head,
                 train: 3.0 * train * epochs * head,
             }
         }
-        Freeze::Unfrozen => Work {
+        Freeze::Unfrozen => MultiplyAdds {
             forward: (val * epochs + 2.0 * test) * (body + head),
             train: 3.0 * train * epochs * (body + head),
         },
@@ -579,7 +579,7 @@ mod tests {
             precision: Precision::F32,
             images_per_s,
         };
-        let w = Work {
+        let w = MultiplyAdds {
             forward: 17.563 * 40.0,
             train: 3.0 * 17.563 * 10.0,
         };

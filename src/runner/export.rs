@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// [`BadInput`] where the program has no class that computes the same, or the folder holds something already.
-pub fn write_folder(run: &TrainedRun, word: &str, to: &Path, catalogue: &Catalogue) -> Result<Vec<PathBuf>> {
+pub fn write_folder(run: &TrainedRun, layout: &str, to: &Path, catalogue: &Catalogue) -> Result<Vec<PathBuf>> {
     let occupied = fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some());
     if occupied || to.is_file() {
         let remedy = "Name a new folder.";
@@ -45,7 +45,7 @@ pub fn write_folder(run: &TrainedRun, word: &str, to: &Path, catalogue: &Catalog
         backbone,
         head,
     };
-    let exported = export(word, &trained)?;
+    let exported = export(layout, &trained)?;
     let json = |value: &Value| {
         serde_json::to_vec_pretty(value).map(|mut bytes| {
             bytes.push(b'\n');
@@ -55,7 +55,7 @@ pub fn write_folder(run: &TrainedRun, word: &str, to: &Path, catalogue: &Catalog
     let files = [
         ("config.json", json(&exported.config)?),
         ("preprocessor_config.json", json(&trained.preprocessor())?),
-        ("README.md", card(run, word, &exported.config, catalogue).into_bytes()),
+        ("README.md", card(run, layout, &exported.config, catalogue).into_bytes()),
     ];
     let mut written = Vec::new();
     for (name, bytes) in files {
@@ -75,7 +75,7 @@ pub fn write_folder(run: &TrainedRun, word: &str, to: &Path, catalogue: &Catalog
 }
 
 /// A model card: YAML for the hub, then what a reader has to know. Texts are quoted as JSON, which YAML reads too.
-fn card(run: &TrainedRun, word: &str, config: &Value, catalogue: &Catalogue) -> String {
+fn card(run: &TrainedRun, layout: &str, config: &Value, catalogue: &Catalogue) -> String {
     let (record, about) = (&run.record, &run.about);
     let (spec, m) = (&record.spec.run, &record.metrics);
     let quoted = |s: &str| Value::from(s).to_string();
@@ -89,9 +89,9 @@ fn card(run: &TrainedRun, word: &str, config: &Value, catalogue: &Catalogue) -> 
         .and_then(|pins| pins.first().copied());
     let licence = pin.and_then(|p| p.licence.clone());
     let metrics = if about.weights == "best" { &m.best } else { &m.last };
-    let library = if word == "hf" {
+    let library = if layout == "hf" {
         "transformers"
-    } else if word == "timm" {
+    } else if layout == "timm" {
         "timm"
     } else {
         "medft"
@@ -150,7 +150,7 @@ fn card(run: &TrainedRun, word: &str, config: &Value, catalogue: &Catalogue) -> 
             ""
         }
     ));
-    let load = match word {
+    let load = match layout {
         "hf" => "from transformers import AutoModelForImageClassification\nmodel = AutoModelForImageClassification.from_pretrained(\"<this folder>\")".to_owned(),
         "timm" => "import timm\nmodel = timm.create_model(\"local-dir:<this folder>\", pretrained=True).eval()".to_owned(),
         _ => format!("# The names are those of {} (layout {}); the head stands under head.*\nfrom safetensors.torch import load_file\nstate = load_file(\"<this folder>/model.safetensors\")", config["architecture"], config["layout"]),

@@ -16,10 +16,10 @@ use std::path::PathBuf;
 
 /// What came of one backbone.
 #[derive(Serialize)]
-pub struct Line<'a> {
+pub struct WeightsOutcome<'a> {
     pub backbone: &'a str,
     pub pin: &'a str,
-    pub state: Outcome,
+    pub state: FetchState,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "crate::fsio::lossy_path_if_any")]
     pub path: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct Line<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum FetchState {
     Fetched,
     AlreadyHere,
     Failed,
@@ -57,8 +57,8 @@ pub fn weights<'a>(
     backbones: &[String],
     study: &str,
     pins: &[String],
-    on_line: &mut dyn FnMut(&Line<'_>) -> Result<()>,
-) -> Result<Vec<Line<'a>>> {
+    on_line: &mut dyn FnMut(&WeightsOutcome<'_>) -> Result<()>,
+) -> Result<Vec<WeightsOutcome<'a>>> {
     let chosen = choose(c, backbones, study, pins)?;
     let places = Places::new(&c.global.weights_dir);
     let hub = Hub::from_env(|k| std::env::var_os(k), places.hub.clone())?;
@@ -169,8 +169,8 @@ fn announce(pin: &WeightsManifest) -> String {
     )
 }
 
-fn line<'a>(pin: &'a WeightsManifest, state: Outcome) -> Line<'a> {
-    Line {
+fn line<'a>(pin: &'a WeightsManifest, state: FetchState) -> WeightsOutcome<'a> {
+    WeightsOutcome {
         backbone: &pin.backbone,
         pin: &pin.name,
         state,
@@ -186,37 +186,37 @@ fn line<'a>(pin: &'a WeightsManifest, state: Outcome) -> Line<'a> {
     }
 }
 
-fn here<'a>(pin: &'a WeightsManifest, r: &WeightsReport) -> Line<'a> {
+fn here<'a>(pin: &'a WeightsManifest, r: &WeightsReport) -> WeightsOutcome<'a> {
     let mut notes = r.notes.clone();
     if let WeightsState::PresentUnverified { why } = &r.state {
         notes.push(why.clone());
     }
-    Line {
+    WeightsOutcome {
         path: r.path.clone(),
         sha256: r.sha256.map(|s| s.to_string()),
         notes,
-        ..line(pin, Outcome::AlreadyHere)
+        ..line(pin, FetchState::AlreadyHere)
     }
 }
 
-fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> Line<'a> {
+fn finished<'a>(pin: &'a WeightsManifest, got: Result<Obtained, FetchError>) -> WeightsOutcome<'a> {
     match got {
         Ok(o) => {
             let d = o.download.as_ref();
-            Line {
+            WeightsOutcome {
                 path: Some(o.path),
                 sha256: Some(o.sha256.to_string()),
                 received: d.map_or(0, |d| d.received),
                 resumed_from: d.map_or(0, |d| d.resumed_from),
                 seconds: d.map_or(0.0, |d| d.seconds),
                 notes: o.note.into_iter().chain(o.warnings).collect(),
-                ..line(pin, Outcome::Fetched)
+                ..line(pin, FetchState::Fetched)
             }
         }
-        Err(e) => Line {
+        Err(e) => WeightsOutcome {
             why: Some(e.kind),
             error: Some(e.to_string()),
-            ..line(pin, Outcome::Failed)
+            ..line(pin, FetchState::Failed)
         },
     }
 }

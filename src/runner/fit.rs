@@ -1,10 +1,10 @@
 //! Fits runs that go together and writes what became of each.
 
 use super::inventory::{Inventory, RunInputs};
-use super::plan::{Entry, Plan};
+use super::plan::{Plan, PlanEntry};
 use super::tensorboard::Curves;
 use super::{Context, memory, selfcheck};
-use crate::data::loader::{Images, Options};
+use crate::data::loader::{Images, LoaderOptions};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, DatasetInfo, Labels, fraction, registry};
 use crate::device::{self, Opened};
@@ -20,7 +20,7 @@ use crate::spec::protocol::{Normalisation, TestWeights};
 use crate::stop::Stopped;
 use crate::study::{PROTOCOL_REVISION, RunId, RunSpec};
 use crate::text::duration;
-use crate::train::{Failure, FeatureCache, Fitted, Job, Outcome, Progress, Snapshot, Tested};
+use crate::train::{Failure, FeatureCache, FitOutcome, Fitted, Job, Progress, Snapshot, Tested};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 /// A run that is to be fitted.
 #[derive(Clone, Copy)]
-pub(super) struct Task<'a> {
-    pub entry: &'a Entry,
+pub(super) struct FitTask<'a> {
+    pub entry: &'a PlanEntry,
     pub id: &'a RunId,
     pub inputs: &'a RunInputs,
 }
@@ -72,7 +72,7 @@ impl PreparedDataset {
         let source = registry::find(&spec.dataset)?;
         let data = fraction::read(source, &inventory.folder(spec)?, &spec.protocol)?;
         let bar = c.progress.items(&format!("{} images", spec.dataset), 0);
-        let options = Options::cached(c.workers(), c.cache());
+        let options = LoaderOptions::cached(c.workers(), c.cache());
         let (mean, std) = statistics(spec, &data.info)?;
         let transform = Transform::new(&spec.protocol, &mean, &std)?;
         let images = Images::with_transform(&data, transform, &options, &bar.counted())?;
@@ -82,19 +82,19 @@ impl PreparedDataset {
 
 /// A run whose folder this process holds until its record is written.
 pub(super) struct Begun<'a> {
-    task: Task<'a>,
+    task: FitTask<'a>,
     spec: Spec,
     claim: Claim,
 }
 
 /// What became of runs.
-type Outcomes<'a> = Vec<(Task<'a>, RunOutcome)>;
+type Outcomes<'a> = Vec<(FitTask<'a>, RunOutcome)>;
 
 /// Claims the runs of a group; those that another process has are told as outcomes.
 ///
 /// # Errors
 /// Where records cannot be written: nothing that is computed could be kept.
-pub(super) fn claim<'a>(store: &Store, group: &[Task<'a>]) -> Result<(Vec<Begun<'a>>, Outcomes<'a>)> {
+pub(super) fn claim<'a>(store: &Store, group: &[FitTask<'a>]) -> Result<(Vec<Begun<'a>>, Outcomes<'a>)> {
     let (mut begun, mut taken) = (Vec::new(), Vec::new());
     for &task in group {
         let spec = Spec {
@@ -123,7 +123,7 @@ pub(super) fn fail<'a>(
     store: &Store,
     begun: Vec<Begun<'a>>,
     error: &anyhow::Error,
-) -> Result<Vec<(Task<'a>, RunOutcome)>> {
+) -> Result<Vec<(FitTask<'a>, RunOutcome)>> {
     let ends = begun.into_iter().map(|b| {
         let id = b.task.id.full();
         if error.is::<Stopped>() {
@@ -156,7 +156,7 @@ pub(super) fn fit<'a>(
     prepared: &PreparedDataset,
     device: &Opened,
     bar: Option<&Bar>,
-) -> Result<Vec<(Task<'a>, RunOutcome)>> {
+) -> Result<Vec<(FitTask<'a>, RunOutcome)>> {
     let store = &plan.store;
     let start = Instant::now();
     let threads = rayon::current_num_threads() as u32;
@@ -238,7 +238,7 @@ fn train(
     device: &Opened,
     recompute: bool,
     bar: Option<&Bar>,
-) -> Result<Vec<Outcome>> {
+) -> Result<Vec<FitOutcome>> {
     let dirs: Vec<PathBuf> = begun.iter().map(|b| plan.store.checkpoint_dir(&b.spec.id)).collect();
     let (board, study) = (c.fit.tensorboard.as_deref(), &plan.study.name);
     let curves: Vec<Curves> = begun
@@ -329,18 +329,18 @@ fn record(
     b: &Begun<'_>,
     prepared: &PreparedDataset,
     mut provenance: Provenance,
-    outcome: Outcome,
+    outcome: FitOutcome,
     start: Instant,
 ) -> Result<RunOutcome> {
     let (id, run) = (b.task.id, &b.spec.run);
     match outcome {
-        Outcome::Interrupted => Ok(RunOutcome::Interrupted),
-        Outcome::Failed(f) => {
+        FitOutcome::Interrupted => Ok(RunOutcome::Interrupted),
+        FitOutcome::Failed(f) => {
             b.claim.check()?;
             store.fail(id.full(), &f)?;
             Ok(RunOutcome::Failed(f.reason))
         }
-        Outcome::Done(mut f) => {
+        FitOutcome::Done(mut f) => {
             let kept = keep(store, b, prepared, std::mem::take(&mut f.kept))?;
             provenance.ended = crate::results::utc_now();
             provenance.phases.clone_from(&f.timing.phases);

@@ -6,7 +6,7 @@ use crate::data::{Folder, registry};
 use crate::error::BadInput;
 use crate::fsio;
 use crate::manifest::{
-    Check, ImageReport, Kind, Mode, Places, SetReport, SetState, WeightsReport, WeightsState, verify_set,
+    Check, DataKind, ImageReport, Places, SetReport, SetState, VerifyMode, WeightsReport, WeightsState, verify_set,
     verify_weights,
 };
 use crate::model::registry::BACKBONES;
@@ -57,10 +57,10 @@ pub struct RunInputs {
 ///
 /// # Errors
 /// For an unknown set.
-pub fn data_dir(c: &Context, scale: Scale, set: &str) -> Result<(Kind, PathBuf)> {
+pub fn data_dir(c: &Context, scale: Scale, set: &str) -> Result<(DataKind, PathBuf)> {
     Ok(match scale {
-        Scale::Tiny if registry::find(set)?.has_phantom() => (Kind::Phantom, c.global.data_dir.join("phantom")),
-        _ => (Kind::Real, c.global.data_dir.clone()),
+        Scale::Tiny if registry::find(set)?.has_phantom() => (DataKind::Phantom, c.global.data_dir.join("phantom")),
+        _ => (DataKind::Real, c.global.data_dir.clone()),
     })
 }
 
@@ -118,8 +118,8 @@ impl Inventory {
         let (kind, dir) = data_dir(c, scale, &r.dataset)?;
         if let Entry::Vacant(slot) = self.sets.entry(r.dataset.clone()) {
             let mode = match self.look {
-                Look::Unread => Mode::NoRead,
-                _ => Mode::SinceLock,
+                Look::Unread => VerifyMode::NoRead,
+                _ => VerifyMode::SinceLock,
             };
             let found = verify(c, &r.dataset, kind, &dir, mode);
             slot.insert(found.or_else(|e| unusable(c, &r.dataset, kind, &dir, &e))?);
@@ -211,7 +211,7 @@ impl Inventory {
 }
 
 /// The report on a set that could not be looked at.
-fn unusable(c: &Context, set: &str, kind: Kind, data_dir: &Path, e: &anyhow::Error) -> Result<SetReport> {
+fn unusable(c: &Context, set: &str, kind: DataKind, data_dir: &Path, e: &anyhow::Error) -> Result<SetReport> {
     let m = c.catalogue.set(set)?;
     Ok(SetReport::unusable(set, &m.title, kind, data_dir.join(&m.folder), e))
 }
@@ -220,7 +220,7 @@ fn unusable(c: &Context, set: &str, kind: Kind, data_dir: &Path, e: &anyhow::Err
 ///
 /// # Errors
 /// For an unknown set; what is wrong with its files is in the report.
-pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &Path, mode: Mode) -> Result<SetReport> {
+pub fn verify(c: &Context, set: &str, kind: DataKind, data_dir: &Path, mode: VerifyMode) -> Result<SetReport> {
     let bar = c.progress.bytes(set);
     verify_set(c.catalogue, set, kind, c.places(data_dir), mode, &bar.verified())
 }
@@ -232,7 +232,7 @@ pub fn verify(c: &Context, set: &str, kind: Kind, data_dir: &Path, mode: Mode) -
 /// Where the label files cannot be read.
 pub fn hold_images(c: &Context, report: &mut SetReport, p: &Protocol, depth: Depth) -> Result<()> {
     let in_files = c.catalogue.set(&report.set)?.files.is_none();
-    if report.state != SetState::Verified || report.kind != Kind::Real || !in_files {
+    if report.state != SetState::Verified || report.kind != DataKind::Real || !in_files {
         return Ok(());
     }
     let folder = match &report.list {
@@ -270,10 +270,10 @@ pub fn synthesise_missing(c: &Context, runs: &[RunSpec]) -> Result<()> {
         seen.push(&r.dataset);
         let source = registry::find(&r.dataset)?;
         let (kind, dir) = data_dir(c, Scale::Tiny, &r.dataset)?;
-        if kind == Kind::Real {
+        if kind == DataKind::Real {
             continue;
         }
-        let report = verify(c, &r.dataset, kind, &dir, Mode::SinceLock)?;
+        let report = verify(c, &r.dataset, kind, &dir, VerifyMode::SinceLock)?;
         // Also where an earlier writing was cut short: what is there is kept, what is missing is written, and a file with
         // other content is an error that names it.
         if report.state != SetState::Verified {

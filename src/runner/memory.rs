@@ -1,7 +1,7 @@
 //! Whether a run fits into a device's memory: as it is, with its activations recomputed, or not at all.
 
 use super::Context;
-use super::plan::{Plan, State};
+use super::plan::{Plan, PlanState};
 use crate::data::{DatasetInfo, registry};
 use crate::device::{CPU, Opened};
 use crate::model::activations::{self, Peak};
@@ -66,7 +66,7 @@ pub(super) fn ran_out(spec: &RunSpec, info: &DatasetInfo, device: &Opened, e: &a
 pub fn blocked(plan: &Plan) -> Vec<(Vec<String>, &str)> {
     let mut out: Vec<(Vec<String>, &str)> = Vec::new();
     for e in &plan.entries {
-        if let State::Blocked(why) = &e.state
+        if let PlanState::Blocked(why) = &e.state
             && e.inputs.is_some()
         {
             match out.iter_mut().find(|o| o.1 == why) {
@@ -91,7 +91,7 @@ pub fn look(c: &Context, plan: &mut Plan, elsewhere: Option<&str>) {
     for e in &mut plan.entries {
         if !matches!(
             e.state,
-            State::Fresh | State::Resume | State::Failed(_) | State::Stale(_)
+            PlanState::Fresh | PlanState::Resume | PlanState::Failed(_) | PlanState::Stale(_)
         ) {
             continue;
         }
@@ -114,7 +114,7 @@ pub fn look(c: &Context, plan: &mut Plan, elsewhere: Option<&str>) {
             } else {
                 name.clone()
             };
-            e.state = State::Blocked(format!(
+            e.state = PlanState::Blocked(format!(
                 "needs about {} ({} with activations kept); {what} has {}",
                 gb(peak.recomputed / USABLE),
                 gb(peak.kept / USABLE),

@@ -92,7 +92,7 @@ impl Context {
         Ok((study, runs))
     }
 
-    /// With the words that a study and a set of published values may use.
+    /// With the names that a study and a set of published values may use.
     pub fn known<T>(&self, f: impl FnOnce(&Known) -> T) -> T {
         let published = Published::names(&self.global.experiments_dir);
         f(&Known {

@@ -3,10 +3,10 @@
 use super::Context;
 use super::inventory::weight_names;
 use super::memory;
-use super::plan::{Entry, Plan};
+use super::plan::{Plan, PlanEntry};
 
 /// What a training step of the largest of some runs holds at its peak on a device, in GB; `None` where a model cannot be built.
-pub fn peak<'a>(runs: impl IntoIterator<Item = &'a Entry>, gpu: bool) -> Option<f64> {
+pub fn peak<'a>(runs: impl IntoIterator<Item = &'a PlanEntry>, gpu: bool) -> Option<f64> {
     // Seeds have the same model.
     let mut seen = Vec::new();
     let mut most = None;
@@ -22,7 +22,7 @@ pub fn peak<'a>(runs: impl IntoIterator<Item = &'a Entry>, gpu: bool) -> Option<
 }
 
 /// Bytes of the weights that some runs read and that are not here yet; `None` where a size is not known.
-pub fn download<'a>(c: &Context, plan: &Plan, runs: impl IntoIterator<Item = &'a Entry>) -> Option<u64> {
+pub fn download<'a>(c: &Context, plan: &Plan, runs: impl IntoIterator<Item = &'a PlanEntry>) -> Option<u64> {
     let mut names: Vec<String> = runs
         .into_iter()
         .flat_map(|e| weight_names(&e.spec))

@@ -6,7 +6,7 @@ use crate::study::{Scale, Study};
 use anyhow::Result;
 use std::collections::BTreeMap;
 
-/// Sentences on origin, licence and terms, by the word of a data set and by the SHA-256 of a weights file.
+/// Sentences on origin, licence and terms, by the name of a data set and by the SHA-256 of a weights file.
 pub(crate) fn all(c: &Context, study: &Study, listing: &Listing) -> Result<BTreeMap<String, Vec<String>>> {
     let mut notes = BTreeMap::new();
     let hashes = |r: &RunRecord| r.spec.weights.clone().into_iter();

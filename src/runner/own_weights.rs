@@ -13,7 +13,7 @@ use crate::manifest::{Check, Format, Places, WeightsManifest, own_folder, quiet,
 use crate::model::entry::BackboneEntry;
 use crate::model::params::Builder;
 use crate::model::registry::{self, OwnBackbone};
-use crate::model::{Options, WeightsFile};
+use crate::model::{BackboneOptions, WeightsFile};
 use crate::study::{Protocol, Scale};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -43,7 +43,7 @@ pub struct Added {
 /// Makes a user's own checkpoint a backbone.
 ///
 /// # Errors
-/// [`BadInput`] for a manifest whose words could be taken for a published backbone's.
+/// [`BadInput`] for a manifest whose names could be taken for a published backbone's.
 pub fn register(pin: &WeightsManifest) -> Result<()> {
     let (Some(like), Some(scale), Some(title)) = (&pin.like, pin.scale, &pin.title) else {
         return Ok(());
@@ -62,7 +62,7 @@ pub fn register(pin: &WeightsManifest) -> Result<()> {
 }
 
 /// What `scale` means, for people.
-pub fn size_word(pin: &WeightsManifest) -> &'static str {
+pub fn size_name(pin: &WeightsManifest) -> &'static str {
     match pin.scale {
         Some(Scale::Tiny) => "the small model",
         _ => "the published architecture",
@@ -80,12 +80,12 @@ pub fn add(c: &Context, a: &WeightsAddArgs) -> Result<Added> {
         .title
         .clone()
         .unwrap_or_else(|| format!("{} ({})", like.title, a.name));
-    registry::own_words(&a.name, &title, "weights add")?;
+    registry::check_own_names(&a.name, &title, "weights add")?;
     let folder = own_folder(c.global.manifests_dir.as_deref());
     let manifest = folder.join("weights").join(format!("{}.toml", a.name));
     let taken = c
         .catalogue
-        .weight_words()
+        .weight_names()
         .any(|w| registry::as_read(w) == registry::as_read(&a.name));
     if taken || manifest.exists() {
         let remedy = format!(
@@ -197,14 +197,14 @@ struct Fit {
 
 /// The layout and the size that a file fits: of those named, or of all.
 fn fitting(like: &BackboneEntry, a: &WeightsAddArgs, sha256: &str) -> Result<Fit> {
-    let words: Vec<&str> = like.layouts.iter().map(|l| l.0).collect();
+    let layouts: Vec<&str> = like.layouts.iter().map(|l| l.0).collect();
     let tried: Vec<&str> = match a.layout.as_deref() {
-        None => words.clone(),
-        Some(l) if words.contains(&l) => vec![l],
+        None => layouts.clone(),
+        Some(l) if layouts.contains(&l) => vec![l],
         // The original code's names, whatever they are called for this family.
         Some("hub") => vec![like.own_layout()],
         Some(l) => {
-            let expected = format!("a layout of {}: {}", like.name, words.join(", "));
+            let expected = format!("a layout of {}: {}", like.name, layouts.join(", "));
             return Err(BadInput::new("--layout", expected, format!("`{l}`"), "Name one of them.").into());
         }
     };
@@ -254,9 +254,9 @@ fn fit(like: &BackboneEntry, file: &Path, layout: &str, sha256: &str) -> Result<
         layout: layout.to_owned(),
         sha256: Some(sha256.to_owned()),
     };
-    let options = Options {
+    let options = BackboneOptions {
         activation: (like.activation)(layout),
-        ..Options::new(&Protocol::faithful(), 3)
+        ..BackboneOptions::new(&Protocol::faithful(), 3)
     };
     // How many tensors fitted before the first that did not, and what is wrong with that: the nearest size says what is meant.
     let mut nearest: Option<(usize, anyhow::Error)> = None;

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state", content = "why")]
-pub enum State {
+pub enum PlanState {
     Done,
     /// Started before; goes on from its checkpoint where it has one.
     Resume,
@@ -30,14 +30,14 @@ pub enum State {
 }
 
 /// A run with its id (where its inputs are known) and state.
-pub struct Entry {
+pub struct PlanEntry {
     pub spec: RunSpec,
     pub id: Option<RunId>,
     pub inputs: Option<RunInputs>,
-    pub state: State,
+    pub state: PlanState,
 }
 
-impl Entry {
+impl PlanEntry {
     /// What `--only` takes for the group that the run is made in: a frozen backbone's heads and seeds share images and features,
     /// any other run is made alone.
     pub fn only(&self, study: &Study) -> String {
@@ -45,7 +45,7 @@ impl Entry {
         let swept = study
             .sweep
             .iter()
-            .map(|w| format!(",{}={}", w.field, w.word(&s.protocol)));
+            .map(|w| format!(",{}={}", w.field, w.name(&s.protocol)));
         let group = format!(
             "dataset={},split={},backbone={},freeze={}",
             s.dataset,
@@ -67,7 +67,7 @@ pub struct Plan {
     pub inventory: Inventory,
     pub store: Store,
     pub listing: Listing,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PlanEntry>,
 }
 
 impl Plan {
@@ -107,11 +107,11 @@ impl Plan {
             .map(|spec| match inventory.of(&spec) {
                 Err(e) => {
                     let id = recorded(&inventory, &listing, &spec);
-                    Entry {
+                    PlanEntry {
                         spec,
                         state: id
                             .as_ref()
-                            .map_or_else(|| State::Blocked(e.to_string()), |_| State::Done),
+                            .map_or_else(|| PlanState::Blocked(e.to_string()), |_| PlanState::Done),
                         id,
                         inputs: None,
                     }
@@ -119,20 +119,22 @@ impl Plan {
                 Ok(inputs) => {
                     let id = RunId::new(&spec, &inputs.ids);
                     let state = match store.state(id.full()) {
-                        RunState::Done => State::Done,
-                        RunState::Partial { .. } => State::Resume,
-                        RunState::Failed(why) => State::Failed(why),
-                        RunState::Broken(why) => State::Stale(format!("its record is not usable: {why}")),
+                        RunState::Done => PlanState::Done,
+                        RunState::Partial { .. } => PlanState::Resume,
+                        RunState::Failed(why) => PlanState::Failed(why),
+                        RunState::Broken(why) => PlanState::Stale(format!("its record is not usable: {why}")),
                         RunState::Absent => match listing.done.iter().find(|r| r.spec.run == spec) {
                             Some(r) if r.spec.data_sha256 != inputs.data_root => {
-                                State::Stale("the data changed".into())
+                                PlanState::Stale("the data changed".into())
                             }
-                            Some(r) if r.spec.weights != inputs.weights => State::Stale("the weights changed".into()),
-                            Some(_) => State::Stale("the meaning of the protocol changed".into()),
-                            None => State::Fresh,
+                            Some(r) if r.spec.weights != inputs.weights => {
+                                PlanState::Stale("the weights changed".into())
+                            }
+                            Some(_) => PlanState::Stale("the meaning of the protocol changed".into()),
+                            None => PlanState::Fresh,
                         },
                     };
-                    Entry {
+                    PlanEntry {
                         spec,
                         id: Some(id),
                         inputs: Some(inputs),
@@ -152,16 +154,16 @@ impl Plan {
 
     /// How many runs are in each state, in a fixed order.
     pub fn counts(&self) -> [(&'static str, usize); 8] {
-        let n = |f: fn(&State) -> bool| self.entries.iter().filter(|e| f(&e.state)).count();
+        let n = |f: fn(&PlanState) -> bool| self.entries.iter().filter(|e| f(&e.state)).count();
         [
-            ("done", n(|s| *s == State::Done)),
-            ("resume", n(|s| *s == State::Resume)),
-            ("fresh", n(|s| *s == State::Fresh)),
-            ("stale", n(|s| matches!(s, State::Stale(_)))),
-            ("failed", n(|s| matches!(s, State::Failed(_)))),
-            ("blocked", n(|s| matches!(s, State::Blocked(_)))),
-            ("queued", n(|s| matches!(s, State::Queued(_)))),
-            ("running", n(|s| matches!(s, State::Running(_)))),
+            ("done", n(|s| *s == PlanState::Done)),
+            ("resume", n(|s| *s == PlanState::Resume)),
+            ("fresh", n(|s| *s == PlanState::Fresh)),
+            ("stale", n(|s| matches!(s, PlanState::Stale(_)))),
+            ("failed", n(|s| matches!(s, PlanState::Failed(_)))),
+            ("blocked", n(|s| matches!(s, PlanState::Blocked(_)))),
+            ("queued", n(|s| matches!(s, PlanState::Queued(_)))),
+            ("running", n(|s| matches!(s, PlanState::Running(_)))),
         ]
     }
 

@@ -2,7 +2,7 @@
 
 use super::cluster::Now;
 use super::estimate::{Basis, Estimate, Machine, by_card};
-use super::plan::{Entry, Plan, State, one_line};
+use super::plan::{Plan, PlanEntry, PlanState, one_line};
 use super::{Context, needs};
 use crate::device::CPU;
 use crate::study::Study;
@@ -10,7 +10,7 @@ use crate::text::{hours, table};
 use anyhow::Result;
 
 /// Runs of a plan with their times.
-type Runs<'a> = Vec<(&'a Entry, &'a Estimate)>;
+type Runs<'a> = Vec<(&'a PlanEntry, &'a Estimate)>;
 
 /// Every run, a line each.
 pub fn rows(plan: &Plan, times: &[Estimate], now: &[Now], machine: &Machine) -> String {
@@ -66,8 +66,8 @@ pub fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) ->
     }
     let mut why: Vec<(String, usize)> = Vec::new();
     for e in &plan.entries {
-        if let (word, Some(text)) = state(e) {
-            let text = format!("{word}: {text}");
+        if let (name, Some(text)) = state(e) {
+            let text = format!("{name}: {text}");
             match why.iter_mut().find(|w| w.0 == text) {
                 Some(w) => w.1 += 1,
                 None => why.push((text, 1)),
@@ -79,10 +79,10 @@ pub fn cells(c: &Context, plan: &Plan, times: &[Estimate], machine: &Machine) ->
         .map(|((set, backbone), runs)| {
             let mut counts: Vec<(&str, usize)> = Vec::new();
             for (e, _) in runs {
-                let word = state(e).0;
-                match counts.iter_mut().find(|c| c.0 == word) {
+                let name = state(e).0;
+                match counts.iter_mut().find(|c| c.0 == name) {
                     Some(c) => c.1 += 1,
-                    None => counts.push((word, 1)),
+                    None => counts.push((name, 1)),
                 }
             }
             let counts: Vec<String> = counts.iter().map(|(w, n)| format!("{n} {w}")).collect();
@@ -140,20 +140,20 @@ pub fn cards(c: &Context, plan: &Plan, machine: &Machine) -> Result<Option<Strin
 }
 
 /// A run's state in a word, and the reason where there is one.
-fn state(e: &Entry) -> (&'static str, Option<String>) {
+fn state(e: &PlanEntry) -> (&'static str, Option<String>) {
     match &e.state {
-        State::Done => ("done", None),
-        State::Resume => ("resume", None),
-        State::Fresh => ("fresh", None),
-        State::Stale(w) => ("stale", Some(w.clone())),
-        State::Failed(w) => ("failed", Some(one_line(w))),
-        State::Blocked(w) => ("blocked", Some(one_line(w))),
-        State::Queued(w) => ("queued", Some(w.clone())),
-        State::Running(w) => ("running", Some(w.clone())),
+        PlanState::Done => ("done", None),
+        PlanState::Resume => ("resume", None),
+        PlanState::Fresh => ("fresh", None),
+        PlanState::Stale(w) => ("stale", Some(w.clone())),
+        PlanState::Failed(w) => ("failed", Some(one_line(w))),
+        PlanState::Blocked(w) => ("blocked", Some(one_line(w))),
+        PlanState::Queued(w) => ("queued", Some(w.clone())),
+        PlanState::Running(w) => ("running", Some(w.clone())),
     }
 }
 
-fn row(study: &Study, e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
+fn row(study: &Study, e: &PlanEntry, time: &Estimate, now: &Now) -> Vec<String> {
     let (state, why) = state(e);
     let ended = now
         .ended
@@ -174,7 +174,7 @@ fn row(study: &Study, e: &Entry, time: &Estimate, now: &Now) -> Vec<String> {
         state.to_owned(),
         time.hours.map_or_else(|| "?".into(), hours),
         match e.state {
-            State::Done => String::new(),
+            PlanState::Done => String::new(),
             _ => time.basis.to_string(),
         },
         why.join("; "),

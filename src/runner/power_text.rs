@@ -5,7 +5,7 @@ use super::power::{Need, Power};
 use crate::text::{percent, table};
 
 /// Seeds, probability with them and with the study's own, in words.
-fn words(n: &Need) -> [String; 3] {
+fn columns(n: &Need) -> [String; 3] {
     let seeds = n.seeds.map_or_else(|| format!("> {MOST_SEEDS}"), |s| s.to_string());
     [seeds, percent(n.probability), percent(n.now)]
 }
@@ -55,7 +55,7 @@ impl Power {
                 let truth = format!("{} differ by {}", l.level, l.difference);
                 [
                     &[l.dataset.clone(), l.verdict.to_owned(), truth][..],
-                    &words(&l.need)[..],
+                    &columns(&l.need)[..],
                 ]
                 .concat()
             })
@@ -73,10 +73,10 @@ impl Power {
             .claims
             .iter()
             .map(|(need, o)| {
-                let words = need
+                let columns = need
                     .as_ref()
-                    .map_or_else(|| ["?".to_owned(), "?".to_owned(), "?".to_owned()], words);
-                [&[o.claim.clone()][..], &words[..], &[o.why.clone()][..]].concat()
+                    .map_or_else(|| ["?".to_owned(), "?".to_owned(), "?".to_owned()], columns);
+                [&[o.claim.clone()][..], &columns[..], &[o.why.clone()][..]].concat()
             })
             .collect();
         table(&["claim", "seeds", "probability", &self.now(), "remark"], &rows)

@@ -1,6 +1,6 @@
 //! From the records of a study to what its report is rendered from.
 
-use super::plan::{Entry, Plan, State};
+use super::plan::{Plan, PlanEntry, PlanState};
 use super::report_place::{folder, maker, templates};
 use super::sources::Sources;
 use super::{Context, foresight, notes};
@@ -18,7 +18,7 @@ use crate::report::{
 use crate::results::{DECISION, Evidences, Listing, WhichWeights, frame};
 use crate::study::{Protocol, Published, Scale, SplitRule, Study, Swept, Tolerances, caveats as caveats_of};
 use crate::tell;
-use crate::train::evaluate::{Rule, direction, trained};
+use crate::train::evaluate::{SelectionRule, direction, trained};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -32,7 +32,11 @@ const SMALLER: &str = "fewer-results";
 /// # Errors
 /// Where the records cannot be read or the report not written.
 pub fn write(c: &Context, plan: &Plan, a: &ReportArgs) -> Result<ReportOutput> {
-    let done = plan.entries.iter().filter(|e| matches!(e.state, State::Done)).count();
+    let done = plan
+        .entries
+        .iter()
+        .filter(|e| matches!(e.state, PlanState::Done))
+        .count();
     let mut folder = folder(c, &plan.study, &a.study.only);
     if let Some(more) = seal::results(&folder).filter(|n| *n > done) {
         let beside = folder.join(SMALLER);
@@ -163,7 +167,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 name,
                 set: set.to_owned(),
                 plain_title: info.title.to_owned(),
-                split: SplitRule::word(set, &protocol).to_string(),
+                split: SplitRule::name(set, &protocol).to_string(),
                 train_fraction: protocol.train_fraction,
                 metric: info.target.to_owned(),
                 metric_title: metric_title(info.target),
@@ -247,7 +251,7 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
 fn title(study: &Study, set: &str, protocol: &Protocol, plain: &str) -> String {
     let mut title = plain.to_owned();
     if study.family(set, protocol) != set {
-        title.push_str(&format!(", {} split", SplitRule::word(set, protocol)));
+        title.push_str(&format!(", {} split", SplitRule::name(set, protocol)));
     }
     if !study.sweep.is_empty() {
         title.push_str(&format!(", {}", study.point(protocol)));
@@ -268,13 +272,13 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
         let only = study
             .sweep
             .iter()
-            .map(|s| format!(",{}={}", s.field, s.word(&protocol)));
+            .map(|s| format!(",{}={}", s.field, s.name(&protocol)));
         let family = study.family(set, &protocol);
         points.push(Point {
             table: study.table(set, &protocol),
             title: match family == set {
                 true => info.title.to_owned(),
-                false => format!("{}, {} split", info.title, SplitRule::word(set, &protocol)),
+                false => format!("{}, {} split", info.title, SplitRule::name(set, &protocol)),
             },
             family,
             values: study.sweep.iter().map(|s| s.value(&protocol)).collect(),
@@ -291,7 +295,7 @@ fn sweep(plan: &Plan, listing: &Listing) -> Result<Option<Sweep>> {
         let epochs = plan.store.epochs(r.id())?;
         let epoch = match r.metrics.headline {
             WhichWeights::Last => trained(p, selects, &epochs),
-            WhichWeights::Best => Rule::of(p).select(&epochs, selects),
+            WhichWeights::Best => SelectionRule::of(p).select(&epochs, selects),
         };
         let at = epochs.iter().find(|e| Some(e.epoch) == epoch);
         if let Some(value) = at.map(|e| e.value(selects)).filter(|v| !v.is_nan()) {
@@ -353,7 +357,7 @@ fn points(
     }
 }
 
-fn planned(study: &Study, e: &Entry) -> PlannedRun {
+fn planned(study: &Study, e: &PlanEntry) -> PlannedRun {
     let one_line = |s: &str| {
         let first = s.split_whitespace().collect::<Vec<_>>().join(" ");
         without_places(first.trim_end_matches('.'))
@@ -365,11 +369,11 @@ fn planned(study: &Study, e: &Entry) -> PlannedRun {
         head: e.spec.head,
         seed: e.spec.seed,
         state: match (&e.state, &e.id) {
-            (State::Done, Some(id)) => PlannedState::Done(id.full().to_owned()),
-            (State::Blocked(why), _) => PlannedState::Gap(one_line(why)),
-            (State::Failed(why), _) => PlannedState::Gap(format!("the run failed: {}", one_line(why))),
-            (State::Stale(why), _) => PlannedState::Gap(format!("not run again since {}", one_line(why))),
-            (State::Resume, _) => PlannedState::Gap("started and not finished".to_owned()),
+            (PlanState::Done, Some(id)) => PlannedState::Done(id.full().to_owned()),
+            (PlanState::Blocked(why), _) => PlannedState::Gap(one_line(why)),
+            (PlanState::Failed(why), _) => PlannedState::Gap(format!("the run failed: {}", one_line(why))),
+            (PlanState::Stale(why), _) => PlannedState::Gap(format!("not run again since {}", one_line(why))),
+            (PlanState::Resume, _) => PlannedState::Gap("started and not finished".to_owned()),
             _ => PlannedState::Gap("not run yet".to_owned()),
         },
     }

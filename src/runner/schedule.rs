@@ -4,8 +4,8 @@
 //! more gives its group back to the queue; the study ends where none is left, or where records cannot be written.
 
 use super::disk::Disk;
-use super::fit::{self, DeviceLost, PreparedDataset, RunOutcome, Task};
-use super::plan::{Plan, State};
+use super::fit::{self, DeviceLost, FitTask, PreparedDataset, RunOutcome};
+use super::plan::{Plan, PlanState};
 use super::{Context, selfcheck, signals};
 use crate::device::Opened;
 use crate::progress::Bar;
@@ -85,7 +85,7 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     for note in plan.inventory.notes() {
         c.progress.say(&format!("note: {note}"));
     }
-    for e in plan.entries.iter().filter(|e| e.state == State::Done) {
+    for e in plan.entries.iter().filter(|e| e.state == PlanState::Done) {
         if let Some(id) = &e.id {
             plan.store.tidy(id.full())?;
         }
@@ -140,7 +140,7 @@ pub fn prepare(c: &Context, plan: &Plan) -> Prepared {
 }
 
 /// Fits the groups on the devices, which take one after the other from one queue.
-fn fit_on(c: &Context, plan: &Plan, devices: &[Opened], groups: Vec<Vec<Task<'_>>>) -> Result<Tally> {
+fn fit_on(c: &Context, plan: &Plan, devices: &[Opened], groups: Vec<Vec<FitTask<'_>>>) -> Result<Tally> {
     let wanted = groups.iter().map(Vec::len).sum();
     let scheduler = Scheduler {
         c,
@@ -202,9 +202,9 @@ struct Scheduler<'a> {
     alone: bool,
     /// Whether runs that other processes have are waited for.
     waits: bool,
-    queue: Mutex<VecDeque<Vec<Task<'a>>>>,
+    queue: Mutex<VecDeque<Vec<FitTask<'a>>>>,
     /// Runs that other processes have, looked at again when the queue is empty.
-    claimed: Mutex<Vec<(Task<'a>, String)>>,
+    claimed: Mutex<Vec<(FitTask<'a>, String)>>,
     /// The data set that was prepared last; the lock is held while one is prepared, so that no other device prepares it too.
     loading: Mutex<Weak<PreparedDataset>>,
     /// Keys of images that cannot be prepared, and why.
@@ -233,7 +233,7 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    fn next(&self) -> Option<Vec<Task<'a>>> {
+    fn next(&self) -> Option<Vec<FitTask<'a>>> {
         let mut told = false;
         loop {
             if stop::requested() {
@@ -266,7 +266,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn group(&self, group: &[Task<'a>], device: &Opened, prepared: &mut Option<Arc<PreparedDataset>>) -> Result<()> {
+    fn group(&self, group: &[FitTask<'a>], device: &Opened, prepared: &mut Option<Arc<PreparedDataset>>) -> Result<()> {
         let (begun, taken) = fit::claim(&self.plan.store, group)?;
         self.note(taken);
         if begun.is_empty() {
@@ -294,7 +294,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Counts and tells what became of runs.
-    fn note(&self, ends: Vec<(Task<'a>, RunOutcome)>) {
+    fn note(&self, ends: Vec<(FitTask<'a>, RunOutcome)>) {
         for (task, outcome) in ends {
             let run = &task.entry.spec;
             let mut tally = lock(&self.tally);
@@ -348,7 +348,7 @@ impl<'a> Scheduler<'a> {
 }
 
 /// Runs that are made together, as people name them.
-fn name_of(group: &[Task<'_>]) -> String {
+fn name_of(group: &[FitTask<'_>]) -> String {
     let s = &group[0].entry.spec;
     let mut heads: Vec<String> = group.iter().map(|t| t.entry.spec.head.to_string()).collect();
     heads.dedup();
@@ -364,17 +364,17 @@ fn name_of(group: &[Task<'_>]) -> String {
 
 /// What is to be fitted, in the plan's order: runs that differ in nothing but the head of a frozen backbone come together,
 /// so that the backbone runs once for both.
-fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
-    let mut groups: Vec<Vec<Task<'_>>> = Vec::new();
+fn groups(plan: &Plan) -> Vec<Vec<FitTask<'_>>> {
+    let mut groups: Vec<Vec<FitTask<'_>>> = Vec::new();
     for e in &plan.entries {
         let (Some(id), Some(inputs)) = (&e.id, &e.inputs) else {
             continue;
         };
-        if matches!(e.state, State::Done | State::Blocked(_)) {
+        if matches!(e.state, PlanState::Done | PlanState::Blocked(_)) {
             continue;
         }
-        let task = Task { entry: e, id, inputs };
-        let fits = |g: &&mut Vec<Task<'_>>| {
+        let task = FitTask { entry: e, id, inputs };
+        let fits = |g: &&mut Vec<FitTask<'_>>| {
             let first = &g[0];
             let same_head = RunSpec {
                 head: first.entry.spec.head,
@@ -397,13 +397,13 @@ fn groups(plan: &Plan) -> Vec<Vec<Task<'_>>> {
 mod tests {
     use super::*;
     use crate::cli::{Cli, StudyArgs, Verb};
-    use crate::device::{DeviceWord, Devices};
+    use crate::device::{DeviceRequest, Devices};
     use crate::manifest::Catalogue;
     use crate::progress::Progress;
     use crate::runner::inventory;
     use crate::study::RunId;
     use crate::train::scripted::Scripted;
-    use crate::train::{Job, Outcome, Progress as Step, Trainer};
+    use crate::train::{FitOutcome, Job, Progress as Step, Trainer};
     use clap::Parser;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -414,7 +414,7 @@ mod tests {
     };
 
     fn context(data: &Path, results: &Path, trainer: &'static dyn Trainer) -> (Context, StudyArgs) {
-        let words = [
+        let args = [
             "medft".as_ref(),
             "run".as_ref(),
             "demo".as_ref(),
@@ -425,7 +425,7 @@ mod tests {
             "--results-dir".as_ref(),
             results.as_os_str(),
         ];
-        let cli = Cli::parse_from(words);
+        let cli = Cli::parse_from(args);
         let Verb::Run(args) = cli.verb else { unreachable!() };
         let c = Context {
             global: cli.global,
@@ -439,7 +439,7 @@ mod tests {
     }
 
     fn cpus(n: usize) -> Vec<Opened> {
-        vec![Devices::default().open(&DeviceWord::Cpu).unwrap().all[0].clone(); n]
+        vec![Devices::default().open(&DeviceRequest::Cpu).unwrap().all[0].clone(); n]
     }
 
     fn plan(c: &Context, args: &StudyArgs) -> Plan {
@@ -513,7 +513,7 @@ mod tests {
     struct Faulty;
 
     impl Trainer for Faulty {
-        fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Step)) -> Result<Vec<Outcome>> {
+        fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Step)) -> Result<Vec<FitOutcome>> {
             let bad: Vec<_> = jobs.iter().filter(|j| j.spec.backbone == "mae-b").collect();
             for job in &bad {
                 std::fs::create_dir_all(job.checkpoint_dir).unwrap();

@@ -17,7 +17,7 @@ use std::time::Instant;
 /// What came of a device's self-check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct SelfcheckReport {
     /// How many checks were made.
     pub checks: usize,
     /// Those that failed, with the reason.
@@ -27,7 +27,7 @@ pub struct Report {
     pub rates: Option<String>,
 }
 
-impl Report {
+impl SelfcheckReport {
     fn of(all: Vec<Checked>) -> Self {
         let failed = |c: &Checked| Some(format!("{}: {}", c.name, c.failed.as_ref()?));
         Self {
@@ -68,7 +68,7 @@ fn file(c: &Context, device: &Opened) -> Result<std::path::PathBuf> {
 }
 
 /// What is kept of an earlier check; `None` where there was none, or it cannot be read.
-pub fn kept(c: &Context, device: &Opened) -> Option<Report> {
+pub fn kept(c: &Context, device: &Opened) -> Option<SelfcheckReport> {
     let text = fsio::read_at_most(&file(c, device).ok()?, limits::RECORD).ok()?;
     serde_json::from_slice(&text).ok()
 }
@@ -77,18 +77,18 @@ pub fn kept(c: &Context, device: &Opened) -> Option<Report> {
 ///
 /// # Errors
 /// Where that cannot be written.
-pub fn check(c: &Context, device: &Opened, keep: bool) -> Result<Report> {
+pub fn check(c: &Context, device: &Opened, keep: bool) -> Result<SelfcheckReport> {
     let start = Instant::now();
     let report = if device.device.is_cpu() {
-        Report::of(selfcheck::instructions())
+        SelfcheckReport::of(selfcheck::instructions())
     } else {
         c.progress.say(&format!(
             "checking every kernel on {}: once for each GPU, driver and build; the driver may compile some first, for up to half a minute",
             device.name
         ));
-        Report {
+        SelfcheckReport {
             rates: selfcheck::rates(&device.device).ok().map(|r| rates(&device.name, r)),
-            ..Report::of(selfcheck::kernels(&device.device))
+            ..SelfcheckReport::of(selfcheck::kernels(&device.device))
         }
     };
     // A look at the machine leaves nothing where no study is.

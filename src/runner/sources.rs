@@ -82,7 +82,7 @@ impl Sources {
         study: &Study,
         (dataset, protocol): (&str, &Protocol),
     ) -> Option<String> {
-        let split = SplitRule::word(dataset, protocol);
+        let split = SplitRule::name(dataset, protocol);
         if split != "authors" {
             return Some(format!(
                 "the published value is of the authors' split, ours of the {split} one"
@@ -125,20 +125,20 @@ fn other_images(dataset: &str, authors: &Protocol, protocol: &Protocol) -> Optio
     let switches = Protocol::switches().into_iter();
     let mut images = switches.filter(|s| s.scope == Scope::Images && !s.by_split_rule && !UNSTATED.contains(&s.field));
     let other = images.find(|s| concerns(s.field, dataset) && protocol.get(s.field) != authors.get(s.field))?;
-    let word = |p: &Protocol| p.get(other.field).to_string().replace('"', "");
+    let value = |p: &Protocol| p.get(other.field).to_string().replace('"', "");
     Some(format!(
         "the published value is of `{}` {}, ours of {}",
         other.field,
-        word(authors),
-        word(protocol)
+        value(authors),
+        value(protocol)
     ))
 }
 
-/// Whether a switch says anything of a data set: one that begins with the word of a set speaks of that alone.
+/// Whether a switch says anything of a data set: one that begins with the name of a set speaks of that alone.
 fn concerns(field: &str, dataset: &str) -> bool {
-    let word = field.split('_').next().unwrap_or(field);
-    let named = registry::SETS.names().iter().any(|s| s.starts_with(word));
-    !named || dataset.starts_with(word)
+    let prefix = field.split('_').next().unwrap_or(field);
+    let named = registry::SETS.names().iter().any(|s| s.starts_with(prefix));
+    !named || dataset.starts_with(prefix)
 }
 
 #[cfg(test)]

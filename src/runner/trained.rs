@@ -22,13 +22,13 @@ impl TrainedRun {
     ///
     /// # Errors
     /// [`BadInput`] where no run or several are meant, the run is not whole, or it kept no such weights.
-    pub fn find(c: &Context, run: &str, word: Option<&str>) -> Result<Self> {
+    pub fn find(c: &Context, run: &str, which: Option<&str>) -> Result<Self> {
         let dir = folder(&c.global.results_dir, run)?;
         let (store, record) = Store::of_run(&dir)?;
         let mut found = Vec::new();
         for (path, sha256) in store.kept(record.id())? {
             let about = About::read(&path, Some(&sha256))?;
-            if word.is_none_or(|w| w == about.weights) && about.run == record.id() {
+            if which.is_none_or(|w| w == about.weights) && about.run == record.id() {
                 let file = WeightsFile {
                     path,
                     layout: about.layout.clone(),
@@ -45,9 +45,9 @@ impl TrainedRun {
         };
         let remedy = format!(
             "Move the folder away and run the study again with --keep-weights {}: the same seed gives the same weights.",
-            word.unwrap_or("best")
+            which.unwrap_or("best")
         );
-        let expected = format!("{} trained weights that the run kept", word.unwrap_or("any"));
+        let expected = format!("{} trained weights that the run kept", which.unwrap_or("any"));
         Err(BadInput::new(dir.display(), expected, found, remedy).into())
     }
 

@@ -1,4 +1,4 @@
-//! The words that a run is described in, below everything that reads data, builds models or trains. Imports no module that does.
+//! What a run is described by, below everything that reads data, builds models or trains. Imports no module that does.
 //!
 //! [`protocol`] holds every choice that changes a number, `switches` what each choice means, and [`RunSpec`] one run of the matrix.
 

@@ -6,11 +6,11 @@
 //! override single switches; the whole struct is part of the run id.
 //!
 //! A switch is one entry of the table below: field, type, value of each preset, scope, allowed values, quirks, reason. The struct,
-//! the presets, the reader of study files (allowed words), the tables' footnotes ("differs from the preset in …"), what runs may
+//! the presets, the reader of study files (allowed values), the tables' footnotes ("differs from the preset in …"), what runs may
 //! share and the table of `docs/PROTOCOL.md` all follow from it.
 
 pub use super::switches::Preset;
-use super::switches::{Later, Scope, Switch, Values, switch, word};
+use super::switches::{Later, Scope, Switch, Values, switch, value_name};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -151,7 +151,7 @@ macro_rules! switches {
                 values: $values,
                 why: $why,
                 scope: Scope::$scope,
-                by_split_rule: { let words: &[&str] = &[$(stringify!($split))?]; !words.is_empty() },
+                by_split_rule: { let marks: &[&str] = &[$(stringify!($split))?]; !marks.is_empty() },
                 since: switches!(@later $($before $(=> $under_corrected)?)?),
             }),*]
         };
@@ -171,30 +171,30 @@ macro_rules! switches {
 #[rustfmt::skip]
 switches! {
     // data
-    aptos_csv: AptosCsv = AptosCsv::Train1 => AptosCsv::TrainFull; Images; Words(AptosCsv::words); [6];
+    aptos_csv: AptosCsv = AptosCsv::Train1 => AptosCsv::TrainFull; Images; Names(AptosCsv::names); [6];
         "Which images are the APTOS data set: `train_1.csv` of a re-split copy (2,930 rows), or all 3,662 of Kaggle's `train.csv`.";
-    ddsm_task: DdsmTask = DdsmTask::NormalVsLesion; Images; Words(DdsmTask::words); [9];
+    ddsm_task: DdsmTask = DdsmTask::NormalVsLesion; Images; Names(DdsmTask::names); [9];
         "Normal against benign-or-cancer, as in the code; three classes; or cancer against the rest. Not changed by `corrected`: another task has another number.";
-    ddsm_split: DdsmSplit = DdsmSplit::Lists => DdsmSplit::ByCase; Images split; Words(DdsmSplit::words); [];
+    ddsm_split: DdsmSplit = DdsmSplit::Lists => DdsmSplit::ByCase; Images split; Names(DdsmSplit::names); [];
         "The published lists keep the views of an exam together, but five case numbers stand in two lists (as exams of two volumes); the correction leaves such a case whole in the first of train, val and test that has it.", before DdsmSplit::Lists;
-    duplicates: Duplicates = Duplicates::Ignored => Duplicates::Together; Images split; Words(Duplicates::words); [];
+    duplicates: Duplicates = Duplicates::Ignored => Duplicates::Together; Images split; Names(Duplicates::names); [];
         "APTOS2019 and MedMNIST name no patients; of images that are there twice (same file, same pixels) one may be trained on and the other tested. The correction leaves all copies in the first of train, val and test that has one.", before Duplicates::Ignored;
-    chexpert_split: ChexpertSplit = ChexpertSplit::LabelSlices => ChexpertSplit::PatientBorders; Images split; Words(ChexpertSplit::words); [10];
+    chexpert_split: ChexpertSplit = ChexpertSplit::LabelSlices => ChexpertSplit::PatientBorders; Images split; Names(ChexpertSplit::names); [10];
         "The code cuts by labels of an unsorted index, so one image is in train and test and one in validation and test; the correction cuts at the next patient.";
-    chexpert_test: ChexpertTest = ChexpertTest::TrainCsv; Images split; Words(ChexpertTest::words); [11];
+    chexpert_test: ChexpertTest = ChexpertTest::TrainCsv; Images split; Names(ChexpertTest::names); [11];
         "Tested on a part of `train.csv` (labels mined from reports) or on the official `valid.csv` (read by radiologists). Not changed by `corrected`.";
-    chexpert_no_finding: ChexpertNoFinding = ChexpertNoFinding::SetWhenAllZero => ChexpertNoFinding::AsInFile; Images; Words(ChexpertNoFinding::words); [12];
+    chexpert_no_finding: ChexpertNoFinding = ChexpertNoFinding::SetWhenAllZero => ChexpertNoFinding::AsInFile; Images; Names(ChexpertNoFinding::names); [12];
         "The code sets \"No Finding\" where all 14 labels are 0 after uncertain ones became 0, so uncertain studies turn healthy.";
-    isic_split: IsicSplit = IsicSplit::ByImage => IsicSplit::ByLesion; Images split; Words(IsicSplit::words); [41];
+    isic_split: IsicSplit = IsicSplit::ByImage => IsicSplit::ByLesion; Images split; Names(IsicSplit::names); [41];
         "A random split by image puts photographs of one lesion into train and test; the correction keeps a lesion together.";
-    val_ids_file: ValIdsFile = ValIdsFile::ReadIfPresent => ValIdsFile::Ignore; Images; Words(ValIdsFile::words); [43];
+    val_ids_file: ValIdsFile = ValIdsFile::ReadIfPresent => ValIdsFile::Ignore; Images; Names(ValIdsFile::names); [43];
         "The code obeys a `val_ids.json` beside the data if its lengths fit, stale or not.";
     /// See [`crate::data::fraction`].
     train_fraction: f64 = 1.0; Images; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [];
         "Share of the training images that is trained on: groups whole, classes in proportion, a smaller share a part of every larger one, the same for all seeds; validation and test stay. 1 is all.", before 1.0;
-    png_twin: PngTwin = PngTwin::Prefer => PngTwin::Off; Images; Words(PngTwin::words); [44];
+    png_twin: PngTwin = PngTwin::Prefer => PngTwin::Off; Images; Names(PngTwin::names); [44];
         "The code reads `x.png` in place of a listed `x.jpg` when both exist.";
-    image_loading: ImageLoading = ImageLoading::Authors => ImageLoading::Sane; Images; Words(ImageLoading::words); [];
+    image_loading: ImageLoading = ImageLoading::Authors => ImageLoading::Sane; Images; Names(ImageLoading::names); [];
         "The code ignores EXIF orientation and clips 16-bit PNGs at 255; sane loading turns the image and scales by 1/257.";
     // transform
     /// Both sides after the first resize, in pixels (256 in the paper).
@@ -203,46 +203,46 @@ switches! {
     /// Side of the centre crop and of the network input, in pixels (224 in the paper).
     crop: u32 = 224; Images; Count(1, 8192); [40];
         "Side in pixels of the centre crop and of the network's input; 224² of 256² leaves 23 % of the area unseen.";
-    aspect: Aspect = Aspect::Squash; Images; Words(Aspect::words); [40];
+    aspect: Aspect = Aspect::Squash; Images; Names(Aspect::names); [40];
         "Both sides forced to `resize` (shape squashed), or the short side resized and the shape kept; or both sides forced and zeros put around after the normalisation, up to `crop`.";
-    resize_order: ResizeOrder = ResizeOrder::WidthFirst; Images; Words(ResizeOrder::words); [];
+    resize_order: ResizeOrder = ResizeOrder::WidthFirst; Images; Names(ResizeOrder::names); [];
         "Pillow up to version 12.1 resizes the width first; 12.2 and 12.3 (pillow12) the height of images over a hundred times as high as wide; version 13 the height where it shrinks by more than twice what the width does. One grey level here and there.";
-    augment: Augment = Augment::Paper; Fit; Words(Augment::words); [39];
+    augment: Augment = Augment::Paper; Fit; Names(Augment::names); [39];
         "The paper's flips and colour jitter also on X-rays and mammograms; the same without them; or none, so that frozen features can be computed once.";
     /// (Q20) Area range of RandomResizedCrop.
     crop_scale: [f64; 2] = [0.8, 1.2] => [0.8, 1.0]; Fit; Pair(POSITIVE, "two finite numbers above 0, the first at most 1 and at most the second"); [20];
         "Area range of the random crop. Areas above 1 are drawn but never fit, which leaves 11.8 % full frames.";
-    /// See [`crate::data::loader::Mode::training`].
+    /// See [`crate::data::loader::ViewMode::training`].
     views: u32 = 0; Fit; Count(0, 10_000); [];
         "Augmented views of a training image: 0 draws another for every epoch; k draws k, the same for all seeds, of which the epochs see one after the other in turn, so that a frozen backbone computes k and no more.", before 0;
-    normalisation: Normalisation = Normalisation::Dataset; Images; Words(Normalisation::words); [19];
+    normalisation: Normalisation = Normalisation::Dataset; Images; Names(Normalisation::names); [19];
         "Mean and standard deviation of the data set, or those the backbone was pre-trained with. Not changed by `corrected`.";
     /// `None` is the data set's own.
     target_metric: Option<String> = None; Select; Metric; [];
         "Metric of tables and verdicts, where the data set's task has it; left out, the data set's own target.", before Value::Null;
     // model
-    grey_stem: GreyStem = GreyStem::RedKernel => GreyStem::SummedKernels; Images; Words(GreyStem::words); [17];
+    grey_stem: GreyStem = GreyStem::RedKernel => GreyStem::SummedKernels; Images; Names(GreyStem::names); [17];
         "For grey images the code keeps the red kernel alone, about a third of the response; the sum equals a grey image copied to three channels.";
-    mha_body: MhaBody = MhaBody::DeitBase => MhaBody::OneBlock; Fit; Words(MhaBody::words); [2];
+    mha_body: MhaBody = MhaBody::DeitBase => MhaBody::OneBlock; Fit; Names(MhaBody::names); [2];
         "\"Multi-head attention\" in the code is a whole DeiT-B with ImageNet labels behind it (85 M parameters); the correction is one block from random weights.";
-    coca_tokens: CocaTokens = CocaTokens::Pooled => CocaTokens::Patches; Features; Words(CocaTokens::words); [29];
+    coca_tokens: CocaTokens = CocaTokens::Pooled => CocaTokens::Patches; Features; Names(CocaTokens::names); [29];
         "CoCa's tokens for the MHA head: pooler outputs, which have no place in the image, or the patches before the pooler.";
-    dinov2_tokens: Dinov2Tokens = Dinov2Tokens::Unnormed => Dinov2Tokens::Normed; Features; Words(Dinov2Tokens::words); [31];
+    dinov2_tokens: Dinov2Tokens = Dinov2Tokens::Unnormed => Dinov2Tokens::Normed; Features; Names(Dinov2Tokens::names); [31];
         "DINOv2's and CLIP's tokens for the MHA head: before the final norm, or after it as the linear head sees them.";
-    head_init: HeadInit = HeadInit::Uniform; Fit; Words(HeadInit::words); [];
+    head_init: HeadInit = HeadInit::Uniform; Fit; Names(HeadInit::names); [];
         "What the linear head starts from: uniform values of PyTorch's default, or normal ones (σ 0.02, bias 0) as timm's.", before HeadInit::Uniform;
-    readout: Readout = Readout::Family; Features; Words(Readout::words); [32];
+    readout: Readout = Readout::Family; Features; Names(Readout::names); [32];
         "What the linear head reads: each family's own vector (CLS, mean, contrastive, pyramid level), or the mean of the tokens for all. Not changed by `corrected`.";
-    feature_dtype: FeatureDtype = FeatureDtype::F32; Features; Words(FeatureDtype::words); [];
+    feature_dtype: FeatureDtype = FeatureDtype::F32; Features; Names(FeatureDtype::names); [];
         "The features of a frozen backbone as computed, or rounded to bfloat16, which halves the tables that are kept of them.", before FeatureDtype::F32;
-    position_rule: PositionRule = PositionRule::Hub; Features; Words(PositionRule::words); [35];
+    position_rule: PositionRule = PositionRule::Hub; Features; Names(PositionRule::names); [35];
         "How DINOv2's 37×37 position table becomes 16×16: by the factor 16.1/37 as torch.hub does, or by plain size as Hugging Face does. Not changed by `corrected`.";
     // optimisation
     epochs: u32 = 100; Fit; Count(1, 100_000); [];
         "Passes over the training set, the most of them where `patience` stops early.";
     batch: u32 = 64; Features; Count(1, 65_536); [];
         "Images in a training batch; of an incomplete last one `last_batch` says what becomes.";
-    last_batch: LastBatch = LastBatch::Dropped; Fit; Words(LastBatch::words); [];
+    last_batch: LastBatch = LastBatch::Dropped; Fit; Names(LastBatch::names); [];
         "Whether the incomplete last batch of an epoch is trained on; dropped, an epoch leaves some images out, each time others.", before LastBatch::Dropped;
     /// Epochs without a better one after which training ends; 0 is to the end.
     patience: u32 = 0; Fit; Count(0, 100_000); [];
@@ -251,7 +251,7 @@ switches! {
         "AdamW's learning rate, the same for backbone and head; after the warm-up `schedule` says how it falls.";
     weight_decay: f64 = 1e-5; Fit; Real(NOT_NEGATIVE, "a finite number, 0 or more"); [24];
         "Decoupled, on the tensors that `decayed` names. At 1e-5 it does next to nothing.";
-    decayed: Decayed = Decayed::Matrices; Fit; Words(Decayed::words); [];
+    decayed: Decayed = Decayed::Matrices; Fit; Names(Decayed::names); [];
         "Which trained tensors the weight decay acts on: those of two or more axes that are no biases, or all.", before Decayed::Matrices;
     /// (Q23) Factor on the learning rate per block from the top; 1.0 is none.
     layer_decay: f64 = 1.0; Fit; Real(|x| x > 0.0 && x <= 1.0, "a number above 0 and at most 1"); [23];
@@ -261,7 +261,7 @@ switches! {
         "Largest global norm of the gradient; 0 is no clipping.";
     warmup: Warmup = Warmup::PerDataset; Fit; Warmup; [21];
         "The code overwrites its own parameter file: 5 epochs for DDSM and APTOS, 1,000 iterations for ISIC and CheXpert (`per-dataset`).";
-    schedule: LrSchedule = LrSchedule::Constant; Fit; Words(LrSchedule::words); [];
+    schedule: LrSchedule = LrSchedule::Constant; Fit; Names(LrSchedule::names); [];
         "How the learning rate falls after the warm-up: not at all, or by half a cosine over all epochs, constant within each.", before LrSchedule::Constant;
     /// An epoch has the rate of the one before it.
     schedule_lag: bool = false; Fit; Flag; [];
@@ -269,32 +269,32 @@ switches! {
     /// (Q22) One increment too many at the end of the warm-up.
     warmup_overshoot: bool = true => false; Fit; Flag; [22];
         "The warm-up takes one increment too many, so the learning rate stays up to 0.6 % above its value to the end.";
-    precision: Precision = Precision::F32; Features; Words(Precision::words); [25];
+    precision: Precision = Precision::F32; Features; Names(Precision::names); [25];
         "Arithmetic of the passes. The code mixes float16 (linear) and float32 (MHA), which is `authors` and needs a GPU; float32 everywhere is nearest to both and comparable.";
     // What it was before depends on the preset. Then, medft stopped every run that diverged, and such a run left no result; a run that
     // did not diverge has the same numbers under both values. So the finished runs of both presets are what the presets say now, and a
     // failed one is fitted again under the same id.
-    divergence: Divergence = Divergence::Authors => Divergence::Stop; Fit; Words(Divergence::words); [27];
+    divergence: Divergence = Divergence::Authors => Divergence::Stop; Fit; Names(Divergence::names); [27];
         "The code stops at no loss: its gradient scaler skips every update with a gradient that is not finite, and the best epoch so far is tested. Skipped steps are recorded and such cells marked. The correction ends the run, without a result, at a loss that is not a number or above 10,000.", before Divergence::Authors => Divergence::Stop;
     // evaluation
     /// (Q26) Round validation logits to float16 before metrics.
     val_logits_f16: bool = false; Select; Flag; [26];
         "In linear runs the code's validation logits are float16, and so is the softmax over them, which ties scores; here the logits of either head are rounded and the softmax is not.";
-    validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Words(ValidationSet::words); [13];
+    validation_set: ValidationSet = ValidationSet::ShuffledDropLast => ValidationSet::All; Select; Names(ValidationSet::names); [13];
         "The code shuffles the validation set and drops the incomplete last batch, each time other images (12.5 % of APTOS).";
     /// 0 is `batch`.
     validation_batch: u32 = 0; Select; Count(0, 65_536); [];
         "Images in a batch of validation: the validation loss is the mean of the batches' means, so an incomplete last one counts as much as the others; 0 is `batch`.", before 0;
-    selection_rounding: SelectionRounding = SelectionRounding::ThreeDecimals => SelectionRounding::Exact; Select; Words(SelectionRounding::words); [14];
+    selection_rounding: SelectionRounding = SelectionRounding::ThreeDecimals => SelectionRounding::Exact; Select; Names(SelectionRounding::names); [14];
         "The code compares the selection metric after rounding to three decimals; the earliest epoch of a tie wins.";
-    selection_start: SelectionStart = SelectionStart::Zero => SelectionStart::MinusInfinity; Select; Words(SelectionStart::words); [16];
+    selection_start: SelectionStart = SelectionStart::Zero => SelectionStart::MinusInfinity; Select; Names(SelectionStart::names); [16];
         "The value an epoch must exceed: from 0, a run whose kappa never exceeds 0 tests untrained weights.";
     /// (Q15) Validate once more after the last epoch.
     extra_validation: bool = true => false; Select; Flag; [15];
         "The code validates once more after the last epoch, on another random subset, which gives the last weights a second chance.";
-    test_weights: TestWeights = TestWeights::Best; Select; Words(TestWeights::words); [1];
+    test_weights: TestWeights = TestWeights::Best; Select; Names(TestWeights::names); [1];
         "Best-epoch or last-epoch weights for the headline number. With torch 2.6 the code silently tests the last ones. Both are always stored.";
-    macro_classes: MacroClasses = MacroClasses::PresentInTruthOrPrediction => MacroClasses::All; Select; Words(MacroClasses::words); [46];
+    macro_classes: MacroClasses = MacroClasses::PresentInTruthOrPrediction => MacroClasses::All; Select; Names(MacroClasses::names); [46];
         "Macro averages over the classes that occur in truth or prediction, or over all classes.";
     /// Metric that selects the epoch; `None` is the data set's target metric.
     selection_metric: Option<String> = None; Select; Selection; [];
@@ -332,7 +332,7 @@ impl std::str::FromStr for Preset {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|p| p.to_string() == s);
-        found.copied().ok_or_else(|| Self::words().join(" or "))
+        found.copied().ok_or_else(|| Self::names().join(" or "))
     }
 }
 
@@ -402,7 +402,7 @@ impl Protocol {
     /// Every switch by name, the registered ones beside those of the struct.
     pub(crate) fn to_json(&self) -> Map<String, Value> {
         let Ok(Value::Object(mut all)) = serde_json::to_value(self) else {
-            unreachable!("a protocol holds words and numbers only")
+            unreachable!("a protocol holds texts and numbers only")
         };
         all.remove("extra");
         for s in Switch::registered() {
@@ -458,7 +458,7 @@ pub fn markdown() -> String {
         let quirks = s.quirks.iter().map(|q| format!("Q{q}")).collect::<Vec<_>>().join(", ");
         let (f, c) = (show(&faithful[s.field]), show(&corrected[s.field]));
         let others = match s.values {
-            Values::Words(words) => words()
+            Values::Names(names) => names()
                 .into_iter()
                 .filter(|w| *w != f && *w != c)
                 .collect::<Vec<_>>()
@@ -486,13 +486,13 @@ mod tests {
     }
 
     #[test]
-    fn the_presets_use_allowed_words() {
+    fn the_presets_use_allowed_values() {
         for preset in Preset::ALL {
             let json = preset.protocol().to_json();
             assert_eq!(json["preset"], preset.to_string());
             for s in BUILT_IN {
                 match (s.values, &json[s.field]) {
-                    (Values::Words(words), Value::String(w)) => assert!(words().contains(w), "{}: {w}", s.field),
+                    (Values::Names(names), Value::String(w)) => assert!(names().contains(w), "{}: {w}", s.field),
                     (Values::Flag, Value::Bool(_)) | (Values::Metric | Values::Selection, Value::Null) => {}
                     (Values::Count(lo, hi), Value::Number(n)) => {
                         assert!(

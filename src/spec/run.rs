@@ -97,7 +97,7 @@ impl KeepWeights {
     }
 }
 
-/// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::Source::cut`].
+/// How a data set is cut into train, val and test; what each rule means for a set is its [`crate::data::DatasetReader::cut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitRule {
@@ -109,13 +109,13 @@ pub enum SplitRule {
     Official,
 }
 
-macro_rules! words {
+macro_rules! names {
     ($t:ty { $($v:path => $s:literal),+ }) => {
         impl $t {
             /// Every value, in order of declaration.
             pub const ALL: &[Self] = &[$($v),+];
 
-            /// The word used in studies, file names and tables.
+            /// The name used in studies, file names and tables.
             pub fn as_str(self) -> &'static str {
                 match self { $($v => $s),+ }
             }
@@ -133,8 +133,8 @@ macro_rules! words {
         }
     };
 }
-words!(Freeze { Freeze::Frozen => "frozen", Freeze::Unfrozen => "unfrozen" });
-words!(HeadKind { HeadKind::Linear => "linear", HeadKind::Mha => "mha" });
-words!(Scale { Scale::Full => "full", Scale::Tiny => "tiny" });
-words!(KeepWeights { KeepWeights::None => "none", KeepWeights::Best => "best", KeepWeights::Last => "last", KeepWeights::Both => "both" });
-words!(SplitRule { SplitRule::Authors => "authors", SplitRule::Grouped => "grouped", SplitRule::Official => "official" });
+names!(Freeze { Freeze::Frozen => "frozen", Freeze::Unfrozen => "unfrozen" });
+names!(HeadKind { HeadKind::Linear => "linear", HeadKind::Mha => "mha" });
+names!(Scale { Scale::Full => "full", Scale::Tiny => "tiny" });
+names!(KeepWeights { KeepWeights::None => "none", KeepWeights::Best => "best", KeepWeights::Last => "last", KeepWeights::Both => "both" });
+names!(SplitRule { SplitRule::Authors => "authors", SplitRule::Grouped => "grouped", SplitRule::Official => "official" });

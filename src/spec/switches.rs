@@ -18,26 +18,26 @@ macro_rules! switch {
             /// Every value, in order of declaration.
             pub const ALL: &[Self] = &[$(Self::$v),+];
 
-            /// The words a study may use, in the order of [`Self::ALL`].
-            pub fn words() -> Vec<String> {
-                Self::ALL.iter().map(word).collect()
+            /// The names a study may use, in the order of [`Self::ALL`].
+            pub fn names() -> Vec<String> {
+                Self::ALL.iter().map(value_name).collect()
             }
         }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(&word(self))
+                f.pad(&value_name(self))
             }
         }
     };
 }
 pub(super) use switch;
 
-/// The word serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
-pub(super) fn word<T: Serialize>(value: &T) -> String {
+/// The name serde writes for a unit variant, so that studies, records and tables can never spell a value differently.
+pub(super) fn value_name<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(s)) => s,
-        other => unreachable!("a switch serialises to a word, not to {other:?}"),
+        other => unreachable!("a switch serialises to a name, not to {other:?}"),
     }
 }
 
@@ -60,8 +60,8 @@ pub enum Scope {
 /// The values a switch takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Values {
-    /// One of these words.
-    Words(fn() -> Vec<String>),
+    /// One of these names.
+    Names(fn() -> Vec<String>),
     Flag,
     /// A whole number in this range.
     Count(u32, u32),
@@ -69,7 +69,7 @@ pub enum Values {
     Real(fn(f64) -> bool, &'static str),
     /// Two such numbers; that they are in order is checked with the other combinations.
     Pair(fn(f64) -> bool, &'static str),
-    /// A word or `{ epochs = n }` or `{ iterations = n }`.
+    /// A name or `{ epochs = n }` or `{ iterations = n }`.
     Warmup,
     /// A metric by which an epoch may be selected.
     Metric,
@@ -104,7 +104,7 @@ pub struct Switch {
 
 static REGISTERED: RwLock<Vec<&'static Switch>> = RwLock::new(Vec::new());
 
-/// The word of `selection_metric` for the validation loss, which is no metric: it is the mean of batches, and less is better.
+/// The value of `selection_metric` for the validation loss, which is no metric: it is the mean of batches, and less is better.
 pub const LOSS: &str = "loss";
 
 /// What an epoch may be selected by.
@@ -116,7 +116,7 @@ impl Values {
     /// What may be written, in words.
     pub fn allowed(self) -> String {
         match self {
-            Self::Words(words) => words().join(", "),
+            Self::Names(names) => names().join(", "),
             Self::Flag => "true, false".into(),
             Self::Count(lo, hi) => format!("whole number, {lo} to {hi}"),
             Self::Real(_, what) | Self::Pair(_, what) => what.into(),

@@ -36,7 +36,7 @@ pub enum ClaimSource {
     Abstract,
     /// Somebody else, summing the paper up: the abstract does not say it, and the paper's body could not be read.
     ThirdPartySummary,
-    /// The authors' tables, in our words: what their numbers show.
+    /// The authors' tables, as we put it: what their numbers show.
     Tables,
 }
 
@@ -189,13 +189,13 @@ fn read(section: &Section) -> Result<Claim, BadInput> {
         "group" => {
             only(&["families"])?;
             ClaimTest::Group {
-                families: words(section, "families")?,
+                families: strings(section, "families")?,
             }
         }
         "top" => {
             only(&["families"])?;
             ClaimTest::Top {
-                families: words(section, "families")?,
+                families: strings(section, "families")?,
             }
         }
         "contrast" => {
@@ -253,7 +253,7 @@ fn read(section: &Section) -> Result<Claim, BadInput> {
     })
 }
 
-fn words(section: &Section, key: &str) -> Result<Vec<String>, BadInput> {
+fn strings(section: &Section, key: &str) -> Result<Vec<String>, BadInput> {
     section.need(key)?.list(Item::string)
 }
 

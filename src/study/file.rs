@@ -30,21 +30,21 @@ use super::papers::{self, Paper};
 use super::read_protocol::read_protocol;
 use super::sweep::{self, Swept};
 use crate::data::registry::SETS;
-use crate::data::{Source, Task};
+use crate::data::{DatasetReader, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
 use crate::fsio;
 use crate::limits;
 use crate::model::registry::BACKBONES;
+use crate::names::{did_you_mean, or_list};
 use crate::spec::protocol::{Aspect, Preset, Protocol, Warmup};
 use crate::spec::{Freeze, HeadKind, KeepWeights, RunSpec, Scale, SplitRule};
-use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// The words that other modules own and a study may use.
+/// The names that other modules own and a study may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub datasets: &'a [&'a str],
@@ -165,7 +165,7 @@ impl Study {
         let top = Section::top(text, &doc);
         top.only(&KEYS)?;
         top.need_all(&NEEDED)?;
-        let words = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
+        let names = |allowed: &[&str], key: &str| -> Result<Vec<String>, BadInput> {
             top.need(key)?.list(|i| i.choice(allowed).map(str::to_string))
         };
         let (protocol, sweep) = read_protocol(&top, top.need("preset")?.choice(Preset::ALL)?)?;
@@ -176,8 +176,8 @@ impl Study {
             description: top.string_or_empty("description")?,
             expected: top.string_or_empty("expected")?,
             scale,
-            datasets: words(known.datasets, "datasets")?,
-            backbones: words(known.backbones, "backbones")?,
+            datasets: names(known.datasets, "datasets")?,
+            backbones: names(known.backbones, "backbones")?,
             freeze: top.need("freeze")?.list(|i| i.choice(Freeze::ALL))?,
             heads: top.need("heads")?.list(|i| i.choice(HeadKind::ALL))?,
             seeds: top.need("seeds")?.list(|i| i.count(0, MAX_SEED))?,
@@ -233,7 +233,7 @@ impl Study {
     pub fn table(&self, dataset: &str, protocol: &Protocol) -> String {
         let mut name = self.family(dataset, protocol);
         for s in &self.sweep {
-            name.push_str(&format!("-{}-{}", s.field.replace('_', "-"), s.word(protocol)));
+            name.push_str(&format!("-{}-{}", s.field.replace('_', "-"), s.name(protocol)));
         }
         name
     }
@@ -242,7 +242,7 @@ impl Study {
     pub fn family(&self, dataset: &str, protocol: &Protocol) -> String {
         match self.cuts(dataset).len() {
             0 | 1 => dataset.into(),
-            _ => format!("{dataset}-{}", SplitRule::word(dataset, protocol)),
+            _ => format!("{dataset}-{}", SplitRule::name(dataset, protocol)),
         }
     }
 
@@ -452,7 +452,7 @@ fn check_point(study: &Study, p: &Protocol, top: &Section) -> Result<(), BadInpu
         }
     }
     if let Some(metric) = p.selection_metric.as_deref().and_then(|m| METRICS.get(m)) {
-        let lacks = |s: &&'static dyn Source| match s.info(p).task {
+        let lacks = |s: &&'static dyn DatasetReader| match s.info(p).task {
             Task::MultiClass(n) => !metric.on_classes(n),
             Task::MultiLabel(_) => metric.labels.is_none(),
         };

@@ -7,8 +7,8 @@
 use super::file::Study;
 use super::sweep::Swept;
 use crate::error::BadInput;
+use crate::names::{did_you_mean, glob, or_list};
 use crate::spec::{RunSpec, SplitRule};
-use crate::words::{did_you_mean, glob, or_list};
 
 const KEYS: [&str; 6] = ["backbone", "dataset", "head", "freeze", "split", "seed"];
 
@@ -46,11 +46,11 @@ impl Filter {
                 ));
             };
             if let Some((s, wanted)) = filter.swept.iter_mut().find(|s| s.0.field == key) {
-                let has = s.words();
+                let has = s.names();
                 let number = |w: &str| w.parse::<f64>().ok();
                 let same = |w: &&String| *w == value || number(w).is_some_and(|x| number(value) == Some(x));
                 match has.iter().find(same) {
-                    Some(word) => wanted.push(word.clone()),
+                    Some(name) => wanted.push(name.clone()),
                     None => {
                         let expected = format!("a {key} of the study {}: {}", study.name, or_list(&has));
                         return Err(bad(expected, value, did_you_mean(value, &has)));
@@ -85,7 +85,7 @@ impl Filter {
         KEYS.iter()
             .enumerate()
             .map(|(k, key)| (*key, values(study, k)))
-            .chain(study.sweep.iter().map(|s| (s.field, s.words())))
+            .chain(study.sweep.iter().map(|s| (s.field, s.names())))
             .collect()
     }
 
@@ -100,7 +100,7 @@ impl Filter {
             run.split(),
             seed.as_str(),
         ];
-        let swept = |(s, wanted): &(Swept, Vec<String>)| wanted.is_empty() || wanted.contains(&s.word(&run.protocol));
+        let swept = |(s, wanted): &(Swept, Vec<String>)| wanted.is_empty() || wanted.contains(&s.name(&run.protocol));
         (0..KEYS.len()).all(|k| self.wanted[k].is_empty() || self.wanted[k].iter().any(|w| matches(k, w, have[k])))
             && self.swept.iter().all(swept)
     }
@@ -127,14 +127,14 @@ fn values(study: &Study, key: usize) -> Vec<String> {
         2 => study.heads.iter().map(ToString::to_string).collect(),
         3 => study.freeze.iter().map(ToString::to_string).collect(),
         4 => {
-            let mut words = Vec::new();
+            let mut names = Vec::new();
             for (dataset, protocol) in study.tables() {
-                let word = SplitRule::word(dataset, &protocol).to_owned();
-                if !words.contains(&word) {
-                    words.push(word);
+                let name = SplitRule::name(dataset, &protocol).to_owned();
+                if !names.contains(&name) {
+                    names.push(name);
                 }
             }
-            words
+            names
         }
         _ => study.seeds.iter().map(ToString::to_string).collect(),
     }

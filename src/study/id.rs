@@ -35,7 +35,7 @@ pub const PROTOCOL_REVISION: u32 = 1;
 /// A switch that came after the first results is hashed only where it says something: for a data set that it concerns, at another
 /// value than what medft did before. The ids of all other runs stay what they were.
 fn hashed(spec: &RunSpec) -> Value {
-    let mut json = serde_json::to_value(spec).expect("a spec holds words and numbers only");
+    let mut json = serde_json::to_value(spec).expect("a spec holds texts and numbers only");
     if let Some(protocol) = json["protocol"].as_object_mut() {
         protocol.retain(|field, value| {
             let later = Protocol::find(field).and_then(|s| Some((s, s.since?)));
@@ -256,7 +256,7 @@ mod tests {
             let pointer = format!("/protocol/{}", s.field);
             let old = &base["protocol"][s.field];
             match s.values {
-                Values::Words(words) => words()
+                Values::Names(names) => names()
                     .iter()
                     .filter(|w| *w != old)
                     .for_each(|w| try_one(&pointer, json!(w))),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     /// Computed apart, in JavaScript, whose numbers RFC 8785 takes: keys sorted, JSON.stringify, netstrings, SHA-256. A failure
-    /// means that the ids of all stored results change: a field, a word or a preset did.
+    /// means that the ids of all stored results change: a field, a value or a preset did.
     #[test]
     fn the_id_of_a_whole_run() {
         let spec = spec();

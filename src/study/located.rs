@@ -4,7 +4,7 @@
 //! mistakes in a study (an unknown backbone, a crop larger than the image) are of the right type.
 
 use crate::error::BadInput;
-use crate::words::{and_list, did_you_mean, or_list};
+use crate::names::{and_list, did_you_mean, or_list};
 use std::fmt::Display;
 use std::ops::Range;
 use toml::Spanned;
@@ -21,7 +21,7 @@ impl<'d> Text<'d> {
     pub(crate) fn parse(self) -> Result<Spanned<DeTable<'d>>, BadInput> {
         DeTable::parse(self.text).map_err(|e| {
             let at = e.span().map_or_else(|| self.file.to_string(), |span| self.at(&span));
-            let found = format!("a mistake: {}", e.message().lines().next().unwrap_or("no words for it"));
+            let found = format!("a mistake: {}", e.message().lines().next().unwrap_or("no message"));
             BadInput::new(
                 at,
                 "valid TOML",
@@ -129,8 +129,8 @@ impl<'d> Section<'d> {
             self.text.at(&self.span)
         };
         let list = |each: &dyn Fn(&str) -> String| and_list(&keys.iter().map(|k| each(k)).collect::<Vec<_>>());
-        let word = if keys.len() == 1 { "key" } else { "keys" };
-        let expected = format!("the {word} {} {}", list(&|k| format!("`{k}`")), self.title());
+        let noun = if keys.len() == 1 { "key" } else { "keys" };
+        let expected = format!("the {noun} {} {}", list(&|k| format!("`{k}`")), self.title());
         BadInput::new(
             at,
             expected,
@@ -210,14 +210,14 @@ impl<'d> Item<'d> {
 
     /// One of `all`, compared by what they display as.
     pub(crate) fn choice<T: Copy + Display>(&self, all: &[T]) -> Result<T, BadInput> {
-        let words: Vec<String> = all.iter().map(ToString::to_string).collect();
-        let Some(word) = self.value.as_str() else {
-            return Err(self.bad(or_list(&words), "Write one of those, in quotes."));
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let Some(name) = self.value.as_str() else {
+            return Err(self.bad(or_list(&names), "Write one of those, in quotes."));
         };
-        let index = words.iter().position(|w| w == word);
+        let index = names.iter().position(|w| w == name);
         index
             .map(|i| all[i])
-            .ok_or_else(|| self.bad(or_list(&words), did_you_mean(word, &words)))
+            .ok_or_else(|| self.bad(or_list(&names), did_you_mean(name, &names)))
     }
 
     /// The members of a list that has at least one, none of them twice.

@@ -1,6 +1,6 @@
 //! What is to be run: TOML → matrix of [`RunSpec`] → content-addressed run id.
 //!
-//! Read in this order: [`crate::spec`] holds the words, [`split_rule`] says how each data set is cut, [`file`](mod@file) turns a study
+//! Read in this order: [`crate::spec`] says what a run is, [`split_rule`] says how each data set is cut, [`file`](mod@file) turns a study
 //! file into runs, [`sweep`] those of several values of a switch, [`filter`] keeps some of them, [`id`] names them. [`papers`] finds what
 //! belongs to a paper: studies, [`published`] values, [`claims`] and [`tolerance`].
 

@@ -2,9 +2,9 @@
 
 use super::file::{Known, Study};
 use crate::error::BadInput;
+use crate::names::and_list;
 use crate::spec::protocol::{Preset, Protocol, show};
 use crate::spec::{Freeze, HeadKind, KeepWeights, Scale, SplitRule};
-use crate::words::and_list;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -42,7 +42,7 @@ impl NewStudy {
     /// The text of the file, read back as the study it is.
     ///
     /// # Errors
-    /// As [`Study::parse`]: an unknown word names the known ones.
+    /// As [`Study::parse`]: an unknown name brings the known ones.
     pub fn text(&self, file: &str, known: &Known) -> Result<(String, Study), BadInput> {
         let text = self.write(known);
         let study = Study::parse(&self.name, file, &text, known)?;
@@ -50,8 +50,8 @@ impl NewStudy {
     }
 
     fn write(&self, known: &Known) -> String {
-        let words = |all: &[String]| all.iter().map(|w| json!(w).to_string()).collect::<Vec<_>>().join(", ");
-        let shown = |all: Vec<String>| format!("[{}]", words(&all));
+        let quoted = |all: &[String]| all.iter().map(|w| json!(w).to_string()).collect::<Vec<_>>().join(", ");
+        let shown = |all: Vec<String>| format!("[{}]", quoted(&all));
         let title = self.title.clone().unwrap_or_else(|| {
             let on = and_list(&self.datasets);
             format!("{} on {on}", and_list(&self.backbones))
@@ -80,9 +80,9 @@ impl NewStudy {
         );
         let _ = writeln!(out, "scale = \"{}\"\n", self.scale);
         let _ = writeln!(out, "# also known: {}", others(known.datasets, &self.datasets));
-        let _ = writeln!(out, "datasets = [{}]", words(&self.datasets));
+        let _ = writeln!(out, "datasets = [{}]", quoted(&self.datasets));
         let _ = writeln!(out, "# also known: {}", others(known.backbones, &self.backbones));
-        let _ = writeln!(out, "backbones = [{}]", words(&self.backbones));
+        let _ = writeln!(out, "backbones = [{}]", quoted(&self.backbones));
         let _ = writeln!(
             out,
             "# frozen: the head alone learns, on features computed once; unfrozen: everything learns"

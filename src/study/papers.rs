@@ -94,15 +94,15 @@ fn study_name(key: &str, file: &str) -> Option<String> {
 
 /// What the study in a file is called: the file's own name without `.toml`, in the folder of a paper as the papers have it.
 pub(super) fn name_of(path: &Path) -> String {
-    let word = |part: Option<&std::ffi::OsStr>| part.and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+    let text = |part: Option<&std::ffi::OsStr>| part.and_then(|s| s.to_str()).unwrap_or_default().to_owned();
     let folder = path.parent();
-    if word(folder.and_then(Path::parent).and_then(Path::file_name)) == FOLDER {
-        let (key, file) = (word(folder.and_then(Path::file_name)), word(path.file_name()));
+    if text(folder.and_then(Path::parent).and_then(Path::file_name)) == FOLDER {
+        let (key, file) = (text(folder.and_then(Path::file_name)), text(path.file_name()));
         if let Some(name) = study_name(&key, &file) {
             return name;
         }
     }
-    word(path.file_stem())
+    text(path.file_stem())
 }
 
 /// The text of a paper's study with the name that messages use; `None` where no paper has one of this name.
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_study_is_called_by_what_stands_behind_the_word() {
+    fn a_study_is_called_by_what_stands_behind_the_prefix() {
         let here = |path: &str| name_of(Path::new(path));
         assert_eq!(here("experiments/papers/key2020/study.toml"), "key2020");
         assert_eq!(here("/a/papers/key2020/study-mine.toml"), "mine");

@@ -9,8 +9,8 @@ use super::papers::{self, Paper};
 use super::published_csv::{self, PublishedValue};
 use crate::error::BadInput;
 use crate::fsio;
+use crate::names::{did_you_mean, or_list};
 use crate::spec::RunSpec;
-use crate::words::{did_you_mean, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -69,7 +69,7 @@ pub struct Published {
     /// The studies whose protocol is the source's own, by the side of the images it starts from (0 for any): what `comparable` means.
     /// Where there is none it is the faithful preset.
     pub recipes: BTreeMap<u32, String>,
-    /// Notes by our word for the backbone.
+    /// Notes by our name of the backbone.
     pub backbones: BTreeMap<String, BackboneNote>,
 }
 
@@ -146,7 +146,7 @@ impl Published {
     /// whose TOML may be left out.
     ///
     /// # Errors
-    /// [`BadInput`] with file and line for an unknown name, a malformed or repeated row, a word that nobody knows, or a CSV whose
+    /// [`BadInput`] with file and line for an unknown name, a malformed or repeated row, a name that nobody knows, or a CSV whose
     /// hash is not the one the TOML states (a number was edited).
     pub fn load(name: &str, experiments_dir: &Path, known: &Known) -> Result<Self, BadInput> {
         let of_paper = |file: &str| papers::text(experiments_dir, name, file);
@@ -219,9 +219,9 @@ impl Published {
         if let Some(toml) = toml {
             rounding = set.describe(csv, toml, &mut offsets, known)?;
         }
-        // The words of a set that is context only are its source's.
-        let words = set.comparable.then(|| published_csv::Words::new(known));
-        let rows = published_csv::read(csv.0, csv.1, &set.cite, &offsets, words.as_ref());
+        // The names of a set that is context only are its source's.
+        let names = set.comparable.then(|| published_csv::KnownNames::new(known));
+        let rows = published_csv::read(csv.0, csv.1, &set.cite, &offsets, names.as_ref());
         set.values = rows.values;
         for v in &mut set.values {
             v.rounding = rounding;
@@ -331,7 +331,7 @@ impl Published {
         format!("{}{url}. {}", self.source, self.method).trim_end().to_owned()
     }
 
-    /// The values of one backbone on one data set, by our words.
+    /// The values of one backbone on one data set, by our names.
     pub fn of<'a>(&'a self, dataset: &'a str, backbone: &'a str) -> impl Iterator<Item = &'a PublishedValue> {
         self.values
             .iter()

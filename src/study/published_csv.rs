@@ -5,13 +5,13 @@
 //!
 //! | column | meaning |
 //! |---|---|
-//! | dataset | our word for the data set |
-//! | label | the model as the source prints it; left out, our word |
-//! | backbone | our word for it; empty where it is none of our backbones |
-//! | freeze, head | the regime in our words |
+//! | dataset | our name of the data set |
+//! | label | the model as the source prints it; left out, our name |
+//! | backbone | our name of it; empty where it is none of our backbones |
+//! | freeze, head | the regime as studies name it |
 //! | regime | the regime in the source's words |
 //! | input_px | side of the images the source started from |
-//! | metric | our word where the definition is ours, another one where it is not |
+//! | metric | our name where the definition is ours, another one where it is not |
 //! | params_millions | as the source counts them |
 //! | value | as a fraction of 1 |
 //! | uncertainty | half-width of reading or rounding; left out, half a unit of the value's last printed digit |
@@ -21,8 +21,8 @@
 use super::file::Known;
 use crate::error::BadInput;
 use crate::eval::METRICS;
+use crate::names::{did_you_mean, nearest, or_list};
 use crate::spec::{Freeze, HeadKind, RunSpec};
-use crate::words::{did_you_mean, nearest, or_list};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -80,14 +80,14 @@ pub struct PublishedValue {
     pub line: u64,
 }
 
-/// The words that a value must use to stand beside one of ours; `None` where they may be the source's own.
-pub(super) struct Words<'a> {
+/// The names that a value must use to stand beside one of ours; `None` where they may be the source's own.
+pub(super) struct KnownNames<'a> {
     pub datasets: &'a [&'a str],
     pub backbones: &'a [&'a str],
     pub metrics: Vec<&'static str>,
 }
 
-impl<'a> Words<'a> {
+impl<'a> KnownNames<'a> {
     pub(crate) fn new(known: &Known<'a>) -> Self {
         Self {
             datasets: known.datasets,
@@ -107,8 +107,14 @@ pub(super) struct Rows {
     pub wrong: Vec<BadInput>,
 }
 
-/// Reads all rows. `words` are held against what the rows say.
-pub(super) fn read(file: &str, text: &str, cite: &str, offsets: &BTreeMap<String, f64>, words: Option<&Words>) -> Rows {
+/// Reads all rows. `names` are held against what the rows say.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    cite: &str,
+    offsets: &BTreeMap<String, f64>,
+    names: Option<&KnownNames>,
+) -> Rows {
     let mut rows = Rows::default();
     // Spreadsheets begin a file with a byte-order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -150,7 +156,7 @@ pub(super) fn read(file: &str, text: &str, cite: &str, offsets: &BTreeMap<String
         if row.record.iter().all(|f| f.trim().is_empty()) {
             continue;
         }
-        let mut wrong = words.map_or_else(Vec::new, |w| row.unknown(w));
+        let mut wrong = names.map_or_else(Vec::new, |w| row.unknown(w));
         if !seen.insert(KEY.map(|c| row.text(c).unwrap_or("").to_owned())) {
             wrong.push(row.bad(
                 "every value once",
@@ -231,33 +237,33 @@ impl Row<'_> {
             .ok_or_else(|| self.bad(format!("a value in column {column}"), "none"))
     }
 
-    /// The words of the row that nobody knows.
-    fn unknown(&self, words: &Words) -> Vec<BadInput> {
+    /// The names of the row that nobody knows.
+    fn unknown(&self, names: &KnownNames) -> Vec<BadInput> {
         // A model that is none of ours is context, and its metric may be the source's own.
         let metrics: &[&str] = match self.text("backbone") {
-            Some(_) => &words.metrics,
+            Some(_) => &names.metrics,
             None => &[],
         };
         let columns = [
-            ("dataset", words.datasets),
-            ("backbone", words.backbones),
+            ("dataset", names.datasets),
+            ("backbone", names.backbones),
             ("metric", metrics),
         ];
         let one = |(column, allowed): (&str, &[&str])| {
-            let word = self
+            let name = self
                 .text(column)
                 .filter(|w| !allowed.is_empty() && !allowed.contains(w))?;
-            let remedy = match nearest(word, allowed) {
+            let remedy = match nearest(name, allowed) {
                 Some(near) => format!("Did you mean `{near}`?"),
                 None => "Use one of those.".to_owned(),
             };
             let expected = format!("in column {column} one of {}", or_list(allowed));
-            Some(self.wrong(expected, format!("`{word}`"), remedy))
+            Some(self.wrong(expected, format!("`{name}`"), remedy))
         };
         columns.into_iter().filter_map(one).collect()
     }
 
-    fn word<T: FromStr + Copy>(&self, column: &str, allowed: &[&str]) -> Result<Option<T>, BadInput> {
+    fn parsed<T: FromStr + Copy>(&self, column: &str, allowed: &[&str]) -> Result<Option<T>, BadInput> {
         let Some(text) = self.text(column) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
             let expected = format!("{} in column {column}", or_list(allowed));
@@ -310,8 +316,10 @@ impl Row<'_> {
         if label.is_empty() {
             wrong.push(self.bad("a model in column backbone or label", "none"));
         }
-        let freeze = take!(self.word::<Freeze>("freeze", &Freeze::ALL.iter().map(|f| f.as_str()).collect::<Vec<_>>()));
-        let head = take!(self.word::<HeadKind>("head", &HeadKind::ALL.iter().map(|h| h.as_str()).collect::<Vec<_>>()));
+        let freeze =
+            take!(self.parsed::<Freeze>("freeze", &Freeze::ALL.iter().map(|f| f.as_str()).collect::<Vec<_>>()));
+        let head =
+            take!(self.parsed::<HeadKind>("head", &HeadKind::ALL.iter().map(|h| h.as_str()).collect::<Vec<_>>()));
         let metric = take!(self.need("metric").map(str::to_owned));
         // Only a kappa may be below 0.
         let lowest = if metric.ends_with("kappa") { -1.0 } else { 0.0 };
@@ -384,7 +392,7 @@ pub(super) fn template(study: &str, runs: &[RunSpec], metric: impl Fn(&RunSpec) 
 # Save this file as experiments/published/NAME.csv; check it with `medft published check experiments/published/NAME.csv`;
 # then list NAME in the study: [report] published = [\"NAME\"]. A NAME.toml beside it may state title, cite, source, url, caveats.
 #
-# dataset backbone freeze head: the cell. Remove the words under freeze or head where the source does not say them.
+# dataset backbone freeze head: the cell. Remove the values under freeze or head where the source does not say them.
 # metric: what the value is. A row may name another metric of medft; only the data set's own gets a verdict.
 # value: as a fraction of 1 (0.953 and not 95.3). A row without a value counts as not there.
 # sd seeds: sample standard deviation over the source's runs and how many they were. Empty: one run.

@@ -57,10 +57,10 @@ pub(super) fn read_protocol(top: &Section, preset: Preset) -> Result<(Protocol, 
 
 fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
     Ok(match switch.values {
-        Values::Words(words) => {
-            let words = words();
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            json!(item.choice(&words)?)
+        Values::Names(names) => {
+            let names = names();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            json!(item.choice(&names)?)
         }
         Values::Flag => json!(item.flag()?),
         Values::Count(lo, hi) => json!(item.count(lo.into(), hi.into())?),
@@ -81,7 +81,7 @@ fn read_switch(switch: &Switch, item: &Item) -> Result<Value, BadInput> {
             json!({ one.key.as_str(): one.count(1, 1_000_000_000)? })
         }
         Values::Warmup => match item.choice(&["per-dataset", "none"]) {
-            Ok(word) => json!(word),
+            Ok(name) => json!(name),
             Err(e) => {
                 return Err(BadInput {
                     expected: switch.values.allowed(),

@@ -1,4 +1,4 @@
-//! Split rules as data: one word for all data sets, and what it means for each.
+//! Split rules as data: one name for all data sets, and what it means for each.
 //!
 //! * `authors`: the split of the published code, quirks included.
 //! * `grouped`: no lesion, patient or case in two parts, classes in proportion as far as groups allow. ISIC2019 by lesion,
@@ -8,7 +8,7 @@
 //!   into train and val) and tested on `valid.csv`; MedMNIST's parts are the publisher's under the other rules too, but for duplicates.
 //!
 //! A rule is a set of switches of [`Protocol`] and no switch itself, so run ids know nothing of it: the same images cut the
-//! same way are the same run, by whichever word they were asked for.
+//! same way are the same run, by whichever name they were asked for.
 
 use crate::data::registry::SETS;
 use crate::spec::protocol::Protocol;
@@ -53,16 +53,16 @@ impl SplitRule {
         Self::ALL.iter().find(same).copied()
     }
 
-    /// As [`SplitRule::of`], in a word: `mixed` where it is none.
-    pub fn word(dataset: &str, p: &Protocol) -> &'static str {
+    /// As [`SplitRule::of`], as a name: `mixed` where it is none.
+    pub fn name(dataset: &str, p: &Protocol) -> &'static str {
         Self::of(dataset, p).map_or("mixed", Self::as_str)
     }
 }
 
 impl RunSpec {
-    /// The word for how the data set is cut: a [`SplitRule`], or `mixed`.
+    /// How the data set is cut: a [`SplitRule`], or `mixed`.
     pub fn split(&self) -> &'static str {
-        SplitRule::word(&self.dataset, &self.protocol)
+        SplitRule::name(&self.dataset, &self.protocol)
     }
 }
 
@@ -84,7 +84,7 @@ impl std::fmt::Display for RunSpec {
             protocol.preset
         )?;
         match self.split() {
-            own if own == SplitRule::word(dataset, &protocol.preset.protocol()) => Ok(()),
+            own if own == SplitRule::name(dataset, &protocol.preset.protocol()) => Ok(()),
             other => write!(f, ", {other} split"),
         }
     }
@@ -99,16 +99,16 @@ mod tests {
     #[test]
     fn the_presets_are_the_rules_they_are_said_to_be() {
         for set in ["ddsm", "isic2019", "chexpert", "aptos2019", "breastmnist"] {
-            assert_eq!(SplitRule::word(set, &Protocol::faithful()), "authors", "{set}");
-            assert_eq!(SplitRule::word(set, &Protocol::corrected()), "grouped", "{set}");
+            assert_eq!(SplitRule::name(set, &Protocol::faithful()), "authors", "{set}");
+            assert_eq!(SplitRule::name(set, &Protocol::corrected()), "grouped", "{set}");
         }
         let mixed = Protocol {
             chexpert_test: ChexpertTest::OfficialValid,
             ..Protocol::faithful()
         };
-        assert_eq!(SplitRule::word("chexpert", &mixed), "mixed");
+        assert_eq!(SplitRule::name("chexpert", &mixed), "mixed");
         assert_eq!(
-            SplitRule::word("ddsm", &mixed),
+            SplitRule::name("ddsm", &mixed),
             "authors",
             "a switch of another set is no matter"
         );

@@ -74,14 +74,14 @@ impl Swept {
         show(&at.get(self.field))
     }
 
-    /// Its value at a point as a word that file names and `--only` take: `0.8-1` for `[0.8, 1]`.
-    pub fn word(&self, at: &Protocol) -> String {
-        word(&self.value(at))
+    /// Its value at a point as a name that file names and `--only` take: `0.8-1` for `[0.8, 1]`.
+    pub fn name(&self, at: &Protocol) -> String {
+        plain_name(&self.value(at))
     }
 
-    /// As [`Swept::word`], of all its values.
-    pub fn words(&self) -> Vec<String> {
-        self.values.iter().map(|v| word(&show(v))).collect()
+    /// As [`Swept::name`], of all its values.
+    pub fn names(&self) -> Vec<String> {
+        self.values.iter().map(|v| plain_name(&show(v))).collect()
     }
 
     /// All its values as printed.
@@ -95,10 +95,10 @@ impl Swept {
     }
 }
 
-fn word(value: &str) -> String {
+fn plain_name(value: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    let word: String = value.chars().map(plain).collect();
-    let parts: Vec<&str> = word.split('-').filter(|p| !p.is_empty()).collect();
+    let name: String = value.chars().map(plain).collect();
+    let parts: Vec<&str> = name.split('-').filter(|p| !p.is_empty()).collect();
     parts.join("-")
 }
 
@@ -122,12 +122,12 @@ mod tests {
         let all = points(&Protocol::corrected(), &swept);
         let found: Vec<(f64, u32)> = all.iter().map(|p| (p.lr, p.epochs)).collect();
         assert_eq!(found, [(1e-5, 3), (1e-5, 5), (1e-4, 3), (1e-4, 5)]);
-        assert_eq!(swept[0].words(), ["1e-5", "1e-4"]);
+        assert_eq!(swept[0].names(), ["1e-5", "1e-4"]);
         assert_eq!(points(&Protocol::faithful(), &[]), [Protocol::faithful()]);
     }
 
     #[test]
-    fn words_are_file_names() {
+    fn names_are_file_names() {
         for (value, want) in [
             ("1e-5", "1e-5"),
             ("[0.8, 1]", "0.8-1"),
@@ -135,7 +135,7 @@ mod tests {
             ("0.05", "0.05"),
             ("-1", "1"),
         ] {
-            assert_eq!(word(value), want);
+            assert_eq!(plain_name(value), want);
         }
     }
 }

@@ -27,12 +27,12 @@ pub fn metrics(task: Task, p: &Protocol, logits: &[f32], labels: &Labels) -> Res
 
 /// A rule of epoch selection.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct SelectionRule {
     pub rounding: bool,
     pub start: f64,
 }
 
-impl Rule {
+impl SelectionRule {
     /// As published: three decimals, from 0 (Q14, Q16).
     pub const FAITHFUL: Self = Self {
         rounding: true,
@@ -85,7 +85,7 @@ impl Rule {
 /// How many of the protocol's epochs are trained, given those that were: fewer where `patience` of them in a row were no better by the
 /// protocol's own rule than the best before; `None` while there is more to train.
 pub fn trained(p: &Protocol, metric: &str, epochs: &[Epoch]) -> Option<u32> {
-    let rule = Rule::of(p);
+    let rule = SelectionRule::of(p);
     let stops = |n: &u32| n - rule.select(&epochs[..*n as usize], metric).unwrap_or(0) >= p.patience;
     let most = epochs.len().min(p.epochs as usize);
     let early = (1..=most as u32).filter(|_| p.patience > 0).find(stops);
@@ -130,7 +130,10 @@ mod tests {
         let falls_then_rises = [0.9, 0.8, 0.7, 0.7, 0.71, 0.72, 0.7, 0.9];
         assert_eq!(of(5, &falls_then_rises[..7]), None);
         assert_eq!(of(5, &falls_then_rises), Some(8), "an equal loss is no lower one");
-        assert_eq!(Rule::of(&p(5)).select(&epochs(&falls_then_rises), LOSS), Some(3));
+        assert_eq!(
+            SelectionRule::of(&p(5)).select(&epochs(&falls_then_rises), LOSS),
+            Some(3)
+        );
         assert_eq!(of(0, &falls_then_rises), None);
         assert_eq!(of(0, &[0.5; 12]), Some(12));
         assert_eq!(of(5, &[f64::NAN; 5]), Some(5), "what is no number is never lower");

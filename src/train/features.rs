@@ -7,7 +7,7 @@
 
 use super::{FeatureCache, Job, Progress};
 use crate::cache::{Bucket, Held};
-use crate::data::loader::{Images, Mode};
+use crate::data::loader::{Images, ViewMode};
 use crate::error::BadInput;
 use crate::fsio::{self, HashedFile};
 use crate::limits;
@@ -130,7 +130,7 @@ enum Sink {
 pub fn tables(
     members: &[(&Job<'_>, &Classifier)],
     images: &Images,
-    (indices, mode): (&[u32], Mode),
+    (indices, mode): (&[u32], ViewMode),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<FeatureTable>> {
     let mut paths = Vec::new();
@@ -171,7 +171,7 @@ fn compute(
     missing: &[usize],
     paths: &[Option<PathBuf>],
     images: &Images,
-    (indices, mode): (&[u32], Mode),
+    (indices, mode): (&[u32], ViewMode),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<BTreeMap<usize, FeatureTable>> {
     let Some(&first) = missing.first() else {
@@ -294,14 +294,14 @@ fn open(path: &Path, (n, dtype): (usize, FeatureDtype), held: Held) -> Result<Fe
 }
 
 /// A hash over everything that the rows depend on.
-fn key(job: &Job<'_>, cache: &FeatureCache, (indices, mode): (&[u32], Mode)) -> Result<String> {
+fn key(job: &Job<'_>, cache: &FeatureCache, (indices, mode): (&[u32], ViewMode)) -> Result<String> {
     let s = job.spec;
     // What happens after the backbone does not change its features.
     let p = s.protocol.scoped(&[Scope::Images, Scope::Features]);
     let tokens = s.head == HeadKind::Mha;
     let view = match mode {
-        Mode::Val => None,
-        Mode::Train { seed, epoch } => Some((s.protocol.augment, s.protocol.crop_scale, seed, epoch)),
+        ViewMode::Val => None,
+        ViewMode::Train { seed, epoch } => Some((s.protocol.augment, s.protocol.crop_scale, seed, epoch)),
     };
     Bucket::Features.key(&(
         (env!("CARGO_PKG_VERSION"), &s.dataset, &s.backbone, s.scale, tokens),

@@ -153,7 +153,7 @@ impl Timing {
 
 /// How a fit ended.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum FitOutcome {
     Done(Box<Fitted>),
     /// The loss exploded or stopped being a number, and the protocol stops there.
     Failed(Box<Failure>),
@@ -193,5 +193,5 @@ pub trait Trainer: Sync {
     ///
     /// # Errors
     /// For inputs that cannot be read or do not fit; nothing computed before is lost.
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>;
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>>;
 }

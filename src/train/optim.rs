@@ -2,7 +2,7 @@
 //!
 //! What a step computes is in `medft_nn::optimiser`; here is which parameter is updated at which rate.
 
-use crate::model::params::{Param, Params, Place};
+use crate::model::params::{LayerPosition, Param, Params};
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use medft_nn::Gradients;
@@ -134,7 +134,7 @@ impl Layers {
     /// The layers of a model.
     pub fn of(params: &Params) -> Self {
         let block = |p: &Param| match p.place {
-            Place::Block(stage, block) => Some((stage, block)),
+            LayerPosition::Block(stage, block) => Some((stage, block)),
             _ => None,
         };
         let blocks: BTreeSet<(usize, usize)> = params.0.iter().filter_map(block).collect();
@@ -147,12 +147,12 @@ impl Layers {
     }
 
     /// The layer of a place.
-    pub fn number(&self, place: Place) -> usize {
+    pub fn number(&self, place: LayerPosition) -> usize {
         match place {
-            Place::Stem => 0,
-            Place::Block(stage, block) => self.0.partition_point(|b| *b <= (stage, block)),
-            Place::StageEnd(stage) => self.0.partition_point(|b| b.0 <= stage),
-            Place::Top => self.top(),
+            LayerPosition::Stem => 0,
+            LayerPosition::Block(stage, block) => self.0.partition_point(|b| *b <= (stage, block)),
+            LayerPosition::StageEnd(stage) => self.0.partition_point(|b| b.0 <= stage),
+            LayerPosition::Top => self.top(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// What an epoch is selected by: a validation metric, or under its own word the validation loss; NaN where it is not defined.
+    /// What an epoch is selected by: a validation metric, or under its own name the validation loss; NaN where it is not defined.
     pub fn value(&self, selects: &str) -> f64 {
         match selects {
             LOSS => self.val_loss,

@@ -1,9 +1,9 @@
 //! A trainer whose results are written down beforehand, for tests of scheduling, crashes and reports.
 
-use super::evaluate::{Rule, metrics};
+use super::evaluate::{SelectionRule, metrics};
 use super::optim::{AdamW, AdamWConfig};
 use super::state::{self, Position};
-use super::{Divergence, Epoch, Fitted, Job, Outcome, Progress, Selection, Tested, Trainer};
+use super::{Divergence, Epoch, FitOutcome, Fitted, Job, Progress, Selection, Tested, Trainer};
 use crate::model::params::Params;
 use crate::model::safetensors::as_bytes;
 use crate::rng::{Purpose, Stream};
@@ -20,14 +20,14 @@ pub struct Scripted {
 }
 
 impl Trainer for Scripted {
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         let one = |(number, job)| self.one(number, job, progress);
         jobs.iter().enumerate().map(one).collect()
     }
 }
 
 impl Scripted {
-    fn one(&self, number: usize, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    fn one(&self, number: usize, job: &Job<'_>, progress: &mut dyn FnMut(Progress)) -> Result<FitOutcome> {
         let p = &job.spec.protocol;
         let config = AdamWConfig {
             weight_decay: 0.0,
@@ -46,7 +46,7 @@ impl Scripted {
         while position.epochs_done < p.epochs {
             std::thread::sleep(self.epoch);
             if crate::stop::requested() {
-                return Ok(Outcome::Interrupted);
+                return Ok(FitOutcome::Interrupted);
             }
             let epoch = position.epochs_done + 1;
             let value = Stream::new(job.spec.seed, Purpose::Test, epoch, 0).uniform();
@@ -86,17 +86,17 @@ impl Scripted {
             });
         }
         let test = |epoch: Option<u32>| tested(job, epoch);
-        let select = |rule: Rule| -> Result<Selection> {
+        let select = |rule: SelectionRule| -> Result<Selection> {
             let epoch = rule.select(&position.epochs, metric);
             Ok(Selection {
                 epoch,
                 tested: test(epoch)?,
             })
         };
-        Ok(Outcome::Done(Box::new(Fitted {
-            best: select(Rule::of(p))?,
-            faithful: select(Rule::FAITHFUL)?,
-            corrected: select(Rule::CORRECTED)?,
+        Ok(FitOutcome::Done(Box::new(Fitted {
+            best: select(SelectionRule::of(p))?,
+            faithful: select(SelectionRule::FAITHFUL)?,
+            corrected: select(SelectionRule::CORRECTED)?,
             last: test(Some(p.epochs))?,
             kept: Vec::new(),
             epochs: position.epochs.clone(),

@@ -53,7 +53,7 @@ fn locked(root: &Path) -> (LockReport, HashList, PathBuf) {
 }
 
 fn checked(root: &Path, list: &HashList) -> VerifyReport {
-    verify(&target(root, None), list, "toy.sha256", Mode::Full, &quiet).unwrap()
+    verify(&target(root, None), list, "toy.sha256", VerifyMode::Full, &quiet).unwrap()
 }
 
 fn bad(e: anyhow::Error) -> BadInput {
@@ -172,13 +172,13 @@ fn a_changed_byte_a_missing_an_extra_and_a_swapped_pair_are_named() {
     );
     assert_eq!(r.changed[1].content_of.as_ref().unwrap().to_string(), "sub/d.jpg");
     let text = r.to_string();
-    for word in [
+    for part in [
         "1 missing, 1 extra, 3 changed",
         "missing    b.jpg",
         "extra      sub/new.jpg",
         "(swapped with sub/c.jpg)",
     ] {
-        assert!(text.contains(word), "{word} in\n{text}");
+        assert!(text.contains(part), "{part} in\n{text}");
     }
     let json = serde_json::to_value(&r).unwrap();
     assert_eq!(json["changed"][0]["path"], "a.jpg");
@@ -215,7 +215,7 @@ fn unchanged_files_are_believed_since_the_lock_and_changed_ones_are_not() {
     let out = dir.path().join("toy.sha256");
     lock(&t, &out, &quiet).unwrap();
     let list = HashList::read(&out).unwrap();
-    let since = || verify(&t, &list, "toy.sha256", Mode::SinceLock, &quiet).unwrap();
+    let since = || verify(&t, &list, "toy.sha256", VerifyMode::SinceLock, &quiet).unwrap();
     assert_eq!(since().hashed, 4, "files written a moment ago are not believed");
     std::thread::sleep(std::time::Duration::from_millis(2_200));
     assert_eq!(since().hashed, 4);
@@ -236,7 +236,7 @@ fn unchanged_files_are_believed_since_the_lock_and_changed_ones_are_not() {
     assert_eq!((r.hashed, r.unchanged_since_lock, r.changed.len()), (1, 3, 1));
     assert_eq!(r.changed[0].path.to_string(), "a.jpg");
 
-    let full = verify(&t, &list, "toy.sha256", Mode::Full, &quiet).unwrap();
+    let full = verify(&t, &list, "toy.sha256", VerifyMode::Full, &quiet).unwrap();
     assert_eq!((full.hashed, full.changed.len()), (4, 1));
     fs::write(&stat, "rubbish").unwrap();
     assert_eq!(since().hashed, 4);
@@ -254,7 +254,14 @@ fn a_list_is_not_written_into_its_own_folder_nor_for_an_empty_one() {
         (e.expected.as_str(), e.found.as_str()),
         ("the files of a data set", "none")
     );
-    let e = bad(verify(&target(&root, None), &HashList::default(), "l", Mode::Full, &quiet).unwrap_err());
+    let e = bad(verify(
+        &target(&root, None),
+        &HashList::default(),
+        "l",
+        VerifyMode::Full,
+        &quiet,
+    )
+    .unwrap_err());
     assert!(e.remedy.contains("medft data lock toy"));
     let gone = dir.path().join("gone");
     let e = bad(lock(&target(&gone, None), &dir.path().join("l"), &quiet).unwrap_err());
@@ -319,7 +326,15 @@ fn progress_ends_at_the_total() {
 // ---- whole sets
 
 fn verify_real(set: &str, data_dir: &Path) -> SetReport {
-    verify_set(Catalogue::embedded(), set, Kind::Real, data_dir, Mode::Full, &quiet).unwrap()
+    verify_set(
+        Catalogue::embedded(),
+        set,
+        DataKind::Real,
+        data_dir,
+        VerifyMode::Full,
+        &quiet,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -366,7 +381,15 @@ fn a_set_goes_from_missing_to_locked_to_verified_to_differing() {
     );
 
     fs::write(data.join("chexpert.sha256"), "nonsense\n").unwrap();
-    let e = bad(verify_set(Catalogue::embedded(), "chexpert", Kind::Real, data, Mode::Full, &quiet).unwrap_err());
+    let e = bad(verify_set(
+        Catalogue::embedded(),
+        "chexpert",
+        DataKind::Real,
+        data,
+        VerifyMode::Full,
+        &quiet,
+    )
+    .unwrap_err());
     assert!(e.at.ends_with("chexpert.sha256:1"), "{e}");
 }
 
@@ -477,10 +500,10 @@ fn a_stand_in_is_held_against_its_own_list() {
     }
     let all = Catalogue::from_dir(&manifests).unwrap();
     let data = dir.path().join("data");
-    let r = verify_set(&all, "ddsm", Kind::Phantom, &data, Mode::Full, &quiet).unwrap();
+    let r = verify_set(&all, "ddsm", DataKind::Phantom, &data, VerifyMode::Full, &quiet).unwrap();
     assert!(r.state == SetState::Verified && r.labels.is_empty());
     write(&data, "DDSM/ddsm_raw/x.jpg", "imagE");
-    let r = verify_set(&all, "ddsm", Kind::Phantom, &data, Mode::Full, &quiet).unwrap();
+    let r = verify_set(&all, "ddsm", DataKind::Phantom, &data, VerifyMode::Full, &quiet).unwrap();
     assert!(r.state == SetState::Differs && r.remedy.contains("medft data synth ddsm"));
 }
 

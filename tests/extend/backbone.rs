@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use medft::model::backbone::{Backbone, Features, Observer, Options};
+use medft::model::backbone::{Backbone, BackboneOptions, Features, Observer};
 use medft::model::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use medft::model::params::{Builder, Init};
 use medft_nn::patch_embed;
@@ -39,7 +39,7 @@ struct ToyNet {
 }
 
 impl ToyNet {
-    fn new(options: Options, b: &Builder) -> Result<Self> {
+    fn new(options: BackboneOptions, b: &Builder) -> Result<Self> {
         let b = b.pp("patch");
         let init = Init::Uniform(0.06);
         Ok(Self {

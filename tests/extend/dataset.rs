@@ -1,7 +1,7 @@
 //! A toy data set: light and dark squares, in one file of a byte an image.
 
 use anyhow::{Result, ensure};
-use medft::data::{Dataset, DatasetInfo, Folder, ImageArray, Labels, Pixels, Sample, Source, Task};
+use medft::data::{Dataset, DatasetInfo, DatasetReader, Folder, ImageArray, Labels, Pixels, Sample, Task};
 use medft::spec::protocol::Warmup;
 use medft::study::{Protocol, SplitRule};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const SIDE: usize = 20;
 /// The reader.
 pub(crate) struct Squares;
 
-impl Source for Squares {
+impl DatasetReader for Squares {
     fn name(&self) -> &'static str {
         "squares"
     }

@@ -1,7 +1,7 @@
 //! The self-check of a device by the emulator, and of the CPU engine: it passes, and it finds every kernel that was broken.
 
 use candle_core::Device;
-use medft_nn::emulation::{self, Executor, Launch, Word};
+use medft_nn::emulation::{self, Executor, KernelParam, Launch};
 use medft_nn::isa::Isa;
 use medft_nn::selfcheck;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +20,8 @@ impl Executor for Broken {
         unsafe { self.inner.run(l)? };
         self.seen.lock().unwrap().insert(l.kernel.to_owned());
         if self.kernel.as_deref() == Some(l.kernel) {
-            let written = l.words.iter().chain(l.indirect).filter_map(|w| match *w {
-                Word::Write { at, bytes } if bytes > 0 => Some((at, bytes)),
+            let written = l.params.iter().chain(l.indirect).filter_map(|w| match *w {
+                KernelParam::Write { at, bytes } if bytes > 0 => Some((at, bytes)),
                 _ => None,
             });
             for (at, bytes) in written {
@@ -38,8 +38,8 @@ impl Executor for Broken {
 /// A kernel's name without its types.
 fn family(kernel: &str) -> String {
     let types = ["f16", "bf16", "f32", "f64"];
-    let words: Vec<&str> = kernel.split('_').filter(|w| !types.contains(w)).collect();
-    words.join("_")
+    let parts: Vec<&str> = kernel.split('_').filter(|w| !types.contains(w)).collect();
+    parts.join("_")
 }
 
 /// Breaks one kernel of every `n`th family that the check launches.
@@ -97,8 +97,7 @@ fn this_processor_passes() {
 #[test]
 fn a_wrong_bit_of_the_cpu_engine_is_found_and_named() {
     let Some(isa) = Isa::all_available().find(|i| *i != Isa::Generic) else {
-        println!("skipped: this processor has plain instructions alone");
-        return;
+        return crate::harness::skip::skip("this processor has plain instructions alone");
     };
     for (k, broken) in selfcheck::ops().enumerate() {
         let all = selfcheck::instructions_altered(|op, with, out| {

@@ -2,7 +2,7 @@
 
 use super::model::*;
 use medft::model::aimv2::{Aimv2, Config, HF};
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::study::Protocol;
 
 fn config(j: &serde_json::Value) -> Config {
@@ -31,7 +31,7 @@ fn aimv2_outputs_and_gradients() {
             let name = format!("{file} {case}");
             let io = tensors(&format!("aimv2/{}", d["file"].as_str().unwrap()));
             let b = builder(&format!("aimv2/{file}.safetensors"), rules);
-            let m = Aimv2::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+            let m = Aimv2::new(c, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
             b.finish_source().unwrap();
             let ignore = ["norm1", "attn", "mlp", "patchifier.proj"];
             backbone_case(&name, &m, &b.params(), &io, &ignore, &mut worst);

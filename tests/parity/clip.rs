@@ -1,7 +1,7 @@
 //! CLIP against open_clip, with both activations, in the open_clip and the Hugging Face layout.
 
 use super::model::*;
-use medft::model::backbone::{Backbone, Options};
+use medft::model::backbone::{Backbone, BackboneOptions};
 use medft::model::clip::{CLIP_B, Clip, Config, HF, TowerConfig, WHOLE};
 use medft::model::vit::Act;
 use medft::spec::protocol::Dinov2Tokens;
@@ -45,11 +45,11 @@ fn clip_outputs_and_gradients() {
         for (case, d) in j["cases"].as_object().unwrap() {
             let name = format!("{file} {case}");
             let io = tensors(&format!("clip/{}", d["file"].as_str().unwrap()));
-            let options = Options {
+            let options = BackboneOptions {
                 activation: act(d),
                 // Stock open_clip returns the tokens after the final norm; the fixture's losses are on those.
                 dinov2_tokens: Dinov2Tokens::Normed,
-                ..Options::new(&Protocol::faithful(), 3)
+                ..BackboneOptions::new(&Protocol::faithful(), 3)
             };
             let b = builder(&format!("clip/{file}.safetensors"), rules);
             let m = Clip::new(c, options, &b).unwrap();
@@ -59,9 +59,9 @@ fn clip_outputs_and_gradients() {
 
             // The intended path of PROTOCOL 3.7: the patches of the last block as they are, the same pooled vector.
             let b = builder(&format!("clip/{file}.safetensors"), rules);
-            let options = Options {
+            let options = BackboneOptions {
                 activation: act(d),
-                ..Options::new(&Protocol::faithful(), 3)
+                ..BackboneOptions::new(&Protocol::faithful(), 3)
             };
             let f = Clip::new(c, options, &b).unwrap().forward(&io["input"]).unwrap();
             let want = io[&last].narrow(1, 1, io[&last].dim(1).unwrap() - 1).unwrap();

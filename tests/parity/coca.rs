@@ -2,7 +2,7 @@
 
 use super::clip::tower;
 use super::model::*;
-use medft::model::backbone::{Backbone, Options};
+use medft::model::backbone::{Backbone, BackboneOptions};
 use medft::model::coca::{B32, Coca, Config, L14, WHOLE};
 use medft::spec::protocol::CocaTokens;
 use medft::study::Protocol;
@@ -28,15 +28,15 @@ fn coca_outputs_and_gradients() {
     for (case, d) in j["cases"].as_object().unwrap() {
         let io = tensors(&format!("coca/{}", d["file"].as_str().unwrap()));
         let b = builder("coca/coca.weights.safetensors", WHOLE);
-        let m = Coca::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = Coca::new(c, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
         b.finish_source().unwrap();
         backbone_case(case, &m, &b.params(), &io, &["conv1"], &mut worst);
         all_gradients(case, &m, &b.params(), &io["input"], &j["no_grad_params"]);
 
         // Q29 corrected: what the pooler reads, without the class token.
-        let options = Options {
+        let options = BackboneOptions {
             coca_tokens: CocaTokens::Patches,
-            ..Options::new(&Protocol::faithful(), 3)
+            ..BackboneOptions::new(&Protocol::faithful(), 3)
         };
         let m = Coca::new(c, options, &builder("coca/coca.weights.safetensors", WHOLE)).unwrap();
         let f = m.forward(&io["input"]).unwrap();

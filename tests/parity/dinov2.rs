@@ -1,7 +1,7 @@
 //! DINOv2 against facebookresearch/dinov2 (hub) and transformers (HF).
 
 use super::model::*;
-use medft::model::backbone::{Backbone, Options};
+use medft::model::backbone::{Backbone, BackboneOptions};
 use medft::model::dinov2::{Config, Dinov2, HF};
 use medft::spec::protocol::PositionRule;
 use medft::study::Protocol;
@@ -30,7 +30,7 @@ fn dinov2_outputs_and_gradients() {
     let mut worst = Worst::default();
     for (file, rules) in [("dinov2.weights", &[][..]), ("dinov2_hf.weights", HF)] {
         let b = builder(&format!("dinov2/{file}.safetensors"), rules);
-        let m = Dinov2::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = Dinov2::new(c, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
         b.finish_source().unwrap();
         for (case, d) in j["cases"].as_object().unwrap() {
             let io = tensors(&format!("dinov2/{}", d["file"].as_str().unwrap()));
@@ -58,7 +58,7 @@ fn dinov2_huggingface_position_rule() {
     let mut p = Protocol::faithful();
     p.position_rule = PositionRule::Size;
     let b = builder("dinov2/dinov2_hf.weights.safetensors", HF);
-    let m = Dinov2::new(config(&j["config"]), Options::new(&p, 3), &b).unwrap();
+    let m = Dinov2::new(config(&j["config"]), BackboneOptions::new(&p, 3), &b).unwrap();
     let mut worst = Worst::default();
     for (case, d) in j["cases"].as_object().unwrap() {
         let io = tensors(&format!("dinov2/{}", d["file"].as_str().unwrap()));

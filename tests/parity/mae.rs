@@ -1,7 +1,7 @@
 //! MAE against the authors' class on timm, in the original and the Hugging Face layout.
 
 use super::model::*;
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::model::mae::HF;
 use medft::model::plain_vit::{Config, PlainVit, Pool};
 use medft::study::Protocol;
@@ -34,7 +34,7 @@ fn mae_outputs_and_gradients() {
             // The table is resized when it is loaded, so each input size is a model of its own.
             let b = builder(&format!("mae/{file}.safetensors"), rules);
             let c = config(&j["config"], &d["input_size"]);
-            let m = PlainVit::new(c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+            let m = PlainVit::new(c, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
             b.finish_source().unwrap();
             let io = tensors(&format!("mae/{}", d["file"].as_str().unwrap()));
             let name = format!("{file} {case}");

@@ -2,7 +2,7 @@
 
 use super::model::*;
 use candle_core::{Tensor, Var};
-use medft::model::backbone::{Backbone, Options};
+use medft::model::backbone::{Backbone, BackboneOptions};
 use medft::model::head::{BodyConfig, MhaHead};
 use medft::model::params::Builder;
 use medft::model::{dinov2, plain_vit};
@@ -10,7 +10,7 @@ use medft::study::Protocol;
 use serde_json::Value;
 
 /// The tiny backbone a fixture names, from its JSON.
-pub(crate) fn backbone(kind: &str, j: &Value, size: usize, options: Options, b: &Builder) -> Box<dyn Backbone> {
+pub(crate) fn backbone(kind: &str, j: &Value, size: usize, options: BackboneOptions, b: &Builder) -> Box<dyn Backbone> {
     if kind.starts_with("dinov2") {
         let c = dinov2::Config {
             embed_dim: int(j, "/embed_dim"),
@@ -62,7 +62,7 @@ fn mha_head_on_dinov2_and_mae_tokens() {
             kind,
             &c["foundation"],
             int(c, "/size"),
-            Options::new(&Protocol::faithful(), 3),
+            BackboneOptions::new(&Protocol::faithful(), 3),
             &b.pp("foundation_model.backbone"),
         );
         let all = tensors(&weights);
@@ -147,7 +147,7 @@ fn grey_stem_is_the_red_kernel() {
             case,
             &d["config"],
             int(d, "/input_size"),
-            Options::new(&Protocol::faithful(), 1),
+            BackboneOptions::new(&Protocol::faithful(), 1),
             &b,
         );
         let fc = medft::model::vit::default_linear(f.feature_dim(), int(d, "/n_classes"), &b.pp("fc")).unwrap();

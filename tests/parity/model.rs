@@ -3,7 +3,7 @@
 use super::common::{fixtures, json};
 use candle_core::{Tensor, Var};
 use medft::model::backbone::{Backbone, Features};
-use medft::model::checkpoint::{Checkpoint, Rule};
+use medft::model::checkpoint::{Checkpoint, NameRule};
 use medft::model::params::{Builder, Params};
 use medft_nn::precision::{Compute, scope};
 pub(crate) use medft_nn::{Gradients, backward};
@@ -50,7 +50,7 @@ pub(crate) fn tensors(rel: &str) -> BTreeMap<String, Tensor> {
 }
 
 /// A builder that reads a fixture's weights by a name map.
-pub(crate) fn builder(rel: &str, rules: &[Rule]) -> Builder {
+pub(crate) fn builder(rel: &str, rules: &[NameRule]) -> Builder {
     let c = Checkpoint::from_tensors(rel, tensors(rel), rules).unwrap();
     Builder::from_checkpoint(c, &crate::compute::device())
 }

@@ -4,8 +4,8 @@
 use super::common::fixtures;
 use super::model::*;
 use candle_core::{DType, Device, Tensor};
-use medft::model::backbone::Options;
-use medft::model::checkpoint::{Checkpoint, Rule};
+use medft::model::backbone::BackboneOptions;
+use medft::model::checkpoint::{Checkpoint, NameRule};
 use medft::model::head::{DEIT, DEIT_BASE, MhaHead};
 use medft::model::params::Builder;
 use medft::model::{facts, registry};
@@ -51,7 +51,7 @@ fn listed(j: &Value) -> Shapes {
 /// The parameters of a backbone at its published size for 224 px.
 fn built(entry: &medft::model::BackboneEntry) -> Shapes {
     let b = Builder::shapes();
-    (entry.build)(Scale::Full, 224, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+    (entry.build)(Scale::Full, 224, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
     let params = b.params();
     params
         .0
@@ -91,11 +91,11 @@ fn params_of_every_published_layout() {
             continue;
         };
         let canonical = built(entry);
-        for (list, words) in LISTS {
+        for (list, names) in LISTS {
             let Some(j) = j.get(list) else { continue };
             let file = listed(j);
             let mut used = 0;
-            for (layout, rules) in entry.layouts.iter().filter(|(l, _)| words.contains(l)) {
+            for (layout, rules) in entry.layouts.iter().filter(|(l, _)| names.contains(l)) {
                 let name = format!("{backbone} {layout}");
                 let c = Checkpoint::from_tensors(&name, hollow(&file), rules).unwrap();
                 let mut got: Shapes = c.shapes().unwrap().into_iter().collect();
@@ -176,7 +176,7 @@ fn params_of_whole_published_files() {
 }
 
 /// A name of the file that the model uses.
-fn a_used_name(at: &str, whole: &Shapes, rules: &[Rule]) -> String {
+fn a_used_name(at: &str, whole: &Shapes, rules: &[NameRule]) -> String {
     let alone = |n: &&String| {
         let one: Shapes = whole
             .iter()
@@ -217,7 +217,7 @@ fn params_facts_are_the_upstream_counts() {
         assert_eq!(f.tokens, (int(shape, "/1"), int(shape, "/2")), "{name}");
         let Ok(entry) = registry::find(name) else { continue };
         let b = Builder::shapes();
-        let m = (entry.build)(Scale::Full, 224, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = (entry.build)(Scale::Full, 224, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
         assert_eq!((m.feature_dim(), m.token_dim()), (f.feature, f.tokens.1), "{name}");
         let extra = (j["total_params"].as_u64().unwrap() - f.parameters) as usize;
         let built = b.params().count();

@@ -6,7 +6,7 @@
 use super::common::fixtures;
 use super::model::*;
 use candle_core::{Device, Tensor};
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::model::checkpoint::Checkpoint;
 use medft::model::params::Builder;
 use medft::model::{facts, registry};
@@ -96,7 +96,7 @@ fn real(name: &str) {
     let rules = entry.layouts[0].1;
     let c = Checkpoint::from_tensors(name, weights(&j), rules).unwrap();
     let b = Builder::from_checkpoint(c, &Device::Cpu).trainable(false);
-    let mut options = Options::new(&Protocol::faithful(), 3);
+    let mut options = BackboneOptions::new(&Protocol::faithful(), 3);
     if entry.family == "CLIP" {
         // open_clip's tokens; PROTOCOL 3.7's are those of the last block, which the ladder holds.
         options.dinov2_tokens = Dinov2Tokens::Normed;
@@ -204,9 +204,9 @@ fn memory_of_the_largest_encoders() {
                 layout: entry.layouts[0].0.to_owned(),
             };
             let b = Builder::from_checkpoint(registry::open(entry, &file).unwrap(), &Device::Cpu).trainable(trainable);
-            let options = Options {
+            let options = BackboneOptions {
                 checkpointing,
-                ..Options::new(&Protocol::faithful(), 3)
+                ..BackboneOptions::new(&Protocol::faithful(), 3)
             };
             let m = (entry.build)(Scale::Full, 224, options, &b).unwrap();
             b.finish_source().unwrap();

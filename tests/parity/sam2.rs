@@ -1,7 +1,7 @@
 //! SAM 2.1's image encoder against facebookresearch/sam2.
 
 use super::model::*;
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::model::hiera;
 use medft::model::sam2::{Config, PT, Sam2};
 use medft::study::Protocol;
@@ -67,7 +67,7 @@ fn sam2_outputs_and_gradients() {
             assert_eq!(plan.q_pool, want["q_pool"].as_bool().unwrap(), "{variant}: block {i}");
         }
         let b = builder(&format!("sam2/{}", v["weights"].as_str().unwrap()), PT);
-        let m = Sam2::new(&c, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = Sam2::new(&c, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
         b.finish_source().unwrap();
         for (case, d) in v["cases"].as_object().unwrap() {
             let name = format!("{variant} {case}");

@@ -4,10 +4,10 @@
 
 use super::model::*;
 use candle_core::{Tensor, safetensors};
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::model::checkpoint::Checkpoint;
 use medft::model::entry::Facts;
-use medft::model::params::{Builder, Place};
+use medft::model::params::{Builder, LayerPosition};
 use medft::model::plain_vit::{Config, PlainVit, Pool};
 use medft::model::{BackboneEntry, registry};
 use medft::study::{Protocol, Scale};
@@ -52,7 +52,7 @@ fn timm_vit_outputs_and_gradients() {
         };
         let weights = Checkpoint::from_tensors(file, read(format!("{file}.weights.safetensors")), &[]).unwrap();
         let b = Builder::from_checkpoint(weights, &crate::compute::device());
-        let m = PlainVit::new(config, Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = PlainVit::new(config, BackboneOptions::new(&Protocol::faithful(), 3), &b).unwrap();
         b.finish_source().unwrap();
         let io = read(format!("{file}.io.safetensors"));
         backbone_case(file, &m, &b.params(), &io, &[], &mut worst);
@@ -89,7 +89,7 @@ fn timm_vit_facts_are_timm_s() {
             }
         }
         let b = Builder::shapes();
-        let options = Options::new(&Protocol::faithful(), 3);
+        let options = BackboneOptions::new(&Protocol::faithful(), 3);
         (entry.build)(Scale::Full, 224, options, &b).unwrap();
         let params = b.params();
         assert_eq!(params.count() as u64, parameters, "{upstream}");
@@ -97,9 +97,9 @@ fn timm_vit_facts_are_timm_s() {
         assert_eq!(params.0.len(), groups.len(), "{upstream}");
         for p in &params.0 {
             let layer = match (entry.place)(&p.name) {
-                Place::Stem => 0,
-                Place::Block(0, block) => block + 1,
-                Place::StageEnd(0) => 12,
+                LayerPosition::Stem => 0,
+                LayerPosition::Block(0, block) => block + 1,
+                LayerPosition::StageEnd(0) => 12,
                 place => panic!("{upstream} {}: {place:?}", p.name),
             };
             assert_eq!(groups[&p.name].as_u64(), Some(layer as u64), "{upstream} {}", p.name);

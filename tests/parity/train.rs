@@ -4,7 +4,7 @@ use super::mha::{backbone, body};
 use super::model::*;
 use candle_core::{DType, Tensor};
 use medft::data::{Labels, Task};
-use medft::model::backbone::{Backbone, Options};
+use medft::model::backbone::{Backbone, BackboneOptions};
 use medft::model::head::MhaHead;
 use medft::model::vit::default_linear;
 use medft::spec::protocol::Warmup;
@@ -48,7 +48,7 @@ fn train_five_steps() {
             let frozen = r["frozen_foundation"].as_bool().unwrap();
             let b = builder(&init, &[]);
             let (kind, classes) = (c["kind"].as_str().unwrap(), int(c, "/n_classes"));
-            let options = Options::new(&Protocol::faithful(), 3);
+            let options = BackboneOptions::new(&Protocol::faithful(), 3);
             let net = if c.get("deit").is_some() {
                 let all = tensors(&init);
                 let f = backbone(

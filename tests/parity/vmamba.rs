@@ -3,7 +3,7 @@
 use super::model::*;
 use candle_core::{Tensor, Var};
 use medft::model::Backbone;
-use medft::model::backbone::Options;
+use medft::model::backbone::BackboneOptions;
 use medft::model::checkpoint::Checkpoint;
 use medft::model::params::Builder;
 use medft::model::vmamba::{Config, VSSM, Vmamba};
@@ -46,7 +46,12 @@ fn vmamba_outputs_and_gradients() {
     let mut worst = Worst::default();
     for file in j["weights"].as_object().unwrap().keys() {
         let b = builder(&format!("vmamba/{file}"), VSSM);
-        let m = Vmamba::new(&config(&j["config"]), Options::new(&Protocol::faithful(), 3), &b).unwrap();
+        let m = Vmamba::new(
+            &config(&j["config"]),
+            BackboneOptions::new(&Protocol::faithful(), 3),
+            &b,
+        )
+        .unwrap();
         b.finish_source().unwrap();
         for (case, d) in j["cases"].as_object().unwrap() {
             let io = tensors(&format!("vmamba/{}", d["file"].as_str().unwrap()));
@@ -92,7 +97,7 @@ fn vmamba_reads_linear_weights_as_convolutions() {
     let io = tensors(&format!("vmamba/{}", j["cases"]["native"]["file"].as_str().unwrap()));
     let run = |t: BTreeMap<String, Tensor>| -> anyhow::Result<Tensor> {
         let b = Builder::from_checkpoint(Checkpoint::from_tensors(&file, t, VSSM)?, &crate::compute::device());
-        let m = Vmamba::new(&c, Options::new(&Protocol::faithful(), 3), &b)?;
+        let m = Vmamba::new(&c, BackboneOptions::new(&Protocol::faithful(), 3), &b)?;
         Ok(m.forward(&io["input"])?.pooled)
     };
     let plain = tensors(&format!("vmamba/{file}"));

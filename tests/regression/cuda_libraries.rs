@@ -45,14 +45,12 @@ fn program(place: &Path) -> Option<()> {
 #[test]
 fn a_binary_finds_its_libraries_where_they_are_usually_put() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        println!("skipped: the stubs are for x86-64 Linux");
-        return;
+        return crate::skipped("the stubs are for x86-64 Linux");
     }
     let place = tempfile::tempdir().unwrap();
     let place = place.path();
     if program(place).is_none() {
-        println!("skipped: no C compiler or no python3");
-        return;
+        return crate::skipped("no C compiler or no python3");
     }
     let found = |variable: Option<(&str, &Path)>| {
         let mut c = Command::new(place.join("bin/program"));
@@ -70,8 +68,7 @@ fn a_binary_finds_its_libraries_where_they_are_usually_put() {
     };
     // cublas's and the driver's own codes for "not there": the program starts without any of them.
     if found(None) != "1 100" {
-        println!("skipped: this machine has CUDA's libraries in the usual places");
-        return;
+        return crate::skipped("this machine has CUDA's libraries in the usual places");
     }
     let put = |below: &str| {
         fs::create_dir_all(place.join(below)).unwrap();

@@ -78,7 +78,7 @@ fn cases(p: &Place) -> Vec<(Vec<String>, &'static str)> {
         fs::write(p.path(&format!("script{i}")), script).unwrap();
     }
     let mut out = Vec::new();
-    let mut add = |words: String, picture| out.push((words.split(' ').map(str::to_owned).collect(), picture));
+    let mut add = |args: String, picture| out.push((args.split(' ').map(str::to_owned).collect(), picture));
     for sample in [
         "1x1",
         "2x1",
@@ -143,7 +143,7 @@ fn every_sampling_script_and_restart_interval_gives_djpegs_pixels() {
         match examine(&bytes, channels, ImageLoading::Authors) {
             Ok((image, stored)) => {
                 assert!(image.data == pixels, "{args:?} {picture}: other pixels than djpeg's");
-                assert!(stored.damage.words().is_empty(), "{args:?}: {:?}", stored.damage);
+                assert!(stored.damage.descriptions().is_empty(), "{args:?}: {:?}", stored.damage);
                 same += 1;
             }
             Err(e) => refused.push(format!("{args:?}: {e}")),
@@ -182,7 +182,7 @@ fn one_damaged_bit_never_gives_other_pixels_unnoticed() {
                 continue;
             };
             fs::write(p.path("x.jpg"), &bytes).unwrap();
-            let noticed = !stored.damage.words().is_empty();
+            let noticed = !stored.damage.descriptions().is_empty();
             let at = format!(
                 "{args:?}, bit {bit}: byte {} of {}, {:02x?} before, {:02x?} now",
                 bit / 8,

@@ -93,7 +93,7 @@ fn bytes_left_over_are_a_remark() {
     for name in ["420.jpg", "grey.jpg", "restart.jpg", "progressive.jpg"] {
         let bytes = vector(name);
         let (whole, stored) = examine(&bytes, 3, ImageLoading::Authors).unwrap();
-        assert!(stored.damage.words().is_empty(), "{name}: {:?}", stored.damage);
+        assert!(stored.damage.descriptions().is_empty(), "{name}: {:?}", stored.damage);
         let end = bytes.len() - 2;
         for extra in [&[0x12, 0x34, 0x56][..], &[0x00; 9], &[0xFF, 0x00]] {
             let odd = [&bytes[..end], extra, &bytes[end..]].concat();
@@ -108,7 +108,7 @@ fn bytes_left_over_are_a_remark() {
                 .unwrap()
                 .1
                 .damage
-                .words()
+                .descriptions()
                 .is_empty()
         );
     }
@@ -266,7 +266,7 @@ fn what_is_whole_and_not_read_is_to_be_converted() {
     );
     let whole = vector("420.jpg");
     assert_eq!(fault(&whole[..1000]).cure(), Cure::GetAgain);
-    for (bytes, words, cure) in [
+    for (bytes, said, cure) in [
         (
             &b"RIFF\x24\0\0\0WEBPVP8 "[..],
             "a WebP image, which medft does not read",
@@ -286,6 +286,6 @@ fn what_is_whole_and_not_read_is_to_be_converted() {
         (b"", "an empty file", Cure::GetAgain),
     ] {
         let e = fault(bytes);
-        assert_eq!((e.to_string(), e.cure()), (words.to_owned(), cure));
+        assert_eq!((e.to_string(), e.cure()), (said.to_owned(), cure));
     }
 }

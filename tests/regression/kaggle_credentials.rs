@@ -64,13 +64,13 @@ fn without_a_token_every_place_is_named() {
     let p = Place::new();
     let a = p.medft(&["data", "fetch", "aptos2019", "--accept-terms"]);
     assert_eq!(a.code, 2, "{}", a.all());
-    for words in [
+    for said in [
         "KAGGLE_API_TOKEN",
         "access_token",
         ".kaggle",
         ".config/kaggle",
         "https://www.kaggle.com/settings",
     ] {
-        assert!(a.err.contains(words), "{words}: {}", a.err);
+        assert!(a.err.contains(said), "{said}: {}", a.err);
     }
 }

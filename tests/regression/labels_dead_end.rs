@@ -30,8 +30,8 @@ fn lock_and_verify_go_by_one_rule_and_the_remedy_works() {
     ]);
     assert!(a.all().contains(remedy), "{}", a.all());
     // The remedy is a command, and it settles the matter for all.
-    let words: Vec<&str> = remedy.split(' ').skip(1).collect();
-    let a = p.medft(&words);
+    let args: Vec<&str> = remedy.split(' ').skip(1).collect();
+    let a = p.medft(&args);
     assert_eq!(a.code, 0, "{}", a.all());
     let a = p.medft(&["data", "verify", "aptos2019"]);
     assert_eq!(a.code, 0, "{}", a.all());

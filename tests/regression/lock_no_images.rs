@@ -91,7 +91,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     fs::write(set.join(".DS_Store"), b"x").unwrap();
     let a = lock(&p);
     assert_eq!(a.code, 2, "{}", a.all());
-    for words in [
+    for said in [
         "48 images listed, 4 not here, 6 unreadable",
         "upper and lower case differ",
         "another ending",
@@ -108,7 +108,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
         "a gzip archive",
         "Rename the files",
     ] {
-        assert!(a.err.contains(words), "{words}: {}", a.err);
+        assert!(a.err.contains(said), "{said}: {}", a.err);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const ONLY: &str = "dataset=aptos2019,backbone=dinov2-b,freeze=frozen,head=linear";
 
-fn words() -> Vec<&'static str> {
+fn args() -> Vec<&'static str> {
     vec!["submit", "paper", "--cluster", "c.toml", "--dry-run", "--only", ONLY]
 }
 
@@ -18,7 +18,7 @@ fn submit(p: &Place) -> Said {
         "sbatch = [\"--account=abc\"]\nprepare = [\"--partition=cpu\"]\n",
     )
     .unwrap();
-    p.medft(&words())
+    p.medft(&args())
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn data_are_not_read_and_what_was_not_hashed_is_refused_with_the_command_for_a_j
     }
     let exe = assert_cmd::cargo::cargo_bin("medft");
     let mut traced = vec!["-f", "-e", "trace=openat,open", "-o", "trace", exe.to_str().unwrap()];
-    traced.extend(words());
+    traced.extend(args());
     let out = std::process::Command::new("strace")
         .args(traced)
         .current_dir(p.path("."))

@@ -14,7 +14,7 @@
 //! | tls-roots (ureq#1181) | `tls_roots` |
 //! | kaggle-credentials (kaggle-cli#873, #1188) | `kaggle_credentials` |
 //! | read-only-data (huggingface_hub#2797) | `read_only_data` |
-//! | words | `words`, `siunitx` |
+//! | messages | `messages`, `siunitx` |
 //! | images-peers | `images_peers`, `djpeg` |
 //! | numbers without a bound | `numbers` |
 //! | attacker | `attacker`, which says where its other findings are kept away |
@@ -29,6 +29,7 @@ mod kaggle_credentials;
 mod labels_dead_end;
 mod lock_no_images;
 mod login_node;
+mod messages;
 mod numbers;
 #[path = "../shared/place/mod.rs"]
 mod place;
@@ -42,7 +43,6 @@ mod skip;
 mod tls_roots;
 mod try_it;
 mod unattended;
-mod words;
 mod zip21;
 
 use place::Place;

@@ -77,7 +77,7 @@ fn doctor_shows_the_machine_and_the_containers_limits() {
     let p = Place::new();
     let a = p.medft(&["doctor"]);
     assert_eq!(a.code, 0, "{}", a.all());
-    for words in ["processors", "the machine has", "memory"] {
-        assert!(a.out.contains(words), "{}", a.out);
+    for part in ["processors", "the machine has", "memory"] {
+        assert!(a.out.contains(part), "{}", a.out);
     }
 }

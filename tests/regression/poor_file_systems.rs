@@ -37,7 +37,7 @@ fn data_are_written_and_locked_where_an_operation_is_missing() {
     let p = Place::new();
     let Some(library) = library(&p) else { return };
     aptos(&p);
-    for (i, (refuse, word)) in [
+    for (i, (refuse, note)) in [
         ("chmod=1", None),
         ("chmod=38", None),
         ("chmod=95", None),
@@ -64,8 +64,8 @@ fn data_are_written_and_locked_where_an_operation_is_missing() {
         let a = on(&p, &library, refuse, &["data", "lock", "aptos2019"]);
         assert_eq!(a.code, 0, "{refuse}: {}", a.all());
         let said = a.err.matches("note: on the file system of").count();
-        match word {
-            Some(word) => assert!(a.err.contains(word), "{refuse}: {}", a.err),
+        match note {
+            Some(note) => assert!(a.err.contains(note), "{refuse}: {}", a.err),
             None => assert_eq!(said, 0, "{refuse}: {}", a.err),
         }
         assert!(said <= 2, "each is said once: {}", a.err);

@@ -144,9 +144,9 @@ fn training_goes_on_without_anybody_to_tell() {
     assert_eq!(below(&p, "DONE"), 1);
 }
 
-/// Other programs start the runs of a plan by its own words: every run is in exactly the groups that name it.
+/// Other programs start the runs of a plan by its own filters: every run is in exactly the groups that name it.
 #[test]
-fn a_plan_tells_the_words_of_each_runs_group() {
+fn a_plan_tells_the_filters_of_each_runs_group() {
     let p = Place::new();
     let plan = |args: &[&str]| -> Vec<serde_json::Value> {
         let said: Said = p.medft(args);
@@ -185,14 +185,14 @@ fn a_plan_prices_every_arithmetic_by_card() {
     let p = Place::new();
     let only = "dataset=ddsm,seed=0";
     let said = p.medft(&["plan", "paper", "--only", only, "--as-device", "NVIDIA H100 80GB HBM3"]);
-    for words in [
+    for part in [
         "GPU-hours on one",
         "authors",
         "bfloat16",
         "nominal",
         "by the card's nominal rate",
     ] {
-        assert!(said.out.contains(words), "{words}: {}", said.out);
+        assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     for card in ["NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"] {
         let row = said.out.lines().find(|l| l.starts_with(card)).unwrap();

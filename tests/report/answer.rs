@@ -123,13 +123,13 @@ fn mean(results: &Value, backbone: &str, freeze: &str, head: &str) -> f64 {
     cells.iter().find(is).unwrap()["mean"].as_f64().unwrap()
 }
 
-/// Verdict words of the comparisons, with whether they count; `Shown` where there is none.
+/// Verdict names of the comparisons, with whether they count; `Shown` where there is none.
 fn verdicts(results: &Value, backbone: &str) -> Vec<(String, bool)> {
     let cells = results["cells"].as_array().unwrap().iter();
     let own = cells.filter(|c| c["backbone"] == backbone);
     let all = own.flat_map(|c| c["comparisons"].as_array().unwrap());
-    let word = |c: &Value| c["verdict"]["verdict"].as_str().unwrap_or("Shown").to_owned();
-    all.map(|c| (word(c), c["counted"].as_bool().unwrap())).collect()
+    let verdict = |c: &Value| c["verdict"]["verdict"].as_str().unwrap_or("Shown").to_owned();
+    all.map(|c| (verdict(c), c["counted"].as_bool().unwrap())).collect()
 }
 
 #[test]
@@ -241,12 +241,12 @@ fn replicates_change_no_verdict_and_no_mark() {
         (json, marks(&dir))
     };
     let none = read("0");
-    let decided = |v: &Value, word: &str| {
+    let decided = |v: &Value, verdict: &str| {
         v["claims"]
             .as_array()
             .unwrap()
             .iter()
-            .filter(|c| c["verdict"]["verdict"] == word)
+            .filter(|c| c["verdict"]["verdict"] == verdict)
             .count()
     };
     assert!(
@@ -258,14 +258,14 @@ fn replicates_change_no_verdict_and_no_mark() {
     let html = fs::read_to_string(place.path().join("reports/scale/index.html")).unwrap();
     let section = html.split_once("<h2 id=\"claims\">").unwrap().1;
     let section = section.split_once("</section>").unwrap().0;
-    for words in [
+    for text in [
         "seeds</dt><dd>standard error",
         "test images</dt><dd>standard error",
         "interval with it alone",
         "without it",
         "2 of 2 seeds (0: ",
     ] {
-        assert!(section.contains(words), "no `{words}` in {section}");
+        assert!(section.contains(text), "no `{text}` in {section}");
     }
     assert!(
         none.1.iter().any(|row| row.iter().any(|w| w == "true")),

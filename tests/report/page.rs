@@ -490,9 +490,9 @@ fn published_values_stand_beside_ours() {
             Some(d) => assert_eq!(shown, format!("{d:+.4}").replace('-', "−"), "{key}"),
             None => assert_eq!(shown, "–", "{key}"),
         }
-        let word = between(row, "class=\"verdict cell ", "\"");
-        assert_eq!(c["verdict"]["verdict"].as_str().unwrap_or("Shown"), word, "{key}");
-        *counts.entry(word.to_owned()).or_default() += 1;
+        let name = between(row, "class=\"verdict cell ", "\"");
+        assert_eq!(c["verdict"]["verdict"].as_str().unwrap_or("Shown"), name, "{key}");
+        *counts.entry(name.to_owned()).or_default() += 1;
     }
     // The answer counts what the tables show.
     let sentences: Vec<&str> = html
@@ -504,21 +504,21 @@ fn published_values_stand_beside_ours() {
         .iter()
         .find(|s| s.starts_with("Of 20 published values, each counted once, "))
         .unwrap();
-    for (word, said) in [
+    for (name, said) in [
         ("Reproduced", "reproduced"),
         ("Consistent", "consistent"),
         ("Differs", "different"),
         ("Inconclusive", "undecided"),
         ("NotRun", "not run"),
     ] {
-        let expected = counts.get(word).copied().unwrap_or(0);
+        let expected = counts.get(name).copied().unwrap_or(0);
         assert_eq!(
             answer.contains(&format!(
                 "{expected} {} {said}",
                 if expected == 1 { "is" } else { "are" }
             )),
             expected > 0,
-            "{word} in {answer}"
+            "{name} in {answer}"
         );
     }
 }
@@ -537,7 +537,7 @@ fn a_row_opens_to_the_numbers_behind_it() {
     for c in cells.filter(complete) {
         let key = c["key"].as_str().unwrap();
         let details = between(&html, &format!("<div popover id=\"cell-{key}\""), "</pre>\n</div>");
-        for words in [
+        for part in [
             "our seeds",
             "our standard deviation s",
             "published runs",
@@ -549,7 +549,7 @@ fn a_row_opens_to_the_numbers_behind_it() {
             "by our seeds alone",
             "prediction interval of one more run",
         ] {
-            assert!(details.contains(words), "{key}: no `{words}` in {details}");
+            assert!(details.contains(part), "{key}: no `{part}` in {details}");
         }
         opened += 1;
     }
@@ -1189,12 +1189,12 @@ fn a_demo_says_so_everywhere() {
         if name.ends_with(".html") && !name.contains('/') && name != "figures.html" {
             assert_eq!(text.matches(DEMO_WARNING).count(), 1, "{name} says it once");
         }
-        let words = if name.ends_with(".svg") {
+        let part = if name.ends_with(".svg") {
             "Demo numbers mean nothing"
         } else {
             DEMO_WARNING
         };
-        assert!(text.contains(words), "{name}");
+        assert!(text.contains(part), "{name}");
         files += 1;
     }
     assert!(files > 150, "{files}");
@@ -1308,8 +1308,8 @@ fn the_paper_compiles_without_an_overfull_box() {
         assert!(ok, "{log}");
         if pass == 1 {
             let log = String::from_utf8_lossy(&fs::read(dir.join("paper.log")).unwrap()).into_owned();
-            for word in ["Overfull", "undefined", "Missing", "LaTeX Warning: Label"] {
-                let line = log.lines().find(|l| l.contains(word));
+            for name in ["Overfull", "undefined", "Missing", "LaTeX Warning: Label"] {
+                let line = log.lines().find(|l| l.contains(name));
                 assert!(line.is_none(), "{}", line.unwrap());
             }
         }

@@ -347,9 +347,9 @@ fn contradictions_of_the_trainer_are_refused_and_nothing_is_lost() {
     unknown.target = "recall".into();
     let mut unselected = good;
     unselected.selected.faithful = Some(9);
-    for (out, word) in [(short, "logits"), (unknown, "recall"), (unselected, "epoch 9")] {
+    for (out, text) in [(short, "logits"), (unknown, "recall"), (unselected, "epoch 9")] {
         let e = store.finish(&s.id, &out).unwrap_err();
-        assert!(e.to_string().contains(word), "{e}");
+        assert!(e.to_string().contains(text), "{e}");
         assert_eq!(store.state(&s.id), RunState::Partial { checkpoint: true });
     }
 }
@@ -1093,7 +1093,7 @@ fn a_value_is_judged_on_the_numbers_that_its_data_set_is_judged_on() {
     let out = s.render("r");
     agree(&out, "the best regime of each backbone, best weights");
     assert_eq!(
-        (out.verdicts.reproduced, out.paper.best().next().unwrap().verdict.word()),
+        (out.verdicts.reproduced, out.paper.best().next().unwrap().verdict.name()),
         (8, "Reproduced")
     );
     let page = s.read("r/compare.md");
@@ -1812,8 +1812,8 @@ fn pdflatex_has_nothing_to_complain_about() {
             assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
         }
         let log = String::from_utf8_lossy(&fs::read(folder.join("tables.log")).unwrap()).into_owned();
-        for word in ["Warning", "Overfull", "Underfull", "undefined", "Missing"] {
-            let line = log.lines().find(|l| l.contains(word));
+        for text in ["Warning", "Overfull", "Underfull", "undefined", "Missing"] {
+            let line = log.lines().find(|l| l.contains(text));
             assert!(line.is_none(), "{}", line.unwrap());
         }
     }

@@ -47,9 +47,9 @@ impl Place {
         runs.remove(0)
     }
 
-    /// Changes a file, looks for `words` in what verify-results finds, and puts the file back.
+    /// Changes a file, looks for `texts` in what verify-results finds, and puts the file back.
     #[track_caller]
-    fn finds(&self, file: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>, words: &[&str]) {
+    fn finds(&self, file: &Path, edit: impl Fn(Vec<u8>) -> Vec<u8>, texts: &[&str]) {
         let whole = fs::read(file).unwrap();
         let edited = edit(whole.clone());
         assert_ne!(whole, edited, "{} was not edited", file.display());
@@ -57,7 +57,7 @@ impl Place {
         let (code, said) = self.verify();
         assert_eq!(code, 2, "{said}");
         let name = file.file_name().unwrap().to_str().unwrap();
-        for w in words.iter().chain([&name]) {
+        for w in texts.iter().chain([&name]) {
             assert!(said.contains(w), "no `{w}` in:\n{said}");
         }
         fs::write(file, whole).unwrap();
@@ -109,11 +109,11 @@ fn an_edited_number_anywhere_is_found_and_named() {
         another_digit("\"val_loss\":"),
         &["as DONE says"],
     );
-    let words = [
+    let texts = [
         "metrics.json: best.quadratic_kappa: expected",
         "as predictions.parquet gives",
     ];
-    p.finds(&run.join("metrics.json"), another_digit("\"quadratic_kappa\":"), &words);
+    p.finds(&run.join("metrics.json"), another_digit("\"quadratic_kappa\":"), &texts);
     p.finds(&run.join("predictions.parquet"), flip(0), &["as DONE says"]);
     p.finds(
         &run.join("provenance.json"),
@@ -855,7 +855,7 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
         let field = at.join(".");
         for other in others(spec.pointer(&pointer(&at)).unwrap())
             .into_iter()
-            .chain(words(&field))
+            .chain(values(&field))
         {
             let mut new = spec.clone();
             *new.pointer_mut(&pointer(&at)).unwrap() = other.clone();
@@ -903,9 +903,9 @@ fn a_forged_field_is_found_unless_nothing_contradicts_it() {
     }
 }
 
-/// Words that a field of the spec may have.
-fn words(field: &str) -> Vec<Value> {
-    let words: &[&str] = match field {
+/// Values that a field of the spec may have.
+fn values(field: &str) -> Vec<Value> {
+    let values: &[&str] = match field {
         "run.backbone" => &["mae-b", "vmamba-s"],
         "run.dataset" => &["ddsm", "breastmnist"],
         "run.head" => &["mha"],
@@ -916,7 +916,7 @@ fn words(field: &str) -> Vec<Value> {
         "run.protocol.warmup" => &["per-dataset"],
         _ => &[],
     };
-    words.iter().map(|w| (*w).into()).collect()
+    values.iter().map(|w| (*w).into()).collect()
 }
 
 /// One run's numbers under the name of another.
@@ -940,13 +940,13 @@ fn a_run_copied_into_another_ones_folder_is_found() {
     fs::write(all[1].join("DONE"), new).unwrap();
     let (code, said) = p.verify();
     assert_eq!(code, 2, "{said}");
-    for words in [
+    for part in [
         "predictions of its own",
         "epochs of its own",
         "trained weights of its own",
         "another run",
     ] {
-        assert!(said.contains(words), "no `{words}` in:\n{said}");
+        assert!(said.contains(part), "no `{part}` in:\n{said}");
     }
 }
 

@@ -38,7 +38,7 @@ fn child() {
     let epoch = Duration::from_millis(var("EPOCH_MS", 1));
     let trainer = Box::leak(Box::new(Scripted { epoch }));
     let every = var("EVERY", 60).to_string();
-    let words = [
+    let args = [
         "medft",
         "run",
         "./study.toml",
@@ -47,14 +47,14 @@ fn child() {
         "--checkpoint-every",
         &every,
     ];
-    assert_eq!(medft::commands::run_with(Cli::parse_from(words), trainer).unwrap(), 0);
+    assert_eq!(medft::commands::run_with(Cli::parse_from(args), trainer).unwrap(), 0);
 }
 
 /// As [`child`], with the real trainer: a checkpoint after every step, written by a thread of its own while the next step is made.
 #[test]
 #[ignore = "started by the other test as a process of its own"]
 fn training_child() {
-    let words = [
+    let args = [
         "medft",
         "run",
         "./study.toml",
@@ -65,7 +65,7 @@ fn training_child() {
         "--checkpoint-every",
         "0",
     ];
-    assert_eq!(medft::commands::run(Cli::parse_from(words)).unwrap(), 0);
+    assert_eq!(medft::commands::run(Cli::parse_from(args)).unwrap(), 0);
 }
 
 #[test]

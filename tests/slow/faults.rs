@@ -56,9 +56,9 @@ struct Call {
     path: String,
 }
 
-fn command(dir: &Path, words: &[&str]) -> Command {
+fn command(dir: &Path, args: &[&str]) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_medft"));
-    c.args(words)
+    c.args(args)
         .current_dir(dir)
         .env("RAYON_NUM_THREADS", "1")
         .stdout(Stdio::null())

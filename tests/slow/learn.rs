@@ -29,7 +29,7 @@ fn a_backbone_of_every_family_beats_chance_on_every_phantom() {
             let p = &p;
             s.spawn(move || {
                 let only = format!("dataset={set}");
-                let words = [
+                let args = [
                     "run",
                     "./learn.toml",
                     "--device",
@@ -41,7 +41,7 @@ fn a_backbone_of_every_family_beats_chance_on_every_phantom() {
                     "--results-dir",
                     set,
                 ];
-                let said = p.medft(&words);
+                let said = p.medft(&args);
                 assert_eq!(said.code, 0, "{}", said.err);
             });
         }

@@ -184,7 +184,7 @@ impl Swaps {
         let p = Place::new();
         p.study("s", wide_study);
         // The archive is no published one: whoever means to use it says so.
-        for words in [
+        for args in [
             &["data", "synth", "breastmnist"][..],
             &[
                 "data",
@@ -195,7 +195,7 @@ impl Swaps {
                 "--accept-labels",
             ],
         ] {
-            let a = p.medft(words);
+            let a = p.medft(args);
             assert_eq!(a.code, 0, "{}", a.all());
         }
         assert!(

@@ -62,21 +62,21 @@ const TESTS: [(&str, Test); 11] = [
 ];
 
 fn main() {
-    let words: Vec<String> = std::env::args().collect();
-    if words.get(1).is_some_and(|w| w == "as-medft") {
-        std::process::exit(as_medft(&words[2..]));
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|w| w == "as-medft") {
+        std::process::exit(as_medft(&args[2..]));
     }
     // As libtest: words are filters, but not the values of its options; what is ignored there is nothing here.
     let takes_value = |w: &str| ["--test-threads", "--skip", "--format", "--color", "--logfile", "-Z"].contains(&w);
-    let filters: Vec<&String> = (1..words.len())
-        .filter(|&i| !words[i].starts_with('-') && !takes_value(&words[i - 1]))
-        .map(|i| &words[i])
+    let filters: Vec<&String> = (1..args.len())
+        .filter(|&i| !args[i].starts_with('-') && !takes_value(&args[i - 1]))
+        .map(|i| &args[i])
         .collect();
-    let ignored = words.iter().any(|w| w == "--ignored");
+    let ignored = args.iter().any(|w| w == "--ignored");
     let wanted = |name: &str| !ignored && (filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
     let tests: Vec<_> = TESTS.into_iter().filter(|t| wanted(t.0)).collect();
     let missing = testbed::missing();
-    if words.iter().any(|w| w == "--list") || tests.is_empty() || !missing.is_empty() {
+    if args.iter().any(|w| w == "--list") || tests.is_empty() || !missing.is_empty() {
         for (name, _) in &tests {
             match missing.is_empty() {
                 true => println!("{name}: test"),
@@ -93,13 +93,13 @@ fn main() {
 }
 
 /// What medft is in these tests: itself with a trainer whose epochs take a moment.
-fn as_medft(words: &[String]) -> i32 {
+fn as_medft(args: &[String]) -> i32 {
     let epoch = std::env::var("EPOCH_MS").map_or(1, |v| v.parse().unwrap());
     let trainer = Box::leak(Box::new(Scripted {
         epoch: Duration::from_millis(epoch),
     }));
-    let words = std::iter::once("medft".to_owned()).chain(words.iter().cloned());
-    match medft::commands::run_with(Cli::parse_from(words), trainer) {
+    let args = std::iter::once("medft".to_owned()).chain(args.iter().cloned());
+    match medft::commands::run_with(Cli::parse_from(args), trainer) {
         Ok(code) => i32::from(code),
         Err(e) => {
             eprintln!("error: {e:#}");
@@ -131,8 +131,8 @@ fn all(tests: &[(&str, Test)]) -> bool {
             counts: &mut counts,
         };
         let end = catch_unwind(AssertUnwindSafe(|| test(&mut stage)));
-        let word = if end.is_ok() { "ok" } else { "FAILED" };
-        println!("test {name} ... {word} ({:.0} s)", begun.elapsed().as_secs_f64());
+        let text = if end.is_ok() { "ok" } else { "FAILED" };
+        println!("test {name} ... {text} ({:.0} s)", begun.elapsed().as_secs_f64());
         if end.is_err() {
             failed.push(*name);
             bed.controller("-CONT");
@@ -226,10 +226,10 @@ impl Place {
         .unwrap();
     }
 
-    fn command(&self, bed: &Testbed, words: &[&str]) -> Command {
+    fn command(&self, bed: &Testbed, args: &[&str]) -> Command {
         let mut c = Command::new(std::env::current_exe().unwrap());
         c.arg("as-medft")
-            .args(words)
+            .args(args)
             .args(["--checkpoint-every", "0"])
             .current_dir(&self.dir)
             .env("SLURM_CONF", bed.configuration())
@@ -239,8 +239,8 @@ impl Place {
         c
     }
 
-    fn medft(&self, bed: &Testbed, words: &[&str]) -> Output {
-        self.command(bed, words).output().unwrap()
+    fn medft(&self, bed: &Testbed, args: &[&str]) -> Output {
+        self.command(bed, args).output().unwrap()
     }
 
     /// Submits; what it says as JSON.
@@ -263,8 +263,8 @@ impl Place {
         .unwrap();
         fs::set_permissions(&sbatch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let words = ["submit", "./study.toml", "--cluster", "cluster.toml", "--json"];
-        self.command(bed, &words).env("PATH", path).output().unwrap()
+        let args = ["submit", "./study.toml", "--cluster", "cluster.toml", "--json"];
+        self.command(bed, &args).env("PATH", path).output().unwrap()
     }
 
     /// How many runs of the plan are in each state.
@@ -477,7 +477,7 @@ fn dry_run(s: &mut Stage<'_>) {
     );
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let said = String::from_utf8(out.stdout).unwrap();
-    for word in [
+    for text in [
         "--array=1-6%3",
         "--signal=B:USR1@120",
         "--cpus-per-task=1",
@@ -488,7 +488,7 @@ fn dry_run(s: &mut Stage<'_>) {
         "dataset=aptos2019,split=authors,backbone=mae-b,freeze=frozen,head=linear,head=mha,seed=0",
         "6 tasks with 8 runs would be submitted",
     ] {
-        assert!(said.contains(word), "{word} is not in: {said}");
+        assert!(said.contains(text), "{text} is not in: {said}");
     }
     assert!(!p.jobs().exists() && s.bed.ask("squeue", &["-h", "-t", "PENDING,RUNNING"]).is_empty());
     // The scripts are shell.
@@ -646,8 +646,8 @@ fn has_checkpoint(run: &Path) -> bool {
 
 fn restarts(bed: &Testbed, task: &str) -> usize {
     let said = bed.ask("scontrol", &["show", "job", task]);
-    let word = said.split_whitespace().find_map(|w| w.strip_prefix("Restarts="));
-    word.and_then(|n| n.parse().ok()).unwrap_or(0)
+    let text = said.split_whitespace().find_map(|w| w.strip_prefix("Restarts="));
+    text.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Restarts of all tasks of an array.

@@ -98,9 +98,9 @@ impl Testbed {
     }
 
     /// What a program of Slurm says on stdout.
-    pub(crate) fn ask(&self, program: &str, words: &[&str]) -> String {
+    pub(crate) fn ask(&self, program: &str, args: &[&str]) -> String {
         let out = Command::new(program)
-            .args(words)
+            .args(args)
             .env("SLURM_CONF", self.configuration())
             .stdin(Stdio::null())
             .output()
@@ -143,8 +143,8 @@ impl Testbed {
         self.mute_node(node);
         let mut medft = 0;
         for pid in self.processes(Some(node)) {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            medft += usize::from(String::from_utf8_lossy(&words).contains("as-medft\0run\0"));
+            let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            medft += usize::from(String::from_utf8_lossy(&args).contains("as-medft\0run\0"));
             signal(pid, "-KILL");
         }
         medft
@@ -168,7 +168,7 @@ impl Testbed {
                 continue;
             };
             let environ = fs::read(e.path().join("environ")).unwrap_or_default();
-            let has = |word: &str| environ.split(|b| *b == 0).any(|v| v == word.as_bytes());
+            let has = |text: &str| environ.split(|b| *b == 0).any(|v| v == text.as_bytes());
             let of_node = match node {
                 Some(n) => has(&format!("SLURMD_NODENAME={n}")),
                 None => NODES.iter().any(|n| has(&format!("SLURMD_NODENAME={n}"))),
@@ -223,7 +223,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
         .status();
 }
 
-fn daemon(dir: &Path, program: &str, words: &[&str], env: &[(&str, &str)]) -> Child {
+fn daemon(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> Child {
     let node = env.first().map_or("", |e| e.1);
     let log = fs::File::options()
         .create(true)
@@ -231,7 +231,7 @@ fn daemon(dir: &Path, program: &str, words: &[&str], env: &[(&str, &str)]) -> Ch
         .open(dir.join(format!("log/{program}{node}.out")))
         .unwrap();
     Command::new(find(program).unwrap())
-        .args(words)
+        .args(args)
         .envs(env.iter().copied())
         .env("SLURM_CONF", dir.join("slurm.conf"))
         .current_dir(dir)
@@ -243,8 +243,8 @@ fn daemon(dir: &Path, program: &str, words: &[&str], env: &[(&str, &str)]) -> Ch
 }
 
 fn configuration(dir: &Path, max_array: usize) -> String {
-    let said = |program: &str, word: &str| {
-        let out = Command::new(program).arg(word).output().unwrap().stdout;
+    let said = |program: &str, text: &str| {
+        let out = Command::new(program).arg(text).output().unwrap().stdout;
         String::from_utf8_lossy(&out).trim().to_owned()
     };
     let user = said("id", "-un");

@@ -32,7 +32,7 @@ fn the_built_in_claims_are_understood() {
 #[test]
 fn what_is_not_understood_is_named_with_its_line() {
     let good = include_str!("../../experiments/papers/paper2025/claims.toml");
-    for (old, new, words) in [
+    for (old, new, said) in [
         ("\"group\"", "\"groop\"", ["claims.toml:", "group"]),
         (
             "id = \"families-top\"",
@@ -56,7 +56,7 @@ fn what_is_not_understood_is_named_with_its_line() {
         let e = Claims::parse("claims.toml", &good.replacen(old, new, 1))
             .unwrap_err()
             .to_string();
-        assert!(words.iter().all(|w| e.contains(w)), "{e}");
+        assert!(said.iter().all(|w| e.contains(w)), "{e}");
     }
 }
 

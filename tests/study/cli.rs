@@ -16,10 +16,10 @@ impl Place {
 }
 
 #[track_caller]
-fn complains(a: &Said, code: i32, words: &[&str]) {
+fn complains(a: &Said, code: i32, texts: &[&str]) {
     assert_eq!(a.code, code, "stdout: {}\nstderr: {}", a.out, a.err);
     let all = a.all();
-    for w in words {
+    for w in texts {
         assert!(all.contains(w), "`{w}` is not in:\n{all}");
     }
 }
@@ -239,7 +239,7 @@ fn without_data_reproduce_says_what_is_missing_and_leaves_nothing() {
 }
 
 #[test]
-fn a_typo_in_a_study_names_file_line_and_the_nearest_word() {
+fn a_typo_in_a_study_names_file_line_and_the_nearest_name() {
     let p = Place::new();
     let s = p.study("typo", |t| t.replace("epochs = 2", "epoch = 2"));
     complains(&p.medft(&["plan", &s]), 2, &["typo.toml:", "epochs"]);
@@ -275,11 +275,11 @@ fn label_files_that_are_wrong_are_refused_with_line_and_remedy() {
         ),
         ("an empty file", String::new(), &["train_1.csv"]),
     ];
-    for (what, text, words) in cases {
+    for (what, text, texts) in cases {
         fs::write(&csv, text).unwrap();
         let a = p.medft(&["data", "lock", "aptos2019"]);
         assert_eq!(a.code, 2, "{what}: {}{}", a.out, a.err);
-        complains(&a, 2, words);
+        complains(&a, 2, texts);
     }
     fs::write(&csv, good).unwrap();
     // A drawn train.csv is not the publisher's: it is taken only where the user says so, and is noted from then on.
@@ -358,7 +358,7 @@ fn weights_with_missing_or_misshaped_tensors_are_named() {
     });
     let dir = p.path("weights/mae-b-timm");
     fs::create_dir_all(&dir).unwrap();
-    for (shape, words) in [
+    for (shape, texts) in [
         (vec![1, 1, 768], ["pos_embed", "missing"]),
         (vec![1, 1, 3], ["cls_token", "[1, 1, 3]"]),
     ] {
@@ -368,7 +368,7 @@ fn weights_with_missing_or_misshaped_tensors_are_named() {
         let _ = fs::remove_file(p.path("weights/weights.lock"));
         fs::write(dir.join("model.safetensors"), file).unwrap();
         let a = p.medft(&["run", &s, "--only", "freeze=frozen,head=linear"]);
-        complains(&a, 1, &["model.safetensors", words[0], words[1], "weights"]);
+        complains(&a, 1, &["model.safetensors", texts[0], texts[1], "weights"]);
     }
 }
 

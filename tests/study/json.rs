@@ -1,6 +1,6 @@
 //! `--json` of every verb against its schema in docs/schemas: one document on stdout, every field described, none besides.
 //!
-//! The validator below knows the words of JSON Schema that the schemas use, and refuses any other.
+//! The validator below knows the keywords of JSON Schema that the schemas use, and refuses any other.
 
 use crate::place::Place;
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn is(value: &Value, kind: &str) -> bool {
 
 /// Holds a value against a schema; what is wrong with it, with its place.
 fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
-    const WORDS: [&str; 16] = [
+    const KEYWORDS: [&str; 16] = [
         "$schema",
         "$defs",
         "$ref",
@@ -55,9 +55,12 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
         "additionalProperties",
         "minItems",
     ];
-    let words = schema.as_object().ok_or("no schema")?;
-    if let Some(other) = words.keys().find(|w| !WORDS.contains(&w.as_str()) && *w != "maxItems") {
-        panic!("{at}: the schema has a word that is not checked: {other}");
+    let fields = schema.as_object().ok_or("no schema")?;
+    if let Some(other) = fields
+        .keys()
+        .find(|w| !KEYWORDS.contains(&w.as_str()) && *w != "maxItems")
+    {
+        panic!("{at}: the schema has a keyword that is not checked: {other}");
     }
     if let Some(to) = schema["$ref"].as_str() {
         let target = root.pointer(&to[1..]).ok_or_else(|| format!("{at}: {to} is nowhere"))?;
@@ -76,15 +79,15 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
     {
         return Err(format!("{at}: {value} is none of {all:?}"));
     }
-    if words.contains_key("const") && schema["const"] != *value {
+    if fields.contains_key("const") && schema["const"] != *value {
         return Err(format!("{at}: {value} is not {}", schema["const"]));
     }
-    for (word, least, most) in [("oneOf", 1, 1), ("anyOf", 1, usize::MAX)] {
-        if let Some(all) = schema[word].as_array() {
+    for (keyword, least, most) in [("oneOf", 1, 1), ("anyOf", 1, usize::MAX)] {
+        if let Some(all) = schema[keyword].as_array() {
             let tried: Vec<_> = all.iter().map(|s| check(root, s, value, at)).collect();
             let fits = tried.iter().filter(|r| r.is_ok()).count();
             if fits < least || fits > most {
-                return Err(format!("{at}: fits {fits} of {word}: {tried:?}"));
+                return Err(format!("{at}: fits {fits} of {keyword}: {tried:?}"));
             }
         }
     }
@@ -95,7 +98,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                 check(root, of, item, &format!("{at}[{i}]"))?;
             }
         }
-        let bound = |word: &str| schema[word].as_u64().map(|n| n as usize);
+        let bound = |keyword: &str| schema[keyword].as_u64().map(|n| n as usize);
         if bound("minItems").is_some_and(|n| items.len() < n) || bound("maxItems").is_some_and(|n| items.len() > n) {
             return Err(format!("{at}: {} items", items.len()));
         }
@@ -222,13 +225,13 @@ fn every_verb_says_what_its_schema_describes() {
     ];
     let mut seen = BTreeSet::new();
     for (verb, rest, codes) in lines {
-        let words: Vec<&str> = verb
+        let args: Vec<&str> = verb
             .split(' ')
             .chain(rest.split_whitespace())
             .chain(["--json"])
             .collect();
-        let said = p.medft(&words);
-        let line = words.join(" ");
+        let said = p.medft(&args);
+        let line = args.join(" ");
         assert!(codes.contains(&said.code), "{line}: {} {}", said.code, said.all());
         let value: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{line}: {e}: {}", said.all()));
         let schema = schema(verb);
@@ -257,11 +260,11 @@ fn every_verb_says_what_its_schema_describes() {
     let trained = trained.iter().find(|f| f.ends_with("weights.safetensors")).unwrap();
     let run = trained.parent().unwrap().to_str().unwrap();
     let image = p.path("toys/a/0.png");
-    for (verb, words) in [
+    for (verb, args) in [
         ("predict", vec!["predict", run, image.to_str().unwrap()]),
         ("export", vec!["export", run, "--layout", "hub", "--out", "exported"]),
     ] {
-        let said = p.medft(&[&words[..], &["--json"]].concat());
+        let said = p.medft(&[&args[..], &["--json"]].concat());
         assert_eq!(said.code, 0, "{verb}: {}", said.all());
         holds(verb, &serde_json::from_str(&said.out).unwrap());
         seen.insert(verb.to_owned());

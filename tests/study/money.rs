@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn medft(place: &Path, words: &[&str]) -> Output {
+fn medft(place: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_medft"));
-    command.current_dir(place).args(words).args(["--device", "cpu"]);
+    command.current_dir(place).args(args).args(["--device", "cpu"]);
     command.output().unwrap()
 }
 
@@ -56,13 +56,13 @@ fn power_says_what_it_assumes_and_more_noise_never_takes_fewer_seeds() {
     assert_eq!(all[0]["data_sets"][0]["sd_from"], "assumed by --sd");
     let out = medft(place.path(), &["power", "paper"]);
     let said = text(&out);
-    for words in [
+    for part in [
         "assumed: no cell has two seeds, 0.004",
         "Reproduced",
         "mha-frozen",
         "one published run a value",
     ] {
-        assert!(said.contains(words), "{words}\n{said}");
+        assert!(said.contains(part), "{part}\n{said}");
     }
     assert_eq!(
         medft(place.path(), &["power", "paper", "--sd", "0"]).status.code(),
@@ -100,7 +100,7 @@ fn a_budget_becomes_a_study_that_fits_it() {
         text(&unknown)
     );
     for what in ["forward", "train"] {
-        let words = [
+        let args = [
             "bench",
             what,
             "--backbone",
@@ -112,7 +112,7 @@ fn a_budget_becomes_a_study_that_fits_it() {
             "--steps",
             "1",
         ];
-        let out = medft(place.path(), &words);
+        let out = medft(place.path(), &args);
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     }
     let little = medft(place.path(), &["plan", "paper", "--budget", "1m"]);
@@ -123,15 +123,15 @@ fn a_budget_becomes_a_study_that_fits_it() {
         text(&little)
     );
     let mut decided = 0;
-    for (word, hours) in [("1000d", 24e3), ("1000000d", 24e6)] {
-        let out = medft(place.path(), &["plan", "paper", "--budget", word, "--json"]);
+    for (budget, hours) in [("1000d", 24e3), ("1000000d", 24e6)] {
+        let out = medft(place.path(), &["plan", "paper", "--budget", budget, "--json"]);
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
         let all = json(&out);
         assert!(
             all["hours"].as_f64().unwrap() <= hours && all["guessed"] == true,
             "{all}"
         );
-        let file = format!("experiments/paper-{word}.toml");
+        let file = format!("experiments/paper-{budget}.toml");
         assert_eq!(all["file"], file);
         let plan = json(&medft(place.path(), &["plan", &file, "--json"]));
         assert_eq!(plan.as_array().unwrap().len() as u64, all["runs"].as_u64().unwrap());
@@ -182,8 +182,8 @@ fn a_budget_holds_for_any_order_a_part_and_another_device() {
         .replace(heads, "heads = [\"mha\", \"linear\"]");
     fs::write(place.path().join("turned.toml"), turned).unwrap();
     let offer = |study: &str, more: &[&str], out: &str| -> Value {
-        let words = [&["plan", study, "--budget", "100000d", "--out", out, "--json"], more].concat();
-        let said = medft(place.path(), &words);
+        let args = [&["plan", study, "--budget", "100000d", "--out", out, "--json"], more].concat();
+        let said = medft(place.path(), &args);
         assert_eq!(said.status.code(), Some(0), "{}", text(&said));
         json(&said)
     };
@@ -211,7 +211,7 @@ fn a_budget_holds_for_any_order_a_part_and_another_device() {
     );
 
     // A device that nothing was measured on and no data sheet is known of: no hours are made up for it.
-    let words = [
+    let args = [
         "plan",
         "paper",
         "--budget",
@@ -221,7 +221,7 @@ fn a_budget_holds_for_any_order_a_part_and_another_device() {
         "--out",
         "d.toml",
     ];
-    let unknown = medft(place.path(), &words);
+    let unknown = medft(place.path(), &args);
     assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown));
     assert!(
         text(&unknown).contains("a device whose speed is known"),

@@ -90,9 +90,9 @@ pub(super) fn fine_tuned() -> BTreeMap<String, Tensor> {
 }
 
 #[track_caller]
-fn refused(a: &Said, words: &[&str]) {
+fn refused(a: &Said, texts: &[&str]) {
     assert_eq!(a.code, 2, "{}", a.all());
-    for w in words {
+    for w in texts {
         assert!(a.err.contains(w), "`{w}` is not in:\n{}", a.err);
     }
 }
@@ -104,12 +104,12 @@ fn a_checkpoint_is_taken_in_strictly_and_never_under_a_published_name() {
     let good = fine_tuned();
     save(&file, &good);
     let add = |name: &str, more: &[&str]| {
-        let words = [
+        let args = [
             &["weights", "add", name, "--like", "dinov2-b", "mine.safetensors"],
             more,
         ]
         .concat();
-        p.medft(&words)
+        p.medft(&args)
     };
     for taken in [
         "dinov2-b",
@@ -210,7 +210,7 @@ fn a_checkpoint_is_taken_in_strictly_and_never_under_a_published_name() {
             (!how.is_empty(), true)
         );
     }
-    for (name, old, new, words) in [
+    for (name, old, new, said) in [
         ("mine", "like = \"dinov2-b\"\n", "", "like, scale, title, sha256"),
         (
             "mine",
@@ -236,7 +236,7 @@ fn a_checkpoint_is_taken_in_strictly_and_never_under_a_published_name() {
         .unwrap();
         let a = p.medft(&["weights", "list", "--manifests-dir", "elsewhere"]);
         assert!(
-            a.code == 0 && a.err.contains(words) && a.err.contains("left out"),
+            a.code == 0 && a.err.contains(said) && a.err.contains("left out"),
             "{}",
             a.all()
         );
@@ -265,9 +265,9 @@ fn test_images(p: &Place, spec: &RunSpec) -> BTreeMap<String, PathBuf> {
 
 /// Logits by image, as `predict --json` says.
 pub(super) fn predicted(p: &Place, run: &str, weights: &str, images: &[&Path]) -> Vec<Vec<f32>> {
-    let mut words = vec!["predict", run, "--weights", weights, "--json"];
-    words.extend(images.iter().map(|i| i.to_str().unwrap()));
-    let a = p.medft(&words);
+    let mut args = vec!["predict", run, "--weights", weights, "--json"];
+    args.extend(images.iter().map(|i| i.to_str().unwrap()));
+    let a = p.medft(&args);
     assert_eq!(a.code, 0, "{}", a.err);
     let all: Vec<Value> = serde_json::from_str(&a.out).unwrap();
     all.iter()
@@ -341,22 +341,22 @@ fn own_weights_are_trained_kept_predicted_with_and_exported() {
         let there = store.predictions(id).unwrap();
         let images = test_images(&p, spec);
         let paths: Vec<&Path> = there.ids.iter().map(|i| images[i].as_path()).collect();
-        for (word, which) in [("best", WhichWeights::Best), ("last", WhichWeights::Last)] {
+        for (name, which) in [("best", WhichWeights::Best), ("last", WhichWeights::Last)] {
             let expected = match which {
                 WhichWeights::Best => &there.best,
                 WhichWeights::Last => &there.last,
             };
             let rows: Vec<&[f32]> = expected.chunks(5).collect();
             let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            for (i, found) in predicted(&p, &id[..10], word, &paths).iter().enumerate() {
-                assert_eq!(bits(found), bits(rows[i]), "{spec} {word} {}", there.ids[i]);
+            for (i, found) in predicted(&p, &id[..10], name, &paths).iter().enumerate() {
+                assert_eq!(bits(found), bits(rows[i]), "{spec} {name} {}", there.ids[i]);
             }
             // Alone and by the folder, in another batch.
             let folder = dir.to_str().unwrap();
             assert_eq!(
-                bits(&predicted(&p, folder, word, &paths[3..4])[0]),
+                bits(&predicted(&p, folder, name, &paths[3..4])[0]),
                 bits(rows[3]),
-                "{spec} {word} alone"
+                "{spec} {name} alone"
             );
         }
     }
@@ -447,14 +447,14 @@ fn own_weights_are_trained_kept_predicted_with_and_exported() {
 }
 
 /// Exports the runs with a linear head and holds what timm and transformers compute against `predict`.
-fn exported(p: &Place, done: &[RunRecord], words: &[&str]) {
+fn exported(p: &Place, done: &[RunRecord], layouts: &[&str]) {
     let mut folders = Vec::new();
     for record in done {
         let (id, linear) = (record.id(), record.spec.run.head == HeadKind::Linear);
-        for word in words {
-            let out = format!("{word}-{}", &id[..8]);
-            let a = p.medft(&["export", id, "--layout", word, "--out", &out]);
-            if !linear && *word != "hub" {
+        for layout in layouts {
+            let out = format!("{layout}-{}", &id[..8]);
+            let a = p.medft(&["export", id, "--layout", layout, "--out", &out]);
+            if !linear && *layout != "hub" {
                 refused(&a, &["hub", "MHA head", "medft predict"]);
                 continue;
             }
@@ -470,10 +470,10 @@ fn exported(p: &Place, done: &[RunRecord], words: &[&str]) {
             let card = fs::read_to_string(p.path(&out).join("README.md")).unwrap();
             assert!(card.contains("model-index:") && card.contains(id), "{card}");
             refused(
-                &p.medft(&["export", id, "--layout", word, "--out", &out]),
+                &p.medft(&["export", id, "--layout", layout, "--out", &out]),
                 &["an empty folder"],
             );
-            if *word != "hub" {
+            if *layout != "hub" {
                 folders.push((p.path(&out), id.to_owned(), record.spec.run.clone()));
             }
         }
@@ -556,9 +556,9 @@ fn curves_are_written_while_a_run_trains_and_once_where_it_is_taken_up_again() {
             .replace("[\"frozen\", \"unfrozen\"]", "[\"unfrozen\"]")
     };
     let study = p.study("long", |t| one(t).replace("epochs = 2", "epochs = 40"));
-    let words = ["run", &study, "--tensorboard", "board", "--checkpoint-every", "0"];
+    let args = ["run", &study, "--tensorboard", "board", "--checkpoint-every", "0"];
     let mut child = p
-        .process(&words)
+        .process(&args)
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -592,7 +592,7 @@ fn curves_are_written_while_a_run_trains_and_once_where_it_is_taken_up_again() {
     child.wait().unwrap();
     assert!(Store::new(&p.path("results"), "long").all().unwrap().done.is_empty());
     // As its lease lapses; the machine is this one, so its process is known to be gone.
-    let a = p.medft(&words);
+    let a = p.medft(&args);
     assert_eq!(a.code, 0, "{}", a.err);
     assert_eq!(event_files().len(), 1);
     let (store, done) = runs(&p, "long");

@@ -1,4 +1,4 @@
-//! Studies, presets, published values and margins as a user meets them: the files of `experiments/` and the words of errors.
+//! Studies, presets, published values and margins as a user meets them: the files of `experiments/` and the texts of errors.
 
 use medft::error::BadInput;
 use medft::spec::protocol::{self, Precision};
@@ -975,7 +975,7 @@ fn the_page_on_the_protocol_is_in_step() {
 fn the_page_says_what_is_extrapolated() {
     let page = std::fs::read_to_string(root().join("docs/PROTOCOL.md")).unwrap();
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in [
+    for part in [
         "`joanaapa/Foundation-Medical`",
         "torch 2.0",
         "one parameter file: DDSM, MAE-H, frozen, MHA",
@@ -985,7 +985,7 @@ fn the_page_says_what_is_extrapolated() {
         "it is the softmax that ties scores",
         "does nothing for heads other than linear",
     ] {
-        assert!(page.contains(words), "{words}");
+        assert!(page.contains(part), "{part}");
     }
 }
 

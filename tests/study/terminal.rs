@@ -554,8 +554,8 @@ fn every_help_has_examples_that_parse() {
     let p = Place::new();
     for verb in &all {
         assert!(listed.contains(&verb.as_str()), "`medft {verb}` has no example");
-        let words: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
-        let said = p.medft(&words);
+        let args: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
+        let said = p.medft(&args);
         assert!(
             said.code == 0 && said.out.contains("Examples:\n  medft "),
             "{verb}: {}",
@@ -564,10 +564,10 @@ fn every_help_has_examples_that_parse() {
     }
     for (verb, examples) in medft::cli::EXAMPLES {
         for line in *examples {
-            let words = line.split(" > ").next().unwrap();
+            let args = line.split(" > ").next().unwrap();
             // One example has an argument in quotes.
-            let words: Vec<String> = match words.split_once('"') {
-                None => words.split(' ').map(str::to_owned).collect(),
+            let args: Vec<String> = match args.split_once('"') {
+                None => args.split(' ').map(str::to_owned).collect(),
                 Some((before, name)) => before
                     .trim_end()
                     .split(' ')
@@ -575,7 +575,7 @@ fn every_help_has_examples_that_parse() {
                     .chain([name.trim_end_matches('"').to_owned()])
                     .collect(),
             };
-            let found = medft::cli::command().try_get_matches_from(&words);
+            let found = medft::cli::command().try_get_matches_from(&args);
             let found = found.and_then(|m| medft::cli::Cli::from_arg_matches(&m));
             assert!(found.is_ok(), "{verb}: `{line}`: {}", found.unwrap_err());
             assert!(line.starts_with(format!("medft {verb}").trim_end()), "{line}");
@@ -652,10 +652,10 @@ fn a_shell_completes_studies_sets_backbones_and_what_only_takes() {
         &["--backbone=vmamba-s"],
     );
     // Other shells do not.
-    let ask = |words: &[&str]| {
+    let ask = |args: &[&str]| {
         let out = Command::new(medft())
             .args(["--", "medft"])
-            .args(words)
+            .args(args)
             .current_dir(p.path(""))
             .env("COMPLETE", "fish")
             .output()

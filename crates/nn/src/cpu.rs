@@ -4,7 +4,6 @@
 //! depend on shapes only, and sums run over a fixed number of lanes in a fixed order. The loops use no fused multiply-add
 //! (products alone do, everywhere) and no system libm, so every processor type gives the same bits.
 
-use super::gemm::kernel::{self, Strided, Sums};
 use candle_core::{CpuStorage, Layout, Result, Storage, WithDType};
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -35,36 +34,9 @@ pub(crate) trait Real:
     fn sqrt_(self) -> Self;
     /// `self · a + b` as products add up: rounded once in f32, twice in f64.
     fn mul_add_(self, a: Self, b: Self) -> Self;
-
-    /// `a · b` (MR×NR) over a depth of `k` to `sums`, for the vector width `LEVEL` (see [`super::gemm`]).
-    ///
-    /// # Safety
-    /// `a` must have MR rows of depth `k`, `b` must hold `k` packed rows of NR, `sums` must have room for the tile, and the
-    /// processor must have the features.
-    #[inline(always)]
-    unsafe fn micro<const MR: usize, const NR: usize, const LEVEL: u8>(
-        k: usize,
-        a: Strided<Self>,
-        b: *const Self,
-        sums: Sums<Self>,
-    ) {
-        // SAFETY: passed on to the caller.
-        unsafe { kernel::portable::<Self, MR, NR>(k, a, b, sums) }
-    }
 }
 
 impl Real for f32 {
-    #[inline(always)]
-    unsafe fn micro<const MR: usize, const NR: usize, const LEVEL: u8>(
-        k: usize,
-        a: Strided<Self>,
-        b: *const Self,
-        sums: Sums<Self>,
-    ) {
-        // SAFETY: passed on to the caller.
-        unsafe { kernel::micro_f32::<MR, NR, LEVEL>(k, a, b, sums) }
-    }
-
     #[inline(always)]
     fn of(x: f64) -> Self {
         x as f32

@@ -1,6 +1,6 @@
 //! GPUs: opening them, what they are called, how much of their memory was used, and the way of batches to them.
 
-mod card;
+pub(crate) mod card;
 mod staging;
 
 use candle_core::{Device, Result};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// One argument of a kernel as it is passed: an address with what may be accessed there, or a number in its low bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum KernelParam {
     /// Memory that is read.
     Read {
         /// Its address.
@@ -28,7 +28,7 @@ pub enum Word {
     Number(u64),
 }
 
-impl Word {
+impl KernelParam {
     /// Bytes that may be accessed there.
     pub fn bytes(&self) -> usize {
         match self {
@@ -50,15 +50,15 @@ pub struct Launch<'a> {
     /// Threads of a block.
     pub block: u32,
     /// The arguments.
-    pub words: &'a [Word],
+    pub params: &'a [KernelParam],
     /// Memory that is reached through tables of addresses; what is read and written is there as both.
-    pub indirect: &'a [Word],
+    pub indirect: &'a [KernelParam],
 }
 
 impl Launch<'_> {
     /// Bytes that the launch reads and writes: every operand once, as a whole, and what it reads and writes through tables twice.
     pub fn bytes(&self) -> usize {
-        self.words.iter().chain(self.indirect).map(Word::bytes).sum()
+        self.params.iter().chain(self.indirect).map(KernelParam::bytes).sum()
     }
 }
 
@@ -91,7 +91,7 @@ pub trait Executor {
     /// Where the kernel is unknown or fails.
     ///
     /// # Safety
-    /// The memory that `words` and `indirect` name must be readable, and writable where [`Word::Write`] or `indirect` name it,
+    /// The memory that `params` and `indirect` name must be readable, and writable where [`KernelParam::Write`] or `indirect` name it,
     /// and nobody else may access it during the call.
     unsafe fn run(&self, launch: &Launch<'_>) -> Result<()>;
 

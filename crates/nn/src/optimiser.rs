@@ -20,10 +20,10 @@ const EPS: f64 = 1e-8;
 
 /// The first and the second moment of a parameter, float32, where the parameter lies.
 #[derive(Debug, Clone)]
-pub struct Moments(Place);
+pub struct Moments(MomentMemory);
 
 #[derive(Debug, Clone)]
-enum Place {
+enum MomentMemory {
     Host { m: Vec<f32>, v: Vec<f32> },
     Device { m: Tensor, v: Tensor, copy: Arc<Kept> },
 }
@@ -37,13 +37,13 @@ impl Moments {
         let n = parameter.elem_count();
         Ok(Self(if uses_kernels(parameter) {
             let zeros = || Tensor::zeros(n, DType::F32, parameter.device());
-            Place::Device {
+            MomentMemory::Device {
                 m: zeros()?,
                 v: zeros()?,
                 copy: Kept::new(parameter),
             }
         } else {
-            Place::Host {
+            MomentMemory::Host {
                 m: vec![0.0; n],
                 v: vec![0.0; n],
             }
@@ -56,8 +56,8 @@ impl Moments {
     /// Where they cannot be read from the device.
     pub fn to_host(&self) -> Result<[Cow<'_, [f32]>; 2]> {
         Ok(match &self.0 {
-            Place::Host { m, v } => [Cow::Borrowed(m), Cow::Borrowed(v)],
-            Place::Device { m, v, .. } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
+            MomentMemory::Host { m, v } => [Cow::Borrowed(m), Cow::Borrowed(v)],
+            MomentMemory::Device { m, v, .. } => [Cow::Owned(m.to_vec1()?), Cow::Owned(v.to_vec1()?)],
         })
     }
 
@@ -67,10 +67,10 @@ impl Moments {
     /// Where they do not fit into the device's memory.
     pub fn set(&mut self, m: Vec<f32>, v: Vec<f32>) -> Result<()> {
         self.0 = match &self.0 {
-            Place::Host { .. } => Place::Host { m, v },
-            Place::Device { m: old, copy, .. } => {
+            MomentMemory::Host { .. } => MomentMemory::Host { m, v },
+            MomentMemory::Device { m: old, copy, .. } => {
                 let (n, device) = (m.len(), old.device().clone());
-                Place::Device {
+                MomentMemory::Device {
                     m: Tensor::from_vec(m, n, &device)?,
                     v: Tensor::from_vec(v, n, &device)?,
                     copy: copy.clone(),
@@ -135,11 +135,11 @@ fn square_sum_host(g: &Tensor) -> Result<f64> {
 /// # Errors
 /// Where a tensor is not float32 or not contiguous.
 pub fn adamw(updates: Vec<Update<'_>>, scale: f32) -> Result<()> {
-    let on_device = |u: &Update<'_>| matches!(u.moments.0, Place::Device { .. });
+    let on_device = |u: &Update<'_>| matches!(u.moments.0, MomentMemory::Device { .. });
     if updates.first().is_some_and(on_device) {
         let mut all = Vec::with_capacity(updates.len());
         for u in &updates {
-            let Place::Device { m, v, copy } = &u.moments.0 else {
+            let MomentMemory::Device { m, v, copy } = &u.moments.0 else {
                 bail!("the moments of a parameter are on the CPU, those of others are not")
             };
             all.push(device::Update {
@@ -156,7 +156,7 @@ pub fn adamw(updates: Vec<Update<'_>>, scale: f32) -> Result<()> {
         return device::adamw(&all, scale);
     }
     updates.into_par_iter().try_for_each(|u| {
-        let Place::Host { m, v } = &mut u.moments.0 else {
+        let MomentMemory::Host { m, v } = &mut u.moments.0 else {
             bail!("the moments of a parameter are on a GPU, those of others are not")
         };
         let op = HostUpdate {

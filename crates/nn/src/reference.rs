@@ -2,7 +2,7 @@
 //!
 //! What the fast forms are compared with, here and by a program that checks itself on a device it has not met. Only ops whose
 //! gradients are right are used: of candle-nn `softmax`, `layer_norm_slow` and `rms_norm_slow`, never their fused twins, which cut
-//! the graph without a word.
+//! the graph without an error.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::Module;

@@ -272,7 +272,7 @@ pub fn kernels(device: &Device) -> Vec<Checked> {
     let mut all = Vec::new();
     for c in CASES {
         let exact = emulation::without(|| c.on(&Device::Cpu));
-        for (compute, word, bound) in PRECISIONS.into_iter().take(if c.short { 4 } else { 1 }) {
+        for (compute, name, bound) in PRECISIONS.into_iter().take(if c.short { 4 } else { 1 }) {
             let run = || scope(compute, || c.on(device));
             let failed = match (run(), run(), &exact) {
                 (Ok(a), Ok(b), _) if !same(&a, &b) => Some("two passes differ".to_owned()),
@@ -281,7 +281,7 @@ pub fn kernels(device: &Device) -> Vec<Checked> {
                 (.., Err(e)) => Some(format!("on the CPU: {e}")),
             };
             all.push(Checked {
-                name: format!("{}, {word}", c.name),
+                name: format!("{}, {name}", c.name),
                 failed,
             });
         }

@@ -129,7 +129,7 @@ fn read(d: &Dataset, i: u32, p: &Protocol) -> Result<Picture, String> {
                 decode::examine(&bytes, d.info.channels, p.image_loading).map_err(|e: Fault| e.to_string())?;
             let warnings = warn(below, &file, stored, d.info.channels, p);
             let mut picture = picture(&image, Some(Sha256::digest(&bytes).into()), warnings);
-            picture.damaged = !stored.damage.words().is_empty();
+            picture.damaged = !stored.damage.descriptions().is_empty();
             Ok(picture)
         }
     }
@@ -177,7 +177,7 @@ fn warn(listed: &Path, path: &Path, stored: Stored, channels: usize, p: &Protoco
         ),
     ];
     let cases = cases.into_iter().filter(|c| c.0).map(|c| c.1);
-    cases.chain(stored.damage.words()).collect()
+    cases.chain(stored.damage.descriptions()).collect()
 }
 
 fn warnings(d: &Dataset, found: &[(u32, Picture)]) -> Vec<Warning> {

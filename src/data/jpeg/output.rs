@@ -59,7 +59,7 @@ fn upsampling(frame: &Frame, c: &Component) -> Result<Upsampling, Fault> {
 }
 
 /// Rows of one component at the width of the image.
-struct Source<'a> {
+struct ComponentRows<'a> {
     component: &'a Component,
     upsampling: Upsampling,
     /// Sums of two rows, before they are spread along x.
@@ -67,7 +67,7 @@ struct Source<'a> {
     row: Vec<u8>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ComponentRows<'a> {
     fn new(frame: &Frame, component: &'a Component) -> Result<Self, Fault> {
         Ok(Self {
             component,
@@ -213,7 +213,7 @@ fn merge(frame: &Frame, space: Space) -> Result<Vec<u8>, Fault> {
     let channels = frame.components.len();
     let mut sources = Vec::with_capacity(channels);
     for c in &frame.components {
-        sources.push(Source::new(frame, c)?);
+        sources.push(ComponentRows::new(frame, c)?);
     }
     let mut data = vec![0; frame.width * frame.height * channels];
     for (y, out) in data.chunks_exact_mut(frame.width * channels).enumerate() {

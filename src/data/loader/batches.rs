@@ -1,6 +1,6 @@
 //! Batches of pixels, filled ahead of their consumer by one producer thread.
 
-use super::{Images, Mode};
+use super::{Images, ViewMode};
 use crate::data::Labels;
 use anyhow::{Result, anyhow};
 use candle_core::{Device, Tensor};
@@ -50,7 +50,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub(super) fn start(images: &Images, indices: Vec<u32>, mode: Mode, batch: usize) -> Self {
+    pub(super) fn start(images: &Images, indices: Vec<u32>, mode: ViewMode, batch: usize) -> Self {
         let (send, ready) = mpsc::sync_channel(AHEAD);
         let stop = Arc::new(AtomicBool::new(false));
         let (images, stopped) = (images.clone(), stop.clone());
@@ -83,7 +83,7 @@ impl Batches {
 fn produce(
     images: &Images,
     indices: &[u32],
-    mode: Mode,
+    mode: ViewMode,
     batch: usize,
     stop: &AtomicBool,
     send: &SyncSender<Result<Batch>>,

@@ -25,10 +25,10 @@ pub struct DeviceBatch {
 /// The iterator over [`DeviceBatch`] batches; see [`Batches::onto`].
 pub struct BatchesOnto {
     device: Device,
-    source: Source,
+    source: BatchFeed,
 }
 
-enum Source {
+enum BatchFeed {
     Direct(Batches),
     Ahead {
         /// `None` once the end is near.
@@ -53,7 +53,7 @@ impl Batches {
         }
         BatchesOnto {
             device: device.clone(),
-            source: Source::Direct(self),
+            source: BatchFeed::Direct(self),
         }
     }
 
@@ -71,7 +71,7 @@ impl Batches {
         drop(refused);
         BatchesOnto {
             device: device.clone(),
-            source: Source::Ahead {
+            source: BatchFeed::Ahead {
                 ready: Some((ready, home)),
                 carrier: carrier.ok(),
             },
@@ -112,14 +112,14 @@ impl Iterator for BatchesOnto {
     fn next(&mut self) -> Option<Self::Item> {
         let device = &self.device;
         match &mut self.source {
-            Source::Direct(batches) => Some(batches.next()?.and_then(|mut b| {
+            BatchFeed::Direct(batches) => Some(batches.next()?.and_then(|mut b| {
                 Ok(DeviceBatch {
                     images: b.tensor(device)?,
                     indices: std::mem::take(&mut b.indices),
                     labels: b.labels.clone(),
                 })
             })),
-            Source::Ahead { ready, carrier } => {
+            BatchFeed::Ahead { ready, carrier } => {
                 let (from, home) = ready.as_ref()?;
                 match from.recv() {
                     Ok(filled) => Some(filled.and_then(|mut f| {
@@ -147,7 +147,7 @@ impl Iterator for BatchesOnto {
 
 impl Drop for BatchesOnto {
     fn drop(&mut self) {
-        if let Source::Ahead { ready, carrier } = &mut self.source {
+        if let BatchFeed::Ahead { ready, carrier } = &mut self.source {
             *ready = None;
             if let Some(c) = carrier.take() {
                 let _ = c.join();

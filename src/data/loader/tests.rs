@@ -80,8 +80,8 @@ fn protocol() -> Protocol {
     }
 }
 
-fn options(workers: usize) -> Options {
-    Options {
+fn options(workers: usize) -> LoaderOptions {
+    LoaderOptions {
         workers,
         cache: None,
         worth_caching: 0,
@@ -89,12 +89,18 @@ fn options(workers: usize) -> Options {
     }
 }
 
-fn images(data: &Dataset, options: &Options) -> Images {
+fn images(data: &Dataset, options: &LoaderOptions) -> Images {
     Images::prepare(data, &protocol(), options, &|_, _| {}).unwrap()
 }
 
 /// Everything a run of batches yields, as bits.
-fn collect(images: &Images, indices: &[u32], mode: Mode, batch: usize, drop_last: bool) -> Vec<(Vec<u32>, Vec<u32>)> {
+fn collect(
+    images: &Images,
+    indices: &[u32],
+    mode: ViewMode,
+    batch: usize,
+    drop_last: bool,
+) -> Vec<(Vec<u32>, Vec<u32>)> {
     let bits = |b: Batch| (b.indices.clone(), b.pixels.iter().map(|v| v.to_bits()).collect());
     images
         .batches(indices, mode, batch, drop_last)
@@ -102,7 +108,7 @@ fn collect(images: &Images, indices: &[u32], mode: Mode, batch: usize, drop_last
         .collect()
 }
 
-const TRAIN: Mode = Mode::Train { seed: 5, epoch: 2 };
+const TRAIN: ViewMode = ViewMode::Train { seed: 5, epoch: 2 };
 
 #[test]
 fn workers_stores_and_batches_change_nothing() {
@@ -111,15 +117,15 @@ fn workers_stores_and_batches_change_nothing() {
     let data = files(root.path(), 23);
     let order = epoch_order(&data.train, 5, 2);
     let reference = images(&data, &options(1));
-    for mode in [Mode::Val, TRAIN] {
+    for mode in [ViewMode::Val, TRAIN] {
         let expected = collect(&reference, &order, mode, 5, false);
         assert_eq!(expected.iter().map(|b| b.0.len()).collect::<Vec<_>>(), [5, 5, 5, 5, 3]);
         for workers in [1, 2, 8] {
-            let cached = Options {
+            let cached = LoaderOptions {
                 cache: Some(Cache::below(dir.path(), None)),
                 ..options(workers)
             };
-            let from_files = Options {
+            let from_files = LoaderOptions {
                 memory: 0,
                 ..options(workers)
             };
@@ -144,7 +150,7 @@ fn batches_are_the_transform_of_each_image() {
     let images = images(&data, &options(2));
     let t = Transform::new(&protocol(), &data.info.mean, &data.info.std).unwrap();
     let order = [6, 0, 3];
-    for mode in [Mode::Val, TRAIN] {
+    for mode in [ViewMode::Val, TRAIN] {
         let batch = images.batches(&order, mode, 4, false).next().unwrap().unwrap();
         assert_eq!((batch.indices.as_slice(), batch.dims), (&order[..], [3, 1, 28, 28]));
         assert_eq!(batch.labels, Labels::Classes(vec![0; 3]));
@@ -152,8 +158,8 @@ fn batches_are_the_transform_of_each_image() {
             let img = t.prepare(&noise(i, 1));
             let mut out = vec![0.0; t.len()];
             match mode {
-                Mode::Val => t.finish_val(&img, &mut out),
-                Mode::Train { seed, epoch } => {
+                ViewMode::Val => t.finish_val(&img, &mut out),
+                ViewMode::Train { seed, epoch } => {
                     t.finish_train(&img, &mut Stream::new(seed, Purpose::Augment, epoch, i), &mut out);
                 }
             }
@@ -162,7 +168,7 @@ fn batches_are_the_transform_of_each_image() {
         let tensor = batch.tensor(&Device::Cpu).unwrap();
         assert_eq!(tensor.dims(), [3, 1, 28, 28]);
     }
-    let other = Mode::Train { seed: 5, epoch: 3 };
+    let other = ViewMode::Train { seed: 5, epoch: 3 };
     assert!(collect(&images, &order, TRAIN, 3, false) != collect(&images, &order, other, 3, false));
 }
 
@@ -188,11 +194,11 @@ fn an_unreadable_image_ends_the_iteration_with_its_name() {
         std::fs::write(root.path().join(format!("{bad}.png")), b"no image").unwrap();
     }
     for workers in [1, 2, 8] {
-        let o = Options {
+        let o = LoaderOptions {
             memory: 0,
             ..options(workers)
         };
-        let mut batches = images(&data, &o).batches(&data.train, Mode::Val, 4, false);
+        let mut batches = images(&data, &o).batches(&data.train, ViewMode::Val, 4, false);
         assert!(batches.next().unwrap().is_ok());
         let e = batches.next().unwrap().err().unwrap().downcast::<BadInput>().unwrap();
         assert!(e.at.ends_with("6.png"), "{e}");
@@ -211,7 +217,7 @@ fn all_unreadable_images_are_named_together() {
     std::fs::write(root.path().join("9.png"), b"RIFF\x20\0\0\0WEBPVP8 ").unwrap();
     let cache = tempfile::tempdir().unwrap();
     for workers in [1, 8] {
-        let cached = Options {
+        let cached = LoaderOptions {
             cache: Some(Cache::below(cache.path(), None)),
             ..options(workers)
         };
@@ -239,7 +245,7 @@ fn a_damaged_cache_gives_the_same_batches() {
     let root = tempfile::tempdir().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let data = files(root.path(), 4);
-    let o = Options {
+    let o = LoaderOptions {
         cache: Some(Cache::below(dir.path(), None)),
         ..options(2)
     };
@@ -274,14 +280,14 @@ fn dropping_an_iterator_joins_its_threads() {
             "no thread holds the images any more"
         );
     }
-    assert_eq!(images.batches(&[], Mode::Val, 8, false).count(), 0);
+    assert_eq!(images.batches(&[], ViewMode::Val, 8, false).count(), 0);
 }
 
 #[test]
 fn a_panic_in_a_worker_is_an_error_and_no_end() {
     let data = set(4, 0);
     let images = images(&data, &options(2));
-    let mut batches = images.batches(&[0, 1, 99], Mode::Val, 3, false);
+    let mut batches = images.batches(&[0, 1, 99], ViewMode::Val, 3, false);
     let e = batches.next().unwrap().err().unwrap();
     assert!(e.to_string().contains("panicked"), "{e}");
     assert!(batches.next().is_none());
@@ -292,7 +298,7 @@ fn memory_goes_round() {
     let data = set(40, 0);
     let images = images(&data, &options(1));
     let mut places = BTreeSet::new();
-    for batch in images.batches(&data.train, Mode::Val, 4, false) {
+    for batch in images.batches(&data.train, ViewMode::Val, 4, false) {
         places.insert(batch.unwrap().pixels.as_ptr() as usize);
     }
     assert!(places.len() <= AHEAD + 3, "{} buffers for 10 batches", places.len());
@@ -311,7 +317,7 @@ fn carried_batches_are_the_same() {
         let bits = bits.into_iter().map(f32::to_bits).collect();
         (b.indices, b.labels.len(), b.images.dims().to_vec(), bits)
     };
-    let o = Options {
+    let o = LoaderOptions {
         memory: 0,
         ..options(2)
     };
@@ -325,7 +331,7 @@ fn carried_batches_are_the_same() {
     }
     std::fs::remove_file(root.path().join("6.png")).unwrap();
     data.train = (0..23).collect();
-    let mut batches = set.batches(&data.train, Mode::Val, 4, false).carried(&device);
+    let mut batches = set.batches(&data.train, ViewMode::Val, 4, false).carried(&device);
     assert!(batches.next().unwrap().is_ok());
     let e = batches.next().unwrap().err().unwrap().to_string();
     assert!(e.contains("6.png"), "{e}");

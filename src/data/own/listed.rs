@@ -5,7 +5,7 @@ use super::types::{Image, Listing, Origin, Request, part};
 use crate::data::files;
 use crate::data::table::{PARTS, TableTask};
 use crate::manifest::walk;
-use crate::words::did_you_mean;
+use crate::names::did_you_mean;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -126,14 +126,14 @@ fn row(r: &Request, c: &Columns, folder: &Folder, at: &str, fields: &[String], o
     };
     let labels = labels(r, c, at, fields, out);
     let part = c.split.and_then(|s| {
-        let word = &fields[s];
-        let part = part(word);
+        let text = &fields[s];
+        let part = part(text);
         match part {
-            None if blank(word) => out.bad(
+            None if blank(text) => out.bad(
                 at,
                 format!("the column {:?} is blank", r.split.as_deref().unwrap_or_default()),
             ),
-            None => out.bad(at, format!("the part {word:?} is not train, val or test")),
+            None => out.bad(at, format!("the part {text:?} is not train, val or test")),
             Some(_) => {}
         }
         part
@@ -165,27 +165,27 @@ fn labels(r: &Request, c: &Columns, at: &str, fields: &[String], out: &mut Listi
         }
         return own;
     }
-    let word = fields[c.label[0]].as_str();
-    if blank(word) {
+    let text = fields[c.label[0]].as_str();
+    if blank(text) {
         out.bad(at, format!("the column {:?} is blank", r.label[0]));
         return Vec::new();
     }
-    if word.chars().any(char::is_control) {
-        out.bad(at, format!("the label {word:?} has a line break in it"));
+    if text.chars().any(char::is_control) {
+        out.bad(at, format!("the label {text:?} has a line break in it"));
         return Vec::new();
     }
     match several {
-        false => vec![word.to_owned()],
+        false => vec![text.to_owned()],
         true => {
-            let words = word.split(LABEL_ENDS).map(str::trim).filter(|w| !w.is_empty());
-            let words: BTreeSet<&str> = words.collect();
-            words.into_iter().map(str::to_owned).collect()
+            let labels = text.split(LABEL_ENDS).map(str::trim).filter(|w| !w.is_empty());
+            let labels: BTreeSet<&str> = labels.collect();
+            labels.into_iter().map(str::to_owned).collect()
         }
     }
 }
 
-fn blank(word: &str) -> bool {
-    BLANK.contains(&word.to_lowercase().as_str())
+fn blank(text: &str) -> bool {
+    BLANK.contains(&text.to_lowercase().as_str())
 }
 
 /// What is in the folder of images, by every name that a table may call it.

@@ -67,7 +67,7 @@ fn remedy(cure: Cure) -> String {
         Cure::GetAgain => String::new(),
         Cure::Convert => "; convert it to PNG".to_owned(),
         Cure::Shrink => "; scale it down".to_owned(),
-        other => format!(". {}", other.words()),
+        other => format!(". {}", other.sentence()),
     }
 }
 

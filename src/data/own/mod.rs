@@ -13,8 +13,8 @@ mod look;
 pub mod manifest;
 mod shares;
 mod sheet;
+mod summary;
 mod types;
-mod words;
 
 use super::table::TableSpec;
 use super::types::ImageArray;
@@ -68,7 +68,7 @@ pub fn read(r: &Request, on: &(dyn Fn(usize, usize) + Sync)) -> Result<Understoo
     let seen = look::all(&mut listing, channels, on);
     if listing.split.is_none() {
         cut::cut(&mut listing.images, &seen, &classes, r.shares);
-        listing.split = Some(r.shares.words(listing.images.iter().any(|i| i.group.is_some())));
+        listing.split = Some(r.shares.description(listing.images.iter().any(|i| i.group.is_some())));
     }
     check::whole(r, task, &classes, &seen, &mut listing);
     let (mean, std) = look::moments(&listing.images, &seen, channels);

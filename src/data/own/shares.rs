@@ -8,7 +8,7 @@ pub struct Shares(pub [f64; 3]);
 
 impl Shares {
     /// How the parts came about.
-    pub(super) fn words(self, groups: bool) -> String {
+    pub(super) fn description(self, groups: bool) -> String {
         let [a, b, c] = self.0;
         let what = if groups {
             "groups and copies of an image"

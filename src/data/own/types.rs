@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What the user said of his data.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Word for the set in studies.
+    /// Name of the set in studies.
     pub name: String,
     /// Folder of the images, or an npz file.
     pub images: PathBuf,
@@ -94,8 +94,8 @@ impl Listing {
 }
 
 /// The part of this name, as people write it.
-pub(super) fn part(word: &str) -> Option<usize> {
-    match word.to_lowercase().as_str() {
+pub(super) fn part(name: &str) -> Option<usize> {
+    match name.to_lowercase().as_str() {
         "training" => Some(0),
         "valid" | "validation" | "dev" => Some(1),
         "testing" => Some(2),

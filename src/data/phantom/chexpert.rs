@@ -207,13 +207,13 @@ fn table(part: &str, studies: &[Study], pictures: &mut Vec<Picture>) -> Vec<u8> 
         let position = if once_in(&mut facts, 5) { "PA" } else { "AP" };
         let labels: Vec<&str> = study.cells.iter().map(|c| c.text()).collect();
         for (view, &lateral) in study.views.iter().enumerate() {
-            let (word, title) = if lateral {
+            let (name, title) = if lateral {
                 ("lateral", "Lateral")
             } else {
                 ("frontal", "Frontal")
             };
             let position = if lateral { "" } else { position };
-            let file = format!("{}/view{}_{word}.jpg", path(part, study), view + 1);
+            let file = format!("{}/view{}_{name}.jpg", path(part, study), view + 1);
             text += &format!("{file},{sex},{age},{title},{position},{}\n", labels.join(","));
             let name = file[RELEASE.len() + 1..].to_owned();
             let (row, patient, signs) = (pictures.len(), study.patient, signs(&study.cells, &mut facts.clone()));

@@ -49,8 +49,8 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
         for class in deal(&mut rng, &SHARES, n) {
             let finding = FINDINGS[class];
             let stem = case_name(&mut rng, finding, next);
-            for (view, word) in VIEWS.iter().enumerate() {
-                let name = format!("{stem}.{word}.LJPEG.1.jpg");
+            for (view, name) in VIEWS.iter().enumerate() {
+                let name = format!("{stem}.{name}.LJPEG.1.jpg");
                 let case = next;
                 pictures.push(Picture::new(format!("ddsm_raw/{name}"), move || {
                     mammogram(finding, case, view)
@@ -68,7 +68,7 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
 
 /// `benign_01-B_3102_1`: finding, volume, scanner, case. Case numbers are spaced as in the real set and never repeat.
 fn case_name(rng: &mut Stream, finding: Finding, case: usize) -> String {
-    let word = match finding {
+    let name = match finding {
         Finding::Normal => "normal",
         Finding::Benign if once_in(rng, 7) => "benign_without_callback",
         Finding::Benign => "benign",
@@ -77,7 +77,7 @@ fn case_name(rng: &mut Stream, finding: Finding, case: usize) -> String {
     let volume = whole(rng, 1, 12);
     let scanner = ["A", "A", "B", "D"][whole(rng, 0, 3)];
     let number = 1002 + 7 * case + whole(rng, 0, 6);
-    format!("{word}_{volume:02}-{scanner}_{number}_1")
+    format!("{name}_{volume:02}-{scanner}_{number}_1")
 }
 
 /// The breast in parts of the picture: distance from the chest wall over the width, and down over the height.

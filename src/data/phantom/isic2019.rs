@@ -31,7 +31,7 @@ const SITES: [&str; 8] = [
 
 /// Where a lesion's images come from; the real file is in this order, and numbers its images so.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum ImageOrigin {
     Unnamed,
     Msk4,
     Ham,
@@ -39,7 +39,7 @@ enum Source {
 }
 
 struct Row {
-    source: Source,
+    source: ImageOrigin,
     class: usize,
     lesion: usize,
 }
@@ -63,20 +63,20 @@ pub(super) fn plan(images: usize) -> Result<Phantom> {
     let mut number = 0;
     for (i, row) in rows.iter().enumerate() {
         let first = match row.source {
-            Source::Unnamed => 0,
-            Source::Msk4 => 12_653,
-            Source::Ham => 24_306,
-            Source::Bcn => 53_454,
+            ImageOrigin::Unnamed => 0,
+            ImageOrigin::Msk4 => 12_653,
+            ImageOrigin::Ham => 24_306,
+            ImageOrigin::Bcn => 53_454,
         };
         number = (number + whole(&mut rng, 1, 2)).max(first);
-        let small = row.source == Source::Msk4 || (row.source == Source::Unnamed && once_in(&mut rng, 8));
+        let small = row.source == ImageOrigin::Msk4 || (row.source == ImageOrigin::Unnamed && once_in(&mut rng, 8));
         let name = format!("ISIC_{number:07}{}", if small { "_downsampled" } else { "" });
         let bits: Vec<&str> = (0..CLASSES.len())
             .map(|c| if c == row.class { "1.0" } else { "0.0" })
             .collect();
         truth += &format!("{name},{}\r\n", bits.join(","));
         metadata += &format!("{name},{}\r\n", lesion_facts(row));
-        let (class, lesion, wide) = (row.class, row.lesion, row.source == Source::Ham);
+        let (class, lesion, wide) = (row.class, row.lesion, row.source == ImageOrigin::Ham);
         pictures.push(Picture::new(
             format!("ISIC_2019_Training_Input/ISIC_2019_Training_Input/{name}.jpg"),
             move || {
@@ -125,10 +125,10 @@ fn rows(rng: &mut Stream, images: usize) -> Vec<Row> {
         while left > 0 {
             let size = sizes[whole(rng, 0, sizes.len() as u32 - 1)].min(left);
             let source = match rng.below(25) {
-                0..2 => Source::Unnamed,
-                2 => Source::Msk4,
-                3..13 => Source::Ham,
-                _ => Source::Bcn,
+                0..2 => ImageOrigin::Unnamed,
+                2 => ImageOrigin::Msk4,
+                3..13 => ImageOrigin::Ham,
+                _ => ImageOrigin::Bcn,
             };
             rows.extend((0..size).map(|_| Row { source, class, lesion }));
             left -= size;
@@ -152,10 +152,10 @@ fn lesion_facts(row: &Row) -> String {
     let sex = gap(&mut rng, 40, sex.to_owned());
     let number = 17 + 3 * row.lesion;
     let lesion = match row.source {
-        Source::Unnamed => String::new(),
-        Source::Msk4 => format!("MSK4_{number:07}"),
-        Source::Ham => format!("HAM_{number:07}"),
-        Source::Bcn => format!("BCN_{number:07}"),
+        ImageOrigin::Unnamed => String::new(),
+        ImageOrigin::Msk4 => format!("MSK4_{number:07}"),
+        ImageOrigin::Ham => format!("HAM_{number:07}"),
+        ImageOrigin::Bcn => format!("BCN_{number:07}"),
     };
     format!("{age},{site},{lesion},{sex}")
 }

@@ -8,7 +8,7 @@ const MAX_PATH: usize = 4096;
 const MAX_PART: usize = 255;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum NameKind {
     /// Named by an entry of its own, or only as a parent.
     Folder,
     File,
@@ -17,7 +17,7 @@ enum Kind {
 /// All names so far. Folded to lower case, because two names that differ in case only are one file on some disks.
 #[derive(Default)]
 pub(super) struct Names {
-    seen: HashMap<String, (String, Kind)>,
+    seen: HashMap<String, (String, NameKind)>,
 }
 
 impl Names {
@@ -34,7 +34,11 @@ impl Names {
             }
             path.push_str(part);
             let last = i + 1 == parts.len();
-            let kind = if last && !folder { Kind::File } else { Kind::Folder };
+            let kind = if last && !folder {
+                NameKind::File
+            } else {
+                NameKind::Folder
+            };
             match self.seen.get(&path.to_lowercase()) {
                 None => {
                     self.seen.insert(path.to_lowercase(), (path.clone(), kind));
@@ -42,7 +46,7 @@ impl Names {
                 Some((other, _)) if *other != path => {
                     return Err(format!("it differs from `{}` in case only", shown(other.as_bytes())));
                 }
-                Some((_, Kind::File)) if kind == Kind::File => return Err("a name that occurred before".into()),
+                Some((_, NameKind::File)) if kind == NameKind::File => return Err("a name that occurred before".into()),
                 Some((_, k)) if *k != kind => return Err("a file and a folder of one name".into()),
                 Some(_) => {}
             }

@@ -25,13 +25,13 @@ fn try_unpack(bytes: &[u8], name: &str) -> (Result<Unpacked, FetchError>, tempfi
     (got, dir)
 }
 
-/// The archive is refused, by these words, and leaves nothing.
-fn refused(bytes: &[u8], name: &str, words: &[&str]) {
+/// The archive is refused, by these texts, and leaves nothing.
+fn refused(bytes: &[u8], name: &str, texts: &[&str]) {
     let (got, dir) = try_unpack(bytes, name);
     let e = got.unwrap_err();
     assert_eq!(e.kind, ErrorKind::Archive, "{e}");
     let said = e.to_string();
-    for w in words.iter().chain(&[name]) {
+    for w in texts.iter().chain(&[name]) {
         assert!(said.contains(w), "`{w}` is not in: {said}");
     }
     let left: Vec<_> = fs::read_dir(dir.path())
@@ -164,7 +164,7 @@ fn ordinary_archives_come_out_as_they_went_in() {
 
 #[test]
 fn names_that_lead_out_or_collide_are_refused() {
-    for (name, words) in [
+    for (name, said) in [
         (&b"/abs.txt"[..], "an absolute path"),
         (b"../up.txt", "a .. in its path"),
         (b"a/../../up.txt", "a .. in its path"),
@@ -174,20 +174,20 @@ fn names_that_lead_out_or_collide_are_refused() {
         (b"\xff.txt", "not UTF-8"),
     ] {
         let shown = names::shown(name);
-        refused(&tar_of(&[file(b"ok"), file(name)]), "h.tar.gz", &[&shown, words]);
-        refused(&zip_of(&[(b"ok", 0), (name, 0)]), "h.zip", &[&shown, words]);
+        refused(&tar_of(&[file(b"ok"), file(name)]), "h.tar.gz", &[&shown, said]);
+        refused(&zip_of(&[(b"ok", 0), (name, 0)]), "h.zip", &[&shown, said]);
     }
     // tar ends a name at its NUL; in a zip it is part of the name.
     refused(&zip_of(&[(b"a\0.txt", 0)]), "h.zip", &["a NUL byte"]);
-    for (second, words) in [
+    for (second, said) in [
         (&b"dir/x"[..], "a name that occurred before"),
         (b"dir/X", "in case only"),
         (b"Dir/y", "in case only"),
         (b"dir/x/y", "a file and a folder"),
     ] {
         let shown = names::shown(second);
-        refused(&tar_of(&[file(b"dir/x"), file(second)]), "c.tar.gz", &[&shown, words]);
-        refused(&zip_of(&[(b"dir/x", 0), (second, 0)]), "c.zip", &[&shown, words]);
+        refused(&tar_of(&[file(b"dir/x"), file(second)]), "c.tar.gz", &[&shown, said]);
+        refused(&zip_of(&[(b"dir/x", 0), (second, 0)]), "c.zip", &[&shown, said]);
     }
     // By a long name, the header's own being harmless.
     let long = raw_entry(b"././@LongLink", EntryType::GNULongName, b"../../long.txt\0");
@@ -206,7 +206,7 @@ fn names_that_lead_out_or_collide_are_refused() {
 
 #[test]
 fn what_is_no_plain_file_is_refused() {
-    for (kind, words) in [
+    for (kind, said) in [
         (EntryType::Symlink, "a link"),
         (EntryType::Link, "a link"),
         (EntryType::Char, "a device"),
@@ -216,7 +216,7 @@ fn what_is_no_plain_file_is_refused() {
         (EntryType::new(b'?'), "unknown kind"),
     ] {
         let odd = raw_entry(b"odd", kind, b"");
-        refused(&tar_of(&[file(b"ok"), odd]), "k.tar.gz", &["`odd`", words]);
+        refused(&tar_of(&[file(b"ok"), odd]), "k.tar.gz", &["`odd`", said]);
     }
     refused(
         &zip_of(&[(b"ok", 0), (b"odd", 0o120_777)]),

@@ -1,6 +1,6 @@
 //! The zip archive around a pickle: which entry holds which storage, and that it holds what the pickle says.
 
-use super::value::{Id, Kind, Pickle, Storage, Value, View};
+use super::value::{ElementType, Id, Pickle, Storage, Value, View};
 use super::vm;
 use crate::error::BadInput;
 use crate::fsio::{HashedFile, HashedReader};
@@ -24,15 +24,15 @@ pub(super) const REMEDY: &str =
 pub struct PickleFile {
     pub(super) at: String,
     file: HashedFile,
-    storages: Vec<Place>,
+    storages: Vec<StorageLocation>,
     views: BTreeMap<String, View>,
     /// Storages whose checksum was found right.
     checked: RefCell<BTreeSet<usize>>,
 }
 
 /// Where a storage lies in the file.
-struct Place {
-    kind: Kind,
+struct StorageLocation {
+    kind: ElementType,
     start: u64,
     /// Bytes.
     len: u64,
@@ -100,7 +100,7 @@ impl PickleFile {
     }
 
     /// The element type of a tensor.
-    pub fn kind(&self, name: &str) -> Option<Kind> {
+    pub fn kind(&self, name: &str) -> Option<ElementType> {
         self.views.get(name).map(|v| self.storages[v.storage].kind)
     }
 
@@ -208,7 +208,13 @@ fn small_entry(at: &str, zip: &mut ZipArchive<HashedReader>, name: &str, most: u
 }
 
 /// Finds a storage's entry and checks its size.
-fn place(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str, s: &Storage, file_len: u64) -> Result<Place> {
+fn place(
+    at: &str,
+    zip: &mut ZipArchive<HashedReader>,
+    root: &str,
+    s: &Storage,
+    file_len: u64,
+) -> Result<StorageLocation> {
     let name = format!("{root}/data/{}", s.key);
     let bytes = s.len.checked_mul(s.kind.size() as u64);
     let bad = |found: String| {
@@ -232,7 +238,7 @@ fn place(at: &str, zip: &mut ZipArchive<HashedReader>, root: &str, s: &Storage, 
     let Some((start, len)) = range else {
         return Err(bad("data that reach beyond the end of the file".into()).into());
     };
-    Ok(Place {
+    Ok(StorageLocation {
         kind: s.kind,
         start,
         len,

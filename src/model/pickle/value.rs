@@ -5,7 +5,7 @@ pub(crate) type Id = u32;
 
 /// The element type of a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ElementType {
     F64,
     F32,
     F16,
@@ -18,7 +18,7 @@ pub enum Kind {
     Bool,
 }
 
-impl Kind {
+impl ElementType {
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -36,7 +36,7 @@ pub(crate) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    Storage(Kind),
+    Storage(ElementType),
     /// A class whose objects stand beside the weights (arguments of the training run, a version, a metric). They are
     /// accepted as values without content.
     Opaque,
@@ -50,16 +50,16 @@ pub(super) const GLOBALS: &[(&str, &[&str], Global)] = &[
         Global::RebuildTensor,
     ),
     ("torch._utils", &["_rebuild_parameter"], Global::RebuildParameter),
-    ("torch", &["DoubleStorage"], Global::Storage(Kind::F64)),
-    ("torch", &["FloatStorage"], Global::Storage(Kind::F32)),
-    ("torch", &["HalfStorage"], Global::Storage(Kind::F16)),
-    ("torch", &["BFloat16Storage"], Global::Storage(Kind::BF16)),
-    ("torch", &["LongStorage"], Global::Storage(Kind::I64)),
-    ("torch", &["IntStorage"], Global::Storage(Kind::I32)),
-    ("torch", &["ShortStorage"], Global::Storage(Kind::I16)),
-    ("torch", &["CharStorage"], Global::Storage(Kind::I8)),
-    ("torch", &["ByteStorage"], Global::Storage(Kind::U8)),
-    ("torch", &["BoolStorage"], Global::Storage(Kind::Bool)),
+    ("torch", &["DoubleStorage"], Global::Storage(ElementType::F64)),
+    ("torch", &["FloatStorage"], Global::Storage(ElementType::F32)),
+    ("torch", &["HalfStorage"], Global::Storage(ElementType::F16)),
+    ("torch", &["BFloat16Storage"], Global::Storage(ElementType::BF16)),
+    ("torch", &["LongStorage"], Global::Storage(ElementType::I64)),
+    ("torch", &["IntStorage"], Global::Storage(ElementType::I32)),
+    ("torch", &["ShortStorage"], Global::Storage(ElementType::I16)),
+    ("torch", &["CharStorage"], Global::Storage(ElementType::I8)),
+    ("torch", &["ByteStorage"], Global::Storage(ElementType::U8)),
+    ("torch", &["BoolStorage"], Global::Storage(ElementType::Bool)),
     (
         "torch",
         &[
@@ -113,7 +113,7 @@ pub(super) const GLOBALS: &[(&str, &[&str], Global)] = &[
 /// Elements of one archive entry, as a persistent id describes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Storage {
-    pub kind: Kind,
+    pub kind: ElementType,
     /// Name of the entry below `data/`.
     pub key: String,
     /// Number of elements.

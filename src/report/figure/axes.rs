@@ -41,10 +41,10 @@ impl Axis {
         for most in (2..=7).rev() {
             let (ticks, places) = linear_ticks(axis.low, axis.high, f64::from(most));
             let labels = ticks.into_iter().map(|v| {
-                let words = fixed(v, places);
-                let half = super::scene::text_width(&words, TEXT_SIZE) / 2.0;
+                let label = fixed(v, places);
+                let half = super::scene::text_width(&label, TEXT_SIZE) / 2.0;
                 let at = axis.share(v) * length;
-                (v, words, at - half, at + half)
+                (v, label, at - half, at + half)
             });
             let labels: Vec<_> = labels.filter(|l| l.2 > -beyond && l.3 < length + beyond).collect();
             let apart = labels.windows(2).all(|w| w[1].2 - w[0].3 > 12.0);
@@ -126,16 +126,16 @@ impl Plot {
             colour: GRID,
         };
         let mut widest = 0.0f64;
-        for (v, words) in &self.y.ticks {
+        for (v, label) in &self.y.ticks {
             let y = self.y(*v);
             shapes.push(grid(vec![(p.x0, y), (p.x1, y)]));
-            shapes.push(text((p.x0 - 10.0, y), words, TEXT_SIZE, INK, Align::End));
-            widest = widest.max(super::scene::text_width(words, TEXT_SIZE));
+            shapes.push(text((p.x0 - 10.0, y), label, TEXT_SIZE, INK, Align::End));
+            widest = widest.max(super::scene::text_width(label, TEXT_SIZE));
         }
-        for (v, words) in &self.x.ticks {
+        for (v, label) in &self.x.ticks {
             let x = self.x(*v);
             shapes.push(grid(vec![(x, p.y0), (x, p.y1)]));
-            shapes.push(text((x, p.y1 + 22.0), words, TEXT_SIZE, INK, Align::Middle));
+            shapes.push(text((x, p.y1 + 22.0), label, TEXT_SIZE, INK, Align::Middle));
         }
         outline(p, shapes);
         if !x_title.is_empty() {
@@ -203,10 +203,10 @@ mod tests {
 
     #[test]
     fn epochs_have_whole_ticks() {
-        let words = |a: Axis| a.ticks.into_iter().map(|t| t.1).collect::<Vec<_>>().join(" ");
-        assert_eq!(words(Axis::whole(1, 3)), "1 2 3");
-        assert_eq!(words(Axis::whole(1, 1)), "1");
-        assert_eq!(words(Axis::whole(1, 100)), "20 40 60 80 100");
+        let label = |a: Axis| a.ticks.into_iter().map(|t| t.1).collect::<Vec<_>>().join(" ");
+        assert_eq!(label(Axis::whole(1, 3)), "1 2 3");
+        assert_eq!(label(Axis::whole(1, 1)), "1");
+        assert_eq!(label(Axis::whole(1, 100)), "20 40 60 80 100");
     }
 
     #[test]

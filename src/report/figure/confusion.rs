@@ -108,14 +108,14 @@ fn panel(
                 y1: y + side,
             };
             shapes.push(cell(&rect, share));
-            let words = if total == 0 {
+            let label = if total == 0 {
                 "–".to_owned()
             } else {
                 format!("{:.0}", 100.0 * share)
             };
             let ink = ink_on(fill(share));
             let at = ((rect.x0 + rect.x1) / 2.0, (rect.y0 + rect.y1) / 2.0);
-            shapes.push(text(at, &words, size, ink, Align::Middle));
+            shapes.push(text(at, &label, size, ink, Align::Middle));
         }
     }
     let bottom = top + side * n as f64;

@@ -171,7 +171,7 @@ fn keys(rows: &[Row]) -> Vec<Vec<LegendEntry>> {
     regimes.dedup();
     let regime =
         |&(f, h): &(Freeze, HeadKind)| LegendEntry::solid(regime_shape(f, h), regime_colour(f, h), regime_title(f, h));
-    let has = |word: &str| rows.iter().any(|r| r.comparison.word() == word);
+    let has = |name: &str| rows.iter().any(|r| r.comparison.name() == name);
     let mut verdicts = Vec::new();
     if has("Reproduced") || has("Consistent") {
         verdicts.push(LegendEntry::solid(0, INK, "reproduced, consistent"));

@@ -20,17 +20,17 @@ struct Sample {
     outline: (f64, Rgb),
 }
 
-/// One sample with its words.
+/// One sample with its text.
 #[derive(Debug, Clone)]
 pub(crate) struct LegendEntry {
     mark: Option<Sample>,
     line: Option<(Dash, f64, Rgb)>,
-    words: String,
+    label: String,
 }
 
 impl LegendEntry {
     /// A filled shape.
-    pub(crate) fn solid(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn solid(shape: usize, fill: Rgb, label: impl Into<String>) -> Self {
         Self {
             mark: Some(Sample {
                 shape,
@@ -39,13 +39,13 @@ impl LegendEntry {
                 outline: (0.8, WHITE_FILL),
             }),
             line: None,
-            words: words.into(),
+            label: label.into(),
         }
     }
 
     /// A small filled shape.
-    pub(crate) fn small(shape: usize, fill: Rgb, words: impl Into<String>) -> Self {
-        let mut entry = Self::solid(shape, fill, words);
+    pub(crate) fn small(shape: usize, fill: Rgb, label: impl Into<String>) -> Self {
+        let mut entry = Self::solid(shape, fill, label);
         if let Some(m) = &mut entry.mark {
             m.radius = 0.62 * RADIUS;
         }
@@ -53,7 +53,7 @@ impl LegendEntry {
     }
 
     /// A shape with nothing but its outline.
-    pub(crate) fn hollow(shape: usize, ink: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn hollow(shape: usize, ink: Rgb, label: impl Into<String>) -> Self {
         Self {
             mark: Some(Sample {
                 shape,
@@ -62,16 +62,16 @@ impl LegendEntry {
                 outline: (1.8, ink),
             }),
             line: None,
-            words: words.into(),
+            label: label.into(),
         }
     }
 
     /// A line.
-    pub(crate) fn line(dash: Dash, width: f64, colour: Rgb, words: impl Into<String>) -> Self {
+    pub(crate) fn line(dash: Dash, width: f64, colour: Rgb, label: impl Into<String>) -> Self {
         Self {
             mark: None,
             line: Some((dash, width, colour)),
-            words: words.into(),
+            label: label.into(),
         }
     }
 
@@ -105,8 +105,8 @@ impl LegendEntry {
     }
 
     /// What the mark means.
-    pub(crate) fn words(&self) -> &str {
-        &self.words
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// The mark alone, for a legend that is no part of a drawing.
@@ -130,7 +130,7 @@ impl LegendEntry {
     }
 
     fn width(&self) -> f64 {
-        self.sample() + 10.0 + text_width(&self.words, TEXT_SIZE) + GAP
+        self.sample() + 10.0 + text_width(&self.label, TEXT_SIZE) + GAP
     }
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn draw(groups: Vec<Vec<LegendEntry>>, width: f64, top: f64, shapes: 
                 }
                 shapes.push(text(
                     (x + sample + 10.0, middle),
-                    &e.words,
+                    &e.label,
                     TEXT_SIZE,
                     INK,
                     Align::Start,

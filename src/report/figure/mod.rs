@@ -52,7 +52,7 @@ pub fn front(input: &ReportInput, cells: &Cells) -> Result<Front> {
         caption: strip::caption(input, cells),
         keys: strip::keys(input, cells)
             .iter()
-            .map(|e| Ok((e.words().to_owned(), e.drawing().to_svg()?)))
+            .map(|e| Ok((e.label().to_owned(), e.drawing().to_svg()?)))
             .collect::<Result<_>>()?,
         panels: panels.map(Painted::new).collect::<Result<_>>()?,
     })

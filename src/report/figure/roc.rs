@@ -57,8 +57,8 @@ pub(crate) fn figure(input: &ReportInput, dataset: &DatasetFacts, shown: &[Shown
             s.colour(),
             &mut sheet.shapes,
         );
-        let words = format!(": {}, area {}", s.backbone, fixed(area, PLACES));
-        entries.push(LegendEntry::regime_line(s.regime, &words));
+        let label = format!(": {}, area {}", s.backbone, fixed(area, PLACES));
+        entries.push(LegendEntry::regime_line(s.regime, &label));
     }
     if entries.is_empty() {
         return Ok(None);

@@ -7,7 +7,7 @@ use crate::report::cells::Cells;
 use crate::report::input::{DatasetFacts, ReportInput};
 use crate::results::{Epoch, Predictions, RunRecord, Truth, WhichWeights};
 use crate::study::{Freeze, HeadKind};
-use crate::train::evaluate::Rule;
+use crate::train::evaluate::SelectionRule;
 use anyhow::Result;
 
 /// The one rule, as captions state it.
@@ -106,7 +106,7 @@ pub(crate) fn shown(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) 
 fn selected(record: &RunRecord, epochs: &[Epoch]) -> Option<u32> {
     let p = &record.spec.run.protocol;
     let metric = p.selection_metric.as_ref().unwrap_or(&record.metrics.target);
-    Rule::of(p).select(epochs, metric)
+    SelectionRule::of(p).select(epochs, metric)
 }
 
 /// Who is shown, for a caption: "frozen, linear: DINOv2-B, seed 0 (run 0123456789abcdef)".

@@ -101,12 +101,12 @@ pub(crate) fn text_width(text: &str, size: f64) -> f64 {
 
 /// How plotters places text differs between its backends; measured from its sources (0.3.7).
 #[derive(Clone, Copy)]
-enum Kind {
+enum PlotBackend {
     Png,
     Svg,
 }
 
-impl Kind {
+impl PlotBackend {
     /// The size to ask for to get letters with this em.
     fn size(self, em: f64) -> f64 {
         match self {
@@ -229,9 +229,9 @@ impl Scene {
                         false => (*x, y + down, ""),
                     };
                     let points = (size * POINT).round().max(5.0);
-                    let mut words = Vec::new();
-                    crate::report::templates::escape_tex(text, &mut words)?;
-                    let mut words = String::from_utf8(words).context("a label is not text")?;
+                    let mut escaped = Vec::new();
+                    crate::report::templates::escape_tex(text, &mut escaped)?;
+                    let mut escaped = String::from_utf8(escaped).context("a label is not text")?;
                     // The sans-serif font lacks what only mathematics has.
                     for (name, sign) in [
                         ("\\textless{}", "$<$"),
@@ -241,11 +241,11 @@ impl Scene {
                         ("\\{", "$\\{$"),
                         ("\\}", "$\\}$"),
                     ] {
-                        words = words.replace(name, sign);
+                        escaped = escaped.replace(name, sign);
                     }
                     let _ = writeln!(
                         out,
-                        "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{words}}};",
+                        "\\node[anchor={side},inner sep=0pt,text={}{turn},font=\\sffamily\\fontsize{{{points}}}{{{points}}}\\selectfont] at ({x:.1},{y:.1}) {{{escaped}}};",
                         ink(*colour)
                     );
                 }
@@ -262,7 +262,7 @@ impl Scene {
         let mut svg = String::new();
         {
             let root = SVGBackend::with_string(&mut svg, (w, h)).into_drawing_area();
-            self.paint(&root, f64::from(SVG_SCALE), Kind::Svg)?;
+            self.paint(&root, f64::from(SVG_SCALE), PlotBackend::Svg)?;
         }
         let (large, small) = (
             format!("width=\"{w}\" height=\"{h}\""),
@@ -280,7 +280,7 @@ impl Scene {
         let mut large = vec![255u8; (wide * high * 3) as usize];
         {
             let root = BitMapBackend::with_buffer(&mut large, (wide, high)).into_drawing_area();
-            self.paint(&root, f64::from(PNG_KEPT * PNG_FINER), Kind::Png)?;
+            self.paint(&root, f64::from(PNG_KEPT * PNG_FINER), PlotBackend::Png)?;
         }
         let pixels = average(&large, w as usize, h as usize, PNG_FINER as usize);
         let mut bytes = Vec::new();
@@ -290,16 +290,16 @@ impl Scene {
         Ok(bytes)
     }
 
-    fn paint<DB: DrawingBackend>(&self, root: &DrawingArea<DB, Shift>, scale: f64, kind: Kind) -> Result<()> {
+    fn paint<DB: DrawingBackend>(&self, root: &DrawingArea<DB, Shift>, scale: f64, kind: PlotBackend) -> Result<()> {
         let fail = |e: DrawingAreaErrorKind<DB::ErrorType>| anyhow!("plotters: {e}");
         let at = |p: &Point| ((p.0 * scale).round() as i32, (p.1 * scale).round() as i32);
         let line = |points: &[Point], width: f64, c: Rgb| match kind {
-            Kind::Svg => root.draw(&PathElement::new(
+            PlotBackend::Svg => root.draw(&PathElement::new(
                 points.iter().map(at).collect::<Vec<_>>(),
                 stroke(width * scale, c),
             )),
             // The bitmap backend draws the slanted edges of a wide path lopsided: give it filled shapes instead.
-            Kind::Png => stroked(points, width)
+            PlotBackend::Png => stroked(points, width)
                 .into_iter()
                 .try_for_each(|p| root.draw(&Polygon::new(p.iter().map(at).collect::<Vec<_>>(), colour(c).filled()))),
         };

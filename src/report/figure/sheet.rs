@@ -30,16 +30,16 @@ impl Sheet {
     }
 
     /// A centred line in the size of titles.
-    pub(crate) fn title(&mut self, words: &str) {
-        let size = TITLE_SIZE.min(TITLE_SIZE * (self.width - 24.0) / text_width(words, TITLE_SIZE));
+    pub(crate) fn title(&mut self, content: &str) {
+        let size = TITLE_SIZE.min(TITLE_SIZE * (self.width - 24.0) / text_width(content, TITLE_SIZE));
         let at = (self.width / 2.0, self.y + 18.0);
-        self.shapes.push(text(at, words, size, INK, Align::Middle));
+        self.shapes.push(text(at, content, size, INK, Align::Middle));
         self.y += 40.0;
     }
 
-    /// Centred words, broken into lines.
-    pub(crate) fn paragraph(&mut self, words: &str, size: f64, colour: Rgb) {
-        for line in broken(words, size, self.width - 24.0) {
+    /// Centred text, broken into lines.
+    pub(crate) fn paragraph(&mut self, content: &str, size: f64, colour: Rgb) {
+        for line in broken(content, size, self.width - 24.0) {
             let at = (self.width / 2.0, self.y + 0.75 * size);
             self.shapes.push(text(at, &line, size, colour, Align::Middle));
             self.y += 1.35 * size;
@@ -47,9 +47,9 @@ impl Sheet {
     }
 
     /// A small grey remark.
-    pub(crate) fn remark(&mut self, words: &str) {
+    pub(crate) fn remark(&mut self, content: &str) {
         self.y += 6.0;
-        self.paragraph(words, LABEL_SIZE, GREY);
+        self.paragraph(content, LABEL_SIZE, GREY);
     }
 
     /// The legend, each group on lines of its own.
@@ -68,9 +68,9 @@ impl Sheet {
 }
 
 /// Words in lines that are no wider than `width`; a longer word stands alone.
-pub(crate) fn broken(words: &str, size: f64, width: f64) -> Vec<String> {
+pub(crate) fn broken(content: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines = Vec::<String>::new();
-    for word in words.split_whitespace() {
+    for word in content.split_whitespace() {
         match lines.last_mut() {
             Some(line) if text_width(&format!("{line} {word}"), size) <= width => {
                 line.push(' ');

@@ -58,7 +58,7 @@ type Regime = (Freeze, HeadKind);
 /// One side-by-side plot: its heading and the two regimes it joins.
 struct Side {
     heading: String,
-    words: [String; 2],
+    labels: [String; 2],
     pairs: Vec<Pair>,
 }
 
@@ -68,13 +68,13 @@ pub(crate) fn figures(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts
     const MODES: [Freeze; 2] = [Freeze::Frozen, Freeze::Unfrozen];
     let freezing = HEADS.map(|h| {
         let ends = MODES.map(|f| (f, h));
-        let words = MODES.map(|f| f.to_string());
-        side(input, cells, dataset, format!("{} head", head_title(h)), words, ends)
+        let labels = MODES.map(|f| f.to_string());
+        side(input, cells, dataset, format!("{} head", head_title(h)), labels, ends)
     });
     let heads = MODES.map(|f| {
         let ends = HEADS.map(|h| (f, h));
-        let words = HEADS.map(|h| head_title(h).to_owned());
-        side(input, cells, dataset, format!("{f} backbone"), words, ends)
+        let labels = HEADS.map(|h| head_title(h).to_owned());
+        side(input, cells, dataset, format!("{f} backbone"), labels, ends)
     });
     [
         ("unfreezing", "frozen to unfrozen", freezing),
@@ -90,7 +90,7 @@ fn side(
     cells: &Cells,
     dataset: &DatasetFacts,
     heading: String,
-    words: [String; 2],
+    labels: [String; 2],
     ends: [Regime; 2],
 ) -> Side {
     let mean = |b: &str, (f, h): Regime| cells.get(&dataset.name, b, f, h).and_then(Score::mean);
@@ -103,7 +103,7 @@ fn side(
     });
     Side {
         heading,
-        words,
+        labels,
         pairs: pairs.collect(),
     }
 }
@@ -142,7 +142,7 @@ fn figure(input: &ReportInput, dataset: &DatasetFacts, stem: &str, what: &str, s
             &dataset.metric_title,
             Plot {
                 rect,
-                x: words(side),
+                x: end_axis(side),
                 y,
             },
             i == 0,
@@ -187,9 +187,9 @@ fn families(input: &ReportInput) -> Vec<&str> {
 }
 
 /// The two ends, a fifth of the way in from the sides.
-fn words(side: &Side) -> Axis {
+fn end_axis(side: &Side) -> Axis {
     let mut axis = Axis::linear(-0.28, 1.28);
-    axis.ticks = vec![(0.0, side.words[0].clone()), (1.0, side.words[1].clone())];
+    axis.ticks = vec![(0.0, side.labels[0].clone()), (1.0, side.labels[1].clone())];
     axis
 }
 
@@ -225,7 +225,7 @@ fn draw(input: &ReportInput, side: &Side, metric: &str, mut plot: Plot, first: b
             width: 0.8,
             colour: GREY,
         });
-        let words = &input.backbones[p.backbone].title;
-        shapes.push(text((x, place), words, LABEL_SIZE.min(gap), INK, Align::Start));
+        let title = &input.backbones[p.backbone].title;
+        shapes.push(text((x, place), title, LABEL_SIZE.min(gap), INK, Align::Start));
     }
 }

@@ -192,18 +192,18 @@ pub(crate) fn alone(input: &ReportInput, cells: &Cells, dataset: &DatasetFacts) 
 
 /// How the panels are to be read.
 pub(crate) fn caption(input: &ReportInput, cells: &Cells) -> String {
-    let mut words = "Score on the test set, a row a backbone with its parameters in millions. Solid: ours, mean over seeds with ± one sample standard \
+    let mut caption = "Score on the test set, a row a backbone with its parameters in millions. Solid: ours, mean over seeds with ± one sample standard \
                      deviation, a lane a regime."
         .to_owned();
     let all: Vec<&DatasetFacts> = input.datasets.iter().collect();
     if Frame::new(input, cells, &all).published {
-        words.push_str(" Hollow, with a line through its row: the published value");
-        words.push_str(match input.published.iter().any(|p| p.freeze.is_none()) {
+        caption.push_str(" Hollow, with a line through its row: the published value");
+        caption.push_str(match input.published.iter().any(|p| p.freeze.is_none()) {
             true => "; its source does not say which regime it is.",
             false => ".",
         });
     }
-    words
+    caption
 }
 
 /// The regimes and the published values, those that are shown.
@@ -217,8 +217,8 @@ pub(crate) fn keys(input: &ReportInput, cells: &Cells) -> Vec<LegendEntry> {
 
 fn panel(frame: &Frame, dataset: &DatasetFacts, rect: Rect, named: bool, shapes: &mut Vec<Shape>) {
     let centre = (rect.x0 + rect.x1) / 2.0;
-    let fit = |words: &str, size: f64| size.min(size * (rect.x1 - rect.x0) / text_width(words, size).max(1.0));
-    let heading = |words: &str, y: f64, size: f64| text((centre, y), words, fit(words, size), INK, Align::Middle);
+    let fit = |title: &str, size: f64| size.min(size * (rect.x1 - rect.x0) / text_width(title, size).max(1.0));
+    let heading = |title: &str, y: f64, size: f64| text((centre, y), title, fit(title, size), INK, Align::Middle);
     shapes.push(heading(&dataset.title, rect.y0 - 20.0, TITLE_SIZE));
     let marks = frame.marks(dataset);
     let row = frame.row();

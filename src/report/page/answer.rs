@@ -50,7 +50,7 @@ pub(crate) struct SetAnswer {
 /// How often a verdict was given.
 #[derive(Debug, Serialize)]
 pub(crate) struct Count {
-    pub word: &'static str,
+    pub verdict: &'static str,
     /// For narrow tables.
     pub letter: &'static str,
     pub n: usize,
@@ -70,8 +70,8 @@ pub(crate) struct Best {
 const ORDER: [&str; 6] = ["Reproduced", "Consistent", "Differs", "Inconclusive", "NotRun", "Shown"];
 
 /// A verdict in a sentence.
-fn said(word: &str) -> &str {
-    match word {
+fn said(verdict: &str) -> &str {
+    match verdict {
         "Reproduced" => "reproduced",
         "Consistent" => "consistent",
         "Differs" => "different",
@@ -150,17 +150,17 @@ pub(crate) fn answer(
 }
 
 fn counts(all: &[&Comparison]) -> Vec<Count> {
-    let count = |word: &'static str| Count {
-        word,
-        letter: letter(word),
-        n: all.iter().filter(|c| c.word() == word).count(),
+    let count = |verdict: &'static str| Count {
+        verdict,
+        letter: letter(verdict),
+        n: all.iter().filter(|c| c.name() == verdict).count(),
     };
     ORDER.into_iter().map(count).filter(|c| c.n > 0).collect()
 }
 
 /// A verdict in one letter.
-pub(crate) fn letter(word: &str) -> &'static str {
-    match word {
+pub(crate) fn letter(verdict: &str) -> &'static str {
+    match verdict {
         "Reproduced" => "R",
         "Consistent" => "C",
         "Differs" => "D",
@@ -215,7 +215,7 @@ fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done:
     }
     let parts: Vec<String> = counts(all)
         .iter()
-        .map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.word)))
+        .map(|c| format!("{} {} {}", c.n, if c.n == 1 { "is" } else { "are" }, said(c.verdict)))
         .collect();
     let (last, first) = parts.split_last().map_or(("", &[][..]), |(l, f)| (l.as_str(), f));
     let list = match first {
@@ -223,8 +223,8 @@ fn sentences(input: &ReportInput, all: &[&Comparison], paper: &PaperLevel, done:
         first => format!("{} and {last}", first.join(", ")),
     };
     let mut out = paper.sentences.clone();
-    if let Some(words) = together(paper) {
-        out.push(words);
+    if let Some(sentence) = together(paper) {
+        out.push(sentence);
     }
     out.push(format!("Of {} published values, each counted once, {list}.", all.len()));
     out
@@ -243,7 +243,7 @@ fn together(paper: &PaperLevel) -> Option<String> {
     ]
     .into_iter()
     .filter(|p| p.0 > 0)
-    .map(|(n, words)| format!("{n} {words}"))
+    .map(|(n, sentence)| format!("{n} {sentence}"))
     .collect();
     (sets > 0).then(|| format!("Of {sets} data sets, all backbones together: {}.", parts.join(", ")))
 }
@@ -264,7 +264,7 @@ fn set(
             (None, Some((f, h))) => regime_title(f, h),
             (None, None) => "none".to_owned(),
         },
-        verdict: together.map_or("–", |s| s.verdict.word()),
+        verdict: together.map_or("–", |s| s.verdict.name()),
         why: together.map_or_else(String::new, |s| s.verdict.why().to_owned()),
         values: together.map_or(0, |s| s.rows.len()),
         difference: mean.map_or_else(|| "–".to_owned(), delta),

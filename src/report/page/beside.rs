@@ -50,7 +50,7 @@ pub(crate) struct Ours {
     pub interval: String,
     /// How far from the published value, -3 to 3: within the margin (or a quarter of the largest difference), within twice, four times, farther.
     pub step: i32,
-    pub word: &'static str,
+    pub verdict: &'static str,
     /// The verdict for narrow tables.
     pub letter: &'static str,
     pub why: String,
@@ -134,8 +134,8 @@ fn ours(c: &Comparison, (freeze, head): Regime, unit: f64, details: &[CellDetail
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", delta(l), delta(h))),
         step: c.difference.map_or(0, |d| step(d, unit)),
-        word: c.word(),
-        letter: letter(c.word()),
+        verdict: c.name(),
+        letter: letter(c.name()),
         why: c.why().to_owned(),
     }
 }

@@ -44,7 +44,7 @@ struct Published {
     published: String,
     difference: String,
     interval: String,
-    word: &'static str,
+    verdict: &'static str,
     why: String,
     /// The numbers behind the verdict, (name, value).
     behind: Vec<(&'static str, String)>,
@@ -98,7 +98,7 @@ fn published(c: &Comparison) -> Published {
         interval: c
             .interval
             .map_or_else(String::new, |(l, h)| format!("{} to {}", signed(l), signed(h))),
-        word: c.word(),
+        verdict: c.name(),
         why: c.why().to_owned(),
         behind: crate::report::compare_page::behind(c),
     }

@@ -66,7 +66,7 @@ struct Index<'a> {
 #[derive(Debug, Serialize)]
 struct FrontView<'a> {
     caption: &'a str,
-    /// (drawing, words).
+    /// (drawing, caption).
     keys: Vec<(&'a str, &'a str)>,
     /// Panels as SVG.
     panels: Vec<String>,
@@ -199,7 +199,7 @@ fn index<'a>(
             keys: front
                 .keys
                 .iter()
-                .map(|(words, svg)| (svg.as_str(), words.as_str()))
+                .map(|(caption, svg)| (svg.as_str(), caption.as_str()))
                 .collect(),
             panels: front.panels.iter().map(drawing).collect(),
         },
@@ -238,7 +238,7 @@ fn context(input: &ReportInput) -> Vec<Context<'_>> {
 struct Gallery<'a> {
     #[serde(flatten)]
     head: Head<'a>,
-    /// What a reader may choose from: (value, words).
+    /// What a reader may choose from: (value, text).
     sets: Vec<(&'a str, &'a str)>,
     kinds: Vec<&'a str>,
     figures: Vec<Shown<'a>>,

@@ -78,7 +78,7 @@ pub struct Group {
 pub struct Row {
     pub section: bool,
     pub family: String,
-    /// The word in studies.
+    /// The name in studies.
     pub backbone: String,
     /// Whether any score has an interval over test images.
     pub intervals: bool,

@@ -147,7 +147,7 @@ impl ClusterFile {
     /// Where the file names none and the system does not tell this program's own path.
     pub fn medft(&self) -> Result<Vec<String>> {
         match &self.medft {
-            Some(words) => Ok(words.clone()),
+            Some(command) => Ok(command.clone()),
             None => Ok(vec![std::env::current_exe()?.display().to_string()]),
         }
     }

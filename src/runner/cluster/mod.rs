@@ -15,12 +15,12 @@ mod tasks;
 pub use file::ClusterFile;
 pub use record::{Receipt, Stage};
 pub use standing::{Now, look};
-pub use tasks::Task;
+pub use tasks::ArrayTask;
 
 use super::Context;
 use super::estimate::{Machine, times};
 use super::inventory::{Inventory, Look};
-use super::plan::{Entry, Plan, State};
+use super::plan::{Plan, PlanEntry, PlanState};
 use crate::cli::SubmitArgs;
 use crate::error::BadInput;
 use crate::fsio;
@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result};
 use record::{Intent, Submission};
 use script::Scripts;
 use serde::Serialize;
-use slurm::Line;
+use slurm::QueueLine;
 use standing::{Standing, standings};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub struct Submitted {
     pub folder: Option<PathBuf>,
     pub jobs: Receipt,
     /// Tasks and runs of the array.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<ArrayTask>,
     pub runs: usize,
     /// Tasks and runs beyond what one array or this user may have: for the next `submit`.
     pub waiting_tasks: usize,
@@ -91,13 +91,13 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
     let times = times(c, &plan, &machine)?;
     let standings = standings(&known, &queue);
     let now = lease::clock(plan.store.folder());
-    let has = |e: &Entry| {
+    let has = |e: &PlanEntry| {
         e.id.as_ref().is_some_and(|id| {
             let live = standings.get(id.full()).is_some_and(Standing::is_live);
-            live || e.state == State::Resume && plan.store.holder(id.full(), now).is_some()
+            live || e.state == PlanState::Resume && plan.store.holder(id.full(), now).is_some()
         })
     };
-    let open = |e: &Entry| !matches!(e.state, State::Done | State::Blocked(_));
+    let open = |e: &PlanEntry| !matches!(e.state, PlanState::Done | PlanState::Blocked(_));
     let groups = tasks::groups(&plan, &times, &|e| open(e) && !has(e));
     let mut tasks = tasks::pack(groups, file.pack_hours());
     let slurm_limit = if a.dry_run && queue.is_empty() {
@@ -106,8 +106,8 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
         slurm::most_tasks()
     };
     let waiting = tasks.split_off(tasks.len().min(slurm_limit).min(file.max_tasks.unwrap_or(usize::MAX)));
-    let count = |tasks: &[Task]| tasks.iter().map(|t| t.runs.len()).sum::<usize>();
-    let n = |f: &dyn Fn(&Entry) -> bool| plan.entries.iter().filter(|e| f(e)).count();
+    let count = |tasks: &[ArrayTask]| tasks.iter().map(|t| t.runs.len()).sum::<usize>();
+    let n = |f: &dyn Fn(&PlanEntry) -> bool| plan.entries.iter().filter(|e| f(e)).count();
     let mut out = Submitted {
         id: None,
         folder: None,
@@ -115,9 +115,9 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
         runs: count(&tasks),
         waiting_tasks: waiting.len(),
         waiting_runs: count(&waiting),
-        done: n(&|e| e.state == State::Done),
+        done: n(&|e| e.state == PlanState::Done),
         live: n(&|e| open(e) && has(e)),
-        blocked: n(&|e| matches!(e.state, State::Blocked(_))),
+        blocked: n(&|e| matches!(e.state, PlanState::Blocked(_))),
         hash_first: hash_first(c, &file, &plan)?,
         stuck: standing::stuck(&known, &queue),
         scripts: Vec::new(),
@@ -145,7 +145,7 @@ pub fn submit(c: &Context, a: &SubmitArgs) -> Result<(Plan, Submitted)> {
 }
 
 /// Earlier submissions, and what squeue says; what was not resolved is, unless nothing may be written.
-fn earlier(jobs: &Path, dry_run: bool) -> Result<(Vec<Submission>, Vec<Line>)> {
+fn earlier(jobs: &Path, dry_run: bool) -> Result<(Vec<Submission>, Vec<QueueLine>)> {
     let mut known = Submission::all(jobs)?;
     if dry_run && known.is_empty() {
         return Ok((known, Vec::new()));
@@ -182,7 +182,7 @@ fn no_answer(e: anyhow::Error) -> anyhow::Error {
 }
 
 /// An array that went through without its report: sbatch did not answer in between.
-fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
+fn go_on_with_reports(known: &mut [Submission], queue: &[QueueLine]) -> Result<()> {
     for s in known {
         let live = s.lines(Stage::Runs, queue).any(|l| l.is_queued() || l.is_running());
         if let (true, None, Some(array)) = (
@@ -190,11 +190,11 @@ fn go_on_with_reports(known: &mut [Submission], queue: &[Line]) -> Result<()> {
             s.receipt.of(Stage::Report),
             s.receipt.of(Stage::Runs).map(str::to_owned),
         ) {
-            let mut words = s.intent.report.clone();
-            let script = words.pop();
-            words.push(format!("--dependency=afterany:{array}"));
-            words.extend(script);
-            if let SbatchOutcome::Number(job) = ask(&words, &s.comment(Stage::Report))? {
+            let mut args = s.intent.report.clone();
+            let script = args.pop();
+            args.push(format!("--dependency=afterany:{array}"));
+            args.extend(script);
+            if let SbatchOutcome::Number(job) = ask(&args, &s.comment(Stage::Report))? {
                 s.put(Stage::Report, &job)?;
             }
         }
@@ -214,8 +214,8 @@ fn hash_first(c: &Context, file: &ClusterFile, plan: &Plan) -> Result<Vec<String
                 .any(|v| s.starts_with(v))
         });
         if let Some(verb) = verb {
-            let words = verb.split_whitespace().skip(1).map(str::to_owned);
-            let inner: Vec<String> = medft.iter().cloned().chain(words).chain(options.clone()).collect();
+            let args = verb.split_whitespace().skip(1).map(str::to_owned);
+            let inner: Vec<String> = medft.iter().cloned().chain(args).chain(options.clone()).collect();
             let sbatch = ["sbatch".to_owned()].into_iter().chain(file.prepare().to_vec());
             let line: Vec<String> = sbatch.chain(["--wrap".to_owned(), command(&inner)]).collect();
             out.push(command(&line));
@@ -235,8 +235,8 @@ enum SbatchOutcome {
 }
 
 /// Calls sbatch. One that fails may have submitted all the same: squeue is asked, by the comment.
-fn ask(words: &[String], comment: &str) -> Result<SbatchOutcome> {
-    let said = slurm::call(words)?;
+fn ask(args: &[String], comment: &str) -> Result<SbatchOutcome> {
+    let said = slurm::call(args)?;
     let number = said.out.trim().split(';').next().unwrap_or_default().to_owned();
     if said.ok && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) {
         return Ok(SbatchOutcome::Number(number));
@@ -260,7 +260,7 @@ impl<'a> Submitter<'a> {
         let scripts = Scripts {
             c,
             file,
-            study: script::study_word(&a.study.study)?,
+            study: script::study_argument(&a.study.study)?,
             only: &a.study.only,
             dir: &dir,
         };
@@ -335,16 +335,16 @@ impl<'a> Submitter<'a> {
     /// Whether sbatch takes the options, before anything is written.
     fn test(&self, tasks: usize) -> Result<()> {
         for stage in Stage::ALL {
-            let mut words = self.line(stage, tasks, None);
-            words.pop();
-            words.extend(["--test-only".to_owned(), "--wrap=true".to_owned()]);
-            let said = slurm::call(&words)?;
+            let mut args = self.line(stage, tasks, None);
+            args.pop();
+            args.extend(["--test-only".to_owned(), "--wrap=true".to_owned()]);
+            let said = slurm::call(&args)?;
             if !said.ok && !slurm::is_passing(&said.err) && !slurm::is_job_limit(&said.err) {
                 let remedy = "Mend the options in the cluster file; nothing was submitted.";
                 return Err(BadInput::new(
                     format!("{} of the cluster file", self.file.key(stage)),
                     "options that sbatch takes",
-                    format!("{} ({})", said.err, command(&words[4..])),
+                    format!("{} ({})", said.err, command(&args[4..])),
                     remedy,
                 )
                 .into());
@@ -354,7 +354,7 @@ impl<'a> Submitter<'a> {
     }
 
     /// Submits the three jobs; returns what was submitted and the tasks that are left for the next time.
-    fn submit(&self, tasks: Vec<Task>, live: &[String]) -> Result<(Submission, Vec<Task>)> {
+    fn submit(&self, tasks: Vec<ArrayTask>, live: &[String]) -> Result<(Submission, Vec<ArrayTask>)> {
         self.test(tasks.len())?;
         let mut s = self.write(tasks)?;
         let prepare = self.stage(&mut s, Stage::Prepare, None)?;
@@ -382,7 +382,7 @@ impl<'a> Submitter<'a> {
     }
 
     /// Puts a submission on the disk, its intent last.
-    fn write(&self, tasks: Vec<Task>) -> Result<Submission> {
+    fn write(&self, tasks: Vec<ArrayTask>) -> Result<Submission> {
         for (stage, text) in &self.scripts {
             fsio::write_atomic(&self.dir.join(stage.file()), text.as_bytes())?;
         }

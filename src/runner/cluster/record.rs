@@ -2,8 +2,8 @@
 //! (`intent.json`) and the numbers that sbatch gave (`receipt.json`). An intent without a receipt is asked about before anything
 //! else is submitted.
 
-use super::slurm::Line;
-use super::tasks::Task;
+use super::slurm::QueueLine;
+use super::tasks::ArrayTask;
 use crate::fsio;
 use crate::fsio::host::Process;
 use crate::results::utc_now;
@@ -88,7 +88,7 @@ pub(super) struct Intent {
 pub(super) struct Submission {
     pub id: String,
     pub dir: PathBuf,
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<ArrayTask>,
     pub intent: Intent,
     pub receipt: Receipt,
     pub given_up: bool,
@@ -114,7 +114,7 @@ impl Submission {
                 .with_context(|| format!("{} is not as medft submit wrote it; restore it, or move the folder away once none of its jobs is queued", path.display()))
         }
         let intent: Intent = parse(&json("intent.json"))?;
-        let mut tasks: Vec<Task> = parse(&json("tasks.json"))?;
+        let mut tasks: Vec<ArrayTask> = parse(&json("tasks.json"))?;
         tasks.truncate(intent.tasks);
         let receipt = json("receipt.json");
         Ok(Some(Self {
@@ -183,7 +183,7 @@ impl Submission {
 
     /// The lines of squeue that are about one of its jobs: by comment, or by number where a plugin of the cluster took the comment
     /// away.
-    pub(crate) fn lines<'l>(&self, stage: Stage, queue: &'l [Line]) -> impl Iterator<Item = &'l Line> {
+    pub(crate) fn lines<'l>(&self, stage: Stage, queue: &'l [QueueLine]) -> impl Iterator<Item = &'l QueueLine> {
         let comment = self.comment(stage);
         let job = self.receipt.of(stage).map(str::to_owned);
         queue
@@ -195,7 +195,7 @@ impl Submission {
     ///
     /// # Errors
     /// Where that cannot be written.
-    pub(crate) fn resolve(&mut self, queue: &[Line]) -> Result<()> {
+    pub(crate) fn resolve(&mut self, queue: &[QueueLine]) -> Result<()> {
         for stage in Stage::ALL {
             let found = self.lines(stage, queue).next().map(|l| l.job.clone());
             if let (None, Some(job)) = (self.receipt.of(stage), found) {
@@ -226,7 +226,7 @@ mod tests {
             receipt: Receipt::default(),
             given_up: false,
         };
-        let task = |n: usize| Task {
+        let task = |n: usize| ArrayTask {
             only: vec![format!("seed={n}")],
             runs: vec![n.to_string()],
             hours: None,
@@ -241,8 +241,8 @@ mod tests {
         s
     }
 
-    fn job(comment: &str) -> Line {
-        Line {
+    fn job(comment: &str) -> QueueLine {
+        QueueLine {
             job: "12".into(),
             task: Some(1),
             state: "PENDING".into(),

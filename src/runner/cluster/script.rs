@@ -25,7 +25,7 @@ pub(super) struct Scripts<'a> {
 }
 
 /// The study as typed; a path as one that holds everywhere.
-pub(super) fn study_word(typed: &str) -> Result<String> {
+pub(super) fn study_argument(typed: &str) -> Result<String> {
     let path = Path::new(typed);
     let is_path = typed.contains('/') || path.extension().is_some_and(|e| e == "toml");
     Ok(match is_path {
@@ -52,11 +52,12 @@ pub(super) fn options(c: &Context) -> Result<Vec<String>> {
             out.extend([name.to_owned(), std::path::absolute(folder)?.display().to_string()]);
         }
     }
-    let mut word = |name: &str, value: Option<String>| out.extend(value.into_iter().flat_map(|v| [name.to_owned(), v]));
-    word("--device", Some(g.device.to_string()));
-    word("--cache-bytes", g.cache_bytes.map(|n| n.to_string()));
-    word("--workers", g.workers.map(|n| n.to_string()));
-    word("--checkpoint-every", Some(g.checkpoint_every.to_string()));
+    let mut option =
+        |name: &str, value: Option<String>| out.extend(value.into_iter().flat_map(|v| [name.to_owned(), v]));
+    option("--device", Some(g.device.to_string()));
+    option("--cache-bytes", g.cache_bytes.map(|n| n.to_string()));
+    option("--workers", g.workers.map(|n| n.to_string()));
+    option("--checkpoint-every", Some(g.checkpoint_every.to_string()));
     Ok(out)
 }
 
@@ -88,7 +89,7 @@ impl Scripts<'_> {
         self.file.setup.iter().map(|l| format!("{l}\n")).collect()
     }
 
-    fn words(&self) -> String {
+    fn study_and_filters(&self) -> String {
         let only: String = self.only.iter().map(|o| format!(" --only {}", quoted(o))).collect();
         format!("{}{only}", quoted(&self.study))
     }
@@ -101,7 +102,7 @@ impl Scripts<'_> {
              [ \"$code\" -gt 1 ] || code=0\nexit \"$code\"\n",
             self.head("prepares what the tasks read.")?,
             self.setup(),
-            self.words()
+            self.study_and_filters()
         ))
     }
 
@@ -146,7 +147,7 @@ for only in "${{groups[@]}}"; do
 done
 exit "$worst"
 "#,
-            head = self.head("a task is a line of tasks.txt, a word of it what --only takes.")?,
+            head = self.head("a task is a line of tasks.txt, a part of it what --only takes.")?,
             setup = self.setup(),
             study = quoted(&self.study),
         ))

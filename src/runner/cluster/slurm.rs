@@ -21,14 +21,14 @@ pub(super) struct Said {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub(super) fn call(words: &[String]) -> Result<Said> {
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
+pub(super) fn call(args: &[String]) -> Result<Said> {
+    let mut child = Command::new(&args[0])
+        .args(&args[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {}: is this a login node of a Slurm cluster?", words[0]))?;
+        .with_context(|| format!("cannot start {}: is this a login node of a Slurm cluster?", args[0]))?;
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let read = |from: Option<&mut dyn Read>| {
         let mut bytes = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn call(words: &[String]) -> Result<Said> {
             None => Said {
                 ok: false,
                 out,
-                err: format!("{} did not end in {PATIENCE:?} {err}", words[0]),
+                err: format!("{} did not end in {PATIENCE:?} {err}", args[0]),
             },
         })
     })
@@ -71,7 +71,7 @@ pub(super) fn call(words: &[String]) -> Result<Said> {
 
 /// A job, or a task of an array, as squeue tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct QueueLine {
     /// Of the array, where it is a task of one.
     pub job: String,
     pub task: Option<usize>,
@@ -81,7 +81,7 @@ pub(super) struct Line {
     pub comment: String,
 }
 
-impl Line {
+impl QueueLine {
     /// `JOB_TASK`, as Slurm's programs take it.
     pub(crate) fn name(&self) -> String {
         match self.task {
@@ -120,19 +120,19 @@ impl Line {
 ///
 /// # Errors
 /// Where squeue cannot be started, or the controller does not answer.
-pub(super) fn queue() -> Result<Vec<Line>> {
-    let words = ["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r|%N|%k"].map(String::from);
-    let said = call(&words)?;
+pub(super) fn queue() -> Result<Vec<QueueLine>> {
+    let args = ["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r|%N|%k"].map(String::from);
+    let said = call(&args)?;
     if !said.ok {
         bail!("squeue: {}", said.err);
     }
     Ok(said.out.lines().filter_map(line).collect())
 }
 
-fn line(text: &str) -> Option<Line> {
+fn line(text: &str) -> Option<QueueLine> {
     let mut fields = text.splitn(6, '|').map(str::trim);
     let mut next = || fields.next();
-    Some(Line {
+    Some(QueueLine {
         job: next()?.to_owned(),
         task: next()?.parse().ok(),
         state: next()?.to_owned(),

@@ -1,12 +1,12 @@
 //! What became of the tasks that were submitted, run by run: squeue's one answer, and the leases on the disk.
 
 use super::record::{Stage, Submission};
-use super::slurm::{self, Line};
+use super::slurm::{self, QueueLine};
 use crate::lease::{self, Holder};
 use crate::results::{JOBS, utc};
 use crate::runner::Context;
 use crate::runner::inventory::{Inventory, Look};
-use crate::runner::plan::{Plan, State};
+use crate::runner::plan::{Plan, PlanState};
 use crate::study::{RunId, RunSpec, Scale};
 use crate::train::state::epochs_done;
 use serde::Serialize;
@@ -35,10 +35,10 @@ impl Standing {
 }
 
 /// By run id. Of several tasks that had a run the one that is alive counts, else the newest.
-pub(super) fn standings(known: &[Submission], queue: &[Line]) -> BTreeMap<String, Standing> {
+pub(super) fn standings(known: &[Submission], queue: &[QueueLine]) -> BTreeMap<String, Standing> {
     let mut out: BTreeMap<String, Standing> = BTreeMap::new();
     for s in known.iter().filter(|s| !s.given_up) {
-        let lines: Vec<&Line> = s.lines(Stage::Runs, queue).collect();
+        let lines: Vec<&QueueLine> = s.lines(Stage::Runs, queue).collect();
         let resolved = s.receipt.runs.is_some() || !lines.is_empty();
         for (index, task) in (1..).zip(&s.tasks) {
             let line = lines.iter().find(|l| l.task == Some(index));
@@ -66,7 +66,7 @@ pub(super) fn standings(known: &[Submission], queue: &[Line]) -> BTreeMap<String
 }
 
 /// Arrays that are queued or running: a report waits for them too.
-pub(super) fn live_arrays(known: &[Submission], queue: &[Line]) -> Vec<String> {
+pub(super) fn live_arrays(known: &[Submission], queue: &[QueueLine]) -> Vec<String> {
     let live = |s: &&Submission| {
         let mut lines = s.lines(Stage::Runs, queue);
         lines.any(|l| !l.is_stuck() && (l.is_queued() || l.is_running()))
@@ -79,7 +79,7 @@ pub(super) fn live_arrays(known: &[Submission], queue: &[Line]) -> Vec<String> {
 }
 
 /// Numbers of jobs that wait for what cannot come any more.
-pub(super) fn stuck(known: &[Submission], queue: &[Line]) -> Vec<String> {
+pub(super) fn stuck(known: &[Submission], queue: &[QueueLine]) -> Vec<String> {
     let mut out: Vec<String> = known
         .iter()
         .flat_map(|s| Stage::ALL.map(|stage| s.lines(stage, queue).find(|l| l.is_stuck()).map(|l| l.job.clone())))
@@ -127,13 +127,13 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
     // Without an answer only what is not resolved is known.
     let standings = queue.as_deref().map(|q| standings(&known, q)).unwrap_or_default();
     let ids = ids(c, plan, asked);
-    let begun = plan.entries.iter().any(|e| e.state == State::Resume);
+    let begun = plan.entries.iter().any(|e| e.state == PlanState::Resume);
     let clock = begun.then(|| lease::clock(plan.store.folder()));
     let holders: Vec<Option<Holder>> = plan
         .entries
         .iter()
         .map(|e| match (&e.state, &e.id, clock) {
-            (State::Resume, Some(id), Some(now)) => plan.store.holder(id.full(), now),
+            (PlanState::Resume, Some(id), Some(now)) => plan.store.holder(id.full(), now),
             _ => None,
         })
         .collect();
@@ -143,7 +143,7 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
     for ((e, holder), id) in plan.entries.iter().zip(&holders).zip(&ids) {
         let standing = id.as_ref().and_then(|id| standings.get(id.full()));
         let (state, now) = match (&e.state, standing, holder) {
-            (State::Done, ..) => (None, Now::default()),
+            (PlanState::Done, ..) => (None, Now::default()),
             (_, standing, Some(h)) => {
                 let dir = plan.store.checkpoint_dir(e.id.as_ref().map_or("", |i| i.full()));
                 let epoch = epochs_done(&dir).map_or(1, |n| n + 1).min(e.spec.protocol.epochs);
@@ -160,7 +160,10 @@ pub fn look(c: &Context, plan: &mut Plan) -> Vec<Now> {
                 let since = now.since.as_ref().map_or_else(String::new, |s| format!(", since {s}"));
                 let of = e.spec.protocol.epochs;
                 (
-                    Some(State::Running(format!("{}, epoch {epoch} of {of}{since}", h.place()))),
+                    Some(PlanState::Running(format!(
+                        "{}, epoch {epoch} of {of}{since}",
+                        h.place()
+                    ))),
                     now,
                 )
             }
@@ -201,15 +204,15 @@ impl Standing {
     }
 
     /// Of a run that no process has.
-    fn now(&self, at_work: &[&str]) -> (Option<State>, Now) {
+    fn now(&self, at_work: &[&str]) -> (Option<PlanState>, Now) {
         let job = self.task().map(str::to_owned);
         let now = Now { job, ..Now::default() };
         match self {
-            Self::Queued(task, reason) => (Some(State::Queued(format!("{task}, {reason}"))), now),
+            Self::Queued(task, reason) => (Some(PlanState::Queued(format!("{task}, {reason}"))), now),
             Self::Running(task, node) => {
                 let state = match at_work.contains(&task.as_str()) {
-                    true => State::Queued(format!("{task}, in turn on {node}")),
-                    false => State::Running(format!("{node}, job {task}, about to begin")),
+                    true => PlanState::Queued(format!("{task}, in turn on {node}")),
+                    false => PlanState::Running(format!("{node}, job {task}, about to begin")),
                 };
                 let node = Some(node.clone());
                 (Some(state), Now { node, ..now })
@@ -219,7 +222,7 @@ impl Standing {
                 let why =
                     format!("stuck: {task} waits for a job that did not succeed; `scancel {job}`, then submit again");
                 (
-                    Some(State::Queued(why.clone())),
+                    Some(PlanState::Queued(why.clone())),
                     Now {
                         ended: Some(why),
                         ..now
@@ -228,7 +231,7 @@ impl Standing {
             }
             Self::Unresolved(id) => {
                 let why = format!("unresolved: sbatch did not answer for {id}; `medft submit` asks again");
-                (Some(State::Queued(why)), now)
+                (Some(PlanState::Queued(why)), now)
             }
             Self::Ended(task, state, log) => {
                 let ended = (state != "COMPLETED").then(|| format!("job {task} {state}{log}"));
@@ -241,11 +244,11 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::super::record::{Intent, Receipt};
-    use super::super::tasks::Task;
+    use super::super::tasks::ArrayTask;
     use super::*;
 
     fn submission(id: &str, runs: Option<&str>) -> Submission {
-        let task = |run: &str| Task {
+        let task = |run: &str| ArrayTask {
             only: Vec::new(),
             runs: vec![run.to_owned()],
             hours: None,
@@ -267,8 +270,8 @@ mod tests {
         }
     }
 
-    fn line(id: &str, task: usize, state: &str, reason: &str) -> Line {
-        Line {
+    fn line(id: &str, task: usize, state: &str, reason: &str) -> QueueLine {
+        QueueLine {
             job: "12".into(),
             task: Some(task),
             state: state.into(),
@@ -278,7 +281,7 @@ mod tests {
         }
     }
 
-    /// The table of states: sinfo's words as squeue(1) lists them.
+    /// The table of states: sinfo's states as squeue(1) lists them.
     #[test]
     fn slurms_states_say_whether_a_run_is_submitted_again() {
         for (state, reason, live) in [

@@ -1,15 +1,15 @@
-//! From the runs that are missing to the tasks of an array: groups of runs that share a backbone's features, each in the words of
+//! From the runs that are missing to the tasks of an array: groups of runs that share a backbone's features, each as the filters of
 //! `--only`, and several of them together up to a number of hours.
 
 use crate::runner::estimate::Estimate;
-use crate::runner::plan::{Entry, Plan, State};
+use crate::runner::plan::{Plan, PlanEntry, PlanState};
 use crate::study::Freeze;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one task of an array makes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Task {
+pub struct ArrayTask {
     /// What `--only` takes, one call of `medft run` each.
     pub only: Vec<String>,
     /// Ids of the runs.
@@ -19,7 +19,7 @@ pub struct Task {
 }
 
 /// A task for each group of runs that `wanted` wants, in the plan's order.
-pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) -> bool) -> Vec<Task> {
+pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&PlanEntry) -> bool) -> Vec<ArrayTask> {
     let mut names: Vec<String> = Vec::new();
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (i, e) in plan.entries.iter().enumerate() {
@@ -34,8 +34,8 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
     let task = |name: String| {
         let members = &groups[&name];
         let entries = || members.iter().map(|i| &plan.entries[*i]);
-        Task {
-            only: words(plan, &name, &entries().collect::<Vec<_>>()),
+        ArrayTask {
+            only: filters(plan, &name, &entries().collect::<Vec<_>>()),
             runs: entries()
                 .filter_map(|e| Some(e.id.as_ref()?.full().to_owned()))
                 .collect(),
@@ -47,13 +47,13 @@ pub(super) fn groups(plan: &Plan, times: &[Estimate], wanted: &dyn Fn(&Entry) ->
 
 /// What `--only` takes for these runs of a group and for no run that is made elsewhere: the group's name where every other run of
 /// it is done, else heads and seeds too.
-fn words(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
-    let of_group = |e: &&Entry| e.only(&plan.study) == name;
+fn filters(plan: &Plan, name: &str, entries: &[&PlanEntry]) -> Vec<String> {
+    let of_group = |e: &&PlanEntry| e.only(&plan.study) == name;
     let all = plan
         .entries
         .iter()
         .filter(of_group)
-        .filter(|e| e.state != State::Done)
+        .filter(|e| e.state != PlanState::Done)
         .count();
     let matrix = plan.study.heads.len() * plan.study.seeds.len();
     let seen = plan.entries.iter().filter(of_group).count();
@@ -79,10 +79,10 @@ fn words(plan: &Plan, name: &str, entries: &[&Entry]) -> Vec<String> {
 
 /// Puts groups together, each into the first task that it fits into, up to `most` hours; a group whose hours nobody knows stays
 /// alone. The longest come first, so that none is begun when the others are about to end.
-pub(super) fn pack(groups: Vec<Task>, most: Option<f64>) -> Vec<Task> {
-    let mut tasks: Vec<Task> = Vec::new();
+pub(super) fn pack(groups: Vec<ArrayTask>, most: Option<f64>) -> Vec<ArrayTask> {
+    let mut tasks: Vec<ArrayTask> = Vec::new();
     for g in groups {
-        let fits = |t: &&mut Task| {
+        let fits = |t: &&mut ArrayTask| {
             let together = t.hours.zip(g.hours).map(|(a, b)| a + b);
             together.zip(most).is_some_and(|(hours, most)| hours <= most)
         };
@@ -95,7 +95,7 @@ pub(super) fn pack(groups: Vec<Task>, most: Option<f64>) -> Vec<Task> {
             None => tasks.push(g),
         }
     }
-    let length = |t: &Task| t.hours.unwrap_or(f64::INFINITY);
+    let length = |t: &ArrayTask| t.hours.unwrap_or(f64::INFINITY);
     tasks.sort_by(|a, b| length(b).total_cmp(&length(a)).then(b.runs.len().cmp(&a.runs.len())));
     tasks
 }
@@ -104,8 +104,8 @@ pub(super) fn pack(groups: Vec<Task>, most: Option<f64>) -> Vec<Task> {
 mod tests {
     use super::*;
 
-    fn group(name: &str, hours: Option<f64>) -> Task {
-        Task {
+    fn group(name: &str, hours: Option<f64>) -> ArrayTask {
+        ArrayTask {
             only: vec![name.into()],
             runs: vec![format!("{name}-run")],
             hours,
@@ -127,7 +127,7 @@ mod tests {
             .map(|(n, h)| group(n, h))
             .to_vec()
         };
-        let names = |tasks: Vec<Task>| tasks.into_iter().map(|t| t.only.concat()).collect::<Vec<_>>();
+        let names = |tasks: Vec<ArrayTask>| tasks.into_iter().map(|t| t.only.concat()).collect::<Vec<_>>();
         assert_eq!(names(pack(all(), Some(4.0))), ["b", "g", "e", "ad", "cf"]);
         assert_eq!(names(pack(all(), None)), ["b", "g", "e", "a", "c", "f", "d"]);
         let packed = pack(all(), Some(4.0));

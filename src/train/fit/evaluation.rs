@@ -2,15 +2,15 @@
 
 use super::{Fit, compute, evaluator, set_weights, snapshot, weights, weights_hash};
 use crate::data::Labels;
-use crate::data::loader::Mode;
+use crate::data::loader::ViewMode;
 use crate::eval::round3;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::spec::protocol::{Divergence, TestWeights, ValidationSet};
-use crate::train::evaluate::{Rule, direction, metrics};
+use crate::train::evaluate::{SelectionRule, direction, metrics};
 use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
-use crate::train::{Epoch, Fitted, Outcome, Progress, Selection, Tested};
+use crate::train::{Epoch, FitOutcome, Fitted, Progress, Selection, Tested};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use medft_nn::precision::scope;
@@ -85,7 +85,10 @@ impl Fit<'_> {
         let (mut loss_sum, mut batches) = (0.0, 0);
         let wanted = if table.is_some() { &[][..] } else { rows };
         let indices: Vec<u32> = wanted.iter().map(|&i| list[i as usize]).collect();
-        let mut images = job.images.batches(&indices, Mode::Val, batch, false).onto(job.device);
+        let mut images = job
+            .images
+            .batches(&indices, ViewMode::Val, batch, false)
+            .onto(job.device);
         for (i, rows) in rows.chunks(batch).enumerate() {
             let features = match table {
                 Some(t) => t.batch(rows, job.device)?,
@@ -144,7 +147,7 @@ impl Fit<'_> {
     }
 
     /// Tests the weights after the last step and those that each rule selects; equal ones once.
-    pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    pub(super) fn finish(mut self, progress: &mut dyn FnMut(Progress)) -> Result<FitOutcome> {
         let job = self.job;
         let last_epoch = self.position.epochs_done;
         let last = self.test(progress)?;
@@ -183,7 +186,7 @@ impl Fit<'_> {
             }
             picks.push((best.map(|b| b.1), epoch));
         }
-        let of = |rule: Rule| -> Result<Selection> {
+        let of = |rule: SelectionRule| -> Result<Selection> {
             let i = self
                 .rules
                 .iter()
@@ -196,7 +199,11 @@ impl Fit<'_> {
                 tested: t.1.clone(),
             })
         };
-        let (best, faithful, corrected) = (of(self.rules[0])?, of(Rule::FAITHFUL)?, of(Rule::CORRECTED)?);
+        let (best, faithful, corrected) = (
+            of(self.rules[0])?,
+            of(SelectionRule::FAITHFUL)?,
+            of(SelectionRule::CORRECTED)?,
+        );
         let count = |f: &dyn Fn(&str) -> bool| -> u64 {
             let of = self.model.params.0.iter().filter(|p| f(&p.name));
             of.map(|p| p.tensor.elem_count() as u64).sum()
@@ -204,7 +211,7 @@ impl Fit<'_> {
         if let Some(failed) = self.outcome.take() {
             return Ok(failed);
         }
-        Ok(Outcome::Done(Box::new(Fitted {
+        Ok(FitOutcome::Done(Box::new(Fitted {
             best,
             faithful,
             corrected,

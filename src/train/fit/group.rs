@@ -2,12 +2,12 @@
 
 use super::saver::Saver;
 use super::{Fit, Tables, compute};
-use crate::data::loader::{Images, Mode};
+use crate::data::loader::{Images, ViewMode};
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::spec::{Freeze, RunSpec};
 use crate::stop;
-use crate::train::{Job, Outcome, Progress, Trainer, features};
+use crate::train::{FitOutcome, Job, Progress, Trainer, features};
 use anyhow::{Result, bail, ensure};
 use medft_nn::precision::{Compute, scope};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub struct CandleTrainer;
 
 impl Trainer for CandleTrainer {
-    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    fn fit(&self, jobs: &[Job<'_>], progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         Group::new(jobs)?.run(progress)
     }
 }
@@ -57,14 +57,14 @@ impl<'a> Group<'a> {
         })
     }
 
-    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>> {
+    pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         std::thread::scope(|scope| {
             let every = self.fits.first().map_or(Duration::ZERO, |f| f.job.checkpoint_every);
             self.fit(&mut Saver::new(scope, every), progress)
         })
     }
 
-    fn fit<'s>(mut self, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Outcome>>
+    fn fit<'s>(mut self, saver: &mut Saver<'s, '_>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>>
     where
         'a: 's,
     {
@@ -99,15 +99,15 @@ impl<'a> Group<'a> {
         let members: Vec<(&Job<'_>, &Classifier)> = self.fits.iter().map(|f| (f.job, &f.model)).collect();
         let precision = compute(job.spec);
         let images = self.images.as_ref().unwrap_or(job.images);
-        let mut of = |list: &[u32], mode: Mode, precision: Compute| {
+        let mut of = |list: &[u32], mode: ViewMode, precision: Compute| {
             scope(precision, || features::tables(&members, images, (list, mode), progress)).map(Vec::into_iter)
         };
-        let views = Mode::of_all_seeds(&job.spec.protocol);
+        let views = ViewMode::of_all_seeds(&job.spec.protocol);
         let train = views.into_iter().map(|view| of(&job.data.train, view, precision));
         let mut train = train.collect::<Result<Vec<_>>>()?;
         let (val, test) = (
-            of(&job.data.val, Mode::Val, precision)?,
-            of(&job.data.test, Mode::Val, Compute::Float32)?,
+            of(&job.data.val, ViewMode::Val, precision)?,
+            of(&job.data.test, ViewMode::Val, Compute::Float32)?,
         );
         let share = start.elapsed().as_secs_f64() / self.fits.len() as f64;
         for ((f, val), test) in self.fits.iter_mut().zip(val).zip(test) {
@@ -138,7 +138,7 @@ impl<'a> Group<'a> {
         let from = steps.min().unwrap_or(0);
         let seen = order.len().min(steps_per_epoch as usize * batch);
         let left = &order[(from as usize * batch).min(seen)..seen];
-        let mode = Mode::training(p, job.spec.seed, epoch);
+        let mode = ViewMode::training(p, job.spec.seed, epoch);
         let cached = self.fits[0].tables.as_ref().is_some_and(|t| t.train(epoch).is_some());
         // The loader works ahead, so it is only asked for what is read from it.
         let wanted = if cached { &[][..] } else { left };
@@ -179,7 +179,7 @@ impl<'a> Group<'a> {
                     .filter(|f| f.outcome.is_none())
                     .try_for_each(Fit::save)?;
                 for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
-                    f.outcome = Some(Outcome::Interrupted);
+                    f.outcome = Some(FitOutcome::Interrupted);
                 }
                 return Ok(());
             }

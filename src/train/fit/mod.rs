@@ -4,14 +4,14 @@ mod evaluation;
 mod group;
 mod saver;
 
-use super::evaluate::{Rule, trained};
+use super::evaluate::{SelectionRule, trained};
 use super::features::FeatureTable;
 use super::loss::Target;
 use super::loss_scale::LossScale;
 use super::optim::{AdamW, AdamWConfig};
 use super::schedule::Schedule;
 use super::state::{self, HostCopy, Kept, Position, Weights};
-use super::{Divergence, Failure, Job, Outcome, Progress, Snapshot};
+use super::{Divergence, Failure, FitOutcome, Job, Progress, Snapshot};
 use crate::fsio;
 use crate::model::Classifier;
 use crate::model::backbone::Features;
@@ -44,7 +44,7 @@ struct Fit<'a> {
     optim: AdamW,
     schedule: Schedule,
     /// The protocol's own rule of selection, then those of the presets that differ from it.
-    rules: Vec<Rule>,
+    rules: Vec<SelectionRule>,
     metric: String,
     steps_per_epoch: u64,
     position: Position,
@@ -55,7 +55,7 @@ struct Fit<'a> {
     /// Whether no epoch is left to train.
     ended: bool,
     /// How it ended.
-    outcome: Option<Outcome>,
+    outcome: Option<FitOutcome>,
 }
 
 struct Tables {
@@ -124,7 +124,7 @@ impl<'a> Fit<'a> {
         let mut fit = Self {
             job,
             schedule: Schedule::new(p, info.warmup, steps_per_epoch),
-            rules: Rule::all(p),
+            rules: SelectionRule::all(p),
             metric,
             steps_per_epoch,
             model,
@@ -219,7 +219,7 @@ impl<'a> Fit<'a> {
             let sample = self.job.data.train[i as usize];
             self.job.data.samples[sample as usize].id.clone()
         };
-        self.outcome = Some(Outcome::Failed(Box::new(Failure {
+        self.outcome = Some(FitOutcome::Failed(Box::new(Failure {
             epoch,
             step,
             reason,
@@ -259,7 +259,7 @@ impl<'a> Fit<'a> {
     }
 
     /// The outcome, once no epoch is left.
-    fn end(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Outcome> {
+    fn end(mut self, progress: &mut dyn FnMut(Progress)) -> Result<FitOutcome> {
         if let Some(o) = self.outcome.take() {
             return Ok(o);
         }

@@ -164,9 +164,9 @@ fn files_pixels_looks_conflicts_and_warnings_are_told_apart() {
     assert_eq!(told("EXIF or XMP ask to turn the image; the protocol does not"), [n(6)]);
     assert_eq!(told("colour file read as grey"), [n(1), b(2), n(3), n(5), n(6), b(8)]);
     let sane = pictures(&set, &Protocol::corrected());
-    let words: Vec<&str> = sane.warnings.iter().map(|w| w.what.as_str()).collect();
+    let found: Vec<&str> = sane.warnings.iter().map(|w| w.what.as_str()).collect();
     assert_eq!(
-        words,
+        found,
         [
             "16 bits scaled to 8",
             "colour file read as grey",

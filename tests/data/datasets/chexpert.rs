@@ -117,7 +117,7 @@ fn broken_chexpert_files_are_refused() {
     let row = |path: &str, labels: &str| format!("{CHEXPERT_HEAD}{path},Male,1,Frontal,PA,{labels}\n");
     let good = "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg";
     let none = ",,,,,,,,,,,,,";
-    for (text, words) in [
+    for (text, said) in [
         (
             row(good, "2.0,,,,,,,,,,,,,"),
             "train.csv:2: expected \"No Finding\" to be 1.0, 0.0, -1.0 or empty, found \"2.0\"",
@@ -154,7 +154,7 @@ fn broken_chexpert_files_are_refused() {
         (CHEXPERT_HEAD.to_string(), "a header and nothing below it"),
         (row(good, none), "KeyError"),
     ] {
-        Files::new(&[("train.csv", &text)]).fails("chexpert", &p, &[words]);
+        Files::new(&[("train.csv", &text)]).fails("chexpert", &p, &[said]);
     }
     let one = Files::new(&[("train.csv", &row(good, none))]);
     one.fails("chexpert", &Protocol::corrected(), &["images for train, val and test"]);

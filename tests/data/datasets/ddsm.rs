@@ -66,7 +66,7 @@ fn ddsm_labels_follow_the_task_and_groups_the_case() {
 #[test]
 fn broken_ddsm_lists_are_refused() {
     let p = Protocol::faithful();
-    for (text, words) in [
+    for (text, said) in [
         (
             "normal_01-A_0002_1.jpg\nunknown_1.jpg\n",
             "val.txt:2: expected a name that begins with normal_",
@@ -85,7 +85,7 @@ fn broken_ddsm_lists_are_refused() {
     ] {
         let files = ddsm();
         files.put("ddsm_raw_image_lists/val.txt", text.as_bytes());
-        files.fails("ddsm", &p, &[words]);
+        files.fails("ddsm", &p, &[said]);
     }
     let files = ddsm();
     files.put("ddsm_raw_image_lists/val.txt", b"normal_1.jpg\nnormal_\xff.jpg\n");

@@ -63,8 +63,8 @@ fn a_lesion_split_keeps_lesions_whole() {
 fn broken_isic_files_are_refused() {
     let (truth, meta) = isic("\n");
     let line = |l: &str| format!("{ISIC_HEAD}\n{l}\n");
-    let fails = |truth: &str, meta: &str, words: &[&str]| {
-        Files::new(&[(TRUTH, truth), (META, meta)]).fails("isic2019", &Protocol::faithful(), words);
+    let fails = |truth: &str, meta: &str, texts: &[&str]| {
+        Files::new(&[(TRUTH, truth), (META, meta)]).fails("isic2019", &Protocol::faithful(), texts);
     };
     let at = "GroundTruth.csv:2: expected ";
     let one = "exactly one positive class, found ";

@@ -79,10 +79,10 @@ fn the_one_size_that_is_there_is_read_and_two_are_refused() {
 #[test]
 fn broken_npz_files_are_refused() {
     let p = Protocol::faithful();
-    let fails = |set: &str, bytes: &[u8], words: &[&str]| {
+    let fails = |set: &str, bytes: &[u8], texts: &[&str]| {
         let d = Files::new(&[]);
         d.put(&format!("{set}.npz"), bytes);
-        d.fails(set, &p, words);
+        d.fails(set, &p, texts);
     };
     let at = "breastmnist.npz:";
     fails(

@@ -32,7 +32,7 @@ fn ids(v: &serde_json::Value) -> Vec<u32> {
         .collect()
 }
 
-/// The real files' folder; `None` (and a word about it) where they are absent.
+/// The real files' folder; `None` (and a note about it) where they are absent.
 fn real(below: &str) -> Option<PathBuf> {
     let root = std::env::var_os("MEDFT_REAL").map(PathBuf::from);
     let root = root
@@ -69,11 +69,11 @@ impl Files {
         registry::find(set).unwrap().load(self.root(), p)
     }
 
-    /// Loading must fail with a BadInput whose text holds all `words`.
-    fn fails(&self, set: &str, p: &Protocol, words: &[&str]) {
-        let e = self.load(set, p).err().unwrap_or_else(|| panic!("{words:?}: no error"));
+    /// Loading must fail with a BadInput whose text holds all `texts`.
+    fn fails(&self, set: &str, p: &Protocol, texts: &[&str]) {
+        let e = self.load(set, p).err().unwrap_or_else(|| panic!("{texts:?}: no error"));
         assert!(e.downcast_ref::<BadInput>().is_some(), "not a BadInput: {e:?}");
-        for w in words {
+        for w in texts {
             assert!(e.to_string().contains(w), "{w:?} is not in: {e}");
         }
     }

@@ -142,7 +142,7 @@ fn val_ids_json_is_obeyed_when_its_lengths_fit_and_only_under_the_faithful_switc
         d.put("val_ids.json", stale.as_bytes());
         assert_eq!(d.load("aptos2019", &faithful).unwrap().train, seed42.train, "{stale}");
     }
-    for (text, words) in [
+    for (text, said) in [
         (
             r#"{"train_split": [9,8,7,6,5,4,3], "val_split": [2,0,3]}"#,
             "found 3 twice",
@@ -159,7 +159,7 @@ fn val_ids_json_is_obeyed_when_its_lengths_fit_and_only_under_the_faithful_switc
         ("{\n\"train_split\": [9,\n", "val_ids.json:3: expected an object"),
     ] {
         d.put("val_ids.json", text.as_bytes());
-        d.fails("aptos2019", &faithful, &["val_ids.json", words, "Delete val_ids.json"]);
+        d.fails("aptos2019", &faithful, &["val_ids.json", said, "Delete val_ids.json"]);
     }
 }
 
@@ -171,7 +171,7 @@ fn broken_aptos_files_are_refused() {
         &p,
         &["train_1.csv: expected a label file, found no such file", "--data-dir"],
     );
-    for (text, words) in [
+    for (text, said) in [
         (
             "id_code,diagnosis\na,5\n",
             "train_1.csv:2: expected a diagnosis from 0 to 4, found \"5\"",
@@ -203,6 +203,6 @@ fn broken_aptos_files_are_refused() {
         ),
         ("", "an empty file"),
     ] {
-        Files::new(&[("train_1.csv", text)]).fails("aptos2019", &p, &[words]);
+        Files::new(&[("train_1.csv", text)]).fails("aptos2019", &p, &[said]);
     }
 }

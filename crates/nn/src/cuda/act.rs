@@ -1,6 +1,6 @@
 //! Activations.
 
-use super::launch::{Arg, Work, launch, tag};
+use super::launch::{Arg, Spread, launch, tag};
 use crate::autograd::{Value, node1, node2};
 use candle_core::{Result, Tensor, bail};
 
@@ -20,7 +20,7 @@ pub(crate) fn activated(act: &str, x: &Tensor) -> Result<Value> {
         launch(
             x.device(),
             ("elementwise", &format!("{act}_{}", tag(x.dtype())?)),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
             &[],
         )
@@ -37,7 +37,7 @@ pub(crate) fn activation_grad(act: &str, x: &Tensor, dy: &Tensor) -> Result<Tens
         launch(
             x.device(),
             ("elementwise", &format!("{act}_grad_{}", tag(x.dtype())?)),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [Arg::In(x), Arg::In(dy), Arg::Out(&mut dx), Arg::U64(n)],
             &[],
         )
@@ -65,7 +65,7 @@ pub(crate) fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
         launch(
             x.device(),
             ("elementwise", &format!("silu_mul_{tag}")),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [Arg::In(&x), Arg::In(&z), Arg::Out(&mut y), Arg::U64(n)],
             &[],
         )
@@ -78,7 +78,7 @@ pub(crate) fn silu_mul(x: &Tensor, z: &Tensor) -> Result<Tensor> {
             launch(
                 x.device(),
                 ("elementwise", &format!("silu_mul_grad_{tag}")),
-                Work::Elements(n),
+                Spread::Elements(n),
                 &mut [
                     Arg::In(x),
                     Arg::In(z),

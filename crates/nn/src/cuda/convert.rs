@@ -1,6 +1,6 @@
 //! Values in another element type.
 
-use super::launch::{Arg, Work, launch, tag};
+use super::launch::{Arg, Spread, launch, tag};
 use crate::autograd::Value;
 use candle_core::{DType, Result, Tensor};
 
@@ -18,7 +18,7 @@ pub(crate) fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
         launch(
             x.device(),
             ("elementwise", &kernel),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [Arg::In(x), Arg::Out(&mut y), Arg::U64(n)],
             &[],
         )

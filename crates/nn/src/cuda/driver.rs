@@ -2,8 +2,8 @@
 //!
 //! All work of a device goes to candle's one stream, so launches run in the order they are made in and nothing here waits.
 
-use crate::device::Card;
-use crate::emulation::{Launch, Word};
+use crate::device::card::Card;
+use crate::emulation::{KernelParam, Launch};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::DeviceId;
@@ -120,18 +120,18 @@ fn module(device: &CudaDevice, name: &'static str) -> Result<Arc<CudaModule>> {
 /// Runs a kernel of ours.
 ///
 /// # Safety
-/// The words must fit the kernel's parameters, and their memory be as large as it takes it to be.
+/// The values must fit the kernel's parameters, and their memory be as large as it takes it to be.
 pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
     let function = module(device, launch.module)?
         .load_function(launch.kernel)
         .map_err(Error::wrap)?;
     // An argument is read from the low bytes of its eight, as many as its type has.
     let values: Vec<u64> = launch
-        .words
+        .params
         .iter()
         .map(|w| match *w {
-            Word::Read { at, .. } | Word::Write { at, .. } => at,
-            Word::Number(x) => x,
+            KernelParam::Read { at, .. } | KernelParam::Write { at, .. } => at,
+            KernelParam::Number(x) => x,
         })
         .collect();
     let stream = device.cuda_stream();

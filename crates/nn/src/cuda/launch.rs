@@ -1,7 +1,7 @@
 //! Launching a kernel on tensors, on the device they lie on.
 
 use crate::autograd::Value;
-use crate::emulation::{self, Launch, Word};
+use crate::emulation::{self, KernelParam, Launch};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
@@ -19,7 +19,7 @@ pub(crate) enum Arg<'a> {
 
 /// How a kernel's work is spread.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Work {
+pub(crate) enum Spread {
     /// So many items, a thread each.
     Items(usize),
     /// So many elements, `ITEMS` a thread.
@@ -38,7 +38,7 @@ const WARPS: usize = THREADS / 32;
 /// Elements that a thread of an elementwise kernel has at once (kernels/pack.cuh).
 const ITEMS: usize = 8;
 
-impl Work {
+impl Spread {
     fn grid(self) -> u32 {
         let blocks = match self {
             Self::Items(n) => n.div_ceil(THREADS),
@@ -68,27 +68,27 @@ impl Work {
 pub(crate) unsafe fn launch(
     device: &Device,
     (module, kernel): (&'static str, &str),
-    work: Work,
+    work: Spread,
     args: &mut [Arg<'_>],
-    indirect: &[Word],
+    indirect: &[KernelParam],
 ) -> Result<()> {
-    let mut words = Vec::with_capacity(args.len());
+    let mut params = Vec::with_capacity(args.len());
     for arg in args {
-        words.push(match arg {
+        params.push(match arg {
             Arg::In(t) => {
                 let (s, l) = t.storage_and_layout();
                 let (at, bytes) = address(&s, l)?;
-                Word::Read { at, bytes }
+                KernelParam::Read { at, bytes }
             }
             Arg::Out(v) => {
                 let bytes = v.shape.elem_count() * v.storage.dtype().size_in_bytes();
                 let at = address_mut(&mut v.storage)?;
-                Word::Write { at, bytes }
+                KernelParam::Write { at, bytes }
             }
-            Arg::U32(x) => Word::Number(u64::from(u32::try_from(*x).map_err(candle_core::Error::wrap)?)),
-            Arg::U64(x) => Word::Number(*x as u64),
-            Arg::F32(x) => Word::Number(u64::from(x.to_bits())),
-            Arg::F64(x) => Word::Number(x.to_bits()),
+            Arg::U32(x) => KernelParam::Number(u64::from(u32::try_from(*x).map_err(candle_core::Error::wrap)?)),
+            Arg::U64(x) => KernelParam::Number(*x as u64),
+            Arg::F32(x) => KernelParam::Number(u64::from(x.to_bits())),
+            Arg::F64(x) => KernelParam::Number(x.to_bits()),
         });
     }
     let launch = Launch {
@@ -96,7 +96,7 @@ pub(crate) unsafe fn launch(
         kernel,
         grid: work.grid(),
         block: work.threads(),
-        words: &words,
+        params: &params,
         indirect,
     };
     match device {
@@ -189,9 +189,9 @@ pub(crate) fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) 
     let sums = outer * packs(len, parts.dtype());
     // More parts than a warp has lanes are shared among its lanes.
     let work = if count > 32 {
-        Work::Rows(sums)
+        Spread::Rows(sums)
     } else {
-        Work::Items(sums)
+        Spread::Items(sums)
     };
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
     unsafe {

@@ -1,7 +1,7 @@
 //! Fully connected layers: products with bias and residual on the operands as they lie, then the activation in one pass.
 
 use super::act::{activated, activation_grad};
-use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
 use super::product::Extras;
 use crate::act::Act;
 use crate::autograd::{Mode, Value, gradient_as, mode, node2, node3, node4};
@@ -145,7 +145,7 @@ pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
         launch(
             x.device(),
             ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
-            Work::Items(blocks * packs(d, computed_in(x.dtype()))),
+            Spread::Items(blocks * packs(d, computed_in(x.dtype()))),
             &mut [
                 Arg::In(x),
                 Arg::Out(&mut parts),

@@ -1,6 +1,6 @@
 //! Losses over float32 logits; the gradient is formed in the forward pass.
 
-use super::launch::{Arg, Work, launch, tag};
+use super::launch::{Arg, Spread, launch, tag};
 use crate::autograd::{Value, node1};
 use candle_core::{Result, Tensor, bail};
 
@@ -22,7 +22,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor>
         launch(
             x.device(),
             ("softmax", &format!("cross_entropy_{}", tag(x.dtype())?)),
-            Work::Rows(rows),
+            Spread::Rows(rows),
             &mut [
                 Arg::In(&x),
                 Arg::In(&classes),
@@ -56,7 +56,7 @@ pub(crate) fn bce_with_logits(logits: &Tensor, labels: &Tensor) -> Result<Tensor
         launch(
             x.device(),
             ("softmax", &format!("bce_with_logits_{}", tag(x.dtype())?)),
-            Work::Items(n),
+            Spread::Items(n),
             &mut [
                 Arg::In(&x),
                 Arg::In(&labels),
@@ -78,7 +78,7 @@ fn mean(name: &'static str, x: &Tensor, losses: Value, dx: Value) -> Result<Tens
         launch(
             x.device(),
             ("softmax", &format!("mean_{}", tag(x.dtype())?)),
-            Work::Blocks(1),
+            Spread::Blocks(1),
             &mut [Arg::In(&losses), Arg::Out(&mut value), Arg::U64(losses.elem_count())],
             &[],
         )

@@ -7,7 +7,7 @@
 //! the in-place scheme, whose parts meet in the result, and parts rounded to the result's type are excluded.
 
 use super::driver::{address, elements};
-use super::product::{Matrix, Product};
+use super::matrix::{Matrix, NO_ALGORITHM, Product};
 use crate::precision::{Compute, current};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::DeviceId;
@@ -171,7 +171,7 @@ impl Plan {
         let found = unsafe { result::get_matmul_algo_heuristic(handle, operation.0, a.0, b.0, d.0, d.0, preference.0) };
         let algorithm = match found {
             Ok(found) => found.algo,
-            Err(e) => bail!("{} for {key:?}: {e}", super::product::NO_ALGORITHM),
+            Err(e) => bail!("{} for {key:?}: {e}", NO_ALGORITHM),
         };
         Ok(Self {
             operation,

@@ -1,7 +1,7 @@
 //! Channels-last maps: depthwise convolution, the unfold of a general one, max pooling.
 
 use super::cast::cast;
-use super::launch::{Arg, Work, launch, packs, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, packs, sum_parts, tag};
 use super::linear::column_sums;
 use crate::autograd::{Value, node1, node2, node3};
 use crate::precision::{compute_type, computed_in};
@@ -20,7 +20,7 @@ fn depthwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, flip: bool) -> 
         launch(
             x.device(),
             ("map", &format!("depthwise_{}", tag(x.dtype())?)),
-            Work::Items(b * h * w.div_ceil(STRIP) * packs(c, computed_in(x.dtype()))),
+            Spread::Items(b * h * w.div_ceil(STRIP) * packs(c, computed_in(x.dtype()))),
             &mut [
                 Arg::In(x),
                 Arg::In(weight),
@@ -51,7 +51,7 @@ fn depthwise_dweight(x: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor>
         launch(
             x.device(),
             ("map", &format!("depthwise_dweight_{}", tag(x.dtype())?)),
-            Work::Items(blocks * packs(c, weight.dtype())),
+            Spread::Items(blocks * packs(c, weight.dtype())),
             &mut [
                 Arg::In(x),
                 Arg::In(dy),
@@ -127,7 +127,7 @@ impl UnfoldMap {
             launch(
                 from.device(),
                 ("map", &format!("{kernel}_{}", tag(from.dtype())?)),
-                Work::Items(items),
+                Spread::Items(items),
                 &mut [
                     Arg::In(from),
                     Arg::Out(to),
@@ -181,12 +181,12 @@ pub(crate) fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     args.extend(sizes());
     let name = format!("max_pool_{tag}");
     // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
-    unsafe { launch(x.device(), ("map", &name), Work::Items(items), &mut args, &[]) }?;
+    unsafe { launch(x.device(), ("map", &name), Spread::Items(items), &mut args, &[]) }?;
     node1("max_pool", &x, y, move |[x], y, dy| {
         let mut dx = Value::new(x.shape(), x.dtype(), x.device())?;
         let mut args = vec![Arg::In(x), Arg::In(y), Arg::In(dy), Arg::Out(&mut dx)];
         args.extend(sizes());
-        let work = Work::Items(b * h * w * packs(c, x.dtype()));
+        let work = Spread::Items(b * h * w * packs(c, x.dtype()));
         // SAFETY: the arguments are those of kernels/map.cu, for operands of these sizes.
         unsafe {
             launch(

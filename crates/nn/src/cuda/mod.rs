@@ -16,6 +16,7 @@ pub(crate) mod loss;
 #[cfg(feature = "cuda")]
 mod lt;
 mod map;
+mod matrix;
 mod norm;
 pub(crate) mod optimiser;
 mod product;

@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm.
 
-use super::launch::{Arg, Work, launch, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2_adding, node3_adding, note_short};
 use crate::precision::computed_in;
 use candle_core::{DType, Result, Tensor, bail};
@@ -19,10 +19,10 @@ fn name(kernel: &str, x: &Tensor, out: DType) -> Result<String> {
 }
 
 /// A warp a row, or two narrow ones (`by_width` in kernels/norm.cu).
-fn rows_of(rows: usize, d: usize, x: &Tensor, out: DType) -> Work {
+fn rows_of(rows: usize, d: usize, x: &Tensor, out: DType) -> Spread {
     let pack = 16 / x.dtype().size_in_bytes().max(out.size_in_bytes());
     let narrow = pack > 2 && d.is_multiple_of(pack) && d <= 2 * 32 * pack;
-    Work::Rows(if narrow { rows.div_ceil(2) } else { rows })
+    Spread::Rows(if narrow { rows.div_ceil(2) } else { rows })
 }
 
 fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {
@@ -148,7 +148,7 @@ impl Saved {
             launch(
                 device,
                 ("norm", &name(&format!("{}_backward", self.form), x, self.out)?),
-                Work::Blocks(blocks),
+                Spread::Blocks(blocks),
                 &mut [
                     Arg::In(x),
                     Arg::In(w),

@@ -1,9 +1,9 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
-use super::launch::{Arg, Work, launch};
+use super::launch::{Arg, Spread, launch};
 use super::tables::table;
 use crate::autograd::Value;
-use crate::emulation::Word;
+use crate::emulation::KernelParam;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,7 +115,7 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
     for g in gradients {
         let (n, at) = (g.elem_count(), address(g, g.elem_count())?);
         slots.push(slot([0, at, 0, 0], (0, 0), n, [0.0; 3]));
-        indirect.push(Word::Read { at, bytes: 4 * n });
+        indirect.push(KernelParam::Read { at, bytes: 4 * n });
     }
     let (slots, pieces, count) = tables(&slots, gradients.iter().map(|g| g.elem_count()), first)?;
     let mut sums = Value::new(count, DType::F64, device)?;
@@ -124,7 +124,7 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         launch(
             device,
             ("optimiser", "square_sums"),
-            Work::Blocks(count),
+            Spread::Blocks(count),
             &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::Out(&mut sums)],
             &indirect,
         )
@@ -136,7 +136,7 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         launch(
             device,
             ("optimiser", "sum_f64"),
-            Work::Blocks(1),
+            Spread::Blocks(1),
             &mut [Arg::In(&sums), Arg::Out(&mut total), Arg::U64(count)],
             &[],
         )
@@ -170,16 +170,16 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
         for (i, t) in [u.parameter, u.gradient, u.m, u.v].into_iter().enumerate() {
             let (place, bytes) = (address(t, n)?, 4 * n);
             at[i] = place;
-            indirect.push(Word::Read { at: place, bytes });
+            indirect.push(KernelParam::Read { at: place, bytes });
             if i != GRADIENT {
-                indirect.push(Word::Write { at: place, bytes });
+                indirect.push(KernelParam::Write { at: place, bytes });
             }
         }
         let copy = match &u.copy {
             None => (0, 0),
             Some(c) if c.elem_count() == n && matches!(c.dtype(), DType::BF16 | DType::F16) => {
                 let at = place(c)?;
-                indirect.push(Word::Write { at, bytes: 2 * n });
+                indirect.push(KernelParam::Write { at, bytes: 2 * n });
                 (at, if c.dtype() == DType::BF16 { 1 } else { 2 })
             }
             Some(c) => bail!("a copy of {n} values in {:?} has {:?}", c.dtype(), c.dims()),
@@ -193,7 +193,7 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
         launch(
             first.parameter.device(),
             ("optimiser", "adamw"),
-            Work::Blocks(count),
+            Spread::Blocks(count),
             &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
             &indirect,
         )

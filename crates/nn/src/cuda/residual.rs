@@ -1,7 +1,7 @@
 //! Residual sums: the stream in float32, the branch in any type.
 
 use super::cast::cast;
-use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2, node3};
 use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
@@ -25,7 +25,7 @@ pub(crate) fn sum(x: &Tensor, y: &Tensor) -> Result<Value> {
         launch(
             x.device(),
             ("elementwise", &format!("add_{}", tag(y.dtype())?)),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [Arg::In(x), Arg::In(y), Arg::Out(&mut o), Arg::U64(n)],
             &[],
         )
@@ -49,7 +49,7 @@ pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tenso
         launch(
             x.device(),
             ("elementwise", &format!("add_scaled_{tag}")),
-            Work::Elements(n),
+            Spread::Elements(n),
             &mut [
                 Arg::In(&x),
                 Arg::In(&y),
@@ -70,7 +70,7 @@ pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tenso
                 launch(
                     device,
                     ("elementwise", &format!("add_scaled_dy_{tag}")),
-                    Work::Elements(n),
+                    Spread::Elements(n),
                     &mut [
                         Arg::In(d_o),
                         Arg::In(gamma),
@@ -93,7 +93,7 @@ pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tenso
                 launch(
                     device,
                     ("elementwise", &format!("add_scaled_dgamma_{tag}")),
-                    Work::Items(blocks * packs(d, gamma.dtype())),
+                    Spread::Items(blocks * packs(d, gamma.dtype())),
                     &mut [
                         Arg::In(d_o),
                         Arg::In(y),

@@ -1,7 +1,7 @@
 //! The selective scan: step sizes as products, the recurrence by chunks of steps beside each other.
 
 use super::cast::cast;
-use super::launch::{Arg, Work, launch, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, sum_parts, tag};
 use super::tables::table;
 use crate::Orders;
 use crate::autograd::{Value, node1, node3};
@@ -43,7 +43,7 @@ impl Sizes {
         let mut args: Vec<Arg<'_>> = operands.iter().map(|t| Arg::In(t)).collect();
         args.extend([Arg::Out(&mut states), Arg::Out(&mut spans)]);
         args.extend(self.args());
-        let work = Work::Items(self.b * self.k * self.chunks() * self.d);
+        let work = Spread::Items(self.b * self.k * self.chunks() * self.d);
         // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
         unsafe { launch(device, ("scan", &format!("scan_{alone}_{tag}")), work, &mut args, &[]) }?;
         let spans = spans.tensor();
@@ -54,7 +54,7 @@ impl Sizes {
             Arg::U32(usize::from(backwards)),
         ];
         args.extend(self.args());
-        let work = Work::Items(self.b * self.k * self.n * self.d);
+        let work = Spread::Items(self.b * self.k * self.n * self.d);
         // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
         unsafe { launch(device, ("scan", &format!("scan_carry_{tag}")), work, &mut args, &[]) }?;
         Ok(states.tensor())
@@ -135,7 +135,7 @@ pub(crate) fn selective_scan(
     let mut args: Vec<Arg<'_>> = operands.map(Arg::In).into();
     args.extend([Arg::In(&states), Arg::Out(&mut y)]);
     args.extend(z.args());
-    let work = Work::Items(z.b * z.k * z.chunks() * z.d);
+    let work = Spread::Items(z.b * z.k * z.chunks() * z.d);
     // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
     unsafe { launch(device, ("scan", &format!("scan_forward_{tag}")), work, &mut args, &[]) }?;
     let y = sum_parts(&y.tensor(), z.b, z.k, z.l * z.d)?.reshape(u.shape())?;
@@ -182,7 +182,7 @@ fn backward(
     ];
     args.extend(z.args());
     let kernel = format!("scan_backward_{}", tag(dtype)?);
-    let work = Work::Rows(z.b * z.k * z.chunks() * blocks);
+    let work = Spread::Rows(z.b * z.k * z.chunks() * blocks);
     // SAFETY: the arguments are those of kernels/scan.cu, for operands of these sizes.
     unsafe { launch(device, ("scan", &kernel), work, &mut args, &[]) }?;
     let (du, draw) = (du.tensor(), draw.tensor());
@@ -212,7 +212,7 @@ fn cross(
         launch(
             x.device(),
             ("scan", &format!("{kernel}_{}", tag(x.dtype())?)),
-            Work::Items(shape.iter().product()),
+            Spread::Items(shape.iter().product()),
             &mut [
                 Arg::In(x),
                 Arg::In(indices),

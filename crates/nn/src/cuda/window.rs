@@ -1,7 +1,7 @@
 //! Windows of a channels-last map.
 
 use super::cast::cast;
-use super::launch::{Arg, Work, launch, packs, row_blocks, sum_parts, tag};
+use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node1, node2};
 use crate::precision::computed_in;
 use crate::window::Geometry;
@@ -50,7 +50,7 @@ impl Grid {
             launch(
                 map.device(),
                 ("window", &name),
-                Work::Items(count * packs(c, map.dtype())),
+                Spread::Items(count * packs(c, map.dtype())),
                 &mut args,
                 &[],
             )
@@ -76,7 +76,7 @@ impl Grid {
             launch(
                 windows.device(),
                 ("window", &name),
-                Work::Items(count * packs(c, windows.dtype())),
+                Spread::Items(count * packs(c, windows.dtype())),
                 &mut args,
                 &[],
             )
@@ -99,7 +99,7 @@ impl Grid {
         args.extend(self.args(c));
         let name = format!("padding_sums_{}", tag(windows.dtype())?);
         // SAFETY: the arguments are those of kernels/window.cu, for operands of these sizes.
-        unsafe { launch(device, ("window", &name), Work::Items(blocks * c), &mut args, &[]) }?;
+        unsafe { launch(device, ("window", &name), Spread::Items(blocks * c), &mut args, &[]) }?;
         Ok(sum_parts(&parts.tensor(), 1, blocks, c)?.tensor())
     }
 }

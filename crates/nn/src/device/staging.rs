@@ -9,13 +9,13 @@ use candle_core::{Device, Result, Tensor};
 /// Where a batch of float32 values lies on its way to a device; it is filled again and again.
 pub struct Staging {
     device: Device,
-    place: Place,
+    place: StagingMemory,
 }
 
-enum Place {
+enum StagingMemory {
     Host(Vec<f32>),
     #[cfg(feature = "cuda")]
-    Cuda(Box<cuda::Place>),
+    Cuda(Box<cuda::PinnedMemory>),
 }
 
 impl Staging {
@@ -23,8 +23,8 @@ impl Staging {
     pub fn new(device: &Device) -> Self {
         let place = match device {
             #[cfg(feature = "cuda")]
-            Device::Cuda(d) => Place::Cuda(Box::new(cuda::Place::new(d))),
-            _ => Place::Host(Vec::new()),
+            Device::Cuda(d) => StagingMemory::Cuda(Box::new(cuda::PinnedMemory::new(d))),
+            _ => StagingMemory::Host(Vec::new()),
         };
         Self {
             device: device.clone(),
@@ -38,13 +38,13 @@ impl Staging {
     /// Where memory is short, or the device fails.
     pub fn fill(&mut self, values: &[f32]) -> Result<()> {
         match &mut self.place {
-            Place::Host(v) => {
+            StagingMemory::Host(v) => {
                 v.clear();
                 v.extend_from_slice(values);
                 Ok(())
             }
             #[cfg(feature = "cuda")]
-            Place::Cuda(p) => p.fill(values),
+            StagingMemory::Cuda(p) => p.fill(values),
         }
     }
 
@@ -54,9 +54,9 @@ impl Staging {
     /// Where nothing was filled in, fewer values were, or the device fails.
     pub fn tensor(&mut self, dims: &[usize]) -> Result<Tensor> {
         match &mut self.place {
-            Place::Host(v) => Tensor::from_slice(v, dims, &self.device),
+            StagingMemory::Host(v) => Tensor::from_slice(v, dims, &self.device),
             #[cfg(feature = "cuda")]
-            Place::Cuda(p) => p.tensor(dims),
+            StagingMemory::Cuda(p) => p.tensor(dims),
         }
     }
 }

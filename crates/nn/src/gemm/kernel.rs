@@ -5,6 +5,7 @@
 
 use crate::cpu::Real;
 use crate::isa::{self, Isa};
+use candle_core::DType;
 
 /// Rows and columns of the register tile with AVX2 and AVX-512.
 pub(crate) const TILE_V3: (usize, usize) = (6, 16);
@@ -177,12 +178,43 @@ f32_tile!(
     _mm512_storeu_ps
 );
 
+/// `a · b` (MR×NR) over a depth of `k` to `sums`, for the vector width `LEVEL`: by the float32 tile of that size, or by [`portable`].
+///
+/// # Safety
+/// As [`portable`], and the processor must have the features of `LEVEL` (see [`level`]).
+#[inline(always)]
+pub(crate) unsafe fn micro<T: Real, const MR: usize, const NR: usize, const LEVEL: u8>(
+    k: usize,
+    a: Strided<T>,
+    b: *const T,
+    sums: Sums<T>,
+) {
+    // SAFETY: passed on to the caller; where T is f32, a pointer to it is one to f32.
+    unsafe {
+        if T::DTYPE == DType::F32 {
+            let a = Strided {
+                ptr: a.ptr.cast(),
+                rs: a.rs,
+                ks: a.ks,
+            };
+            let sums = Sums {
+                add: sums.add.map(<*const T>::cast),
+                out: sums.out.cast(),
+                next: sums.next.cast(),
+            };
+            micro_f32::<MR, NR, LEVEL>(k, a, b.cast(), sums);
+        } else {
+            portable::<T, MR, NR>(k, a, b, sums);
+        }
+    }
+}
+
 /// One register tile in float32 for the tile sizes above; anything else goes to [`portable`].
 ///
 /// # Safety
 /// As [`portable`], and the processor must have the features of `LEVEL` (see [`level`]).
 #[inline(always)]
-pub(crate) unsafe fn micro_f32<const MR: usize, const NR: usize, const LEVEL: u8>(
+unsafe fn micro_f32<const MR: usize, const NR: usize, const LEVEL: u8>(
     k: usize,
     a: Strided<f32>,
     b: *const f32,
@@ -266,7 +298,7 @@ pub(crate) fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mu
     assert!(out.len() >= n * W && rows.iter().all(|r| r.len() >= n));
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == candle_core::DType::F32 && level() >= 3 {
+    if T::DTYPE == DType::F32 && level() >= 3 {
         let pointers: [*const f32; W] = std::array::from_fn(|i| rows[i].as_ptr().cast());
         // SAFETY: T is f32, the lengths were checked, the features detected.
         done = unsafe { turn_avx2::<W>(&pointers, n, out.as_mut_ptr().cast()) };

@@ -183,7 +183,10 @@ macro_rules! compiled_for {
             }
 
             #[target_feature(enable = $features)]
-            pub(crate) unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
+            pub(crate) unsafe fn rows<T: Real, L: Left<T>, E: Epilogue<T>>(
+                job: Job<'_, T, L, E>,
+                work: Scratch<'_, T>,
+            ) {
                 // SAFETY: passed on to the caller.
                 unsafe { body::rows::<T, L, E, $mr, $nr, $level>(job, work) }
             }
@@ -203,7 +206,7 @@ struct Job<'a, T, L, E> {
 }
 
 /// The memory of a task: packed left rows, partial sums, and what the epilogue collects.
-struct Work<'a, T> {
+struct Scratch<'a, T> {
     packed: &'a mut [T],
     partial: &'a mut [T],
     sums: &'a mut [T],
@@ -231,7 +234,7 @@ impl<T: Real, L: Left<T>, E: Epilogue<T>> Job<'_, T, L, E> {
 
 mod body {
     use super::*;
-    use kernel::{Strided, Sums, ahead};
+    use kernel::{Strided, Sums, ahead, micro};
     use pack::{SEGMENT, pack};
     use std::mem::MaybeUninit;
 
@@ -280,7 +283,7 @@ mod body {
         let right = &data[start(i, j)..][..k.len() * NR];
         // SAFETY: the left block has this panel, the packed right operand this column panel; `kept` is a tile where there
         // are several depth blocks; the level is the processor's.
-        unsafe { T::micro::<MR, NR, LEVEL>(k.len(), a, right.as_ptr(), to) };
+        unsafe { micro::<T, MR, NR, LEVEL>(k.len(), a, right.as_ptr(), to) };
         if !last {
             return;
         }
@@ -313,7 +316,7 @@ mod body {
         const LEVEL: u8,
     >(
         job: Job<'_, T, L, E>,
-        work: Work<'_, T>,
+        work: Scratch<'_, T>,
     ) {
         let blocks = job.right.blocks;
         let (panels, columns) = (job.rows.len().div_ceil(MR), job.right.n.div_ceil(NR));
@@ -372,7 +375,7 @@ fn pack_panels<T: Real, R: Rows<T>>(right: &Operand<R>, job: (Range<usize>, Rang
 
 /// # Safety
 /// As [`product_rows`].
-unsafe fn run<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Work<'_, T>) {
+unsafe fn run<T: Real, L: Left<T>, E: Epilogue<T>>(job: Job<'_, T, L, E>, work: Scratch<'_, T>) {
     on_this_processor!(rows::<T, L, E>(job, work))
 }
 
@@ -396,7 +399,7 @@ pub(crate) unsafe fn product_rows<T: Real, L: Left<T>, E: Epilogue<T>>(
     let (a, b) = job.room();
     with_scratch::<T, _>(a + b, |scratch| {
         let (packed, partial) = scratch.split_at_mut(a);
-        let work = Work { packed, partial, sums };
+        let work = Scratch { packed, partial, sums };
         // SAFETY: passed on to the caller.
         unsafe { run(job, work) };
     });

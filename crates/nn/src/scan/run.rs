@@ -219,7 +219,7 @@ pub(crate) fn backward<T: Real>(
     let (pu, pq, pt) = (Shared::new(&mut du), Shared::new(&mut shares), Shared::new(&mut tables));
     (0..z.b * z.blocks())
         .into_par_iter()
-        .for_each_init(Work::<T>::default, |w, t| {
+        .for_each_init(Scratch::<T>::default, |w, t| {
             let (b, d0, width) = z.task(t);
             for (k, order) in orders.iter().enumerate() {
                 let channels = Channels::new(&z, parameters, k, d0, width);
@@ -269,7 +269,7 @@ fn sum_parts<T: Real>(x: &[T], outer: usize, parts: usize, len: usize, row: usiz
 
 /// Buffers of a task of the backward pass.
 #[derive(Default)]
-struct Work<T> {
+struct Scratch<T> {
     gathered: Gathered<T>,
     chunk: Chunk<T>,
     grads: Grads<T>,
@@ -281,7 +281,7 @@ struct Work<T> {
     part: Vec<T>,
 }
 
-impl<T: Real> Work<T> {
+impl<T: Real> Scratch<T> {
     /// Clears what is summed over a direction.
     fn start(&mut self, z: &Sizes, width: usize) {
         self.grads.start(z.n, width);

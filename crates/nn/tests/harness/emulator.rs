@@ -2,7 +2,7 @@
 
 use super::skip::skip;
 use crate::compute::CONTRACTED;
-use medft_nn::emulation::{Executor, Launch, Word};
+use medft_nn::emulation::{Executor, KernelParam, Launch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,10 +136,10 @@ impl Emulator {
     fn pass(&self, l: &Launch<'_>, grid: u32, descending: bool) -> candle_core::Result<Vec<Vec<u8>>> {
         let mut guarded: Vec<Option<Guarded>> = Vec::new();
         let mut values: Vec<u64> = Vec::new();
-        for w in l.words {
+        for w in l.params {
             let (value, copy) = match *w {
-                Word::Number(x) => (x, None),
-                Word::Read { at, bytes } | Word::Write { at, bytes } => {
+                KernelParam::Number(x) => (x, None),
+                KernelParam::Read { at, bytes } | KernelParam::Write { at, bytes } => {
                     let g = Guarded::copy(at, bytes, descending);
                     (g.at as u64, Some(g))
                 }
@@ -149,7 +149,7 @@ impl Emulator {
         }
         let pointers: Vec<*const u64> = values.iter().map(std::ptr::from_ref).collect();
         let name = std::ffi::CString::new(l.kernel).unwrap();
-        // SAFETY: the words have the types of the kernel's parameters; a wrong index meets a guard page.
+        // SAFETY: the values have the types of the kernel's parameters; a wrong index meets a guard page.
         let failure = unsafe {
             (self.run)(
                 name.as_ptr().cast(),
@@ -166,17 +166,17 @@ impl Emulator {
             candle_core::bail!("{}: {}", l.kernel, why.to_string_lossy());
         }
         let mut written = Vec::new();
-        for (w, g) in l.words.iter().zip(&guarded) {
+        for (w, g) in l.params.iter().zip(&guarded) {
             assert!(
                 g.as_ref().is_none_or(Guarded::alone),
                 "{}: wrote beside an operand",
                 l.kernel
             );
             match (*w, g) {
-                (Word::Read { at, bytes }, Some(g)) => {
+                (KernelParam::Read { at, bytes }, Some(g)) => {
                     assert!(g.bytes() == memory(at, bytes), "{}: an operand was changed", l.kernel);
                 }
-                (Word::Write { .. }, Some(g)) => written.push(g.bytes().to_vec()),
+                (KernelParam::Write { .. }, Some(g)) => written.push(g.bytes().to_vec()),
                 _ => {}
             }
         }
@@ -201,7 +201,7 @@ impl Executor for Emulator {
             "{}: the result depends on the grid or the order of blocks",
             l.kernel
         );
-        let targets = l.words.iter().filter_map(self::written);
+        let targets = l.params.iter().filter_map(self::written);
         for ((at, _), bytes) in targets.zip(&first) {
             store(at, bytes);
         }
@@ -210,9 +210,9 @@ impl Executor for Emulator {
 }
 
 /// What a kernel may write: its address and length.
-fn written(w: &Word) -> Option<(u64, usize)> {
+fn written(w: &KernelParam) -> Option<(u64, usize)> {
     match *w {
-        Word::Write { at, bytes } => Some((at, bytes)),
+        KernelParam::Write { at, bytes } => Some((at, bytes)),
         _ => None,
     }
 }

@@ -138,7 +138,7 @@ fn real_file(name: &str) -> Option<String> {
     );
     let path = root.join(name);
     if !path.exists() {
-        println!("skipped: {} is not there", path.display());
+        crate::skip::skipped(&format!("{} is not there", path.display()));
         return None;
     }
     Some(fsio::read_to_string(&path).unwrap())

@@ -1,9 +1,9 @@
 //! Attention of 16-bit operands on tensor cores (kernels/attention.cuh): scores exist in registers only, operands are read and
 //! gradients written where they lie in their projections.
 
-use super::Sizes;
+use super::sizes::Sizes;
 use crate::autograd::Value;
-use crate::cuda::launch::{Arg, Work, launch, tag};
+use crate::cuda::launch::{Arg, Spread, launch, tag};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Widths of heads that there are kernels for, narrower ones are padded in shared memory. Each is a module of its own, because
@@ -53,7 +53,7 @@ impl Sizes {
             launch(
                 x[0].device(),
                 (module, &kernel),
-                Work::Teams(blocks, TEAM),
+                Spread::Teams(blocks, TEAM),
                 &mut all,
                 &[],
             )

@@ -2,27 +2,13 @@
 
 mod fused;
 mod scores;
+mod sizes;
 
 use super::cast::cast;
 use crate::autograd::{node1, node3};
 use crate::precision::compute_type;
 use candle_core::{Result, Tensor, bail};
-
-/// Sizes of a call: images, queries, keys, heads, width of a head.
-#[derive(Clone, Copy)]
-struct Sizes {
-    b: usize,
-    n: usize,
-    m: usize,
-    h: usize,
-    d: usize,
-}
-
-impl Sizes {
-    fn scale(self) -> f64 {
-        1.0 / (self.d as f64).sqrt()
-    }
-}
+use sizes::Sizes;
 
 /// Attention over a packed projection (B, N, 3·H·d), q | k | v; returns (B, N, H·d).
 pub(crate) fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {

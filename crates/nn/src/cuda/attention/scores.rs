@@ -1,9 +1,9 @@
 //! Attention in float32 and float64 as batched products around one softmax kernel; heads are cut out of, and put back into,
 //! packed projections.
 
-use super::Sizes;
+use super::sizes::Sizes;
 use crate::autograd::Value;
-use crate::cuda::launch::{Arg, Work, launch, tag};
+use crate::cuda::launch::{Arg, Spread, launch, tag};
 use candle_core::{Result, Tensor};
 
 impl Sizes {
@@ -29,7 +29,7 @@ impl Sizes {
             launch(
                 from.device(),
                 ("elementwise", &format!("{way}_heads_{}", tag(from.dtype())?)),
-                Work::Items(count),
+                Spread::Items(count),
                 &mut [
                     Arg::In(from),
                     Arg::Out(to),
@@ -70,7 +70,7 @@ impl Sizes {
             launch(
                 q.device(),
                 ("softmax", &format!("softmax_{}", tag(q.dtype())?)),
-                Work::Rows(rows),
+                Spread::Rows(rows),
                 &mut [Arg::Out(&mut p), Arg::U64(rows), Arg::U32(m), Arg::F64(self.scale())],
                 &[],
             )
@@ -90,7 +90,7 @@ impl Sizes {
             launch(
                 q.device(),
                 ("softmax", &format!("softmax_grad_{}", tag(q.dtype())?)),
-                Work::Rows(rows),
+                Spread::Rows(rows),
                 &mut [
                     Arg::In(p),
                     Arg::Out(&mut ds),

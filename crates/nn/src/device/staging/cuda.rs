@@ -6,7 +6,7 @@ use candle_core::{CudaDevice, CudaStorage, Error, Result, Storage, Tensor, bail}
 use std::sync::Arc;
 
 /// Pinned memory, and memory of the device that it is copied to.
-pub(super) struct Place {
+pub(super) struct PinnedMemory {
     device: CudaDevice,
     memory: Option<Memory>,
 }
@@ -28,7 +28,7 @@ impl Drop for Memory {
     }
 }
 
-impl Place {
+impl PinnedMemory {
     pub(super) fn new(device: &CudaDevice) -> Self {
         Self {
             device: device.clone(),

@@ -27,7 +27,7 @@ impl Understood {
                 self.images(),
                 if s.channels == 1 { "grey" } else { "colour" }
             ),
-            format!("task       {}, target {}", s.task.word(), s.target),
+            format!("task       {}, target {}", s.task.name(), s.target),
             format!("split      {}", s.split),
             format!("groups     {groups}"),
             format!("train part mean {}; standard deviation {}", of(&s.mean), of(&s.std)),

@@ -25,8 +25,8 @@ fn the_audit_says_what_an_unreadable_file_is() {
     let a = p.medft(&["data", "audit", "aptos2019"]);
     assert_eq!(a.code, 1, "{}", a.all());
     let page = fs::read_to_string(p.path("reports/data/aptos2019.md")).unwrap();
-    for (_, words) in kinds {
-        assert!(page.contains(words), "{words}: {page}");
+    for (_, said) in kinds {
+        assert!(page.contains(said), "{said}: {page}");
     }
     assert!(!page.contains("neither of them"));
 }

@@ -1,17 +1,17 @@
-//! Words in messages: lists of what is allowed, and the nearest allowed word to a typo.
+//! Names in messages: lists of what is allowed, and the nearest allowed name to a typo.
 
 /// `a`, `a or b`, `a, b or c`.
-pub(crate) fn or_list<S: AsRef<str>>(words: &[S]) -> String {
-    list(words, "or")
+pub(crate) fn or_list<S: AsRef<str>>(names: &[S]) -> String {
+    list(names, "or")
 }
 
 /// `a`, `a and b`, `a, b and c`.
-pub(crate) fn and_list<S: AsRef<str>>(words: &[S]) -> String {
-    list(words, "and")
+pub(crate) fn and_list<S: AsRef<str>>(names: &[S]) -> String {
+    list(names, "and")
 }
 
-fn list<S: AsRef<str>>(words: &[S], last_by: &str) -> String {
-    match words {
+fn list<S: AsRef<str>>(names: &[S], last_by: &str) -> String {
+    match names {
         [] => "nothing".into(),
         [one] => one.as_ref().into(),
         [init @ .., last] => {
@@ -21,32 +21,32 @@ fn list<S: AsRef<str>>(words: &[S], last_by: &str) -> String {
     }
 }
 
-/// The remedy for a word that is not in `allowed`: names the nearest one where there is a near one.
-pub(crate) fn did_you_mean<S: AsRef<str>>(word: &str, allowed: &[S]) -> String {
-    match nearest(word, allowed) {
+/// The remedy for a name that is not in `allowed`: names the nearest one where there is a near one.
+pub(crate) fn did_you_mean<S: AsRef<str>>(name: &str, allowed: &[S]) -> String {
+    match nearest(name, allowed) {
         Some(near) => format!("Did you mean `{near}`?"),
         None => "Use one of those.".into(),
     }
 }
 
-/// The allowed word nearest to `word`; `None` where none is near enough to be what was meant.
+/// The allowed name nearest to `name`; `None` where none is near enough to be what was meant.
 ///
 /// Near is at most one edit in three letters (insertion, deletion, substitution, swap of neighbours), capitals and `_` for
-/// `-` being free, or the one being the beginning of the other (`isic` for `isic2019`). Ties go to the earlier word.
-pub(crate) fn nearest<'a, S: AsRef<str>>(word: &str, allowed: &'a [S]) -> Option<&'a str> {
+/// `-` being free, or the one being the beginning of the other (`isic` for `isic2019`). Ties go to the earlier name.
+pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, allowed: &'a [S]) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace('_', "-");
-    let word = plain(word);
+    let name = plain(name);
     let (cost, best) = allowed
         .iter()
         .map(|a| {
             let other = plain(a.as_ref());
-            let short = word.len().min(other.len());
-            let begins = short >= 3 && (other.starts_with(&word) || word.starts_with(&other));
-            let cost = edits(&word, &other);
+            let short = name.len().min(other.len());
+            let begins = short >= 3 && (other.starts_with(&name) || name.starts_with(&other));
+            let cost = edits(&name, &other);
             (if begins { cost.min(1) } else { cost }, a.as_ref())
         })
         .min_by_key(|&(cost, _)| cost)?;
-    (cost <= word.chars().count().max(3) / 3).then_some(best)
+    (cost <= name.chars().count().max(3) / 3).then_some(best)
 }
 
 /// Optimal string alignment distance.
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn nearest_finds_typos_and_nothing_else() {
-        let words = [
+        let names = [
             "ddsm",
             "isic2019",
             "aptos2019",
@@ -119,7 +119,7 @@ mod tests {
             ("resnet50", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typo, &words), want, "{typo}");
+            assert_eq!(nearest(typo, &names), want, "{typo}");
         }
     }
 
