@@ -13,8 +13,10 @@ fn main() -> io::Result<()> {
     let mut out = String::from("&[\n");
     for key in names(&papers)?.into_iter().filter(|key| papers.join(key).is_dir()) {
         for file in names(&papers.join(&key))? {
-            let path = papers.join(&key).join(&file);
-            writeln!(out, "    ({key:?}, {file:?}, include_str!({path:?})),").map_err(io::Error::other)?;
+            // From the checkout that is compiled, not the one this program ran in: two may share a target folder.
+            let path = format!("/experiments/papers/{key}/{file}");
+            let text = format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))");
+            writeln!(out, "    ({key:?}, {file:?}, {text}),").map_err(io::Error::other)?;
         }
     }
     out.push_str("]\n");

@@ -13,6 +13,7 @@ use crate::error::BadInput;
 use crate::spec::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
 use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 pub const MEAN: [f32; 1] = [0.503];
@@ -143,13 +144,10 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
         )
         .into());
     }
-    let (mut samples, mut bits, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-    let mut release = String::new();
-    table.rows(|row| {
+    let release = table.first(|row| Ok(locate(row, row.get(image))?.0.to_owned()))?;
+    let rows = table.map(|row| {
         let (top, id, patient) = locate(row, row.get(image))?;
-        if samples.is_empty() {
-            release = top.to_owned();
-        } else if release != top {
+        if release != top {
             return Err(row.bad(format!("a path below {release}/"), format!("{:?}", row.get(image)), FIX));
         }
         let mut labels = [0; LABELS.len()];
@@ -159,15 +157,19 @@ fn read(root: &Folder, csv: &str, no_finding: ChexpertNoFinding) -> Result<(Vec<
         if no_finding == ChexpertNoFinding::SetWhenAllZero && labels.iter().all(|&l| l == 0) {
             labels[0] = 1;
         }
-        lines.push(row.line());
-        samples.push(Sample {
+        let sample = Sample {
             id: id.to_owned(),
             group: Some(patient.to_owned()),
             pixels: Pixels::File(PathBuf::from(id)),
-        });
-        bits.extend(labels);
-        Ok(())
+        };
+        Ok((sample, labels, row.line()))
     })?;
+    let (mut samples, mut bits, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    for (sample, labels, line) in rows {
+        samples.push(sample);
+        bits.extend(labels);
+        lines.push(line);
+    }
     Ok((samples, bits, lines))
 }
 
@@ -204,7 +206,7 @@ fn locate<'a>(row: &CsvRow<'_>, listed: &'a str) -> Result<(&'a str, &'a str, &'
 /// The first component is left out of the comparison; `read` has seen that all paths share it.
 fn sort_by_path(path: &Path, samples: &[Sample], lines: &[u64]) -> Result<Vec<u32>> {
     let mut sorted: Vec<u32> = (0..samples.len() as u32).collect();
-    sorted.sort_by(|&a, &b| samples[a as usize].id.cmp(&samples[b as usize].id));
+    sorted.par_sort_by(|&a, &b| samples[a as usize].id.cmp(&samples[b as usize].id));
     let same = sorted
         .windows(2)
         .find(|w| samples[w[0] as usize].id == samples[w[1] as usize].id);

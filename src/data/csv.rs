@@ -8,6 +8,7 @@ use super::folder::Folder;
 use crate::error::BadInput;
 use ::csv::{Reader, ReaderBuilder, StringRecord};
 use anyhow::Result;
+use rayon::prelude::*;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ impl CsvTable {
     pub fn open(root: &Folder, file: &Path) -> Result<Self> {
         let text = files::read_text(root, file)?;
         let path = root.join(file);
-        let header: Vec<String> = match reader(&text).headers() {
+        let header: Vec<String> = match reader(&text, true).headers() {
             Ok(h) => h.iter().map(str::to_owned).collect(),
             Err(e) => return Err(malformed(&path, &e)),
         };
@@ -79,25 +80,21 @@ impl CsvTable {
     /// # Errors
     /// [`BadInput`] for a ragged row or a file without rows, and whatever `each` returns.
     pub fn rows(&self, mut each: impl FnMut(&CsvRow<'_>) -> Result<()>) -> Result<()> {
-        let mut reader = reader(&self.text);
-        let mut lines = Lines::new(&self.text);
-        let mut fields = StringRecord::new();
-        let mut any = false;
-        while reader.read_record(&mut fields).map_err(|e| malformed(&self.path, &e))? {
-            any = true;
-            let row = CsvRow {
-                path: &self.path,
-                line: lines.of(fields.position().map_or(0, |p| p.byte() as usize)),
-                fields: &fields,
-            };
-            if fields.len() != self.header.len() {
-                let (want, got) = (self.header.len(), fields.len());
-                return Err(row.bad(format!("{want} fields"), format!("{got} fields"), AS_DISTRIBUTED));
-            }
+        self.first(|_| Ok(()))?;
+        let mut rows = Rows::new(self, self.whole());
+        while let Some(row) = rows.next()? {
             each(&row)?;
         }
-        if any {
-            return Ok(());
+        Ok(())
+    }
+
+    /// What `each` makes of the first row.
+    ///
+    /// # Errors
+    /// As [`CsvTable::rows`].
+    pub fn first<T>(&self, each: impl FnOnce(&CsvRow<'_>) -> Result<T>) -> Result<T> {
+        if let Some(row) = Rows::new(self, self.whole()).next()? {
+            return each(&row);
         }
         Err(BadInput::new(
             self.path.display(),
@@ -107,10 +104,117 @@ impl CsvTable {
         )
         .into())
     }
+
+    /// What `each` makes of every row, in file order, on all threads.
+    ///
+    /// # Errors
+    /// As [`CsvTable::rows`]: of several bad rows the first of the file.
+    pub fn map<T: Send>(&self, each: impl Fn(&CsvRow<'_>) -> Result<T> + Sync) -> Result<Vec<T>> {
+        self.first(|_| Ok(()))?;
+        let of_part = |part| {
+            let (mut rows, mut out) = (Rows::new(self, part), Vec::new());
+            while let Some(row) = rows.next()? {
+                out.push(each(&row)?);
+            }
+            Ok(out)
+        };
+        let parts: Vec<Result<Vec<T>>> = self.parts(PART).into_par_iter().map(of_part).collect();
+        let mut all = Vec::new();
+        for part in parts {
+            all.extend(part?);
+        }
+        Ok(all)
+    }
+
+    fn whole(&self) -> Part<'_> {
+        Part {
+            text: &self.text,
+            line: 1,
+        }
+    }
+
+    /// The text in parts of at least `bytes`, each of whole rows. Where there are quotes a field may go over several lines, and
+    /// the text stays in one.
+    fn parts(&self, bytes: usize) -> Vec<Part<'_>> {
+        let mut rest = self.whole();
+        let mut parts = Vec::new();
+        if !self.text.contains('"') {
+            while let Some(end) = rest
+                .text
+                .as_bytes()
+                .get(bytes..)
+                .and_then(|b| b.iter().position(|&b| b == b'\n'))
+            {
+                let (text, below) = rest.text.split_at(bytes + end + 1);
+                parts.push(Part { text, ..rest });
+                rest = Part {
+                    text: below,
+                    line: rest.line + text.bytes().filter(|&b| b == b'\n').count() as u64,
+                };
+            }
+        }
+        parts.push(rest);
+        parts
+    }
 }
 
-fn reader(text: &str) -> Reader<&[u8]> {
-    ReaderBuilder::new().flexible(true).from_reader(text.as_bytes())
+/// Bytes that one thread parses at a time.
+const PART: usize = 1 << 18;
+
+/// Some of a file's rows.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    /// Of its first byte, from 1. The first line is the header.
+    line: u64,
+}
+
+/// Reads the rows of a part.
+struct Rows<'a> {
+    table: &'a CsvTable,
+    reader: Reader<&'a [u8]>,
+    lines: Lines<'a>,
+    fields: StringRecord,
+}
+
+impl<'a> Rows<'a> {
+    fn new(table: &'a CsvTable, part: Part<'a>) -> Self {
+        Self {
+            table,
+            reader: reader(part.text, part.line == 1),
+            lines: Lines::new(part),
+            fields: StringRecord::new(),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<CsvRow<'_>>> {
+        let (path, header) = (&self.table.path, &self.table.header);
+        if !self
+            .reader
+            .read_record(&mut self.fields)
+            .map_err(|e| malformed(path, &e))?
+        {
+            return Ok(None);
+        }
+        let begins = self.fields.position().map_or(0, |p| p.byte() as usize);
+        let row = CsvRow {
+            path,
+            line: self.lines.of(begins),
+            fields: &self.fields,
+        };
+        if row.fields.len() != header.len() {
+            let (want, got) = (header.len(), row.fields.len());
+            return Err(row.bad(format!("{want} fields"), format!("{got} fields"), AS_DISTRIBUTED));
+        }
+        Ok(Some(row))
+    }
+}
+
+fn reader(text: &str, header: bool) -> Reader<&[u8]> {
+    ReaderBuilder::new()
+        .flexible(true)
+        .has_headers(header)
+        .from_reader(text.as_bytes())
 }
 
 /// Counts lines along a file. (The csv crate's own count is one short where lines end in CRLF or blank ones precede a row.)
@@ -121,11 +225,11 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(part: Part<'a>) -> Self {
         Self {
-            text: text.as_bytes(),
+            text: part.text.as_bytes(),
             byte: 0,
-            line: 1,
+            line: part.line,
         }
     }
 
@@ -204,6 +308,50 @@ mod tests {
         ] {
             assert_eq!(all(text.as_bytes()).unwrap(), want, "{text:?}");
         }
+    }
+
+    /// On any number of threads: the rows, their lines, and which of two bad rows is named.
+    #[test]
+    fn rows_read_in_parts_are_those_read_in_one() {
+        let long: String = (0..40)
+            .map(|i| format!("{i},x{i}\r\n{}", ["", "\r\n", "\n"][i % 3]))
+            .collect();
+        for text in [
+            format!("a,b\n{long}"),
+            format!("a,\"b\nc\"\n{long}"),
+            format!("a,b\r\n\n{long}7,8"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("x.csv"), &text).unwrap();
+            let table = CsvTable::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
+            let want = all(text.as_bytes()).unwrap();
+            assert_eq!(want.len(), text.matches(",").count() - 1);
+            for bytes in [0, 1, 7, 50, 10_000] {
+                let (mut got, parts) = (Vec::new(), table.parts(bytes));
+                assert_eq!(parts.len() > 2, bytes < 100 && !text.contains('"'));
+                for part in parts {
+                    let mut rows = Rows::new(&table, part);
+                    while let Some(r) = rows.next().unwrap() {
+                        got.push((r.line(), r.fields.iter().map(str::to_owned).collect::<Vec<_>>()));
+                    }
+                }
+                assert_eq!(got, want, "parts of {bytes} bytes");
+            }
+        }
+        let rows = 3 * PART / 4;
+        let text = format!("a,b\n{}", "1,2\n".repeat(rows));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.csv"), &text).unwrap();
+        let table = CsvTable::open(&dir.path().into(), "x.csv".as_ref()).unwrap();
+        assert!(table.parts(PART).len() > 2);
+        let lines = table.map(|r| Ok(r.line())).unwrap();
+        assert!(lines.into_iter().eq(2..rows as u64 + 2));
+        let last_third = |r: &CsvRow<'_>| match r.line() as usize > rows / 3 {
+            true => Err(r.bad("", "", "")),
+            false => Ok(()),
+        };
+        let e = table.map(last_third).unwrap_err().to_string();
+        assert!(e.contains(&format!("x.csv:{}:", rows / 3 + 1)), "{e}");
     }
 
     #[test]

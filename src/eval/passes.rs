@@ -149,7 +149,7 @@ pub(super) fn drawn_of<S: Copy + Default + From<u8> + AddAssign>(images: &[u32],
 fn add_drawn<S: Copy + From<u8> + AddAssign>(sum: &mut [S; LANES], images: &[u32], counts: &[Counts]) {
     let mut total = *sum;
     for &i in images {
-        let row = &counts[i as usize];
+        let row = &counts[i as usize].0;
         for l in 0..LANES {
             total[l] += S::from(row[l]);
         }
@@ -211,7 +211,7 @@ impl PrecisionPass {
 }
 
 fn add(sum: &mut [u32; LANES], counts: &Counts) {
-    for (s, &c) in sum.iter_mut().zip(counts) {
+    for (s, &c) in sum.iter_mut().zip(&counts.0) {
         *s += u32::from(c);
     }
 }
@@ -228,7 +228,9 @@ mod tests {
         let mut next = splitmix(3);
         let scores: Vec<f64> = (0..n).map(|_| (next() % 13) as f64).collect();
         let truth: Vec<bool> = (0..n).map(|_| next().is_multiple_of(3)).collect();
-        let counts: Vec<Counts> = (0..n).map(|_| std::array::from_fn(|_| (next() % 4) as u8)).collect();
+        let counts: Vec<Counts> = (0..n)
+            .map(|_| Counts(std::array::from_fn(|_| (next() % 4) as u8)))
+            .collect();
         let pass = AreaPass::new(&scores, |i| truth[i], |i| i);
         let narrow = walk_narrow(&pass.images, &pass.runs, &counts);
         assert_eq!(narrow, walk_wide(&pass.images, &pass.runs, &counts));
@@ -238,7 +240,7 @@ mod tests {
                 .map(|k| (k / n, k % n))
                 .filter(|&(i, j)| truth[i] && !truth[j])
             {
-                let w = u32::from(counts[i][lane]) * u32::from(counts[j][lane]);
+                let w = u32::from(counts[i].0[lane]) * u32::from(counts[j].0[lane]);
                 pairs += w;
                 twice_won += w * (u32::from(scores[i] > scores[j]) + u32::from(scores[i] >= scores[j]));
             }

@@ -38,7 +38,7 @@ impl Resamples {
         let blocks = (0..replicates.div_ceil(LANES))
             .into_par_iter()
             .map(|block| {
-                let mut counts = vec![[0; LANES]; images];
+                let mut counts = vec![Counts([0; LANES]); images];
                 for replicate in block * LANES..replicates.min((block + 1) * LANES) {
                     draw_one(&mut counts, replicate % LANES, stream(replicate as u32))
                         .ok_or(EvalError::Stream { replicate })?;
@@ -103,7 +103,7 @@ impl Resamples {
                 || vec![0; self.images],
                 |counts, r| {
                     for (c, lanes) in counts.iter_mut().zip(&self.blocks[r / LANES].counts) {
-                        *c = u32::from(lanes[r % LANES]);
+                        *c = u32::from(lanes.0[r % LANES]);
                     }
                     metric(counts)
                 },
@@ -133,7 +133,7 @@ fn draw_one(counts: &mut [Counts], lane: usize, mut next: impl FnMut() -> u64) -
         };
         let product = x * n;
         if product & 0xFFFF_FFFF >= reject {
-            let cell = &mut counts[(product >> 32) as usize][lane];
+            let cell = &mut counts[(product >> 32) as usize].0[lane];
             *cell = cell.checked_add(1)?;
             drawn += 1;
             rejected = 0;

@@ -161,6 +161,14 @@ pub(super) fn read_text(path: &Path) -> Result<String, BadInput> {
 mod tests {
     use super::*;
 
+    /// A checkout that shares its target folder with another reads its own files.
+    #[test]
+    fn no_path_of_a_checkout_is_built_in() {
+        let list = include_str!(concat!(env!("OUT_DIR"), "/papers.rs"));
+        assert!(list.contains("published.toml"));
+        assert!(!list.contains(env!("CARGO_MANIFEST_DIR")), "{list}");
+    }
+
     #[test]
     fn a_study_is_called_by_what_stands_behind_the_prefix() {
         let here = |path: &str| name_of(Path::new(path));
