@@ -1,4 +1,5 @@
 //! Puts the papers into the binary: every file of `experiments/papers/`, so that adding a paper is adding a folder.
+#![allow(clippy::disallowed_methods)] // What it writes is of the build.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -9,9 +9,9 @@ use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
-use super::split::{self, Parts};
+use super::split;
 use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
-use crate::spec::protocol::{AptosCsv, Duplicates, Warmup};
+use crate::spec::protocol::{AptosCsv, Warmup};
 use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl DatasetReader for Aptos2019 {
 
     fn load_from(&self, root: &Folder, p: &Protocol) -> Result<Dataset> {
         let rows = read_grades(root, csv_of(p))?;
-        let mut parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
+        let parts = split::random_or_file(root, rows.len() as u32, HELD, p.val_ids_file)?;
         let folder = files::image_folder(root, IMAGES, rows.iter().map(|r| format!("{}.png", r.0)));
         let labels = Labels::Classes(rows.iter().map(|r| r.1).collect());
         let sample = |(id, _)| Sample {
@@ -57,20 +57,8 @@ impl DatasetReader for Aptos2019 {
             group: None,
         };
         let mut samples: Vec<Sample> = rows.into_iter().map(sample).collect();
-        if p.duplicates == Duplicates::Together {
-            duplicates::group(root, &mut samples)?;
-            parts = split::together(&parts, |i| samples[i as usize].group.as_deref());
-        }
-        let Parts { train, val, test } = parts.none_empty(root)?;
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples,
-            labels,
-            train,
-            val,
-            test,
-        })
+        let parts = duplicates::together(root, p, &mut samples, parts)?;
+        self.of_parts(root, p, samples, labels, parts)
     }
 
     fn label_files(&self, p: &Protocol) -> Vec<PathBuf> {

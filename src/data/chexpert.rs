@@ -7,7 +7,7 @@ use super::csv::{CsvRow, CsvTable};
 use super::files;
 use super::folder::Folder;
 use super::labels::Labels;
-use super::split::{self, Parts};
+use super::split;
 use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{ChexpertNoFinding, ChexpertSplit, ChexpertTest, Warmup};
@@ -79,19 +79,11 @@ impl DatasetReader for CheXpert {
             bits.extend(more);
             parts.test = (from..samples.len() as u32).collect();
         }
-        let Parts { train, val, test } = parts.none_empty(root)?;
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples,
-            labels: Labels::MultiHot {
-                labels: LABELS.len(),
-                bits,
-            },
-            train,
-            val,
-            test,
-        })
+        let labels = Labels::MultiHot {
+            labels: LABELS.len(),
+            bits,
+        };
+        self.of_parts(root, p, samples, labels, parts)
     }
 
     fn label_files(&self, p: &Protocol) -> Vec<PathBuf> {

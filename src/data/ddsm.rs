@@ -62,16 +62,7 @@ impl DatasetReader for Ddsm {
             DdsmSplit::Lists => lists,
             DdsmSplit::ByCase => split::whole_groups(&lists, |i| samples[i as usize].group.as_deref()),
         };
-        let Parts { train, val, test } = parts.none_empty(root)?;
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples,
-            labels: Labels::Classes(classes),
-            train,
-            val,
-            test,
-        })
+        self.of_parts(root, p, samples, Labels::Classes(classes), parts)
     }
 
     fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {

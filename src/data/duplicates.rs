@@ -6,6 +6,7 @@
 //! An image that is not there is in no group; a run never sees one, since it reads verified sets only.
 
 use super::folder::Folder;
+use super::split::{self, Parts};
 use super::types::{Pixels, Sample};
 use crate::fsio;
 use crate::limits;
@@ -15,6 +16,18 @@ use anyhow::Result;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+
+/// The parts, and groups in `samples`, as a protocol has the images that a set without groups has twice.
+///
+/// # Errors
+/// As [`group`].
+pub fn together(root: &Folder, p: &Protocol, samples: &mut [Sample], parts: Parts) -> Result<Parts> {
+    if p.duplicates == Duplicates::Ignored {
+        return Ok(parts);
+    }
+    group(root, samples)?;
+    Ok(split::together(&parts, |i| samples[i as usize].group.as_deref()))
+}
 
 /// Gives every image that is there twice the group of its first copy, unless it has a group of its own.
 ///

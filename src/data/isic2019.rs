@@ -8,7 +8,7 @@ use super::csv::CsvTable;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
-use super::split::{self, Parts};
+use super::split;
 use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::spec::protocol::{IsicSplit, Warmup};
@@ -64,7 +64,6 @@ impl DatasetReader for Isic2019 {
                 split::by_group(&groups, &classes, HELD)
             }
         };
-        let Parts { train, val, test } = parts.none_empty(root)?;
         let folder = files::image_folder(root, IMAGES, truth.iter().map(|t| format!("{}.jpg", t.0)));
         let labels = Labels::Classes(truth.iter().map(|t| t.1).collect());
         let sample = |((id, _), group): ((String, u32), Option<String>)| Sample {
@@ -72,15 +71,8 @@ impl DatasetReader for Isic2019 {
             id,
             group,
         };
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples: truth.into_iter().zip(lesions).map(sample).collect(),
-            labels,
-            train,
-            val,
-            test,
-        })
+        let samples = truth.into_iter().zip(lesions).map(sample).collect();
+        self.of_parts(root, p, samples, labels, parts)
     }
 
     fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {

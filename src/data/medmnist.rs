@@ -13,11 +13,11 @@
 use super::folder::Folder;
 use super::labels::Labels;
 use super::npz::Npz;
-use super::split::{self, Parts};
+use super::split::Parts;
 use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use super::{aptos2019, chexpert, ddsm, duplicates, isic2019};
 use crate::error::BadInput;
-use crate::spec::protocol::{Aspect, Duplicates, Warmup};
+use crate::spec::protocol::{Aspect, Warmup};
 use crate::spec::{Protocol, SplitRule};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -366,21 +366,9 @@ impl DatasetReader for MedMnist {
         let (mut samples, mut labels) = (Vec::new(), Labels::none(self.task()));
         let mut part = |name: &str| self.part(&mut npz, name, &mut samples, &mut labels);
         let (train, val, test) = (part("train")?, part("val")?, part("test")?);
-        let mut parts = Parts { train, val, test };
-        if p.duplicates == Duplicates::Together {
-            duplicates::group(root, &mut samples)?;
-            parts = split::together(&parts, |i| samples[i as usize].group.as_deref());
-        }
-        let Parts { train, val, test } = parts.none_empty(root)?;
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples,
-            labels,
-            train,
-            val,
-            test,
-        })
+        let parts = Parts { train, val, test };
+        let parts = duplicates::together(root, p, &mut samples, parts)?;
+        self.of_parts(root, p, samples, labels, parts)
     }
 
     /// The 28-pixel file; where one of [`DatasetReader::optional_files`] lies in its place, that one is read instead.

@@ -10,7 +10,7 @@ use super::duplicates;
 use super::files::{self, Unique};
 use super::folder::Folder;
 use super::labels::Labels;
-use super::split::{self, Parts};
+use super::split::Parts;
 use super::types::{Dataset, DatasetInfo, DatasetReader, Pixels, Sample, Task};
 use crate::error::BadInput;
 use crate::eval::METRICS;
@@ -254,20 +254,10 @@ impl DatasetReader for TableSource {
         })?;
         let [train, val, test] = parts;
         let mut parts = Parts { train, val, test };
-        if !self.spec.groups && p.duplicates == Duplicates::Together {
-            duplicates::group(root, &mut samples)?;
-            parts = split::together(&parts, |i| samples[i as usize].group.as_deref());
+        if !self.spec.groups {
+            parts = duplicates::together(root, p, &mut samples, parts)?;
         }
-        let Parts { train, val, test } = parts.none_empty(root)?;
-        Ok(Dataset {
-            info: self.info(p),
-            root: root.clone(),
-            samples,
-            labels,
-            train,
-            val,
-            test,
-        })
+        self.of_parts(root, p, samples, labels, parts)
     }
 
     fn label_files(&self, _: &Protocol) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 use super::folder::Folder;
 use super::labels::Labels;
 pub use super::labels::Task;
+use super::split::Parts;
 use crate::eval::{METRICS, Metric};
 use crate::registry::Named;
 use crate::spec::SplitRule;
@@ -110,6 +111,30 @@ pub trait DatasetReader: Sync + Send {
     /// # Errors
     /// [`crate::error::BadInput`] naming file and line for a missing file or column, a duplicate id or a bad label.
     fn load_from(&self, root: &Folder, p: &Protocol) -> anyhow::Result<Dataset>;
+
+    /// The data set of these images under a protocol.
+    ///
+    /// # Errors
+    /// [`crate::error::BadInput`] for a part without an image.
+    fn of_parts(
+        &self,
+        root: &Folder,
+        p: &Protocol,
+        samples: Vec<Sample>,
+        labels: Labels,
+        parts: Parts,
+    ) -> anyhow::Result<Dataset> {
+        let Parts { train, val, test } = parts.none_empty(root)?;
+        Ok(Dataset {
+            info: self.info(p),
+            root: root.clone(),
+            samples,
+            labels,
+            train,
+            val,
+            test,
+        })
+    }
 
     /// As [`DatasetReader::load_from`], of a folder that nobody vouches for.
     ///

@@ -367,7 +367,8 @@ fn place_file(from: &Path, to: &Path, linked: bool) -> Result<(), FetchError> {
         if linked && fs::hard_link(from, to).is_ok() {
             return Ok(());
         }
-        // Not `fs::copy`: it copies permissions too, which some shares refuse.
+        // Not `fs::copy`: it copies permissions too, which some shares refuse. The folder is published when all of it is there.
+        #[expect(clippy::disallowed_methods)]
         let (mut from, mut file) = (fsio::open_file(from)?, File::create_new(to)?);
         io::copy(&mut from, &mut file)?;
         guarantee::sync_file(&file, to)

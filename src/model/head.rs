@@ -9,6 +9,9 @@ use anyhow::Result;
 use candle_core::{Tensor, bail};
 use medft_nn::{LayerNorm, Linear, Stack, resize_table};
 
+/// What manifests call the weights of the body below.
+pub const DEIT_NAME: &str = "deit-b";
+
 /// deit_base_patch16_224 as published: the stem and the ImageNet head are dropped (PROTOCOL 4).
 pub const DEIT: &[NameRule] = &[
     unused("patch_embed.>", "the body is fed projected tokens"),

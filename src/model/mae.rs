@@ -4,10 +4,8 @@ use super::checkpoint::{NameRule, part, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
 use super::params::LayerPosition;
-use super::plain_vit::{Config, build};
-use crate::spec::Scale;
+use super::plain_vit::{Config, build, for_timm};
 use anyhow::Result;
-use serde_json::json;
 
 /// Names of transformers' `ViTMAEForPreTraining` (facebook/vit-mae-*) to the original ones.
 pub const HF: &[NameRule] = &[
@@ -83,11 +81,6 @@ pub static MAE_B: BackboneEntry = BackboneEntry {
 pub static MAE_L: BackboneEntry = BackboneEntry {
     name: "mae-l",
     title: "MAE-L",
-    family: "MAE",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(16), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "mae_vit_large_patch16",
         parameters: 303_301_632,
@@ -96,20 +89,15 @@ pub static MAE_L: BackboneEntry = BackboneEntry {
         feature: 1024,
         tokens: (196, 1024),
     },
-    place,
-    own: None,
     export: |layout, t| export(layout, t, (L, TINY_L), "vit_large_patch16_224"),
     build: |s, px, o, b| build(s, px, (L, TINY_L), o, b),
+    ..MAE_B
 };
 
 /// MAE-H.
 pub static MAE_H: BackboneEntry = BackboneEntry {
     name: "mae-h",
     title: "MAE-H",
-    family: "MAE",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
     sides: (Sides::MultipleOf(14), Sides::MultipleOf(16)),
     facts: Facts {
         upstream: "mae_vit_huge_patch14",
@@ -119,10 +107,9 @@ pub static MAE_H: BackboneEntry = BackboneEntry {
         feature: 1280,
         tokens: (256, 1280),
     },
-    place,
-    own: None,
     export: |layout, t| export(layout, t, (H, TINY_H), "vit_huge_patch14_224"),
     build: |s, px, o, b| build(s, px, (H, TINY_H), o, b),
+    ..MAE_B
 };
 
 /// As upstream counts (`util/lr_decay.py`, `get_layer_id_for_vit`).
@@ -131,23 +118,7 @@ fn place(name: &str) -> LayerPosition {
 }
 
 /// For timm, whose plain ViT can read the mean of the patches behind the norm; `transformers`' reads the class token.
-fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
-    let c = match t.spec.scale {
-        Scale::Full => full,
-        Scale::Tiny => tiny,
-    };
-    if layout != "timm" {
-        let why = "its head would read the class token, and this one reads the mean of the patches";
-        return Err(t.not_for(layout, &["timm", "hub"], why).into());
-    }
-    let (weight, bias) = t.linear()?;
-    let mut tensors = t.backbone.clone();
-    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
-    let args = json!({
-        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
-    });
-    Ok(Exported {
-        config: t.timm_config(timm, "avg", &args),
-        tensors,
-    })
+fn export(layout: &str, t: &Trained<'_>, configs: (Config, Config), timm: &str) -> Result<Exported> {
+    let why = "its head would read the class token, and this one reads the mean of the patches";
+    for_timm(layout, t, configs, (timm, "avg"), why)
 }

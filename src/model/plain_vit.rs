@@ -1,12 +1,14 @@
 //! The plain vision transformer (Dosovitskiy et al. 2021) under timm's names: MAE's encoder, and timm's ViT with a class token.
 
 use super::backbone::{Backbone, BackboneOptions, Features, Observer};
+use super::entry::{Exported, Trained};
 use super::params::{Builder, Init};
 use super::vit::{Act, BlockConfig, TIMM, blocks, layer_norm, patches_across, prepend};
 use crate::spec::Scale;
 use anyhow::Result;
 use candle_core::Tensor;
 use medft_nn::{LayerNorm, Stack, patch_embed, resize_table};
+use serde_json::json;
 
 /// What the linear head reads, after the final norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,4 +186,34 @@ impl Backbone for PlainVit {
     fn token_dim(&self) -> usize {
         self.config.embed_dim
     }
+}
+
+/// A trained model for timm, whose class `timm` computes the same where it reads the tokens by `pool`; `why` there is no other.
+///
+/// # Errors
+/// [`BadInput`](crate::error::BadInput) for another layout.
+pub(super) fn for_timm(
+    layout: &str,
+    t: &Trained<'_>,
+    (full, tiny): (Config, Config),
+    (timm, pool): (&str, &str),
+    why: &str,
+) -> Result<Exported> {
+    if layout != "timm" {
+        return Err(t.not_for(layout, &["timm", "hub"], why).into());
+    }
+    let c = match t.spec.scale {
+        Scale::Full => full,
+        Scale::Tiny => tiny,
+    };
+    let (weight, bias) = t.linear()?;
+    let mut tensors = t.backbone.clone();
+    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
+    let args = json!({
+        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
+    });
+    Ok(Exported {
+        config: t.timm_config(timm, pool, &args),
+        tensors,
+    })
 }

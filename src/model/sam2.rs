@@ -68,11 +68,6 @@ pub static SAM2_B: BackboneEntry = BackboneEntry {
 pub static SAM2_L: BackboneEntry = BackboneEntry {
     name: "sam2-l",
     title: "SAM2-L",
-    family: "SAM2",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
     facts: Facts {
         upstream: "sam2.1_hiera_large",
         parameters: 212_703_280,
@@ -81,9 +76,6 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
         feature: 256,
         tokens: (196, 256),
     },
-    place,
-    own: None,
-    export: hub_alone,
     build: |s, px, o, b| {
         let config = match s {
             Scale::Full => Config::large(),
@@ -91,6 +83,7 @@ pub static SAM2_L: BackboneEntry = BackboneEntry {
         };
         build(px, &config, o, b)
     },
+    ..SAM2_B
 };
 
 /// As upstream counts (`hieradet.py`, `get_layer_id`): the trunk's blocks are numbered through its stages; the neck is behind them.

@@ -9,11 +9,10 @@ use super::checkpoint::{NameRule, same, unused};
 use super::entry::{BackboneEntry, Facts, IMAGENET, INCEPTION, OPENAI_CLIP, Sides, erf_gelu, place_by};
 use super::entry::{Exported, Trained};
 use super::params::{Builder, LayerPosition};
-use super::plain_vit::{Config, Pool};
+use super::plain_vit::{Config, Pool, for_timm};
 use super::vit::same_grid;
 use crate::spec::Scale;
 use anyhow::Result;
-use serde_json::json;
 
 /// timm's names are the canonical ones; a supervised file has its classifier.
 const LAYOUTS: &[(&str, &[NameRule])] = &[("timm", &[unused("head.>", "a classifier"), same(">", ">")])];
@@ -111,24 +110,13 @@ fn place(name: &str) -> LayerPosition {
 }
 
 /// For timm, whose class it is; one that reads the mean of the patches is timm's too.
-fn export(layout: &str, t: &Trained<'_>, (full, tiny): (Config, Config), timm: &str) -> Result<Exported> {
-    let c = match t.spec.scale {
-        Scale::Full => full,
-        Scale::Tiny => tiny,
-    };
-    if layout != "timm" {
-        let why = "transformers has no class for it under these names";
-        return Err(t.not_for(layout, &["timm", "hub"], why).into());
-    }
-    let (weight, bias) = t.linear()?;
-    let mut tensors = t.backbone.clone();
-    tensors.extend([("head.weight".into(), weight), ("head.bias".into(), bias)]);
-    let args = json!({
-        "embed_dim": c.embed_dim, "depth": c.depth, "num_heads": c.num_heads, "patch_size": c.patch_size, "fc_norm": false,
-    });
+fn export(layout: &str, t: &Trained<'_>, configs: (Config, Config), timm: &str) -> Result<Exported> {
     let pool = if t.reads_mean() { "avg" } else { "token" };
-    Ok(Exported {
-        config: t.timm_config(timm, pool, &args),
-        tensors,
-    })
+    for_timm(
+        layout,
+        t,
+        configs,
+        (timm, pool),
+        "transformers has no class for it under these names",
+    )
 }

@@ -73,11 +73,6 @@ pub static VMAMBA_S: BackboneEntry = BackboneEntry {
 pub static VMAMBA_B: BackboneEntry = BackboneEntry {
     name: "vmamba-b",
     title: "VMamba-B",
-    family: "VMamba",
-    layouts: LAYOUTS,
-    activation: erf_gelu,
-    statistics: IMAGENET,
-    sides: (Sides::MultipleOf(32), Sides::MultipleOf(32)),
     facts: Facts {
         upstream: "vmamba_base_0229",
         parameters: 87_532_800,
@@ -86,9 +81,6 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
         feature: 1024,
         tokens: (49, 1024),
     },
-    place,
-    own: None,
-    export: hub_alone,
     build: |s, _, o, b| {
         let config = match s {
             Scale::Full => Config::published(128, [2, 2, 15, 2]),
@@ -96,6 +88,7 @@ pub static VMAMBA_B: BackboneEntry = BackboneEntry {
         };
         Ok(Box::new(Vmamba::new(&config, o, b)?))
     },
+    ..VMAMBA_S
 };
 
 /// Stage by stage, as SimMIM counts Swin's (`optimizer.py`, `get_swin_layer`), whose names these are: a downsampling belongs to the

@@ -6,16 +6,16 @@
 //! interval ([`crate::eval::Estimate`]). A trend over families is tested by permuting them, a slope by its residuals.
 //!
 //! *Supported* needs an effect larger than the smallest one that matters, *Refuted* one below 0 or shown to be smaller than that on either
-//! side; all else is *Undetermined*, with what is missing. The number of resamples behind a decision is fixed ([`DECISION`]):
+//! side; all else is *Undetermined*, with what is missing. The number of resamples behind a decision is fixed ([`crate::results::DECISION`]):
 //! `--replicates` is a matter of what is printed.
 
-use super::cells::{Cells, Key, Score};
+use super::cells::{Cells, Key};
+use super::claim_decision::{BELOW, Decision, every, line, three_ways, turns};
 use super::claim_effect::{CellUse, Effect, Variant, statistic};
+use super::claim_sums::{Sum, Used, every_regime, mean, mean_over, minus, ranks};
 use super::input::{PublishedPoint, ReportInput};
-use super::sampled::COVERAGE;
 use super::verdict::ClaimVerdict;
-use crate::eval::{Estimate, EvalError, VarianceSource, holm, kendall_permutation};
-use crate::results::DECISION;
+use crate::eval::{Estimate, VarianceSource, holm, kendall_permutation};
 use crate::study::{Claim, ClaimTest, Claims, Freeze, HeadKind, Regimes};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,38 +104,6 @@ fn decided(claims: &Claims, grid: &Grid) -> Vec<(ClaimOutcome, f64, ClaimVerdict
             (o, p, verdict)
         })
         .collect()
-}
-
-/// A weighted sum of cells.
-type Sum = Vec<(Key, f64)>;
-
-/// One-sided p values of either answer.
-struct Decision {
-    support: f64,
-    refute: f64,
-    /// What a refutation says.
-    how: String,
-}
-
-impl Decision {
-    /// Two-sided: either answer may be false.
-    fn p(&self) -> f64 {
-        (2.0 * self.support.min(self.refute)).min(1.0)
-    }
-}
-
-const BELOW: &str = "the effect is the other way round";
-const SMALL: &str = "any effect is smaller than matters";
-
-/// Larger than `smallest`; below 0, or within ± `smallest`.
-fn three_ways(e: &Estimate, smallest: f64) -> Option<Decision> {
-    let below = e.p_below(0.0).ok()?;
-    let small = e.p_above(-smallest).ok()?.max(e.p_below(smallest).ok()?);
-    Some(Decision {
-        support: e.p_above(smallest).ok()?,
-        refute: below.min(small),
-        how: if below <= small { BELOW } else { SMALL }.to_owned(),
-    })
 }
 
 #[derive(Default)]
@@ -593,203 +561,4 @@ fn some(found: &[String], wanted: &[String]) -> Result<(), String> {
         return Err(format!("this study has no backbone of {}", wanted.join(", ")));
     }
     Ok(())
-}
-
-fn every_regime() -> Vec<(Freeze, HeadKind)> {
-    let all = Freeze::ALL.iter();
-    all.flat_map(|f| HeadKind::ALL.iter().map(|h| (*f, *h))).collect()
-}
-
-/// The plain mean of the cells of a block.
-fn mean(datasets: &[&str], backbones: &[String], regimes: Regimes) -> Sum {
-    let mut held = every_regime();
-    held.retain(|(f, h)| regimes.holds(*f, *h));
-    mean_over(datasets, backbones, &held)
-}
-
-fn mean_over(datasets: &[&str], backbones: &[String], regimes: &[(Freeze, HeadKind)]) -> Sum {
-    let mut keys = Vec::new();
-    for d in datasets {
-        for b in backbones {
-            for &(freeze, head) in regimes {
-                keys.push(((*d).to_owned(), b.clone(), freeze, head));
-            }
-        }
-    }
-    let weight = 1.0 / keys.len() as f64;
-    keys.into_iter().map(|k| (k, weight)).collect()
-}
-
-fn minus(a: Sum, b: Sum) -> Sum {
-    a.into_iter().chain(b.into_iter().map(|(k, w)| (k, -w))).collect()
-}
-
-/// The cells of a claim, all complete.
-struct Used<'a> {
-    scores: BTreeMap<Key, &'a Score>,
-    list: Vec<CellUse>,
-}
-
-impl Used<'_> {
-    /// A sum with the noise of seeds and of test images.
-    ///
-    /// The degrees of freedom of the seeds' variance are Satterthwaite's, and no more than those of equally noisy cells: where one
-    /// cell holds nearly all the noise (a run that diverged) they are that cell's own.
-    fn estimate(&self, sum: &Sum) -> Option<Estimate> {
-        let mut weights = BTreeMap::<&Key, f64>::new();
-        for (k, w) in sum {
-            *weights.entry(k).or_default() += w;
-        }
-        let (mut value, mut variance) = (0.0, 0.0);
-        let (mut shape, mut parts, mut uneven) = (0.0, 0.0, 0.0);
-        let mut series: Vec<f64> = Vec::new();
-        for (key, w) in weights {
-            let s = self.scores.get(key)?;
-            let (n, sd) = (s.n() as f64, s.sd()?);
-            let share = w * w / n;
-            value += w * s.mean()?;
-            variance += share * sd * sd;
-            let own = share * sd * sd;
-            uneven += own * own / (n - 1.0);
-            shape += share;
-            parts += share * share / (n - 1.0);
-            let replicates = &s.sampled.as_ref()?.replicates;
-            let replicates = &replicates[..replicates.len().min(DECISION)];
-            if series.is_empty() {
-                series = vec![0.0; replicates.len()];
-            }
-            series.truncate(replicates.len());
-            for (sum, r) in series.iter_mut().zip(replicates) {
-                *sum += w * r;
-            }
-        }
-        let images = crate::eval::percentile(&series, COVERAGE).ok()?.standard_error;
-        if !images.is_finite() {
-            return None;
-        }
-        let finite = |d: f64| Some(d).filter(|d| d.is_finite());
-        let (even, found) = (finite(shape * shape / parts), finite(variance * variance / uneven));
-        let df = found.map_or(even, |f| even.map(|e| e.min(f)));
-        let seeds = VarianceSource::new(variance.sqrt(), df);
-        Some(Estimate {
-            value,
-            sources: vec![seeds, VarianceSource::new(images, None)],
-        })
-    }
-}
-
-/// Every part is larger than matters: supported by the weakest of them, refuted by the surest that is not (Holm over the parts).
-fn every(parts: &[Estimate], smallest: f64) -> Option<Decision> {
-    let each: Vec<Decision> = parts.iter().map(|e| three_ways(e, smallest)).collect::<Option<_>>()?;
-    let surest = each.iter().reduce(|a, b| if b.refute < a.refute { b } else { a })?;
-    Some(Decision {
-        support: each.iter().map(|d| d.support).fold(0.0, f64::max),
-        refute: (surest.refute * each.len() as f64).min(1.0),
-        how: match surest.how.as_str() {
-            BELOW => "for one of them the effect is the other way round",
-            _ => "for one of them any effect is smaller than matters",
-        }
-        .to_owned(),
-    })
-}
-
-/// Parts on both sides: supported by the surest of either side (Bonferroni over the parts), refuted when none lies on one side.
-fn turns(parts: &[Estimate], smallest: f64) -> Option<Decision> {
-    let all = |f: &dyn Fn(&Estimate) -> Result<f64, EvalError>| -> Option<Vec<f64>> {
-        parts.iter().map(|e| f(e).ok()).collect()
-    };
-    let lowest = |p: Vec<f64>| (p.iter().copied().fold(1.0, f64::min) * p.len() as f64).min(1.0);
-    let highest = |p: Vec<f64>| p.into_iter().fold(0.0, f64::max);
-    let up = lowest(all(&|e| e.p_above(smallest))?);
-    let down = lowest(all(&|e| e.p_below(-smallest))?);
-    let none_down = highest(all(&|e| e.p_above(-smallest))?);
-    let none_up = highest(all(&|e| e.p_below(smallest))?);
-    Some(Decision {
-        support: up.max(down),
-        refute: (2.0 * none_down.min(none_up)).min(1.0),
-        how: "no data set turns the advantage round".to_owned(),
-    })
-}
-
-/// Least-squares slope of `y` on `x` and its standard error by the residuals; `None` below three points.
-fn line(x: &[f64], y: &[f64]) -> Option<(f64, f64)> {
-    if x.len() < 3 || x.len() != y.len() {
-        return None;
-    }
-    let n = x.len() as f64;
-    let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
-    let xy: f64 = x.iter().zip(y).map(|(a, b)| (a - mx) * (b - my)).sum();
-    let xx: f64 = x.iter().map(|a| (a - mx) * (a - mx)).sum();
-    let slope = xy / xx;
-    let residuals: f64 = x
-        .iter()
-        .zip(y)
-        .map(|(a, b)| b - my - slope * (a - mx))
-        .map(|r| r * r)
-        .sum();
-    Some((slope, (residuals / (n - 2.0) / xx).sqrt())).filter(|f| f.0.is_finite() && f.1.is_finite())
-}
-
-/// Every cell's place among all cells of its data set, from 0 to 1; equals share the mean.
-fn ranks(cells: &Cells) -> BTreeMap<Key, f64> {
-    let mut sets = BTreeMap::<&str, Vec<(&Key, f64)>>::new();
-    for (key, score) in cells.iter() {
-        if let Some(m) = score.mean() {
-            sets.entry(&key.0).or_default().push((key, m));
-        }
-    }
-    let mut out = BTreeMap::new();
-    for list in sets.values() {
-        let last = (list.len() as f64 - 1.0).max(1.0);
-        for (key, m) in list {
-            let below = list.iter().filter(|x| x.1 < *m).count() as f64;
-            let equal = list.iter().filter(|x| x.1 == *m).count() as f64;
-            out.insert((*key).clone(), (below + (equal - 1.0) / 2.0) / last);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(value: f64, se: f64) -> Estimate {
-        Estimate {
-            value,
-            sources: vec![VarianceSource::new(se, None)],
-        }
-    }
-
-    /// P(Z > 2) = 0.0227501, P(Z > 4) = 3.16712e-5, P(Z > 1) = 0.158655 (scipy).
-    #[test]
-    fn parts_decide_by_the_weakest_or_the_surest() {
-        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-6;
-        let d = every(&[part(0.05, 0.01), part(0.03, 0.01)], 0.01).unwrap();
-        assert!(near(d.support, 0.022_750_131_948_179_2), "{}", d.support);
-        let d = every(&[part(0.05, 0.01), part(-0.04, 0.01), part(0.0, 1.0)], 0.01).unwrap();
-        assert!(
-            near(d.refute, 3.0 * 3.167_124_183_311_99e-5) && d.how.contains("other way"),
-            "{}",
-            d.refute
-        );
-        let d = turns(&[part(0.03, 0.01), part(-0.05, 0.01)], 0.01).unwrap();
-        assert!(near(d.support, 2.0 * 0.022_750_131_948_179_2));
-        let d = turns(&[part(0.03, 0.01), part(0.00, 0.01)], 0.01).unwrap();
-        assert!(near(d.refute, 2.0 * 0.158_655_253_931_457_05));
-        // Within ± 0.01 by four standard errors on the nearer side.
-        let d = three_ways(&part(0.002, 0.002), 0.01).unwrap();
-        assert!(near(d.refute, 3.167_124_183_311_99e-5) && d.how == SMALL && d.support > 0.99);
-    }
-
-    /// scipy.stats.linregress([1, 2, 3, 4], [0, 1, 5, 4]): slope 1.6, standard error 0.648074.
-    #[test]
-    fn a_slope_has_its_residual_error() {
-        let (slope, se) = line(&[1.0, 2.0, 3.0, 4.0], &[0.0, 1.0, 5.0, 4.0]).unwrap();
-        assert!(
-            (slope - 1.6).abs() < 1e-12 && (se - 0.648_074_069_840_786_1).abs() < 1e-9,
-            "{se}"
-        );
-        assert_eq!(line(&[1.0, 2.0], &[0.0, 1.0]), None);
-    }
 }

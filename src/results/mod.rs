@@ -5,6 +5,7 @@
 //! and figures see the records only through [`frame()`]. The files are described in `docs/FORMATS.md`.
 
 mod between;
+mod checks;
 mod evidence;
 mod evidence_cache;
 mod finding;
@@ -18,6 +19,7 @@ mod types;
 mod verify;
 
 pub use between::SeenRuns;
+pub use checks::{Expected, TrainedFile};
 pub use evidence::{DECISION, Evidences, Prepared, REPLICATES, Unusable, images_of};
 pub use evidence_cache::Evidence;
 pub use finding::Finding;
@@ -31,4 +33,4 @@ pub use types::{
     Divergence, Epoch, Epochs, Failure, Metrics, ModelFacts, PredictionFile, RuleMetrics, RunOutput, RunRecord,
     Selected, Steps, WhichWeights,
 };
-pub use verify::{Audit, Expected, TrainedFile};
+pub use verify::Audit;

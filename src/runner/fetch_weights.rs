@@ -1,13 +1,14 @@
 //! Downloads the published weights of backbones.
 
 use super::Context;
+use super::inventory::has_deit;
 use crate::cli::StudyArgs;
 use crate::error::BadInput;
 use crate::fetch::{Client, ErrorKind, FetchError, Hub};
 use crate::manifest::{
     Check, Obtained, Places, WeightsManifest, WeightsReport, WeightsState, obtain_weights, verify_weights,
 };
-use crate::study::HeadKind;
+use crate::model::head::DEIT_NAME;
 use crate::tell;
 use anyhow::Result;
 use indicatif::HumanBytes;
@@ -118,15 +119,15 @@ fn choose<'a>(c: &'a Context, backbones: &[String], study: &str, pins: &[String]
     Ok(out)
 }
 
-/// The backbones of a study, and the body of its attention head.
+/// The backbones of a study, and the body of its attention head where that is the published one.
 fn of_the_study(c: &Context, study: &str) -> Result<Vec<String>> {
     let (study, runs) = c.study(&StudyArgs {
         study: study.into(),
         only: Vec::new(),
     })?;
     let mut names = study.backbones.clone();
-    if runs.iter().any(|r| r.head == HeadKind::Mha) {
-        names.push("deit-b".into());
+    if runs.iter().any(has_deit) {
+        names.push(DEIT_NAME.into());
     }
     Ok(names)
 }

@@ -9,6 +9,7 @@ use crate::manifest::{
     Check, DataKind, ImageReport, Places, SetReport, SetState, VerifyMode, WeightsReport, WeightsState, verify_set,
     verify_weights,
 };
+use crate::model::head::DEIT_NAME;
 use crate::model::registry::BACKBONES;
 use crate::model::{Pretrained, WeightsFile};
 use crate::spec::protocol::{Duplicates, MhaBody};
@@ -69,14 +70,19 @@ fn has_file(r: &RunSpec) -> bool {
     r.scale == Scale::Full || BACKBONES.get(&r.backbone).is_some_and(|e| e.own.is_some())
 }
 
+/// Whether a run's head has the published body.
+pub(super) fn has_deit(r: &RunSpec) -> bool {
+    r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase
+}
+
 /// Role and name of the weights a run reads: its backbone, and DeiT-B for the faithful MHA head.
 pub fn weight_names(r: &RunSpec) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if has_file(r) {
         out.push(("backbone", r.backbone.clone()));
     }
-    if r.scale == Scale::Full && r.head == HeadKind::Mha && r.protocol.mha_body == MhaBody::DeitBase {
-        out.push(("deit", "deit-b".to_owned()));
+    if r.scale == Scale::Full && has_deit(r) {
+        out.push(("deit", DEIT_NAME.to_owned()));
     }
     out
 }

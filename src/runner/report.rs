@@ -154,47 +154,8 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
                 .any(|r| r.dataset == p.dataset && r.backbone == p.backbone)
     };
     let tolerances = Tolerances::of(&study.report.published, &c.global.experiments_dir)?;
-    let datasets = study
-        .tables()
-        .into_iter()
-        .filter(|(set, protocol)| has_set(&study.table(set, protocol)))
-        .map(|(set, protocol)| {
-            let info = registry::find(set)?.info(&protocol);
-            let tolerance = tolerances.get(info.target);
-            let name = study.table(set, &protocol);
-            Ok(DatasetFacts {
-                title: title(study, set, &protocol, info.title),
-                name,
-                set: set.to_owned(),
-                plain_title: info.title.to_owned(),
-                split: SplitRule::name(set, &protocol).to_string(),
-                train_fraction: protocol.train_fraction,
-                metric: info.target.to_owned(),
-                metric_title: metric_title(info.target),
-                classes: info.classes,
-                margin: tolerance.map(|t| t.margin),
-                margin_reason: tolerance.map_or_else(String::new, |t| t.reason.clone()),
-            })
-        })
-        .collect::<Result<_>>()?;
-    let backbones = study
-        .backbones
-        .iter()
-        .filter(|name| has_backbone(name))
-        .map(|name| {
-            let e = model::registry::find(name)?;
-            let found = listing.done.iter().find(|r| r.spec.run.backbone == *name);
-            Ok(BackboneFacts {
-                name: name.clone(),
-                title: e.title.to_owned(),
-                family: e.family.to_owned(),
-                params: match study.scale {
-                    Scale::Tiny => found.map(|r| r.metrics.model.backbone_params),
-                    Scale::Full => model::facts::find(name).map(|f| f.parameters),
-                },
-            })
-        })
-        .collect::<Result<_>>()?;
+    let datasets = dataset_facts(study, &tolerances, &has_set)?;
+    let backbones = backbone_facts(study, listing, &has_backbone)?;
     let mut published = Vec::new();
     let mut context = Vec::new();
     let sources = Sources::load(c, study)?;
@@ -245,6 +206,51 @@ fn input(c: &Context, plan: &Plan, a: &ReportArgs, listing: &Listing) -> Result<
         only: a.study.only.clone(),
         templates,
     })
+}
+
+/// The tables' data sets for which `has` holds.
+fn dataset_facts(study: &Study, tolerances: &Tolerances, has: &dyn Fn(&str) -> bool) -> Result<Vec<DatasetFacts>> {
+    let mut out = Vec::new();
+    for (set, protocol) in study.tables() {
+        let name = study.table(set, &protocol);
+        if !has(&name) {
+            continue;
+        }
+        let info = registry::find(set)?.info(&protocol);
+        let tolerance = tolerances.get(info.target);
+        out.push(DatasetFacts {
+            title: title(study, set, &protocol, info.title),
+            name,
+            set: set.to_owned(),
+            plain_title: info.title.to_owned(),
+            split: SplitRule::name(set, &protocol).to_string(),
+            train_fraction: protocol.train_fraction,
+            metric: info.target.to_owned(),
+            metric_title: metric_title(info.target),
+            classes: info.classes,
+            margin: tolerance.map(|t| t.margin),
+            margin_reason: tolerance.map_or_else(String::new, |t| t.reason.clone()),
+        });
+    }
+    Ok(out)
+}
+
+/// The study's backbones for which `has` holds.
+fn backbone_facts(study: &Study, listing: &Listing, has: &dyn Fn(&str) -> bool) -> Result<Vec<BackboneFacts>> {
+    let facts = |name: &String| {
+        let e = model::registry::find(name)?;
+        let found = listing.done.iter().find(|r| r.spec.run.backbone == *name);
+        Ok(BackboneFacts {
+            name: name.clone(),
+            title: e.title.to_owned(),
+            family: e.family.to_owned(),
+            params: match study.scale {
+                Scale::Tiny => found.map(|r| r.metrics.model.backbone_params),
+                Scale::Full => model::facts::find(name).map(|f| f.parameters),
+            },
+        })
+    };
+    study.backbones.iter().filter(|name| has(name)).map(facts).collect()
 }
 
 /// As printed, with split and point of the sweep where the study has several.

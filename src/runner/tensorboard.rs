@@ -111,6 +111,8 @@ fn create(dir: &Path) -> Result<File> {
         }
     }
     let path = dir.join(format!("{PREFIX}{}{SUFFIX}", now() as u64));
+    // It grows event by event, while it is read.
+    #[expect(clippy::disallowed_methods)]
     let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let version = Event {
         wall_time: now(),

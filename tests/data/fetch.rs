@@ -141,6 +141,31 @@ fn walk(dir: &Path) -> Vec<String> {
     out
 }
 
+/// The corrected MHA head starts from random weights: 343 MB of DeiT-B were fetched that no run of the study read.
+#[test]
+fn a_study_fetches_what_its_runs_read() {
+    let content = bytes(1000);
+    let server = hub(content.clone(), |ask, b| Reply::file(ask, b, "e"));
+    let p = Place::toy();
+    p.hub_pin(&content);
+    let study = "title = \"t\"\npreset = \"corrected\"\ndatasets = [\"ddsm\"]\nbackbones = [\"dinov2-b\"]\nfreeze = [\"frozen\"]\n\
+                 heads = [\"mha\"]\nseeds = [0]\n";
+    fs::write(p.path("mha.toml"), study).unwrap();
+    let path = p.path("mha.toml");
+    let mut c = p.command(&["weights", "fetch", "--study", path.to_str().unwrap(), "--json"]);
+    c.env("HF_ENDPOINT", server.url());
+    let a = p.run(c);
+    assert_eq!(a.code, 0, "{}", a.all());
+    let all = a.json();
+    let fetched: Vec<&str> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["backbone"].as_str().unwrap())
+        .collect();
+    assert_eq!(fetched, ["dinov2-b"]);
+}
+
 #[test]
 fn a_file_of_the_hub_lands_in_its_cache_and_the_token_stays_with_the_hub() {
     let content = bytes(100_000);
