@@ -167,7 +167,8 @@ pub(super) fn require(c: &Context, device: &Opened) -> Result<()> {
     };
     if report.failed.is_empty() {
         if !report.replaced.is_empty() {
-            c.progress.say(&format!("warning: {}: self-check {}", device.name, report.text()));
+            c.progress
+                .say(&format!("warning: {}: self-check {}", device.name, report.text()));
         }
         return Ok(());
     }
