@@ -10,6 +10,7 @@ use super::registry;
 use crate::spec::protocol::Precision;
 use crate::spec::{Freeze, HeadKind, RunSpec};
 use anyhow::Result;
+use medft_nn::device::LIBRARY_WORKSPACE;
 use std::collections::BTreeMap;
 
 /// Side of the patches on which a network with stages begins.
@@ -28,6 +29,8 @@ pub const MORE_ON_A_GPU: [f64; 2] = [2.5, 1.8];
 pub struct Peak {
     /// Weights, gradients and moments.
     pub parameters: f64,
+    /// How many numbers train.
+    pub trained: f64,
     /// Of a training step with its activations kept, parameters included.
     pub kept: f64,
     /// Of a training step whose blocks are recomputed, likewise.
@@ -35,16 +38,20 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// The same on a GPU.
+    /// The same on a GPU: more activations, the copies in 16 bits that the optimiser writes beside parameters that train, and the
+    /// working memory of cuBLAS and cuBLASLt.
     #[must_use]
     pub fn on_a_gpu(self, precision: Precision) -> Self {
-        let more = match precision {
-            Precision::F32 | Precision::Tf32 | Precision::Authors => MORE_ON_A_GPU[0],
-            Precision::Bf16 | Precision::F16 => MORE_ON_A_GPU[1],
+        let (more, copies) = match precision {
+            Precision::F32 | Precision::Tf32 | Precision::Authors => (MORE_ON_A_GPU[0], 0.0),
+            Precision::Bf16 | Precision::F16 => (MORE_ON_A_GPU[1], 2.0 * self.trained),
         };
-        let of = |bytes: f64| self.parameters.min(bytes) + (bytes - self.parameters).max(0.0) * more;
+        // Candle's handle of cuBLAS takes as much as ours of cuBLASLt.
+        let besides = copies + 2.0 * LIBRARY_WORKSPACE as f64;
+        let of = |bytes: f64| self.parameters.min(bytes) + (bytes - self.parameters).max(0.0) * more + besides;
         Self {
-            parameters: self.parameters,
+            parameters: self.parameters + besides,
+            trained: self.trained,
             kept: of(self.kept),
             recomputed: of(self.recomputed),
         }
@@ -110,6 +117,7 @@ pub fn peak(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Peak> {
     };
     Ok(Peak {
         parameters: 4.0 * (total + 3.0 * trained),
+        trained,
         kept: 4.0 * step(false),
         recomputed: 4.0 * step(true),
     })

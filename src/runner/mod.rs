@@ -137,6 +137,8 @@ impl Context {
         }
         let why = why.as_ref().map_or_else(String::new, |w| format!(" ({w})"));
         self.progress.say(&format!("device   {}{why}", all[0].name));
+        // Kernels that an earlier self-check found wrong are not used here either.
+        selfcheck::kept(self, &all[0]);
         Ok(all[0].device.clone())
     }
 

@@ -9,7 +9,8 @@ use crate::results::cpu_name;
 use crate::spec::protocol::Precision;
 use crate::{fsio, limits};
 use anyhow::{Context as _, Result};
-use medft_nn::selfcheck::{self, Checked};
+use medft_nn::fallback::{self, Kernel};
+use medft_nn::selfcheck::{self, Checked, Mended};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -22,28 +23,68 @@ pub struct SelfcheckReport {
     pub checks: usize,
     /// Those that failed, with the reason.
     pub failed: Vec<String>,
+    /// Kernels that were found wrong and are not used: candle's own ops stand in for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
+    /// What failed before they were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
     /// A GPU's measured rates beside its nominal ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rates: Option<String>,
 }
 
 impl SelfcheckReport {
-    fn of(all: Vec<Checked>) -> Self {
-        let failed = |c: &Checked| Some(format!("{}: {}", c.name, c.failed.as_ref()?));
+    fn of(all: &[Checked]) -> Self {
         Self {
             checks: all.len(),
-            failed: all.iter().filter_map(failed).collect(),
+            failed: failures(all),
+            replaced: Vec::new(),
+            found: Vec::new(),
             rates: None,
         }
+    }
+
+    fn of_kernels(mended: &Mended) -> Self {
+        let replaced: Vec<String> = mended.replaced.iter().map(|k| k.name().to_owned()).collect();
+        Self {
+            found: if replaced.is_empty() {
+                Vec::new()
+            } else {
+                failures(&mended.first)
+            },
+            replaced,
+            ..Self::of(&mended.last)
+        }
+    }
+
+    /// Has the engine do without what was found wrong. `None` where this program does not know it.
+    fn take_up(&self, device: &Opened) -> Option<()> {
+        let kernels: Vec<Kernel> = self.replaced.iter().map(|n| Kernel::named(n)).collect::<Option<_>>()?;
+        if !device.device.is_cpu() {
+            fallback::replace(&device.device, &kernels);
+        }
+        Some(())
     }
 
     /// In a clause, for records and people.
     pub fn text(&self) -> String {
         match self.failed.len() {
+            0 if !self.replaced.is_empty() => format!(
+                "passed, {} checks, with candle's own ops, which are slow, in place of these kernels: {} ({})",
+                self.checks,
+                self.replaced.join(", "),
+                self.found.join("; ")
+            ),
             0 => format!("passed, {} checks", self.checks),
             n => format!("failed, {n} of {} checks: {}", self.checks, self.failed.join("; ")),
         }
     }
+}
+
+fn failures(all: &[Checked]) -> Vec<String> {
+    let failed = |c: &Checked| Some(format!("{}: {}", c.name, c.failed.as_ref()?));
+    all.iter().filter_map(failed).collect()
 }
 
 /// SHA-256 of this program.
@@ -67,10 +108,12 @@ fn file(c: &Context, device: &Opened) -> Result<std::path::PathBuf> {
         .join(format!("{}.json", &key[..16])))
 }
 
-/// What is kept of an earlier check; `None` where there was none, or it cannot be read.
+/// What is kept of an earlier check, and taken up; `None` where there was none, or it cannot be read.
 pub fn kept(c: &Context, device: &Opened) -> Option<SelfcheckReport> {
     let text = fsio::read_at_most(&file(c, device).ok()?, limits::RECORD).ok()?;
-    serde_json::from_slice(&text).ok()
+    let report: SelfcheckReport = serde_json::from_slice(&text).ok()?;
+    report.take_up(device)?;
+    Some(report)
 }
 
 /// Checks a device and keeps what came of it where there is a folder of results, or where `keep` says so.
@@ -80,7 +123,7 @@ pub fn kept(c: &Context, device: &Opened) -> Option<SelfcheckReport> {
 pub fn check(c: &Context, device: &Opened, keep: bool) -> Result<SelfcheckReport> {
     let start = Instant::now();
     let report = if device.device.is_cpu() {
-        SelfcheckReport::of(selfcheck::instructions())
+        SelfcheckReport::of(&selfcheck::instructions())
     } else {
         c.progress.say(&format!(
             "checking every kernel on {}: once for each GPU, driver and build; the driver may compile some first, for up to half a minute",
@@ -88,7 +131,7 @@ pub fn check(c: &Context, device: &Opened, keep: bool) -> Result<SelfcheckReport
         ));
         SelfcheckReport {
             rates: selfcheck::rates(&device.device).ok().map(|r| rates(&device.name, r)),
-            ..SelfcheckReport::of(selfcheck::kernels(&device.device))
+            ..SelfcheckReport::of_kernels(&selfcheck::mend(&device.device))
         }
     };
     // A look at the machine leaves nothing where no study is.
@@ -123,6 +166,10 @@ pub(super) fn require(c: &Context, device: &Opened) -> Result<()> {
         None => check(c, device, true).context("a self-check could not be kept")?,
     };
     if report.failed.is_empty() {
+        if !report.replaced.is_empty() {
+            c.progress
+                .say(&format!("warning: {}: self-check {}", device.name, report.text()));
+        }
         return Ok(());
     }
     let remedy = match device.name == CPU {
@@ -140,4 +187,53 @@ pub(super) fn require(c: &Context, device: &Opened) -> Result<()> {
         remedy,
     )
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{DeviceWord, Devices};
+
+    fn checked(name: &str, failed: Option<&str>) -> Checked {
+        Checked {
+            name: name.into(),
+            failed: failed.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_report_says_what_stands_in_for_what_and_leads_back_to_it() {
+        let last = vec![checked("GELU, f32", None), checked("layer norm, f32", None)];
+        let mended = Mended {
+            first: vec![checked("GELU, f32", None), checked("layer norm, f32", Some("off"))],
+            replaced: vec![Kernel::LayerNorm],
+            last: last.clone(),
+        };
+        let report = SelfcheckReport::of_kernels(&mended);
+        assert_eq!(
+            report.text(),
+            "passed, 2 checks, with candle's own ops, which are slow, in place of these kernels: layer norm (layer norm, f32: off)"
+        );
+        let kept: SelfcheckReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(kept, report);
+        let cpu = Devices::default();
+        let device = &cpu.open(&DeviceWord::Cpu).unwrap().all[0];
+        assert!(kept.take_up(device).is_some());
+        let other = SelfcheckReport {
+            replaced: vec!["another program's".into()],
+            ..kept
+        };
+        assert!(other.take_up(device).is_none());
+        // Where nothing was wrong, and where nothing helped.
+        assert_eq!(SelfcheckReport::of(&last).text(), "passed, 2 checks");
+        let hopeless = Mended {
+            first: mended.first.clone(),
+            replaced: Vec::new(),
+            last: mended.first,
+        };
+        assert_eq!(
+            SelfcheckReport::of_kernels(&hopeless).text(),
+            "failed, 1 of 2 checks: layer norm, f32: off"
+        );
+    }
 }

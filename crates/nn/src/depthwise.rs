@@ -37,9 +37,8 @@ pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }
 
-/// The same from candle's ops, to compare with.
-#[cfg(test)]
-fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> Result<Tensor> {
+/// The same without SiLU from candle's ops.
+pub(crate) fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (_, h, w, c) = x.dims4()?;
     let k = weight.dim(3)?;
     let p = k / 2;
@@ -57,11 +56,10 @@ fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, silu: bool) -> R
         });
     }
     let Some(y) = sum else { bail!("a kernel without taps") };
-    let y = match bias {
-        Some(b) => y.broadcast_add(b)?,
-        None => y,
-    };
-    if silu { y.silu() } else { Ok(y) }
+    match bias {
+        Some(b) => y.broadcast_add(b),
+        None => Ok(y),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -306,7 +304,7 @@ mod tests {
             });
         }
         check("depthwise, composed", &[&[2, 5, 4, 3], &[3, 1, 3, 3], &[3]], |x| {
-            composed(&x[0], &x[1], Some(&x[2]), true)
+            composed(&x[0], &x[1], Some(&x[2]))?.silu()
         });
     }
 
@@ -314,7 +312,7 @@ mod tests {
     fn depthwise_convolution_agrees_with_candle() {
         let (x, w) = (random(&[2, 6, 5, 7], 1), random(&[7, 1, 3, 3], 2));
         let a = depthwise_conv2d(&x, &w, None, false).unwrap();
-        let c = composed(&x, &w, None, false).unwrap();
+        let c = composed(&x, &w, None).unwrap();
         let b = x.permute((0, 3, 1, 2)).unwrap().conv2d(&w, 1, 1, 1, 7).unwrap();
         let b = b.permute((0, 2, 3, 1)).unwrap();
         for y in [a, c] {

@@ -7,6 +7,9 @@ use candle_core::{Device, Result};
 pub use card::Card;
 pub use staging::Staging;
 
+/// Bytes of working memory that products have on a GPU, what NVIDIA recommends for Hopper.
+pub const LIBRARY_WORKSPACE: usize = 32 << 20;
+
 /// The CUDA version that the installed driver is made for, as the driver writes it (13000 is 13.0); `None` where this program
 /// was built without CUDA, or the driver's library is missing.
 pub fn driver_version() -> Option<u32> {

@@ -14,6 +14,7 @@ mod depthwise;
 pub mod device;
 mod dispatch;
 pub mod emulation;
+pub mod fallback;
 mod gemm;
 pub mod isa;
 mod linear;

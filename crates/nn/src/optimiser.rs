@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const BETA1: f64 = 0.9;
 /// Decay of the second moment.
 pub const BETA2: f64 = 0.999;
-const EPS: f64 = 1e-8;
+pub(crate) const EPS: f64 = 1e-8;
 
 /// The first and the second moment of a parameter, float32, where the parameter lies.
 #[derive(Debug, Clone)]

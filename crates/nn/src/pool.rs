@@ -23,19 +23,19 @@ pub fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     x.contiguous()?.apply_op1(MaxPool { py, px })
 }
 
-/// The same from candle's ops, to compare with.
-#[cfg(test)]
-pub(super) fn composed(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
+/// The same from candle's ops; of equal values too the first gets the gradient, which candle's own maximum would give to each.
+pub(crate) fn composed(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     let (oh, ow) = (h / py, w / px);
-    x.narrow(1, 0, oh * py)?
-        .narrow(2, 0, ow * px)?
-        .contiguous()?
-        .reshape((b * oh, py, ow, px * c))?
-        .max(1)?
-        .reshape((b * oh * ow, px, c))?
-        .max(1)?
-        .reshape((b, oh, ow, c))
+    let x = x.narrow(1, 0, oh * py)?.narrow(2, 0, ow * px)?.contiguous()?;
+    let x = x.reshape((b * oh, py, ow, px, c))?;
+    let tap = |i: usize| -> Result<Tensor> { x.narrow(1, i / px, 1)?.narrow(3, i % px, 1)?.contiguous() };
+    let mut y = tap(0)?;
+    for i in 1..py * px {
+        let other = tap(i)?;
+        y = other.gt(&y)?.where_cond(&other, &y)?;
+    }
+    y.reshape((b, oh, ow, c))
 }
 
 /// Doubles both sides of a map, each pixel repeated. x (B, H, W, C) → (B, 2H, 2W, C).
@@ -153,10 +153,12 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_values_gets_the_gradient() {
-        let x = candle_core::Var::ones((1, 2, 2, 1), DType::F64, &Device::Cpu).unwrap();
-        let y = max_pool(x.as_tensor(), (2, 2)).unwrap();
-        let g = y.sum_all().unwrap().backward().unwrap();
-        let g: Vec<f64> = g.get(x.as_tensor()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(g, [1.0, 0.0, 0.0, 0.0]);
+        for pool in [max_pool, composed] {
+            let x = candle_core::Var::ones((1, 2, 2, 1), DType::F64, &Device::Cpu).unwrap();
+            let y = pool(x.as_tensor(), (2, 2)).unwrap();
+            let g = y.sum_all().unwrap().backward().unwrap();
+            let g: Vec<f64> = g.get(x.as_tensor()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            assert_eq!(g, [1.0, 0.0, 0.0, 0.0]);
+        }
     }
 }

@@ -22,6 +22,28 @@ impl UnfoldMap {
     }
 }
 
+impl UnfoldMap {
+    /// The same from candle's ops.
+    pub(crate) fn composed(self, x: &Tensor) -> Result<Tensor> {
+        let (b, _, _, c) = x.dims4()?;
+        let ((ho, wo), p) = (self.out, self.padding);
+        let x = x.pad_with_zeros(1, p, p)?.pad_with_zeros(2, p, p)?.contiguous()?;
+        // The coordinates that a tap reads along one axis.
+        let read = |tap: usize, n: usize| {
+            let at: Vec<u32> = (0..n).map(|o| (o * self.stride + tap) as u32).collect();
+            Tensor::from_vec(at, n, x.device())
+        };
+        let mut taps = Vec::with_capacity(self.k * self.k);
+        for i in 0..self.k {
+            let lines = x.index_select(&read(i, ho)?, 1)?;
+            for j in 0..self.k {
+                taps.push(lines.index_select(&read(j, wo)?, 2)?);
+            }
+        }
+        Tensor::cat(&taps, 3)?.reshape((b, ho * wo, self.k * self.k * c))
+    }
+}
+
 impl CustomOp1 for UnfoldMap {
     fn name(&self) -> &'static str {
         "unfold_map"

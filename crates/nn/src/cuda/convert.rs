@@ -1,11 +1,16 @@
 //! Values in another element type.
 
+use super::composed::instead_of;
 use super::launch::{Arg, Spread, launch, tag};
 use crate::autograd::Value;
+use crate::fallback::Kernel;
 use candle_core::{DType, Result, Tensor};
 
 /// The values of contiguous `x` in another type.
 pub(crate) fn cast_value(x: &Tensor, to: DType) -> Result<Value> {
+    if instead_of(Kernel::Cast, x.device()) {
+        return Value::copy_of(&x.detach().to_dtype(to)?);
+    }
     let half = |t: DType| matches!(t, DType::BF16 | DType::F16);
     if half(x.dtype()) && half(to) {
         return cast_value(&cast_value(x, DType::F32)?.tensor(), to);

@@ -4,7 +4,7 @@
 
 use crate::device::card::Card;
 use crate::emulation::{KernelParam, Launch};
-use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::driver::result::{self, device, mem_pool};

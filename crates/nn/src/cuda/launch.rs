@@ -1,7 +1,9 @@
 //! Launching a kernel on tensors, on the device they lie on.
 
+use super::composed::instead_of;
 use crate::autograd::Value;
-use crate::emulation::{self, KernelParam, Launch};
+use crate::emulation::{self, Launch, KernelParam};
+use crate::fallback::Kernel;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
@@ -185,6 +187,9 @@ pub(crate) fn row_blocks(rows: usize) -> usize {
 /// (outer, parts, len) → (outer, len), the parts added in an order that follows from their number.
 pub(crate) fn sum_parts(parts: &Tensor, outer: usize, count: usize, len: usize) -> Result<Value> {
     let device = parts.device();
+    if instead_of(Kernel::Parts, device) {
+        return Value::copy_of(&parts.detach().reshape((outer, count, len))?.sum(1)?);
+    }
     let mut sum = Value::new((outer, len), parts.dtype(), device)?;
     let sums = outer * packs(len, parts.dtype());
     // More parts than a warp has lanes are shared among its lanes.

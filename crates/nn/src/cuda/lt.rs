@@ -8,6 +8,7 @@
 
 use super::driver::{address, elements};
 use super::matrix::{Matrix, NO_ALGORITHM, Product};
+use crate::device::LIBRARY_WORKSPACE as WORKSPACE;
 use crate::precision::{Compute, current};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::DeviceId;
@@ -18,9 +19,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Bytes of working memory, what NVIDIA recommends for Hopper.
-const WORKSPACE: usize = 32 << 20;
 
 static ONE: (f32, f64) = (1.0, 1.0);
 static ZERO: (f32, f64) = (0.0, 0.0);

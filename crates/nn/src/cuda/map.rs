@@ -1,9 +1,11 @@
 //! Channels-last maps: depthwise convolution, the unfold of a general one, max pooling.
 
 use super::cast::cast;
+use super::composed::{composed1, composed2, composed3, instead_of};
 use super::launch::{Arg, Spread, launch, packs, sum_parts, tag};
 use super::linear::column_sums;
 use crate::autograd::{Value, node1, node2, node3};
+use crate::fallback::Kernel;
 use crate::precision::{compute_type, computed_in};
 use crate::unfold_map::UnfoldMap;
 use candle_core::{Result, Tensor};
@@ -77,6 +79,16 @@ pub(crate) fn depthwise_conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor
 
 fn convolved(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    if instead_of(Kernel::Depthwise, x.device()) {
+        return match bias {
+            Some(bias) => composed3("depthwise_conv2d", [&x, &weight, bias], x.dtype(), |[x, w, b]| {
+                crate::depthwise::composed(x, w, Some(b))
+            }),
+            None => composed2("depthwise_conv2d", [&x, &weight], x.dtype(), |[x, w]| {
+                crate::depthwise::composed(x, w, None)
+            }),
+        };
+    }
     let back = |x: &Tensor, w: &Tensor, dy: &Tensor| -> Result<[Option<Tensor>; 2]> {
         let dx = if x.track_op() {
             Some(depthwise(dy, w, None, true)?.tensor())
@@ -150,6 +162,9 @@ impl UnfoldMap {
 /// x (B, H, W, C) → (B, Ho·Wo, k·k·C), zero-padded.
 pub(crate) fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
     let x = cast(x, compute_type(x))?.contiguous()?;
+    if instead_of(Kernel::Unfold, x.device()) {
+        return composed1("unfold", &x, x.dtype(), move |[x]| z.composed(x));
+    }
     let (b, h, w, c) = x.dims4()?;
     let mut y = Value::new((b, z.out.0 * z.out.1, z.k * z.k * c), x.dtype(), x.device())?;
     z.run("unfold", &x, &mut y, (b, h, w, c))?;
@@ -163,6 +178,9 @@ pub(crate) fn unfold(x: &Tensor, z: UnfoldMap) -> Result<Tensor> {
 /// x (B, H, W, C) → (B, H/py, W/px, C); as [`crate::max_pool`].
 pub(crate) fn max_pool(x: &Tensor, (py, px): (usize, usize)) -> Result<Tensor> {
     let x = x.contiguous()?;
+    if instead_of(Kernel::MaxPool, x.device()) {
+        return composed1("max_pool", &x, x.dtype(), move |[x]| crate::pool::composed(x, (py, px)));
+    }
     let (b, h, w, c) = x.dims4()?;
     let (shape, tag) = ((b, h / py, w / px, c), tag(x.dtype())?);
     let mut y = Value::new(shape, x.dtype(), x.device())?;

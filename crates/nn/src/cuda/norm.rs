@@ -1,8 +1,11 @@
 //! LayerNorm and RMSNorm.
 
+use super::composed::{composed2, composed3, instead_of};
 use super::launch::{Arg, Spread, launch, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2_adding, node3_adding, note_short};
+use crate::fallback::Kernel;
 use crate::precision::computed_in;
+use crate::reference;
 use candle_core::{DType, Result, Tensor, bail};
 
 /// x in a type that a norm with results in `out` reads: itself, or float32.
@@ -37,6 +40,11 @@ fn sizes(op: &str, x: &Tensor, w: &Tensor) -> Result<(usize, usize)> {
 pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
     let (rows, d) = sizes("layer_norm", x, w)?;
     let (x, w, b) = (operand(x, out)?, w.contiguous()?, b.contiguous()?);
+    if instead_of(Kernel::LayerNorm, x.device()) {
+        return composed3("layer_norm", [&x, &w, &b], out, move |[x, w, b]| {
+            reference::layer_norm(x, w, b, eps)
+        });
+    }
     let mut y = Value::new(x.shape(), out, x.device())?;
     let mut stats = Value::new((rows, 2), w.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.
@@ -75,6 +83,9 @@ pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, out: DTyp
 pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, out: DType) -> Result<Tensor> {
     let (rows, d) = sizes("rms_norm", x, w)?;
     let (x, w) = (operand(x, out)?, w.contiguous()?);
+    if instead_of(Kernel::RmsNorm, x.device()) {
+        return composed2("rms_norm", [&x, &w], out, move |[x, w]| reference::rms_norm(x, w, eps));
+    }
     let mut y = Value::new(x.shape(), out, x.device())?;
     let mut stats = Value::new(rows, w.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/norm.cu, for operands of these sizes.

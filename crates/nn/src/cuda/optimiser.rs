@@ -1,9 +1,12 @@
 //! AdamW and the gradients' norm over all parameters, a launch each.
 
+use super::composed::instead_of;
 use super::launch::{Arg, Spread, launch};
 use super::tables::table;
 use crate::autograd::Value;
 use crate::emulation::KernelParam;
+use crate::fallback::Kernel;
+use crate::optimiser::{BETA1, BETA2, EPS};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +113,10 @@ pub(crate) fn square_sum(gradients: &[&Tensor]) -> Result<f64> {
         return Ok(0.0);
     };
     let device = first.device();
+    if instead_of(Kernel::SquareSum, device) {
+        let of = |g: &&Tensor| g.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
+        return gradients.iter().map(of).sum();
+    }
     let mut slots = Vec::with_capacity(gradients.len());
     let mut indirect = Vec::with_capacity(gradients.len());
     for g in gradients {
@@ -162,6 +169,9 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
     let Some(first) = updates.first() else {
         return Ok(());
     };
+    if instead_of(Kernel::AdamW, first.parameter.device()) {
+        return updates.iter().try_for_each(|u| composed(u, scale));
+    }
     let mut slots = Vec::with_capacity(updates.len());
     let mut indirect = Vec::with_capacity(4 * updates.len());
     for u in updates {
@@ -197,5 +207,26 @@ pub(crate) fn adamw(updates: &[Update<'_>], scale: f32) -> Result<()> {
             &mut [Arg::In(&slots), Arg::In(&pieces), Arg::U32(count), Arg::F32(scale)],
             &indirect,
         )
+    }
+}
+
+/// The update of one parameter from candle's ops.
+fn composed(u: &Update<'_>, scale: f32) -> Result<()> {
+    let n = u.parameter.elem_count();
+    let flat = |t: &Tensor| t.detach().reshape(n);
+    let write = |to: &Tensor, x: &Tensor| flat(to)?.slice_set(x, 0, 0);
+    let factor = f64::from;
+    let d = (flat(u.gradient)? * factor(scale))?;
+    let m = flat(u.m)?;
+    let m = (&m + ((&d - &m)? * (1.0 - BETA1))?)?;
+    let v = ((flat(u.v)? * BETA2)? + (d.sqr()? * (1.0 - BETA2))?)?;
+    let size = (v.sqrt()?.affine(1.0 / factor(u.bias2), EPS))?;
+    let p = ((flat(u.parameter)? * factor(u.shrink))? - ((&m / size)? * factor(u.step))?)?;
+    write(u.m, &m)?;
+    write(u.v, &v)?;
+    write(u.parameter, &p)?;
+    match &u.copy {
+        Some(copy) => write(copy, &p.to_dtype(copy.dtype())?),
+        None => Ok(()),
     }
 }

@@ -1,10 +1,12 @@
 //! Matrix products: described as BLAS has them, run by cuBLASLt on a GPU and on the CPU where kernels are emulated.
 
+use super::composed::{instead_of, value, wide};
 use super::launch::{Arg, Spread, launch, tag};
 use super::matrix::{NO_ALGORITHM, Product};
 use crate::autograd::Value;
 use crate::copies;
 use crate::emulation::{self, LibraryProduct};
+use crate::fallback::Kernel;
 use crate::precision::{Compute, computed_in, current};
 use candle_core::{CpuStorage, D, DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
@@ -72,6 +74,9 @@ impl Value {
         if wrong || (extras.sums && p.batch > 1) {
             bail!("product of {:?} and {:?} with {extras:?}", x.dims(), y.dims());
         }
+        if instead_of(Kernel::Product, x.device()) {
+            return Self::by_candle(x, y, extras, dtype);
+        }
         let bias = extras.bias.map(|b| copies::of(b, dtype)).transpose()?;
         let extras = Extras {
             bias: bias.as_ref(),
@@ -104,11 +109,18 @@ impl Value {
         Ok((z, sums))
     }
 
-    /// `x · y` by candle's own call of cuBLAS, for shapes that cuBLASLt has no algorithm for; sums are as wide.
-    #[cfg(feature = "cuda")]
-    fn by_cublas(x: &Tensor, y: &Tensor, dtype: DType) -> Result<Self> {
-        let wide = |t: &Tensor| t.detach().to_dtype(computed_in(t.dtype()))?.contiguous();
-        Self::copy_of(&wide(x)?.matmul(&wide(y)?)?.to_dtype(dtype)?)
+    /// The same by candle's own call of cuBLAS, for what cuBLASLt has no algorithm for or is not to compute; sums are as wide.
+    fn by_candle(x: &Tensor, y: &Tensor, extras: Extras<'_>, dtype: DType) -> Result<(Self, Option<Tensor>)> {
+        let left = wide(x)?;
+        let mut z = left.matmul(&wide(y)?)?;
+        if let Some(bias) = extras.bias {
+            z = z.broadcast_add(&wide(bias)?)?;
+        }
+        if let Some(onto) = extras.onto {
+            z = (z + wide(onto)?)?;
+        }
+        let sums = if extras.sums { Some(left.sum(D::Minus1)?) } else { None };
+        Ok((Self::copy_of(&z.to_dtype(dtype)?)?, sums))
     }
 
     fn multiplied(
@@ -150,7 +162,7 @@ impl Value {
                 };
                 let (a, b) = ((cy, ly.start_offset()), (cx, lx.start_offset()));
                 let z = match super::lt::multiply(p, a, b, places, dtype) {
-                    Err(e) if is_refused(&e) && !extras.any() => Self::by_cublas(x, y, dtype)?,
+                    Err(e) if is_refused(&e) && !extras.any() => Self::by_candle(x, y, extras, dtype)?.0,
                     done => Self {
                         storage: Storage::Cuda(done?),
                         shape: Shape::from(shape),
@@ -240,6 +252,9 @@ impl Value {
 
 /// Sums with a bias along the last axis, in the bias's type.
 fn with_bias(sums: &Tensor, bias: &Tensor) -> Result<Value> {
+    if instead_of(Kernel::Bias, sums.device()) {
+        return value([sums, bias], bias.dtype(), |[sums, bias]| sums.broadcast_add(bias));
+    }
     let mut z = Value::new(sums.shape(), bias.dtype(), sums.device())?;
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
     unsafe {

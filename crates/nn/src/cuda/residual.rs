@@ -1,8 +1,10 @@
 //! Residual sums: the stream in float32, the branch in any type.
 
 use super::cast::cast;
+use super::composed::{composed3, instead_of, value};
 use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node2, node3};
+use crate::fallback::Kernel;
 use crate::precision::computed_in;
 use candle_core::{Result, Tensor, bail};
 
@@ -18,6 +20,9 @@ pub(crate) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 
 /// `x + y` of contiguous tensors, x float32 (float64), without a graph.
 pub(crate) fn sum(x: &Tensor, y: &Tensor) -> Result<Value> {
+    if instead_of(Kernel::Residual, x.device()) {
+        return value([x, y], x.dtype(), |[x, y]| x + y);
+    }
     let n = x.elem_count();
     let mut o = Value::new(x.shape(), x.dtype(), x.device())?;
     // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
@@ -41,6 +46,11 @@ pub(crate) fn add_scaled(x: &Tensor, y: &Tensor, gamma: &Tensor) -> Result<Tenso
     }
     let x = cast(x, computed_in(y.dtype()))?.contiguous()?;
     let (y, gamma) = (y.contiguous()?, gamma.contiguous()?);
+    if instead_of(Kernel::ScaledResidual, x.device()) {
+        return composed3("add_scaled", [&x, &y, &gamma], x.dtype(), |[x, y, gamma]| {
+            x + y.broadcast_mul(gamma)?
+        });
+    }
     let n = x.elem_count();
     let tag = tag(y.dtype())?;
     let mut o = Value::new(x.shape(), x.dtype(), x.device())?;

@@ -1,10 +1,13 @@
 //! The selective scan: step sizes as products, the recurrence by chunks of steps beside each other.
 
 use super::cast::cast;
+use super::composed::{composed1, composed3, instead_of};
 use super::launch::{Arg, Spread, launch, sum_parts, tag};
 use super::tables::table;
-use crate::Orders;
 use crate::autograd::{Value, node1, node3};
+use crate::fallback::Kernel;
+use crate::scan::{composed, from_orders, in_orders};
+use crate::{Orders, SelectiveScan};
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Steps between two stored states, and the most states a channel (kernels/scan.cu).
@@ -118,6 +121,12 @@ pub(crate) fn selective_scan(
     let dtype = parameters.dtype();
     let (u, projected) = (cast(u, dtype)?.contiguous()?, cast(projected, dtype)?.contiguous()?);
     let parameters = parameters.contiguous()?;
+    if instead_of(Kernel::Scan, u.device()) {
+        let orders = orders.clone();
+        return composed3("selective_scan", [&u, &projected, &parameters], dtype, move |args| {
+            unpacked(args, &orders, n)
+        });
+    }
     let z = Sizes {
         b: u.dim(0)?,
         l: orders.positions(),
@@ -148,6 +157,22 @@ pub(crate) fn selective_scan(
             Ok([Some(du), Some(dq), Some(dp)])
         },
     )
+}
+
+/// From candle's ops.
+fn unpacked([u, projected, parameters]: [&Tensor; 3], orders: &Orders, n: usize) -> Result<Tensor> {
+    let (kd, columns) = parameters.dims2()?;
+    let (k, r) = (orders.directions(), columns - n - 2);
+    let part = |at: usize, len: usize| parameters.narrow(1, at, len)?.contiguous();
+    let scan = SelectiveScan {
+        u,
+        projected,
+        dt_weight: &part(0, r)?.reshape((k, kd / k, r))?,
+        dt_bias: &part(r + n + 1, 1)?.reshape((k, kd / k))?,
+        a_log: &part(r, n)?,
+        skip: &part(r + n, 1)?.reshape(kd)?,
+    };
+    composed(&scan, orders)
 }
 
 fn backward(
@@ -231,6 +256,10 @@ fn cross(
 /// (B, L, D) → (B, K, L, D).
 pub(crate) fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     let x = x.contiguous()?;
+    if instead_of(Kernel::Cross, x.device()) {
+        let orders = orders.clone();
+        return composed1("cross_scan", &x, x.dtype(), move |[x]| in_orders(x, &orders));
+    }
     let ((b, l, d), k) = (x.dims3()?, orders.directions());
     let (there, back) = (orders_on(orders, x.device())?, places_on(orders, x.device())?);
     let y = cross("cross_scan", &x, &there, &[b, k, l, d], (b, k, l, d))?;
@@ -247,6 +276,10 @@ pub(crate) fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     let (b, k, l, d) = y.dims4()?;
     if k != orders.directions() {
         bail!("cross merge: {k} directions, {} orders", orders.directions());
+    }
+    if instead_of(Kernel::Cross, y.device()) {
+        let orders = orders.clone();
+        return composed1("cross_merge", &y, y.dtype(), move |[y]| from_orders(y, &orders));
     }
     let (there, back) = (orders_on(orders, y.device())?, places_on(orders, y.device())?);
     let x = cross("cross_merge", &y, &back, &[b, l, d], (b, k, l, d))?;

@@ -1,10 +1,12 @@
 //! Windows of a channels-last map.
 
 use super::cast::cast;
+use super::composed::{composed1, composed2, instead_of};
 use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
 use crate::autograd::{Value, node1, node2};
+use crate::fallback::Kernel;
 use crate::precision::computed_in;
-use crate::window::Geometry;
+use crate::window::{Geometry, cut, put_together};
 use candle_core::{Result, Tensor, bail};
 
 /// A map (B, H, W, C) under (ny, nx) windows of (wh, ww) positions, which may reach over its lower and right border, or leave a
@@ -130,6 +132,13 @@ fn join_windows(windows: &Tensor, grid: Grid) -> Result<Tensor> {
 /// Attention over `qkv` (B, H, W, 3·C) inside windows, padding being `bias` (3·C); as [`crate::window_attention`].
 pub(crate) fn window_attention(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
     let bias = cast(bias, qkv.dtype())?;
+    if instead_of(Kernel::Windows, qkv.device()) {
+        return g.attend(
+            qkv,
+            |x| composed2("cut_windows", [x, &bias], x.dtype(), move |[x, bias]| cut(x, bias, g)),
+            |y| composed1("join_windows", y, y.dtype(), move |[y]| put_together(y, g)),
+        );
+    }
     let grid = |map, window| Grid {
         map,
         windows: (g.ny, g.nx),

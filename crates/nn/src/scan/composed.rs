@@ -1,20 +1,15 @@
-//! Cross-scan and cross-merge, and the selective scan from candle's ops, to compare the fused ones with.
+//! Cross-scan and cross-merge, and the selective scan from candle's ops, to compare the fused ones with and to stand in for them.
 //!
 //! The recurrence h_t = exp(α_t)·h_{t−1} + β_t is solved in pieces of `PIECE` steps by a small triangular matrix of
 //! decays (all exponents ≤ 0, so nothing overflows), and the pieces' ends by the same recurrence again: some fifteen ops a
 //! level and log₈ L levels, instead of L steps.
 
-use super::Orders;
-#[cfg(test)]
-use super::SelectiveScan;
+use super::{Orders, SelectiveScan};
 use crate::cuda;
 use crate::dispatch::uses_kernels;
-#[cfg(test)]
-use candle_core::D;
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
 /// Steps solved at once.
-#[cfg(test)]
 const PIECE: usize = 8;
 
 fn index(order: impl Iterator<Item = u32>, like: &Tensor) -> Result<Tensor> {
@@ -31,6 +26,11 @@ pub fn cross_scan(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     if uses_kernels(x) {
         return cuda::cross_scan(x, orders);
     }
+    in_orders(x, orders)
+}
+
+/// [`cross_scan`] from candle's ops.
+pub(crate) fn in_orders(x: &Tensor, orders: &Orders) -> Result<Tensor> {
     let views: Vec<Tensor> = orders
         .iter()
         .map(|o| x.index_select(&index(o.iter().copied(), x)?, 1))
@@ -46,6 +46,11 @@ pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     if uses_kernels(y) {
         return cuda::cross_merge(y, orders);
     }
+    from_orders(y, orders)
+}
+
+/// [`cross_merge`] from candle's ops.
+pub(crate) fn from_orders(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     let mut sum: Option<Tensor> = None;
     for (k, o) in orders.iter().enumerate() {
         let mut place = vec![0u32; o.len()];
@@ -65,7 +70,6 @@ pub fn cross_merge(y: &Tensor, orders: &Orders) -> Result<Tensor> {
     sum.map_or_else(|| candle_core::bail!("cross merge without directions"), Ok)
 }
 
-#[cfg(test)]
 /// ln(1 + e^x), accurate for x ≪ 0 too: ln(1 + z) = 2·artanh(z/(2+z)) by its series.
 fn softplus(x: &Tensor) -> Result<Tensor> {
     let z = x.abs()?.neg()?.exp()?;
@@ -78,7 +82,6 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (s * p)? * 2.0
 }
 
-#[cfg(test)]
 /// h of h_t = exp(α_t)·h_{t−1} + β_t from h = 0, along the last axis of (M, L).
 fn recurrence(alpha: &Tensor, beta: &Tensor) -> Result<Tensor> {
     let (m, l) = alpha.dims2()?;
@@ -115,13 +118,12 @@ fn recurrence(alpha: &Tensor, beta: &Tensor) -> Result<Tensor> {
 }
 
 /// [`SelectiveScan::run`] on any device.
-#[cfg(test)]
-pub(super) fn run(s: &SelectiveScan<'_>, orders: &Orders) -> Result<Tensor> {
+pub(crate) fn run(s: &SelectiveScan<'_>, orders: &Orders) -> Result<Tensor> {
     let (b, l) = (s.u.dim(0)?, orders.positions());
     let (k, d, r) = s.dt_weight.dims3()?;
     let n = s.a_log.dim(1)?;
     let q = r + 2 * n;
-    let u = cross_scan(&s.u.reshape((b, l, d))?, orders)?;
+    let u = in_orders(&s.u.reshape((b, l, d))?, orders)?;
     // (B, L, K·Q) → (B, K, L, Q): each direction reads its own columns, in its own order.
     let flat = s.projected.reshape((b, l, k * q))?;
     let columns: Vec<Tensor> = orders
@@ -152,7 +154,7 @@ pub(super) fn run(s: &SelectiveScan<'_>, orders: &Orders) -> Result<Tensor> {
     let h = recurrence(&flat(alpha)?, &flat(beta)?)?.reshape((b, k, n, d, l))?;
     let y = h.broadcast_mul(&state(r + n)?)?.sum(2)?.transpose(2, 3)?;
     let y = (y + u.broadcast_mul(&s.skip.reshape((1, k, 1, d))?)?)?;
-    cross_merge(&y, orders)?.reshape(s.u.shape())
+    from_orders(&y, orders)?.reshape(s.u.shape())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::dispatch::uses_kernels;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
 pub use composed::{cross_merge, cross_scan};
+pub(crate) use composed::{from_orders, in_orders, run as composed};
 pub use orders::Orders;
 use run::{Sizes, backward, forward};
 use std::sync::OnceLock;

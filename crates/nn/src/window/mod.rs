@@ -80,8 +80,7 @@ fn composed(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
 }
 
 /// A map (B, H, W, 3·C) as windows (B·windows, positions, 3·C).
-#[cfg(test)]
-fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
+pub(crate) fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
     let (c3, n) = (3 * g.width(), g.b * g.ny * g.nx);
     let (bottom, right) = (g.ny * g.wh - g.h, g.nx * g.ww - g.w);
     let mut x = qkv.clone();
@@ -99,8 +98,7 @@ fn cut(qkv: &Tensor, bias: &Tensor, g: Geometry) -> Result<Tensor> {
 }
 
 /// Windows (B·windows, queries, C) as a map (B, OH, OW, C).
-#[cfg(test)]
-fn put_together(y: &Tensor, g: Geometry) -> Result<Tensor> {
+pub(crate) fn put_together(y: &Tensor, g: Geometry) -> Result<Tensor> {
     let c = g.width();
     y.reshape((g.b, g.ny, g.nx, g.qh, g.qw, c))?
         .permute((0, 1, 3, 2, 4, 5))?

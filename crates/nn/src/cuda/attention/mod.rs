@@ -5,10 +5,22 @@ mod scores;
 mod sizes;
 
 use super::cast::cast;
+use super::composed::{composed1, composed3, instead_of};
 use crate::autograd::{node1, node3};
+use crate::fallback::Kernel;
 use crate::precision::compute_type;
+use crate::reference;
 use candle_core::{Result, Tensor, bail};
 use sizes::Sizes;
+
+/// What computes attention of an operand's type.
+fn kernel(x: &Tensor) -> Kernel {
+    if fused::takes(x) {
+        Kernel::ShortAttention
+    } else {
+        Kernel::Attention
+    }
+}
 
 /// Attention over a packed projection (B, N, 3·H·d), q | k | v; returns (B, N, H·d).
 pub(crate) fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
@@ -19,6 +31,12 @@ pub(crate) fn attention_packed(qkv: &Tensor, h: usize) -> Result<Tensor> {
     let d = c / 3 / h;
     let sizes = Sizes { b, n, m: n, h, d };
     let qkv = cast(qkv, compute_type(qkv))?.contiguous()?;
+    if instead_of(kernel(&qkv), qkv.device()) {
+        return composed1("attention", &qkv, qkv.dtype(), move |[qkv]| {
+            let part = |i| qkv.narrow(2, i * h * d, h * d)?.contiguous()?.reshape((b, n, h, d));
+            reference::attention(&part(0)?, &part(1)?, &part(2)?)
+        });
+    }
     if fused::takes(&qkv) {
         let (y, lse) = sizes.fused(&[&qkv])?;
         return node1("attention", &qkv, y, move |args, y, dy| {
@@ -43,6 +61,11 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let dtype = compute_type(q);
     let operand = |x: &Tensor| cast(x, dtype)?.contiguous();
     let (q, k, v) = (operand(q)?, operand(k)?, operand(v)?);
+    if instead_of(kernel(&q), q.device()) {
+        return composed3("attention", [&q, &k, &v], dtype, |[q, k, v]| {
+            reference::attention(q, k, v)
+        });
+    }
     if fused::takes(&q) {
         let (y, lse) = sizes.fused(&[&q, &k, &v])?;
         return node3("attention", [&q, &k, &v], y, move |args, y, dy| {
