@@ -192,7 +192,7 @@ pub(super) fn require(c: &Context, device: &Opened) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{DeviceWord, Devices};
+    use crate::device::{DeviceRequest, Devices};
 
     fn checked(name: &str, failed: Option<&str>) -> Checked {
         Checked {
@@ -217,7 +217,7 @@ mod tests {
         let kept: SelfcheckReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
         assert_eq!(kept, report);
         let cpu = Devices::default();
-        let device = &cpu.open(&DeviceWord::Cpu).unwrap().all[0];
+        let device = &cpu.open(&DeviceRequest::Cpu).unwrap().all[0];
         assert!(kept.take_up(device).is_some());
         let other = SelfcheckReport {
             replaced: vec!["another program's".into()],
