@@ -308,6 +308,10 @@ impl Backbone for Aimv2 {
         1.74
     }
 
+    fn releases_blocks(&self) -> bool {
+        false
+    }
+
     fn feature_dim(&self) -> usize {
         self.config.embed_dim
     }

@@ -63,6 +63,12 @@ pub trait Backbone: Send + Sync {
         KEPT_PER_OUTPUT
     }
 
+    /// Whether what a block keeps goes when the gradient has passed it, on the CPU: where a block is one op, not where it is several,
+    /// which candle's graph holds to the end.
+    fn releases_blocks(&self) -> bool {
+        true
+    }
+
     /// D of the pooled vector.
     fn feature_dim(&self) -> usize;
 

@@ -278,6 +278,10 @@ impl Backbone for Sam2 {
         2.0
     }
 
+    fn releases_blocks(&self) -> bool {
+        false
+    }
+
     fn feature_dim(&self) -> usize {
         self.d_model
     }

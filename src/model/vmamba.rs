@@ -285,6 +285,10 @@ impl Backbone for Vmamba {
         3.0
     }
 
+    fn releases_blocks(&self) -> bool {
+        false
+    }
+
     fn feature_dim(&self) -> usize {
         self.dim
     }
