@@ -9,7 +9,7 @@ use medft::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
 use medft::train::loss::Target;
 use medft::train::optim::{AdamW, AdamWConfig};
 use medft_nn::backward;
-use medft_nn::emulation::{self, Executor, Launch, LibraryProduct, KernelParam};
+use medft_nn::emulation::{self, Executor, KernelParam, Launch, LibraryProduct};
 use medft_nn::fallback::{self, Kernel};
 use medft_nn::isa::Isa;
 use medft_nn::precision::{Compute, scope};

@@ -2,7 +2,7 @@
 
 use super::composed::instead_of;
 use crate::autograd::Value;
-use crate::emulation::{self, Launch, KernelParam};
+use crate::emulation::{self, KernelParam, Launch};
 use crate::fallback::Kernel;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
