@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use medft_readers::fetch::archive::{Caps, unpack};
-use medft_readers::folder;
+use medft::fetch::archive::{Caps, unpack};
+use medft_fuzz::folder;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;

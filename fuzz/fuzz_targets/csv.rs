@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use medft_readers::data::{DatasetReader, aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019};
-use medft_readers::study::{Protocol, SplitRule};
-use medft_readers::{check, folder};
+use medft::data::{DatasetReader, aptos2019::Aptos2019, chexpert::CheXpert, ddsm::Ddsm, isic2019::Isic2019};
+use medft::study::{Protocol, SplitRule};
+use medft_fuzz::{check, folder};
 use std::fs;
 
 fuzz_target!(|bytes: &[u8]| {

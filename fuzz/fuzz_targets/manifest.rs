@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use medft_readers::manifest::{DataManifest, WeightsManifest, list::HashList};
-use medft_readers::study::{Known, Study};
+use medft::manifest::{DataManifest, WeightsManifest, list::HashList};
+use medft::study::{Known, Study};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(list) = HashList::parse(bytes, "fuzz") {
@@ -17,6 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         let known = Known {
             datasets: &["ddsm", "isic2019", "chexpert"],
             backbones: &["dinov2-b", "sam2-l"],
+            published: &["paper2025"],
         };
         if let Ok(study) = Study::parse("fuzz", "fuzz.toml", text, &known) {
             // Seeds are few in a text that a person would write.

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use medft_readers::data::{DatasetReader, medmnist};
-use medft_readers::study::Protocol;
-use medft_readers::{check, folder};
+use medft::data::{DatasetReader, medmnist};
+use medft::study::Protocol;
+use medft_fuzz::{check, folder};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&pick, rest)) = bytes.split_first() else { return };
