@@ -3,6 +3,11 @@
 //! The moments lie where their parameter lies. On the CPU they are plain vectors; on CUDA, tensors that one launch updates together
 //! with all parameters. Sums have one order, whatever the number of threads.
 
+pub(crate) mod constants;
+
+pub use constants::{BETA1, BETA2};
+
+use self::constants::EPS;
 use crate::copies::{self, Kept};
 use crate::cpu::{Real, lane_sum, simd_fn, slice};
 use crate::cuda::optimiser as device;
@@ -11,12 +16,6 @@ use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Storage, Tensor
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Decay of the first moment.
-pub const BETA1: f64 = 0.9;
-/// Decay of the second moment.
-pub const BETA2: f64 = 0.999;
-pub(crate) const EPS: f64 = 1e-8;
 
 /// The first and the second moment of a parameter, float32, where the parameter lies.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! What the processor can do at most: the limits that other measurements are held against.
 
-use crate::isa::{self, Isa};
+use crate::isa;
 use std::hint::black_box;
 
 /// Sums that are under way at once: more than any processor's multiply-add takes steps for, as many as registers hold.
@@ -13,10 +13,10 @@ pub fn multiply_adds(rounds: u64) -> u64 {
     let lanes = match isa::current() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor has them, or they would not be chosen.
-        Isa::Avx512 => unsafe { avx512(rounds) },
+        isa::Isa::Avx512 => unsafe { avx512(rounds) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2(rounds) },
+        isa::Isa::Avx2 => unsafe { avx2(rounds) },
         _ => plain(rounds),
     };
     rounds * (2 * CHAINS * lanes) as u64
@@ -67,9 +67,9 @@ mod tests {
     fn operations_are_counted() {
         let one = multiply_adds(1);
         let lanes = match isa::current() {
-            Isa::Avx512 => 16,
-            Isa::Avx2 => 8,
-            Isa::Generic => 1,
+            isa::Isa::Avx512 => 16,
+            isa::Isa::Avx2 => 8,
+            isa::Isa::Generic => 1,
         };
         assert_eq!(one, 2 * 12 * lanes);
         assert_eq!(multiply_adds(1000), 1000 * one);

@@ -1,14 +1,12 @@
 //! Fully connected layers: products with bias and residual on the operands as they lie, then the activation in one pass.
 
 use super::act::{activated, activation_grad};
-use super::composed::{instead_of, wide};
-use super::launch::{Arg, Spread, launch, packs, row_blocks, sum_parts, tag};
+use super::columns::column_sums;
 use super::product::Extras;
 use crate::act::Act;
 use crate::autograd::{Mode, Value, gradient_as, mode, node2, node3, node4};
 use crate::convert::converted;
 use crate::copies;
-use crate::fallback::Kernel;
 use crate::precision::{Compute, compute_type, computed_in, current, scope};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -135,31 +133,4 @@ pub(crate) fn linear_onto(onto: &Tensor, x: &Tensor, weight: &Tensor, bias: &Ten
         let [dx, dw, db] = saved.backward(x, w, b.track_op(), dy)?;
         Ok([Some(dy.clone()), dx, dw, db])
     })
-}
-
-/// The sums of the columns of (rows, d), in float32, (1, d).
-pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
-    let (rows, d) = x.dims2()?;
-    if instead_of(Kernel::Columns, x.device()) {
-        return wide(x)?.sum_keepdim(0);
-    }
-    let blocks = row_blocks(rows);
-    let mut parts = Value::new((blocks, d), computed_in(x.dtype()), x.device())?;
-    // SAFETY: the arguments are those of kernels/elementwise.cu, for operands of these sizes.
-    unsafe {
-        launch(
-            x.device(),
-            ("elementwise", &format!("column_sums_{}", tag(x.dtype())?)),
-            Spread::Items(blocks * packs(d, computed_in(x.dtype()))),
-            &mut [
-                Arg::In(x),
-                Arg::Out(&mut parts),
-                Arg::U64(rows),
-                Arg::U32(d),
-                Arg::U32(blocks),
-            ],
-            &[],
-        )
-    }?;
-    Ok(sum_parts(&parts.tensor(), 1, blocks, d)?.tensor())
 }

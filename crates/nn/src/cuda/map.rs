@@ -1,9 +1,9 @@
 //! Channels-last maps: depthwise convolution, the unfold of a general one, max pooling.
 
 use super::cast::cast;
+use super::columns::column_sums;
 use super::composed::{composed1, composed2, composed3, instead_of};
 use super::launch::{Arg, Spread, launch, packs, sum_parts, tag};
-use super::linear::column_sums;
 use crate::autograd::{Value, node1, node2, node3};
 use crate::fallback::Kernel;
 use crate::precision::{compute_type, computed_in};

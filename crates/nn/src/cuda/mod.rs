@@ -7,6 +7,7 @@
 mod act;
 mod attention;
 mod cast;
+mod columns;
 mod composed;
 mod convert;
 #[cfg(feature = "cuda")]
@@ -29,8 +30,9 @@ mod window;
 pub(crate) use act::{activation, silu_mul};
 pub(crate) use attention::{attention, attention_packed};
 pub(crate) use cast::cast;
+pub(crate) use columns::column_sums;
 pub(crate) use convert::cast_value;
-pub(crate) use linear::{column_sums, linear, linear_onto};
+pub(crate) use linear::{linear, linear_onto};
 pub(crate) use map::{depthwise_conv2d, max_pool, unfold};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use residual::{add, add_scaled};

@@ -6,7 +6,7 @@ use super::tables::table;
 use crate::autograd::Value;
 use crate::emulation::KernelParam;
 use crate::fallback::Kernel;
-use crate::optimiser::{BETA1, BETA2, EPS};
+use crate::optimiser::constants::{BETA1, BETA2, EPS};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use std::sync::atomic::{AtomicU64, Ordering};

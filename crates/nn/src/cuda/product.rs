@@ -91,7 +91,7 @@ impl Value {
             }
         }
         let sums = if extras.sums {
-            Some(super::linear::column_sums(&x.t()?.contiguous()?)?)
+            Some(super::columns::column_sums(&x.t()?.contiguous()?)?)
         } else {
             None
         };

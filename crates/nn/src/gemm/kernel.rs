@@ -80,9 +80,13 @@ pub(crate) unsafe fn portable<T: Real, const MR: usize, const NR: usize>(
     }
 }
 
-/// How a left operand lies: packed (`rs` 1, `ks` MR), its columns contiguous (`rs` 1), or its rows (`ks` 1).
+/// How a left operand lies, to the tiles of vector instructions: packed (`rs` 1, `ks` MR), its columns contiguous (`rs` 1), or its
+/// rows (`ks` 1).
+#[cfg(target_arch = "x86_64")]
 const PACKED: u8 = 0;
+#[cfg(target_arch = "x86_64")]
 const COLUMNS: u8 = 1;
+#[cfg(target_arch = "x86_64")]
 const ROWS: u8 = 2;
 
 /// Depth steps of the innermost loop's body.
@@ -296,13 +300,16 @@ unsafe fn turn_avx2<const W: usize>(rows: &[*const f32; W], n: usize, out: *mut 
 #[inline(always)]
 pub(crate) fn turn<T: Real, const W: usize>(rows: &[&[T]; W], n: usize, out: &mut [T]) {
     assert!(out.len() >= n * W && rows.iter().all(|r| r.len() >= n));
-    let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && level() >= 3 {
+    let done = if T::DTYPE == DType::F32 && level() >= 3 {
         let pointers: [*const f32; W] = std::array::from_fn(|i| rows[i].as_ptr().cast());
         // SAFETY: T is f32, the lengths were checked, the features detected.
-        done = unsafe { turn_avx2::<W>(&pointers, n, out.as_mut_ptr().cast()) };
-    }
+        unsafe { turn_avx2::<W>(&pointers, n, out.as_mut_ptr().cast()) }
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
     for (l, o) in out.chunks_exact_mut(W).enumerate().take(n).skip(done) {
         for (o, r) in o.iter_mut().zip(rows) {
             *o = r[l];
