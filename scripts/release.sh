@@ -2,7 +2,7 @@
 # Builds what a release consists of into a folder: release.sh FOLDER
 #
 # One archive and its checksum: the binary, man pages, completions, licences. The binary is linked statically (static-pie) against
-# glibc, with thin LTO, and stripped; no debug information, no paths of the machine it was built on. Functions of the same code
+# glibc, with LTO, and stripped; no debug information, no paths of the machine it was built on. Functions of the same code
 # are folded into one, relative relocations are packed.
 set -euo pipefail
 out=$(mkdir -p "${1:?usage: scripts/release.sh FOLDER}" && cd "$1" && pwd)
