@@ -4,6 +4,10 @@
 //! still agree, and it is a convenience: a missing, old or torn file of them means hashing again, never an error, and a
 //! full check does not read it at all. A file touched within two seconds before it was hashed is not entered: a later
 //! change in the same tick of the file system's clock would go unseen (git's "racy" entries).
+//!
+//! Where every file below a folder is entered, the stamps of the folders are too. A folder's times change when a name in it comes
+//! or goes, so that folders which kept theirs hold the names that they held and need not be listed again; the files are
+//! still asked one by one, since an edit in place leaves no trace in their folder.
 
 use super::hash::Sha;
 use rayon::prelude::*;
@@ -60,7 +64,12 @@ impl Stat {
 #[derive(Debug, Default)]
 pub(crate) struct StatFile {
     entries: BTreeMap<Vec<u8>, (Sha, Stat)>,
+    /// Every folder from the set's own (whose path is empty) down; none where some file is not entered.
+    folders: Vec<(Vec<u8>, Stat)>,
 }
+
+/// Begins a record that is a folder's: no hash reads so.
+const FOLDER: &[u8] = b"folder";
 
 impl StatFile {
     /// Reads a side file; an absent or unreadable one is empty.
@@ -70,12 +79,15 @@ impl StatFile {
             let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
             let records: Vec<&[u8]> = body.split(|&b| b == 0).filter(|r| !r.is_empty()).collect();
             // Collected first and in the order of the file, which is that of the map: it is then built without searching.
-            let entries: Vec<_> = records.into_par_iter().map(entry).collect::<Option<_>>()?;
-            Some(entries.into_iter().collect())
+            let at = records.partition_point(|r| !r.starts_with(FOLDER));
+            let (files, folders) = records.split_at(at);
+            let entries: Vec<_> = files.par_iter().map(|r| entry(r)).collect::<Option<_>>()?;
+            Some(Self {
+                entries: entries.into_iter().collect(),
+                folders: folders.par_iter().map(|r| folder(r)).collect::<Option<_>>()?,
+            })
         };
-        Self {
-            entries: read().unwrap_or_default(),
-        }
+        read().unwrap_or_default()
     }
 
     /// The hash of a file that has not changed since it was entered.
@@ -97,6 +109,27 @@ impl StatFile {
         }
     }
 
+    /// The folders, where their listings are known: the entered files are all that lies in them.
+    pub(crate) fn folders(&self) -> &[(Vec<u8>, Stat)] {
+        &self.folders
+    }
+
+    /// Enters the folders that were listed after `began` and held exactly `files` and what is no part of a set, or none: where a
+    /// file is not entered, or a folder was touched just before. Whether there is anything to be written.
+    pub(crate) fn put_folders<'a>(
+        &mut self,
+        folders: Vec<(Vec<u8>, Stat)>,
+        mut files: impl Iterator<Item = &'a [u8]>,
+        began: SystemTime,
+    ) -> bool {
+        let known = folders.iter().all(|(_, s)| s.settled(began)) && files.all(|f| self.entries.contains_key(f));
+        let before = std::mem::take(&mut self.folders);
+        if known {
+            self.folders = folders;
+        }
+        self.folders != before
+    }
+
     /// Writes the side file atomically, unless its folder is marked read-only: then nothing is written, not even by a
     /// user whom the mark does not bind. Records end with NUL, which no path holds.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
@@ -105,26 +138,44 @@ impl StatFile {
         }
         let mut out = format!("{HEADER}\0").into_bytes();
         for (key, (sha, s)) in &self.entries {
-            out.extend(format!("{sha} {} {} {} {} ", s.size, s.mtime, s.ctime, s.inode).as_bytes());
-            out.extend(key);
-            out.push(0);
+            record(&mut out, &sha.to_string(), s, key);
+        }
+        for (key, s) in &self.folders {
+            record(&mut out, "folder", s, key);
         }
         crate::fsio::write_atomic(path, &out)
     }
 }
 
-/// A record of the side file.
+fn record(out: &mut Vec<u8>, begins: &str, s: &Stat, key: &[u8]) {
+    out.extend(format!("{begins} {} {} {} {} ", s.size, s.mtime, s.ctime, s.inode).as_bytes());
+    out.extend(key);
+    out.push(0);
+}
+
+/// The record of a file.
 fn entry(record: &[u8]) -> Option<(Vec<u8>, (Sha, Stat))> {
-    let mut fields = record.splitn(6, |&b| b == b' ');
+    let (sha, rest) = record.split_at_checked(record.iter().position(|&b| b == b' ')?)?;
+    let (key, stat) = stamp(&rest[1..])?;
+    Some((key, (Sha::parse(std::str::from_utf8(sha).ok()?)?, stat)))
+}
+
+/// The record of a folder.
+fn folder(record: &[u8]) -> Option<(Vec<u8>, Stat)> {
+    stamp(record.strip_prefix(FOLDER)?.strip_prefix(b" ")?)
+}
+
+/// What follows the first field of a record.
+fn stamp(fields: &[u8]) -> Option<(Vec<u8>, Stat)> {
+    let mut fields = fields.splitn(5, |&b| b == b' ');
     let mut next = || fields.next().and_then(|f| std::str::from_utf8(f).ok());
-    let sha = Sha::parse(next()?)?;
     let stat = Stat {
         size: next()?.parse().ok()?,
         mtime: next()?.parse().ok()?,
         ctime: next()?.parse().ok()?,
         inode: next()?.parse().ok()?,
     };
-    Some((fields.next()?.to_vec(), (sha, stat)))
+    Some((fields.next()?.to_vec(), stat))
 }
 
 /// Whether the folder of `path` has no write permission for anybody.

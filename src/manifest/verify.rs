@@ -8,7 +8,7 @@ use super::hash::{OnProgress, Sha, hash_many};
 use super::list::{HashList, RelPath};
 use super::report::{Changed, LockReport, Moved, Unreadable, VerifyMode, VerifyReport};
 use super::stat::{Stat, StatFile};
-use super::walk::{Found, Walk, one, walk};
+use super::walk::{Found, Walk, one, unchanged, walk};
 use crate::error::BadInput;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,7 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
         return Err(many(target.root, expected, "changed", &unstable, remedy).into());
     }
     list.write(out)?;
+    stats.put_folders(found.folders, found.files.iter().map(|f| f.path.as_bytes()), began);
     keep(&stats, target);
     Ok(LockReport {
         set: target.set.into(),
@@ -140,12 +141,11 @@ pub fn verify(
         let remedy = format!("Write the list with `medft data lock {}`.", target.set);
         return Err(BadInput::new(list_name, "a list of files", "no file in it", remedy).into());
     }
-    let known = || match (mode, target.stat_file) {
+    let mut stats = match (mode, target.stat_file) {
         (VerifyMode::SinceLock | VerifyMode::NoRead, Some(p)) => StatFile::load(p),
         _ => StatFile::default(),
     };
-    let (mut stats, seen) = rayon::join(known, || Seen::new(target, list));
-    let seen = seen?;
+    let seen = Seen::new(target, list, &stats)?;
     let listed = beside(
         &seen.files,
         list.entries.iter().map(|(path, sha)| (path.as_bytes(), sha)),
@@ -183,8 +183,14 @@ pub fn verify(
             }),
         }
     }
-    if mode == VerifyMode::SinceLock && !todo.is_empty() {
-        keep(&stats, target);
+    if mode == VerifyMode::SinceLock {
+        let anew = seen.listed_anew.is_some_and(|folders| {
+            let files = seen.files.iter().map(|f| f.path.as_bytes());
+            stats.put_folders(if unreadable.is_empty() { folders } else { Vec::new() }, files, began)
+        });
+        if anew || !todo.is_empty() {
+            keep(&stats, target);
+        }
     }
     let bad: BTreeSet<&RelPath> = unreadable.iter().map(|u| &u.path).collect();
     let missing: Vec<RelPath> = not_among(list.entries.keys(), &seen.files)
@@ -231,15 +237,22 @@ struct Seen {
     files: Vec<Found>,
     odd: Vec<Unreadable>,
     any_missing: bool,
+    /// The folders, where they had to be listed.
+    listed_anew: Option<Vec<(Vec<u8>, Stat)>>,
 }
 
 impl Seen {
-    fn new(target: &Target, list: &HashList) -> Result<Self, BadInput> {
+    fn new(target: &Target, list: &HashList, known: &StatFile) -> Result<Self, BadInput> {
+        let (walked, anew) = match unchanged(target.root, known).filter(|_| target.only.is_none()) {
+            Some(walked) => (walked, false),
+            None => (walk(target.root, target.only)?, target.only.is_none()),
+        };
         let Walk {
             mut files,
             odd,
+            folders,
             litter: _,
-        } = walk(target.root, target.only)?;
+        } = walked;
         let mut odd: BTreeMap<_, _> = odd.into_iter().map(|o| (o.path, o.why)).collect();
         let mut any_missing = false;
         let mut more = Walk::default();
@@ -260,6 +273,7 @@ impl Seen {
             files,
             odd,
             any_missing,
+            listed_anew: anew.then_some(folders),
         })
     }
 }

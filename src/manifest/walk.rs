@@ -2,10 +2,10 @@
 //! leave there. `data-manifests/README.md` tells users the same rules.
 
 use super::list::RelPath;
-use super::stat::Stat;
+use super::stat::{Stat, StatFile};
 use crate::error::BadInput;
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::path::Arg;
 use std::fs;
 use std::io;
@@ -34,6 +34,8 @@ pub(crate) struct Walk {
     pub odd: Vec<Odd>,
     /// What medft or a system left there and is no part of the set; a folder stands for all that is in it.
     pub litter: Vec<RelPath>,
+    /// The folders that were listed, from the set's own (whose path is empty), as they were just before; in no order.
+    pub folders: Vec<(Vec<u8>, Stat)>,
 }
 
 impl Walk {
@@ -46,6 +48,7 @@ impl Walk {
         self.files.extend(other.files);
         self.odd.extend(other.odd);
         self.litter.extend(other.litter);
+        self.folders.extend(other.folders);
     }
 
     fn odd(&mut self, path: RelPath, why: impl ToString) {
@@ -102,6 +105,39 @@ pub(crate) fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInpu
     Ok(all)
 }
 
+/// What [`walk`] would find where `known` has the stamps of all folders and all files that lay in them; `None` where a folder
+/// has changed since, was never stamped or cannot be asked. No folder is listed, which is most of a walk.
+pub(crate) fn unchanged(root: &Path, known: &StatFile) -> Option<Walk> {
+    let root = open_dir(CWD, root).ok()?;
+    let stat = |path: &[u8]| match path {
+        b"" => fstat(&root),
+        _ => statat(&root, path, AtFlags::empty()),
+    };
+    let folders = known.folders();
+    let as_they_were = !folders.is_empty()
+        && (folders.par_iter())
+            .all(|(path, then)| stat(path).is_ok_and(|m| is_folder(&m) && Stat::of_raw(&m) == *then));
+    if !as_they_were {
+        return None;
+    }
+    let paths: Vec<&[u8]> = known.iter().map(|(path, _)| path).collect();
+    let some = |paths: &[&[u8]]| {
+        let mut out = Walk::default();
+        for path in paths {
+            match stat(path) {
+                Ok(m) => out.regular(RelPath::new(path).ok()?, &m),
+                // It had gone before the folders were listed, and its entry stayed.
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(out)
+    };
+    let parts: Option<Vec<Walk>> = paths.par_chunks(TOGETHER).map(some).collect();
+    // In the order of the paths, which is that of the entries.
+    Some(parts?.into_iter().fold(Walk::default(), Walk::join)).filter(|w| w.odd.is_empty())
+}
+
 /// One named file below `root`.
 pub(crate) fn one(root: &Path, path: RelPath) -> Walk {
     let mut out = Walk::default();
@@ -115,6 +151,10 @@ pub(crate) fn one(root: &Path, path: RelPath) -> Walk {
 fn open_dir(at: impl AsFd, name: impl Arg) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
+}
+
+fn is_folder(m: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(m.st_mode) == FileType::Directory
 }
 
 /// Whether a folder is one of those from `dir` up to `root`: a link to it leads back.
@@ -139,12 +179,14 @@ struct Folder<'a> {
 
 impl Folder<'_> {
     fn walk(self, opened: io::Result<OwnedFd>) -> Walk {
-        let read = || -> io::Result<(Dir, Vec<DirEntry>)> {
-            let mut dir = Dir::new(opened?)?;
+        let read = || -> io::Result<(Stat, Dir, Vec<DirEntry>)> {
+            let opened = opened?;
+            let stamp = Stat::of_raw(&fstat(&opened)?);
+            let mut dir = Dir::new(opened)?;
             let mut all = (&mut dir).collect::<Result<Vec<_>, _>>()?;
             // Nearly the order of the whole, and mostly that in which the files lie on the disk.
             all.sort_unstable_by(|a, b| a.file_name().cmp(b.file_name()));
-            Ok((dir, all))
+            Ok((stamp, dir, all))
         };
         let failed = |e: io::Error| {
             let mut out = Walk::default();
@@ -154,7 +196,7 @@ impl Folder<'_> {
             );
             out
         };
-        let (dir, entries) = match read() {
+        let (stamp, dir, entries) = match read() {
             Ok(r) => r,
             Err(e) => return failed(e),
         };
@@ -169,10 +211,12 @@ impl Folder<'_> {
             }
             out
         };
-        match entries.len() <= TOGETHER {
+        let mut all = match entries.len() <= TOGETHER {
             true => some(&entries),
             false => entries.par_chunks(TOGETHER).map(some).reduce(Walk::default, Walk::join),
-        }
+        };
+        all.folders.push((self.rel.to_vec(), stamp));
+        all
     }
 
     fn entry(self, dir: BorrowedFd<'_>, entry: &DirEntry, out: &mut Walk) {
@@ -196,7 +240,7 @@ impl Folder<'_> {
         }
         // Follows links, so that data may lie on another disk.
         match statat(dir, name, AtFlags::empty()) {
-            Ok(m) if FileType::from_raw_mode(m.st_mode) == FileType::Directory => {
+            Ok(m) if is_folder(&m) => {
                 let here = match RelPath::new(self.rel) {
                     Ok(rel) => rel.below(self.root),
                     Err(_) => self.root.to_owned(),
@@ -235,8 +279,10 @@ fn is_own(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hash::Sha;
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn links_are_followed_loops_and_odd_things_reported_and_litter_skipped() {
@@ -270,5 +316,94 @@ mod tests {
         let some = walk(&root, Some(&["b".into(), "absent".into()])).unwrap();
         assert_eq!(some.files.len(), 1);
         assert!(walk(&root.join("b"), None).is_err());
+    }
+
+    /// Whatever happens to a folder that was listed, what is made of its stamps is what listing it again gives, and only where names
+    /// stayed as they were is it made of them.
+    #[test]
+    fn folders_that_kept_their_times_need_not_be_listed_again() {
+        type Change = (&'static str, bool, fn(&Path));
+        const CHANGES: &[Change] = &[
+            ("nothing", true, |_| {}),
+            ("an edit in place", true, |r| {
+                fs::write(r.join("sub/deep/b"), "other").unwrap()
+            }),
+            ("a file more", false, |r| fs::write(r.join("sub/deep/c"), "").unwrap()),
+            ("litter", false, |r| fs::write(r.join("sub/.DS_Store"), "").unwrap()),
+            ("a file less", false, |r| fs::remove_file(r.join("sub/deep/b")).unwrap()),
+            ("another name", false, |r| fs::rename(r.join("a"), r.join("z")).unwrap()),
+            ("another case", false, |r| fs::rename(r.join("a"), r.join("A")).unwrap()),
+            ("a file that is exchanged", false, |r| {
+                fs::write(r.join("new"), "a").unwrap();
+                fs::rename(r.join("new"), r.join("a")).unwrap();
+            }),
+            ("a file more, and the old time", false, |r| {
+                let then = fs::metadata(r.join("sub")).unwrap().modified().unwrap();
+                fs::write(r.join("sub/more"), "").unwrap();
+                fs::File::open(r.join("sub")).unwrap().set_modified(then).unwrap();
+            }),
+            ("a folder more", false, |r| {
+                fs::create_dir(r.join("sub/deep/empty")).unwrap()
+            }),
+            ("a folder that is exchanged", false, |r| {
+                fs::rename(r.join("sub/deep"), r.join("../was")).unwrap();
+                fs::create_dir(r.join("sub/deep")).unwrap();
+                fs::write(r.join("sub/deep/b"), "b").unwrap();
+            }),
+            ("a folder that is a link", false, |r| {
+                fs::rename(r.join("sub"), r.join("../was")).unwrap();
+                symlink(r.join("../was"), r.join("sub")).unwrap();
+            }),
+            ("a file where a folder was", false, |r| {
+                fs::rename(r.join("sub"), r.join("../was")).unwrap();
+                fs::write(r.join("sub"), "").unwrap();
+            }),
+            ("a file behind a linked folder", false, |r| {
+                fs::write(r.join("../elsewhere/y"), "").unwrap();
+            }),
+            ("a link that leads elsewhere", false, |r| {
+                fs::remove_file(r.join("link")).unwrap();
+                symlink(r.join("a"), r.join("link")).unwrap();
+            }),
+        ];
+        for (what, known, change) in CHANGES {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("set");
+            fs::create_dir_all(root.join("sub/deep")).unwrap();
+            fs::create_dir(dir.path().join("elsewhere")).unwrap();
+            for f in ["a", "sub/deep/b", "../elsewhere/x"] {
+                fs::write(root.join(f), f).unwrap();
+            }
+            symlink(root.join("../elsewhere"), root.join("linked")).unwrap();
+            symlink(root.join("sub/deep/b"), root.join("link")).unwrap();
+            let names = |w: &Walk| w.files.iter().map(|f| (f.path.to_string(), f.stat)).collect::<Vec<_>>();
+            let before = walk(&root, None).unwrap();
+            assert_eq!(before.folders.len(), 4, "{what}");
+            let later = SystemTime::now() + Duration::from_secs(3);
+            let mut stats = StatFile::default();
+            for f in &before.files {
+                stats.put(f.path.as_bytes(), f.stat, Sha::of(b""), later);
+            }
+            let files = || before.files.iter().map(|f| f.path.as_bytes());
+            assert!(
+                !stats.put_folders(before.folders.clone(), files(), SystemTime::now()),
+                "just touched"
+            );
+            assert!(unchanged(&root, &stats).is_none());
+            assert!(!stats.put_folders(before.folders.clone(), files().chain([&b"not hashed"[..]]), later));
+            assert!(stats.put_folders(before.folders.clone(), files(), later));
+            let kept = dir.path().join("kept");
+            stats.save(&kept).unwrap();
+            let stats = StatFile::load(&kept);
+            // The clock of a file system goes in steps.
+            std::thread::sleep(Duration::from_millis(20));
+            change(&root);
+            let now = walk(&root, None).unwrap();
+            let found = unchanged(&root, &stats);
+            assert_eq!(found.is_some(), *known, "{what}");
+            if let Some(found) = found {
+                assert_eq!(names(&found), names(&now), "{what}");
+            }
+        }
     }
 }
