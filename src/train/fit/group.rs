@@ -60,7 +60,8 @@ impl<'a> Group<'a> {
     pub(super) fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<FitOutcome>> {
         std::thread::scope(|scope| {
             let every = self.fits.first().map_or(Duration::ZERO, |f| f.job.checkpoint_every);
-            self.fit(&mut Saver::new(scope, every), progress)
+            let bytes = self.fits.iter().map(Fit::checkpoint_bytes).sum();
+            self.fit(&mut Saver::new(scope, every, bytes), progress)
         })
     }
 
@@ -213,7 +214,7 @@ impl<'a> Group<'a> {
         let open = || self.fits.iter().filter(|f| f.outcome.is_none());
         let copies = open().map(|f| Ok((f.copy()?, f.job))).collect::<Result<Vec<_>>>()?;
         let seconds = start.elapsed();
-        saver.begin(copies, seconds);
+        saver.begin(copies, seconds)?;
         let n = self.fits.iter().filter(|f| f.outcome.is_none()).count();
         for f in self.fits.iter_mut().filter(|f| f.outcome.is_none()) {
             *f.position.timing.phases.entry("checkpoint".into()).or_default() += seconds.as_secs_f64() / n as f64;

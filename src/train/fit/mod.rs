@@ -284,6 +284,12 @@ impl<'a> Fit<'a> {
         )
     }
 
+    /// The least size of a checkpoint: values and two moments.
+    fn checkpoint_bytes(&self) -> u64 {
+        let trained: usize = self.model.params.trainable().map(|(_, v)| v.elem_count()).sum();
+        (trained * 3 * size_of::<f32>()) as u64
+    }
+
     /// Writes a checkpoint and waits for it.
     fn save(&self) -> Result<()> {
         self.copy()?.write(self.job.checkpoint_dir, self.job.may_write)
