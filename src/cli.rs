@@ -740,6 +740,8 @@ pub enum BenchWhat {
     Forward,
     /// Full fine-tuning step: forward, backward, clipping, AdamW
     Train,
+    /// The same of a head alone, on features that lie in a table on the disk, against the same features in memory
+    Head,
     /// SHA-256 of files
     Hash,
     /// The limits of this machine: multiply-adds and copies
@@ -761,6 +763,9 @@ pub struct BenchArgs {
     /// linear or mha
     #[arg(long, default_value = "linear")]
     pub head: crate::study::HeadKind,
+    /// How the table keeps features: f32 or bf16 (head)
+    #[arg(long, default_value = "f32")]
+    pub feature_dtype: crate::study::FeatureDtype,
     /// Recompute activations in the backward pass: less memory, more time (train)
     #[arg(long)]
     pub checkpointing: bool,

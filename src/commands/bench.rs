@@ -34,6 +34,9 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
         if let Some(share) = r.hashing_share {
             outln!("hashing the files takes {:.1} % of that more", 100.0 * share)?;
         }
+        if let Some(part) = r.of_memory {
+            outln!("{:.2} of the speed on features in memory", part)?;
+        }
         if let Some(b) = r.peak_rss_bytes {
             outln!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
         }

@@ -15,8 +15,6 @@ use std::collections::BTreeMap;
 
 /// Side of the patches on which a network with stages begins.
 const FINEST: f64 = 4.0;
-/// Copies of a block's output that are held at once on its way forward, where nothing is kept: its widest layers and their input.
-const FORWARD: f64 = 1.0;
 /// What a block's backward pass holds at once beside what was kept, for each number that was kept in it.
 const BACKWARD: f64 = 1.2;
 
@@ -94,7 +92,7 @@ pub fn peak(spec: &RunSpec, channels: usize, outputs: usize) -> Result<Peak> {
     let images = channels as f64 * side * side;
     // Weights and two moments; gradients come while activations go.
     let fixed = total + 2.0 * trained;
-    let forward = largest(&body) * FORWARD;
+    let forward = largest(&body) * model.backbone.forward_share();
     let blocks = match spec.freeze {
         Freeze::Unfrozen => [body, head].concat(),
         Freeze::Frozen => head,

@@ -63,6 +63,11 @@ pub trait Backbone: Send + Sync {
         KEPT_PER_OUTPUT
     }
 
+    /// The part of what a block would keep that a forward pass without a backward one holds at once, measured likewise.
+    fn forward_share(&self) -> f64 {
+        1.0
+    }
+
     /// Whether what a block keeps goes when the gradient has passed it, on the CPU: where a block is one op, not where it is several,
     /// which candle's graph holds to the end.
     fn releases_blocks(&self) -> bool {

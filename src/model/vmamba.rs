@@ -285,6 +285,11 @@ impl Backbone for Vmamba {
         3.0
     }
 
+    /// 1.8 numbers for each that its linear layers put out (docs/GPU.md).
+    fn forward_share(&self) -> f64 {
+        0.6
+    }
+
     fn releases_blocks(&self) -> bool {
         false
     }

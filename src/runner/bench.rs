@@ -4,16 +4,19 @@ use super::Context;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
 use super::{bench_files, bench_peak};
+use crate::cache::Cache;
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Labels, Task};
 use crate::error::BadInput;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
+use crate::train::FeatureCache;
+use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
 use crate::train::optim::{AdamW, AdamWConfig};
 use anyhow::{Context as _, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use medft_nn::backward;
 use medft_nn::precision::scope;
 use serde::Serialize;
@@ -45,6 +48,9 @@ pub struct BenchReport {
     /// Processor time of holding the files against their hashes, as a part of that of decoding (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hashing_share: Option<f64>,
+    /// Speed on features that lie in a table on the disk, as a part of that on the same features in memory (head).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_memory: Option<f64>,
     /// Of the prepared images (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pixels_sha256: Option<String>,
@@ -61,6 +67,7 @@ pub struct BenchReport {
 pub fn measure(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     match a.what {
         BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash | BenchWhat::Peak => return images(a),
+        BenchWhat::Head => return head(c, a),
         BenchWhat::Forward | BenchWhat::Train => {}
     }
     let r = model(c, a)?;
@@ -87,6 +94,7 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
         cpu_seconds_median: None,
         flop_share: None,
         hashing_share: None,
+        of_memory: None,
         what: format!("{:?}", a.what).to_lowercase(),
         subject,
         batch,
@@ -102,6 +110,88 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
         peak_rss_bytes: peak_rss(),
         peak_device_bytes: crate::device::peak_memory(device),
     }
+}
+
+/// Steps of a head that trains on a frozen backbone's features: from a table on the disk, and the same ones from memory, in turn.
+fn head(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
+    let device = c.device()?;
+    let mut protocol = Protocol::faithful();
+    (protocol.crop, protocol.feature_dtype) = (a.size as u32, a.feature_dtype);
+    let spec = RunSpec {
+        dataset: "bench".into(),
+        backbone: a.backbone.clone(),
+        scale: Scale::Full,
+        freeze: Freeze::Frozen,
+        head: a.head,
+        seed: 0,
+        protocol,
+    };
+    let m = Classifier::random(&spec, 3, 5, &device)?;
+    let one = m.features(&Tensor::zeros((1, 3, a.size, a.size), DType::F32, &device)?)?;
+    let dims = one.dims()[1..].to_vec();
+    let n: usize = dims.iter().product();
+    // Two batches, so that each step reads other rows than the one before.
+    let rows = 2 * a.batch;
+    let row = |i: usize| {
+        let mut r = Stream::new(0, Purpose::Test, 0, i as u32);
+        // What bfloat16 holds too: the table is to hold what memory does.
+        (0..n)
+            .map(|_| f32::from_bits((r.uniform_in(-1.0, 1.0) as f32).to_bits() & 0xffff_0000))
+            .collect::<Vec<f32>>()
+    };
+    let place = tempfile::tempdir()?;
+    let cache = FeatureCache {
+        cache: Cache::below(place.path(), None),
+        inputs: String::new(),
+    };
+    let table = FeatureTable::write(&cache, a.feature_dtype, dims.clone(), (0..rows).map(row))?;
+    let memory: Vec<f32> = (0..rows).flat_map(row).collect();
+    let labels = Labels::Classes((0..a.batch).map(|i| i as u32 % 5).collect());
+    let target = Target::new(Task::MultiClass(5), &labels, &device)?;
+    let mut optim = optimiser(&m)?;
+    let mut step = |x: &dyn Fn() -> Result<Tensor>| -> Result<f64> {
+        let start = Instant::now();
+        scope(a.precision.compute(), || -> Result<()> {
+            optim.step(&backward(&target.loss(&m.classify(&x()?)?)?)?, 1e-4)?;
+            Ok(device.synchronize()?)
+        })?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let (mut stored, mut held) = (Vec::new(), Vec::new());
+    for i in 0..=a.steps {
+        let from = i % 2 * a.batch;
+        let at: Vec<u32> = (from..from + a.batch).map(|i| i as u32).collect();
+        let x = Tensor::from_slice(
+            &memory[from * n..(from + a.batch) * n],
+            [&[a.batch], &*dims].concat(),
+            &device,
+        )?;
+        let of_table = step(&|| table.batch(&at, &device))?;
+        let of_memory = step(&|| Ok(x.clone()))?;
+        if i > 0 {
+            stored.push(of_table);
+            held.push(of_memory);
+        }
+    }
+    held.sort_by(f64::total_cmp);
+    let subject = format!(
+        "{}, {}, {} a feature row of {dims:?}",
+        a.backbone, a.head, a.feature_dtype
+    );
+    let r = report(&device, a, subject, a.batch, stored);
+    Ok(BenchReport {
+        of_memory: Some(held[held.len() / 2] / r.seconds_median),
+        ..r
+    })
+}
+
+fn optimiser(m: &Classifier) -> Result<AdamW> {
+    let config = AdamWConfig {
+        weight_decay: 1e-5,
+        layer_decay: 1.0,
+        clip: 1.0,
+    };
+    Ok(AdamW::new(&m.params, config)?)
 }
 
 /// A model of the published size with random weights on random images.
@@ -139,14 +229,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     let x = Tensor::from_vec(x, (b, 3, s, s), &device)?;
     let labels = Labels::Classes((0..b).map(|i| i as u32 % 5).collect());
     let target = Target::new(Task::MultiClass(5), &labels, &device)?;
-    let mut optim = AdamW::new(
-        &m.params,
-        AdamWConfig {
-            weight_decay: 1e-5,
-            layer_decay: 1.0,
-            clip: 1.0,
-        },
-    )?;
+    let mut optim = optimiser(&m)?;
     let mut fed = match (&a.images, a.what) {
         (Some(_), BenchWhat::Train) => Some(bench_files::batches(a, &spec.protocol, c.workers(), &device)?),
         _ => None,

@@ -328,14 +328,6 @@ impl<'de> Deserialize<'de> for Protocol {
     }
 }
 
-impl std::str::FromStr for Preset {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        let found = Self::ALL.iter().find(|p| p.to_string() == s);
-        found.copied().ok_or_else(|| Self::names().join(" or "))
-    }
-}
-
 impl Preset {
     /// The protocol of this name, with nothing overridden.
     pub fn protocol(self) -> Protocol {

@@ -24,6 +24,14 @@ macro_rules! switch {
             }
         }
 
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(s: &str) -> Result<Self, String> {
+                let found = Self::ALL.iter().find(|v| value_name(v) == s);
+                found.copied().ok_or_else(|| Self::names().join(" or "))
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(&value_name(self))

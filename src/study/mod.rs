@@ -18,6 +18,7 @@ mod split_rule;
 pub mod sweep;
 pub mod tolerance;
 
+pub use crate::spec::protocol::FeatureDtype;
 pub use crate::spec::{Freeze, HeadKind, KeepWeights, Preset, Protocol, RunSpec, Scale, Scope, SplitRule, Switch};
 pub use claims::{Claim, ClaimSource, ClaimTest, Claims, Regimes};
 pub use file::{Known, ReportOptions, Study};

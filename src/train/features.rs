@@ -18,6 +18,7 @@ use crate::spec::{HeadKind, Scope};
 use crate::stop;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -49,10 +50,10 @@ impl FeatureTable {
     pub fn batch(&self, positions: &[u32], device: &Device) -> Result<Tensor> {
         let n: usize = self.dims.iter().product();
         let size = n * bytes_of(self.dtype);
-        let mut out = Vec::with_capacity(positions.len() * n);
-        for &p in positions {
+        let mut out = vec![0f32; positions.len() * n];
+        let row = |(out, &p): (&mut [f32], &u32)| -> Result<()> {
             match &self.rows {
-                Rows::Memory(all) => decode(self.dtype, &all[p as usize * size..(p as usize + 1) * size], &mut out),
+                Rows::Memory(all) => decode(self.dtype, &all[p as usize * size..(p as usize + 1) * size], out),
                 Rows::File(file, path, _) => {
                     let size = size as u64;
                     let row = file.read(u64::from(p) * size..(u64::from(p) + 1) * size).map_err(|e| {
@@ -61,13 +62,41 @@ impl FeatureTable {
                         let remedy = "It was removed. Run again: it is computed anew.";
                         BadInput::new(path.display(), "the rows that were written", e.to_string(), remedy)
                     })?;
-                    decode(self.dtype, &row, &mut out);
+                    decode(self.dtype, &row, out);
                 }
             }
-        }
+            Ok(())
+        };
+        // The tokens of an image are a few hundred kilobytes, to be read and hashed; a feature alone is not worth a thread.
+        out.par_chunks_mut(n)
+            .zip(positions)
+            .with_min_len((32 << 10) / size + 1)
+            .try_for_each(row)?;
         let mut dims = vec![positions.len()];
         dims.extend(&self.dims);
         Ok(Tensor::from_vec(out, dims, device)?)
+    }
+
+    /// Writes `rows`, each of shape `dims`, to a table in `cache` and opens it.
+    ///
+    /// # Errors
+    /// For a table that cannot be written.
+    pub fn write(
+        cache: &FeatureCache,
+        dtype: FeatureDtype,
+        dims: Vec<usize>,
+        rows: impl ExactSizeIterator<Item = Vec<f32>>,
+    ) -> Result<Self> {
+        let n = rows.len();
+        let path = cache
+            .cache
+            .entry(Bucket::Features, &Bucket::Features.key(&(&cache.inputs, dtype, &dims))?);
+        let bytes = dims.iter().product::<usize>() * bytes_of(dtype) * n;
+        let mut sink = Sink::new(Some((&path, cache)), dtype, bytes as u64)?;
+        for row in rows {
+            sink.put(&encode(dtype, &row))?;
+        }
+        sink.end(n, dtype, dims)
     }
 }
 
@@ -91,12 +120,17 @@ fn encode(dtype: FeatureDtype, x: &[f32]) -> Cow<'_, [u8]> {
     }
 }
 
-fn decode(dtype: FeatureDtype, row: &[u8], out: &mut Vec<f32>) {
+fn decode(dtype: FeatureDtype, row: &[u8], out: &mut [f32]) {
     match dtype {
-        FeatureDtype::F32 => out.extend(row.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b))),
+        FeatureDtype::F32 => {
+            for (v, &b) in out.iter_mut().zip(row.as_chunks::<4>().0) {
+                *v = f32::from_le_bytes(b);
+            }
+        }
         FeatureDtype::Bf16 => {
-            let upper = |&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
-            out.extend(row.as_chunks::<2>().0.iter().map(upper));
+            for (v, &b) in out.iter_mut().zip(row.as_chunks::<2>().0) {
+                *v = f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+            }
         }
     }
 }
@@ -207,19 +241,7 @@ fn compute(
     }
     let mut tables = BTreeMap::new();
     for ((sink, dims), &i) in sinks.into_iter().zip(dims).zip(missing) {
-        match sink {
-            Sink::Memory(rows) => {
-                let rows = Rows::Memory(rows);
-                tables.insert(i, FeatureTable { rows, dtype, dims });
-            }
-            Sink::File { path, out, hash, held } => {
-                out.publish()?;
-                let sha256 = fsio::hex(&hash.finalize());
-                let key = name(&path);
-                fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { key, dims, sha256 })?)?;
-                tables.insert(i, open(&path, (indices.len(), dtype), held)?);
-            }
-        }
+        tables.insert(i, sink.end(indices.len(), dtype, dims)?);
     }
     Ok(tables)
 }
@@ -250,6 +272,23 @@ impl Sink {
         }
         Ok(())
     }
+
+    /// The table of `n` rows.
+    fn end(self, n: usize, dtype: FeatureDtype, dims: Vec<usize>) -> Result<FeatureTable> {
+        match self {
+            Self::Memory(rows) => {
+                let rows = Rows::Memory(rows);
+                Ok(FeatureTable { rows, dtype, dims })
+            }
+            Self::File { path, out, hash, held } => {
+                out.publish()?;
+                let sha256 = fsio::hex(&hash.finalize());
+                let key = name(&path);
+                fsio::write_atomic(&path.join(ABOUT), &serde_json::to_vec(&About { key, dims, sha256 })?)?;
+                open(&path, (n, dtype), held)
+            }
+        }
+    }
 }
 
 /// Describes a table, beside its rows.
@@ -279,6 +318,7 @@ fn open(path: &Path, (n, dtype): (usize, FeatureDtype), held: Held) -> Result<Fe
         .iter()
         .try_fold(bytes_of(dtype), |a, &d| a.checked_mul(d))
         .context("rows without end")?;
+    ensure!(row > 0, "{} has rows of nothing", about.display());
     let file = HashedFile::open_rows(&rows, row).with_context(|| format!("cannot read {}", rows.display()))?;
     ensure!(file.sha256() == sha256, "{} is not what was written", rows.display());
     ensure!(
