@@ -742,6 +742,9 @@ pub enum BenchWhat {
     Train,
     /// The same of a head alone, on features that lie in a table on the disk, against the same features in memory
     Head,
+    /// Time the matrix library's algorithms for the products of such a step, once, and record the fastest: from then on this program
+    /// takes them on this GPU, and records of runs say so
+    Products,
     /// SHA-256 of files
     Hash,
     /// The limits of this machine: multiply-adds and copies

@@ -43,6 +43,9 @@ pub struct Provenance {
     /// before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_check: Option<String>,
+    /// What chose the algorithms of matrix products on a GPU where it was not the library: how many were timed, and a hash of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub products: Option<String>,
     pub command: Vec<String>,
     pub seed: u64,
     pub data_sha256: String,
@@ -71,6 +74,7 @@ impl Provenance {
             cpu: cpu_name(),
             threads,
             self_check: None,
+            products: None,
             isa: medft_nn::isa::chosen().ok().map(|i| i.name().to_owned()),
             command: command(std::env::args()),
             seed: spec.run.seed,

@@ -3,7 +3,7 @@
 use super::Context;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
-use super::{bench_files, bench_peak};
+use super::{bench_files, bench_peak, products};
 use crate::cache::Cache;
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Labels, Task};
@@ -69,6 +69,7 @@ pub fn measure(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
         BenchWhat::Decode | BenchWhat::Augment | BenchWhat::Hash | BenchWhat::Peak => return images(a),
         BenchWhat::Head => return head(c, a),
         BenchWhat::Forward | BenchWhat::Train => {}
+        BenchWhat::Products => return timed_products(c, a),
     }
     let r = model(c, a)?;
     if a.head == HeadKind::Linear && a.images.is_none() {
@@ -110,6 +111,38 @@ fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut sec
         peak_rss_bytes: peak_rss(),
         peak_device_bytes: crate::device::peak_memory(device),
     }
+}
+
+/// Times the products of a training step on a GPU, then the step itself.
+fn timed_products(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
+    let chosen = c.opened()?;
+    let device = match &*chosen.all {
+        [one] if !one.device.is_cpu() => one,
+        all => {
+            let found = all.iter().map(|d| d.name.as_str()).collect::<Vec<_>>().join(", ");
+            let remedy =
+                "Name one with --device cuda:N. Products on the CPU are medft's own, of which there is one for each.";
+            return Err(BadInput::new(format!("--device {}", c.global.device), "one GPU", found, remedy).into());
+        }
+    };
+    let step = BenchArgs {
+        what: BenchWhat::Train,
+        ..a.clone()
+    };
+    let mut report = None;
+    let record = products::time(c, device, || {
+        report = Some(model(c, &step)?);
+        Ok(())
+    })?;
+    let other = record.values().filter(|t| t.place > 0).count();
+    let (first, taken) = record
+        .values()
+        .fold((0.0, 0.0), |(f, t), p| (f + p.first_us, t + p.taken_us));
+    c.progress.say(&format!(
+        "{} products are on record, {other} of them computed otherwise than the library would: each once takes {taken:.0} µs instead of {first:.0}",
+        record.len()
+    ));
+    report.context("no step was made")
 }
 
 /// Steps of a head that trains on a frozen backbone's features: from a table on the disk, and the same ones from memory, in turn.

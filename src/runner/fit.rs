@@ -3,7 +3,7 @@
 use super::inventory::{Inventory, RunInputs};
 use super::plan::{Plan, PlanEntry};
 use super::tensorboard::Curves;
-use super::{Context, memory, selfcheck};
+use super::{Context, memory, products, selfcheck};
 use crate::data::loader::{Images, LoaderOptions};
 use crate::data::transform::Transform;
 use crate::data::{Dataset, DatasetInfo, Labels, fraction, registry};
@@ -165,6 +165,7 @@ pub(super) fn fit<'a>(
         .iter()
         .map(|b| Provenance {
             self_check: checked.clone(),
+            products: products::described(&device.device),
             ..Provenance::start(&b.spec, &device.name, threads)
         })
         .collect();

@@ -29,6 +29,7 @@ pub mod plan_table;
 pub mod power;
 pub mod power_text;
 pub mod predict;
+mod products;
 pub mod report;
 pub mod report_place;
 pub mod reproduce;
@@ -139,6 +140,7 @@ impl Context {
         self.progress.say(&format!("device   {}{why}", all[0].name));
         // Kernels that an earlier self-check found wrong are not used here either.
         selfcheck::kept(self, &all[0]);
+        products::take_up(self, &all[0]);
         Ok(all[0].device.clone())
     }
 

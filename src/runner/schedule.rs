@@ -6,7 +6,7 @@
 use super::disk::Disk;
 use super::fit::{self, DeviceLost, FitTask, PreparedDataset, RunOutcome};
 use super::plan::{Plan, PlanState};
-use super::{Context, selfcheck, signals};
+use super::{Context, products, selfcheck, signals};
 use crate::device::Opened;
 use crate::progress::Bar;
 use crate::study::{Freeze, RunSpec, Scale};
@@ -109,6 +109,7 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     let real = groups.iter().flatten().any(|t| t.entry.spec.scale == Scale::Full);
     for device in devices.iter().filter(|d| real || !d.device.is_cpu()) {
         selfcheck::require(c, device)?;
+        products::take_up(c, device);
     }
     fit_on(c, plan, devices, groups)
 }

@@ -94,8 +94,8 @@ fn build() -> Option<&'static str> {
     BUILD.get_or_init(hash).as_deref()
 }
 
-/// What a check holds for.
-fn file(c: &Context, device: &Opened) -> Result<std::path::PathBuf> {
+/// Where something is kept that holds for a device, its driver and this program.
+pub(super) fn file(c: &Context, device: &Opened, end: &str) -> Result<std::path::PathBuf> {
     let processor = device.name == CPU;
     let key = Bucket::Checks.key(&(
         &device.name,
@@ -105,12 +105,12 @@ fn file(c: &Context, device: &Opened) -> Result<std::path::PathBuf> {
     ))?;
     Ok(Bucket::Checks
         .dir(&c.global.results_dir)
-        .join(format!("{}.json", &key[..16])))
+        .join(format!("{}{end}", &key[..16])))
 }
 
 /// What is kept of an earlier check, and taken up; `None` where there was none, or it cannot be read.
 pub fn kept(c: &Context, device: &Opened) -> Option<SelfcheckReport> {
-    let text = fsio::read_at_most(&file(c, device).ok()?, limits::RECORD).ok()?;
+    let text = fsio::read_at_most(&file(c, device, ".json").ok()?, limits::RECORD).ok()?;
     let report: SelfcheckReport = serde_json::from_slice(&text).ok()?;
     report.take_up(device)?;
     Some(report)
@@ -136,7 +136,7 @@ pub fn check(c: &Context, device: &Opened, keep: bool) -> Result<SelfcheckReport
     };
     // A look at the machine leaves nothing where no study is.
     if keep || c.global.results_dir.is_dir() {
-        fsio::write_atomic(&file(c, device)?, &serde_json::to_vec_pretty(&report)?)?;
+        fsio::write_atomic(&file(c, device, ".json")?, &serde_json::to_vec_pretty(&report)?)?;
     }
     if !device.device.is_cpu() {
         c.progress.say(&format!(

@@ -25,6 +25,7 @@ pub mod optimiser;
 pub mod peak;
 mod pool;
 pub mod precision;
+pub mod products;
 pub mod reference;
 mod residual;
 mod resize;

@@ -1,23 +1,26 @@
-//! Matrix products by cuBLASLt: an algorithm a shape, asked for once and kept, and a workspace a device.
+//! Matrix products by cuBLASLt: an algorithm a shape, asked for once and kept ([`crate::products`]), and a workspace a device.
 //!
 //! Determinism. NVIDIA promises the same bits at every run on GPUs of one architecture and number of SMs, with one version of
 //! the library, where a single stream is used or every stream has its own workspace (cuBLAS, "Results reproducibility"); a
 //! device here has one stream and one workspace. Which algorithm is taken follows from the shape, the types and how operands
-//! are aligned, never from measurements. Long sums may be cut and their parts added up in a step of their own, in float32:
+//! are aligned, or from a record that somebody had made. Long sums may be cut and their parts added up in a step of their own, in float32:
 //! the in-place scheme, whose parts meet in the result, and parts rounded to the result's type are excluded.
 
 use super::driver::{address, elements};
 use super::matrix::{Matrix, NO_ALGORITHM, Product};
 use crate::device::LIBRARY_WORKSPACE as WORKSPACE;
 use crate::precision::{Compute, current};
+use crate::products::{self, Algorithm};
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, bail};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
 
 static ONE: (f32, f64) = (1.0, 1.0);
@@ -144,7 +147,7 @@ impl Preference {
     }
 }
 
-/// A product of one shape, ready to run.
+/// A product of one shape: what cuBLASLt is told of it.
 struct Plan {
     operation: Operation,
     a: Layout,
@@ -153,31 +156,132 @@ struct Plan {
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
+/// What a product is run on: addresses on the device, and the factors of the product and of C.
+struct Operands {
+    handle: sys::cublasLtHandle_t,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    factors: [*const c_void; 2],
+    scratch: u64,
+    stream: Arc<CudaStream>,
+}
+
 impl Plan {
-    fn new(handle: sys::cublasLtHandle_t, key: &Key, bias: Option<u64>) -> Result<Self> {
+    /// # Safety
+    /// `on` holds matrices of the key's extents, types and alignment, C among them, which is not D where something is added to.
+    unsafe fn new(device: &CudaDevice, key: &Key, bias: Option<u64>, on: &Operands) -> Result<Self> {
         let Product { a, b, d, batch } = &key.product;
         let operation = Operation::new(key)?;
         if let Some(bias) = bias {
             // Its address tells the heuristic how it is aligned.
             operation.set_bias(bias)?;
         }
-        let a = Layout::new(a, *batch, key.element)?;
-        let b = Layout::new(b, *batch, key.element)?;
-        let d = Layout::new(d, *batch, key.out)?;
-        let preference = Preference::new(key)?;
-        // SAFETY: all of them live.
-        let found = unsafe { result::get_matmul_algo_heuristic(handle, operation.0, a.0, b.0, d.0, d.0, preference.0) };
-        let algorithm = match found {
-            Ok(found) => found.algo,
-            Err(e) => bail!("{} for {key:?}: {e}", NO_ALGORITHM),
-        };
-        Ok(Self {
+        let mut plan = Self {
             operation,
-            a,
-            b,
-            d,
-            algorithm,
-        })
+            a: Layout::new(a, *batch, key.element)?,
+            b: Layout::new(b, *batch, key.element)?,
+            d: Layout::new(d, *batch, key.out)?,
+            algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+        };
+        let candidates = plan.candidates(device, key, on.handle)?;
+        let time = |a: &Algorithm| {
+            // SAFETY: the operands are the plan's; D is written once more by whichever is taken, and nothing else is written to.
+            unsafe { plan.time(&sys::cublasLtMatmulAlgo_t { data: *a }, on) }.ok()
+        };
+        match products::algorithm(device.location(), &format!("{key:?}"), &candidates, time) {
+            Some(data) => plan.algorithm = sys::cublasLtMatmulAlgo_t { data },
+            None => bail!("{} for {key:?}", NO_ALGORITHM),
+        }
+        Ok(plan)
+    }
+
+    /// The library's algorithms, its first choice first; that one alone where no other can be taken.
+    fn candidates(&self, device: &CudaDevice, key: &Key, handle: sys::cublasLtHandle_t) -> Result<Vec<Algorithm>> {
+        let preference = Preference::new(key)?;
+        let most = if products::is_first(device.location()) {
+            1
+        } else {
+            products::CANDIDATES
+        };
+        let mut found: Vec<MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>> = vec![MaybeUninit::uninit(); most];
+        let mut count = 0;
+        // SAFETY: all of them live, and there is room for as many results as are asked for.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                handle,
+                self.operation.0,
+                self.a.0,
+                self.b.0,
+                self.d.0,
+                self.d.0,
+                preference.0,
+                most as i32,
+                found.as_mut_ptr().cast(),
+                &raw mut count,
+            )
+        };
+        if let Err(e) = status.result() {
+            bail!("{} for {key:?}: {e}", NO_ALGORITHM);
+        }
+        // SAFETY: so many were written.
+        let found = found
+            .iter()
+            .take(count as usize)
+            .map(|f| unsafe { f.assume_init_ref() });
+        Ok(found
+            .filter(|f| f.state.result().is_ok())
+            .map(|f| f.algo.data)
+            .collect())
+    }
+
+    /// Microseconds of a few runs by this algorithm.
+    ///
+    /// # Safety
+    /// As [`Plan::run`].
+    unsafe fn time(&self, algorithm: &sys::cublasLtMatmulAlgo_t, on: &Operands) -> Result<Vec<f64>> {
+        let event = || {
+            let timed = CUevent_flags::CU_EVENT_DEFAULT;
+            on.stream.record_event(Some(timed)).map_err(Error::wrap)
+        };
+        // SAFETY: the caller's promise.
+        let run = || unsafe { self.run(algorithm, on) };
+        run()?;
+        let one = || {
+            let start = event()?;
+            run()?;
+            let ms = start.elapsed_ms(&event()?).map_err(Error::wrap)?;
+            Ok(f64::from(ms) * 1e3)
+        };
+        (0..products::RUNS).map(|_| one()).collect()
+    }
+
+    /// # Safety
+    /// `on` holds matrices of the plan's layouts, types and alignment, and the bias that the operation has lives.
+    unsafe fn run(&self, algorithm: &sys::cublasLtMatmulAlgo_t, on: &Operands) -> Result<()> {
+        // SAFETY: the caller's promise; work on the device's one stream, the workspace's too, is done in order.
+        unsafe {
+            result::matmul(
+                on.handle,
+                self.operation.0,
+                on.factors[0],
+                on.factors[1],
+                on.a as *const c_void,
+                self.a.0,
+                on.b as *const c_void,
+                self.b.0,
+                on.c as *const c_void,
+                self.d.0,
+                on.d as *mut c_void,
+                self.d.0,
+                algorithm,
+                on.scratch as *mut c_void,
+                WORKSPACE,
+                on.stream.cu_stream().cast(),
+            )
+        }
+        .map_err(Error::wrap)
     }
 }
 
@@ -276,45 +380,33 @@ pub(crate) fn multiply(
         workspace,
         plans,
     } = &mut *library;
-    let plan = match plans.entry(key) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(Plan::new(*handle, &key, places.bias)?),
-    };
-    if let Some(bias) = places.bias {
-        plan.operation.set_bias(bias)?;
-    }
     // C has D's layout, and is D where nothing is added to: its factor is 0 then, and it is not read.
     let pc = places.onto.unwrap_or(pd);
     let stream = device.cuda_stream();
-    let scratch = workspace.device_ptr(&stream).0;
     // The factors of the product and of C, in the type of the sums.
     let [one, zero]: [*const c_void; 2] = match element {
         DType::F64 => [(&raw const ONE.1).cast(), (&raw const ZERO.1).cast()],
         _ => [(&raw const ONE.0).cast(), (&raw const ZERO.0).cast()],
     };
-    let beta = if places.onto.is_some() { one } else { zero };
-    // SAFETY: the operands' extents were checked above and D was allocated with its own; the plan was made for these layouts,
-    // types and alignments; work on the device's one stream, the workspace's too, is done in order.
-    unsafe {
-        result::matmul(
-            *handle,
-            plan.operation.0,
-            one,
-            beta,
-            pa as *const c_void,
-            plan.a.0,
-            pb as *const c_void,
-            plan.b.0,
-            pc as *const c_void,
-            plan.d.0,
-            pd as *mut c_void,
-            plan.d.0,
-            &raw const plan.algorithm,
-            scratch as *mut c_void,
-            WORKSPACE,
-            stream.cu_stream().cast(),
-        )
+    let on = Operands {
+        handle: *handle,
+        a: pa,
+        b: pb,
+        c: pc,
+        d: pd,
+        factors: [one, if places.onto.is_some() { one } else { zero }],
+        scratch: workspace.device_ptr(&stream).0,
+        stream,
+    };
+    let plan = match plans.entry(key) {
+        Entry::Occupied(known) => known.into_mut(),
+        // SAFETY: the operands' extents were checked above and D was allocated with its own; the key has their types and alignments.
+        Entry::Vacant(new) => new.insert(unsafe { Plan::new(device, &key, places.bias, &on)? }),
+    };
+    if let Some(bias) = places.bias {
+        plan.operation.set_bias(bias)?;
     }
-    .map_err(Error::wrap)?;
+    // SAFETY: as above; the plan was made for these layouts, types and alignments.
+    unsafe { plan.run(&plan.algorithm, &on)? };
     Ok(d)
 }
