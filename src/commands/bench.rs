@@ -41,7 +41,10 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
             outln!("peak memory {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
         }
         if let Some(b) = r.peak_device_bytes {
-            outln!("peak memory of the GPU {:.2} GiB", b as f64 / (1u64 << 30) as f64)?;
+            outln!(
+                "tensors had {:.2} GiB of the device at most",
+                b as f64 / (1u64 << 30) as f64
+            )?;
         }
     }
     Ok(OK)

@@ -56,6 +56,7 @@ pub use verdict::{ClaimVerdict, Verdict};
 use crate::fsio;
 use anyhow::Result;
 use findings::Findings;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -212,11 +213,12 @@ fn everything(
     for (name, html) in page::pages(input, templates, &details, views, findings, tables, (&front, secondary))? {
         sink.put(name, html.as_bytes())?;
     }
-    for card in cards::all(input, &details) {
+    let card = |card: cards::Card<'_>| {
         let text = templates.render("card.md.tera", &card)?;
-        sink.put(&format!("cards/{}.md", card.name), text.as_bytes())?;
-    }
-    Ok(())
+        Ok((format!("cards/{}.md", card.name), text))
+    };
+    let cards = cards::all(input, &details).into_par_iter().map(card);
+    sink.put_all(cards.collect::<Result<Vec<_>>>()?)
 }
 
 /// Writes files below a folder and remembers them.
@@ -245,6 +247,17 @@ impl<'a> Sink<'a> {
         self.write(name, bytes)
     }
 
+    /// Many files of text, in their order; on all threads, since each waits for the disk.
+    fn put_all(&mut self, files: Vec<(String, String)>) -> Result<()> {
+        for (name, text) in &files {
+            self.rendered.add(name, text.as_bytes());
+        }
+        let write = |(name, text): &(String, String)| write(&self.out.join(name), text.as_bytes());
+        files.par_iter().try_for_each(write)?;
+        self.files.extend(files.iter().map(|(name, _)| self.out.join(name)));
+        Ok(())
+    }
+
     /// Writes what was rendered, and with what.
     fn close(&mut self) -> Result<()> {
         let bytes = self.rendered.bytes()?;
@@ -253,11 +266,16 @@ impl<'a> Sink<'a> {
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
-        // Hundreds of small files are mostly the same as before, and a write waits for the disk.
-        if !fsio::read(&path).is_ok_and(|old| old == bytes) {
-            fsio::write_atomic(&path, bytes)?;
-        }
+        write(&path, bytes)?;
         self.files.push(path);
         Ok(())
+    }
+}
+
+/// Hundreds of small files are mostly the same as before, and a write waits for the disk.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    match fsio::read(path).is_ok_and(|old| old == bytes) {
+        true => Ok(()),
+        false => fsio::write_atomic(path, bytes),
     }
 }

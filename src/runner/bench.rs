@@ -55,7 +55,7 @@ pub struct BenchReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pixels_sha256: Option<String>,
     pub peak_rss_bytes: Option<u64>,
-    /// The most memory of the GPU that tensors had at once.
+    /// The most memory of the device that tensors had at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_device_bytes: Option<u64>,
 }
