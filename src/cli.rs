@@ -740,7 +740,7 @@ pub enum BenchWhat {
     Forward,
     /// Full fine-tuning step: forward, backward, clipping, AdamW
     Train,
-    /// The same of a head alone, on features that lie in a table on the disk, against the same features in memory
+    /// The same of a head alone, on features that are read from a table, against the same ones in memory
     Head,
     /// Time the matrix library's algorithms for the products of such a step, once, and record the fastest: from then on this program
     /// takes them on this GPU, and records of runs say so
@@ -772,7 +772,7 @@ pub struct BenchArgs {
     /// Recompute activations in the backward pass: less memory, more time (train)
     #[arg(long)]
     pub checkpointing: bool,
-    /// Arithmetic of forward and train; all but f32 need a GPU
+    /// Arithmetic of forward, train, head and products; all but f32 need a GPU
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: BenchPrecision,
     /// Channels of decoded images: 1 or 3 (decode, augment)

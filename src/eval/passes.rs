@@ -39,6 +39,13 @@ impl AreaPass {
             runs: Vec::new(),
         };
         for run in ties(scores, &order) {
+            // Most scores are nobody else's.
+            if let &[i] = run {
+                let p = u32::from(positive(i as usize));
+                out.images.push(image(i as usize) as u32);
+                out.push(1 - p, p, TieKind::Above);
+                continue;
+            }
             let is = |&i: &u32| positive(i as usize);
             let p = run.iter().copied().filter(is).count();
             let code = |i: u32| image(i as usize) as u32;

@@ -132,10 +132,11 @@ pub(super) fn label_areas(t: &LabelTable<'_>, count_constant: bool) -> Box<dyn S
     let (probs, labels, truth) = (t.probs, t.labels, t.truth);
     let (mut passes, mut without) = (Vec::new(), None);
     for k in 0..labels {
-        let positive = |i: usize| truth[i * labels + k] == 1;
-        let positives = (0..truth.len() / labels).filter(|&i| positive(i)).count();
-        if 0 < positives && positives < truth.len() / labels {
-            passes.push(AreaPass::new(&column(probs, labels, k), positive, |i| i));
+        // Asked in the order of the scores: all of one label's are nearer than their rows.
+        let positive = t.positive(k);
+        let positives = positive.iter().filter(|&&p| p).count();
+        if 0 < positives && positives < positive.len() {
+            passes.push(AreaPass::new(&column(probs, labels, k), |i| positive[i], |i| i));
         } else if count_constant {
             let constant = without.get_or_insert(Constant { value: 0.5, times: 0 });
             constant.times += 1;

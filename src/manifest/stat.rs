@@ -5,9 +5,11 @@
 //! full check does not read it at all. A file touched within two seconds before it was hashed is not entered: a later
 //! change in the same tick of the file system's clock would go unseen (git's "racy" entries).
 //!
-//! Where every file below a folder is entered, the stamps of the folders are too. A folder's times change when a name in it comes
-//! or goes, so that folders which kept theirs hold the names that they held and need not be listed again; the files are
-//! still asked one by one, since an edit in place leaves no trace in their folder.
+//! Where every file below a folder is entered, the stamps of the folders are too, with the list that they were held against. A folder's
+//! times change when a name in it comes or goes, so that folders which kept theirs hold the names that they held and need not be
+//! listed again; the files are still asked one by one, since an edit in place leaves no trace in their folder. Some file systems
+//! that stand for an object store do not change a folder's times: there a file that is not in the list can go unseen until a full
+//! check, which lists every folder. It is never used either way.
 
 use super::hash::Sha;
 use rayon::prelude::*;
@@ -64,12 +66,21 @@ impl Stat {
 #[derive(Debug, Default)]
 pub(crate) struct StatFile {
     entries: BTreeMap<Vec<u8>, (Sha, Stat)>,
-    /// Every folder from the set's own (whose path is empty) down; none where some file is not entered.
-    folders: Vec<(Vec<u8>, Stat)>,
+    folders: Option<KnownFolders>,
 }
 
-/// Begins a record that is a folder's: no hash reads so.
-const FOLDER: &[u8] = b"folder";
+/// Folders whose listings are known: the entered files are all that lies in them.
+#[derive(Debug, PartialEq)]
+struct KnownFolders {
+    /// Root hash of the list that they were held against.
+    list: Sha,
+    /// Every folder from the set's own (whose path is empty) down.
+    stamps: Vec<(Vec<u8>, Stat)>,
+}
+
+/// Begin the records of folders, the list's first: no hash reads so.
+const LIST: &[u8] = b"list ";
+const FOLDER: &[u8] = b"folder ";
 
 impl StatFile {
     /// Reads a side file; an absent or unreadable one is empty.
@@ -79,12 +90,19 @@ impl StatFile {
             let body = bytes.strip_prefix(HEADER.as_bytes())?.strip_prefix(b"\0")?;
             let records: Vec<&[u8]> = body.split(|&b| b == 0).filter(|r| !r.is_empty()).collect();
             // Collected first and in the order of the file, which is that of the map: it is then built without searching.
-            let at = records.partition_point(|r| !r.starts_with(FOLDER));
-            let (files, folders) = records.split_at(at);
+            let at = records.iter().position(|r| r.starts_with(LIST));
+            let (files, folders) = records.split_at(at.unwrap_or(records.len()));
             let entries: Vec<_> = files.par_iter().map(|r| entry(r)).collect::<Option<_>>()?;
+            let folders = match folders.split_first() {
+                None => None,
+                Some((list, stamps)) => Some(KnownFolders {
+                    list: Sha::parse(std::str::from_utf8(list.strip_prefix(LIST)?).ok()?)?,
+                    stamps: stamps.par_iter().map(|r| folder(r)).collect::<Option<_>>()?,
+                }),
+            };
             Some(Self {
                 entries: entries.into_iter().collect(),
-                folders: folders.par_iter().map(|r| folder(r)).collect::<Option<_>>()?,
+                folders,
             })
         };
         read().unwrap_or_default()
@@ -109,24 +127,26 @@ impl StatFile {
         }
     }
 
-    /// The folders, where their listings are known: the entered files are all that lies in them.
-    pub(crate) fn folders(&self) -> &[(Vec<u8>, Stat)] {
-        &self.folders
+    /// The folders as they were when they held the entered files and what is no part of a set, nothing else, and were held against
+    /// `list`.
+    pub(crate) fn folders(&self, list: &Sha) -> Option<&[(Vec<u8>, Stat)]> {
+        let known = self.folders.as_ref().filter(|f| f.list == *list)?;
+        Some(&known.stamps)
     }
 
-    /// Enters the folders that were listed after `began` and held exactly `files` and what is no part of a set, or none: where a
-    /// file is not entered, or a folder was touched just before. Whether there is anything to be written.
+    /// Enters the folders that were listed after `began`, held against `list`, and held exactly `files` and what is no part of a set; or
+    /// none, where a file is not entered, or a folder was touched just before. Whether there is anything to be written.
     pub(crate) fn put_folders<'a>(
         &mut self,
-        folders: Vec<(Vec<u8>, Stat)>,
+        list: Sha,
+        stamps: Vec<(Vec<u8>, Stat)>,
         mut files: impl Iterator<Item = &'a [u8]>,
         began: SystemTime,
     ) -> bool {
-        let known = folders.iter().all(|(_, s)| s.settled(began)) && files.all(|f| self.entries.contains_key(f));
-        let before = std::mem::take(&mut self.folders);
-        if known {
-            self.folders = folders;
-        }
+        let settled = !stamps.is_empty() && stamps.iter().all(|(_, s)| s.settled(began));
+        let known = settled && files.all(|f| self.entries.contains_key(f));
+        let now = known.then_some(KnownFolders { list, stamps });
+        let before = std::mem::replace(&mut self.folders, now);
         self.folders != before
     }
 
@@ -140,8 +160,12 @@ impl StatFile {
         for (key, (sha, s)) in &self.entries {
             record(&mut out, &sha.to_string(), s, key);
         }
-        for (key, s) in &self.folders {
-            record(&mut out, "folder", s, key);
+        if let Some(KnownFolders { list, stamps }) = &self.folders {
+            out.extend(LIST);
+            out.extend(format!("{list}\0").as_bytes());
+            for (key, s) in stamps {
+                record(&mut out, "folder", s, key);
+            }
         }
         crate::fsio::write_atomic(path, &out)
     }
@@ -162,7 +186,7 @@ fn entry(record: &[u8]) -> Option<(Vec<u8>, (Sha, Stat))> {
 
 /// The record of a folder.
 fn folder(record: &[u8]) -> Option<(Vec<u8>, Stat)> {
-    stamp(record.strip_prefix(FOLDER)?.strip_prefix(b" ")?)
+    stamp(record.strip_prefix(FOLDER)?)
 }
 
 /// What follows the first field of a record.

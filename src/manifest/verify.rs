@@ -72,7 +72,12 @@ pub fn lock(target: &Target, out: &Path, on: OnProgress) -> Result<LockReport> {
         return Err(many(target.root, expected, "changed", &unstable, remedy).into());
     }
     list.write(out)?;
-    stats.put_folders(found.folders, found.files.iter().map(|f| f.path.as_bytes()), began);
+    stats.put_folders(
+        list.root(),
+        found.folders,
+        found.files.iter().map(|f| f.path.as_bytes()),
+        began,
+    );
     keep(&stats, target);
     Ok(LockReport {
         set: target.set.into(),
@@ -145,7 +150,8 @@ pub fn verify(
         (VerifyMode::SinceLock | VerifyMode::NoRead, Some(p)) => StatFile::load(p),
         _ => StatFile::default(),
     };
-    let seen = Seen::new(target, list, &stats)?;
+    let root = list.root();
+    let seen = Seen::new(target, (list, &root), &stats)?;
     let listed = beside(
         &seen.files,
         list.entries.iter().map(|(path, sha)| (path.as_bytes(), sha)),
@@ -186,7 +192,12 @@ pub fn verify(
     if mode == VerifyMode::SinceLock {
         let anew = seen.listed_anew.is_some_and(|folders| {
             let files = seen.files.iter().map(|f| f.path.as_bytes());
-            stats.put_folders(if unreadable.is_empty() { folders } else { Vec::new() }, files, began)
+            stats.put_folders(
+                root,
+                if unreadable.is_empty() { folders } else { Vec::new() },
+                files,
+                began,
+            )
         });
         if anew || !todo.is_empty() {
             keep(&stats, target);
@@ -209,7 +220,7 @@ pub fn verify(
         list: list_name.into(),
         mode,
         ok: missing.is_empty() && extra.is_empty() && changed.is_empty() && unreadable.is_empty(),
-        root: list.root(),
+        root,
         files: seen.files.len(),
         bytes: seen.files.iter().map(|f| f.stat.size).sum(),
         hashed: todo.len(),
@@ -242,10 +253,12 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(target: &Target, list: &HashList, known: &StatFile) -> Result<Self, BadInput> {
-        let (walked, anew) = match unchanged(target.root, known).filter(|_| target.only.is_none()) {
+    /// `known`, held against the list with its root hash, spares listing the folder again.
+    fn new(target: &Target, (list, root): (&HashList, &Sha), known: &StatFile) -> Result<Self, BadInput> {
+        let all = target.only.is_none();
+        let (walked, anew) = match all.then(|| unchanged(target.root, known, root)).flatten() {
             Some(walked) => (walked, false),
-            None => (walk(target.root, target.only)?, target.only.is_none()),
+            None => (walk(target.root, target.only)?, all),
         };
         let Walk {
             mut files,

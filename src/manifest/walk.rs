@@ -1,6 +1,7 @@
 //! Which files make up a set: everything below its folder, links followed, except what medft and the operating system
 //! leave there. `data-manifests/README.md` tells users the same rules.
 
+use super::hash::Sha;
 use super::list::RelPath;
 use super::stat::{Stat, StatFile};
 use crate::error::BadInput;
@@ -105,19 +106,17 @@ pub(crate) fn walk(root: &Path, only: Option<&[String]>) -> Result<Walk, BadInpu
     Ok(all)
 }
 
-/// What [`walk`] would find where `known` has the stamps of all folders and all files that lay in them; `None` where a folder
-/// has changed since, was never stamped or cannot be asked. No folder is listed, which is most of a walk.
-pub(crate) fn unchanged(root: &Path, known: &StatFile) -> Option<Walk> {
+/// The files that [`walk`] would find where `known` has the stamps of all folders, held against this list, and all files that lay in
+/// them; `None` where a folder has changed since, was never stamped or cannot be asked. No folder is listed, which is most of a walk.
+pub(crate) fn unchanged(root: &Path, known: &StatFile, list: &Sha) -> Option<Walk> {
     let root = open_dir(CWD, root).ok()?;
     let stat = |path: &[u8]| match path {
         b"" => fstat(&root),
         _ => statat(&root, path, AtFlags::empty()),
     };
-    let folders = known.folders();
-    let as_they_were = !folders.is_empty()
-        && (folders.par_iter())
-            .all(|(path, then)| stat(path).is_ok_and(|m| is_folder(&m) && Stat::of_raw(&m) == *then));
-    if !as_they_were {
+    let as_it_was =
+        |(path, then): &(Vec<u8>, Stat)| stat(path).is_ok_and(|m| is_folder(&m) && Stat::of_raw(&m) == *then);
+    if !known.folders(list)?.par_iter().all(as_it_was) {
         return None;
     }
     let paths: Vec<&[u8]> = known.iter().map(|(path, _)| path).collect();
@@ -279,7 +278,6 @@ fn is_own(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hash::Sha;
     use super::*;
     use std::os::unix::fs::symlink;
     use std::time::{Duration, SystemTime};
@@ -385,21 +383,25 @@ mod tests {
                 stats.put(f.path.as_bytes(), f.stat, Sha::of(b""), later);
             }
             let files = || before.files.iter().map(|f| f.path.as_bytes());
+            let (list, folders) = (Sha::of(b"list"), || before.folders.clone());
             assert!(
-                !stats.put_folders(before.folders.clone(), files(), SystemTime::now()),
+                !stats.put_folders(list, folders(), files(), SystemTime::now()),
                 "just touched"
             );
-            assert!(unchanged(&root, &stats).is_none());
-            assert!(!stats.put_folders(before.folders.clone(), files().chain([&b"not hashed"[..]]), later));
-            assert!(stats.put_folders(before.folders.clone(), files(), later));
+            assert!(unchanged(&root, &stats, &list).is_none());
+            assert!(!stats.put_folders(list, folders(), files().chain([&b"not hashed"[..]]), later));
+            assert!(stats.put_folders(list, folders(), files(), later));
             let kept = dir.path().join("kept");
             stats.save(&kept).unwrap();
             let stats = StatFile::load(&kept);
+            assert!(
+                unchanged(&root, &stats, &list).is_some() && unchanged(&root, &stats, &Sha::of(b"another")).is_none()
+            );
             // The clock of a file system goes in steps.
             std::thread::sleep(Duration::from_millis(20));
             change(&root);
             let now = walk(&root, None).unwrap();
-            let found = unchanged(&root, &stats);
+            let found = unchanged(&root, &stats, &list);
             assert_eq!(found.is_some(), *known, "{what}");
             if let Some(found) = found {
                 assert_eq!(names(&found), names(&now), "{what}");

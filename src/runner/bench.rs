@@ -48,7 +48,7 @@ pub struct BenchReport {
     /// Processor time of holding the files against their hashes, as a part of that of decoding (decode).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hashing_share: Option<f64>,
-    /// Speed on features that lie in a table on the disk, as a part of that on the same features in memory (head).
+    /// Speed on features that are read from a table, as a part of that on the same ones on the device (head).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_memory: Option<f64>,
     /// Of the prepared images (decode).
@@ -86,6 +86,13 @@ pub fn measure(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
         )?;
     }
     Ok(r)
+}
+
+fn precision(a: &BenchArgs) -> String {
+    match a.precision {
+        BenchPrecision::F32 => String::new(),
+        p => format!(", {}", format!("{p:?}").to_lowercase()),
+    }
 }
 
 fn report(device: &Device, a: &BenchArgs, subject: String, batch: usize, mut seconds: Vec<f64>) -> BenchReport {
@@ -131,7 +138,10 @@ fn timed_products(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     };
     let mut report = None;
     let record = products::time(c, device, || {
-        report = Some(model(c, &step)?);
+        report = Some(BenchReport {
+            what: "products".to_owned(),
+            ..model(c, &step)?
+        });
         Ok(())
     })?;
     let other = record.values().filter(|t| t.place > 0).count();
@@ -139,15 +149,16 @@ fn timed_products(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
         .values()
         .fold((0.0, 0.0), |(f, t), p| (f + p.first_us, t + p.taken_us));
     c.progress.say(&format!(
-        "{} products are on record, {other} of them computed otherwise than the library would: each once takes {taken:.0} µs instead of {first:.0}",
+        "{} products are on record, {other} of them computed otherwise than the library would; all of them once take {taken:.0} µs instead of {first:.0}",
         record.len()
     ));
     report.context("no step was made")
 }
 
-/// Steps of a head that trains on a frozen backbone's features: from a table on the disk, and the same ones from memory, in turn.
+/// Steps of a head that trains on a frozen backbone's features, in turn: on rows that are read from a table and brought to the device, and on
+/// the same ones that are there already. The table was just written, so that the system has it in memory, as that of a small set.
 fn head(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
-    let device = c.device()?;
+    let device = device(c, a)?;
     let mut protocol = Protocol::faithful();
     (protocol.crop, protocol.feature_dtype) = (a.size as u32, a.feature_dtype);
     let spec = RunSpec {
@@ -207,15 +218,28 @@ fn head(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
         }
     }
     held.sort_by(f64::total_cmp);
-    let subject = format!(
-        "{}, {}, {} a feature row of {dims:?}",
-        a.backbone, a.head, a.feature_dtype
-    );
+    let (table, precision) = (a.feature_dtype, precision(a));
+    let subject = format!("{}, {}, rows of {dims:?} in {table}{precision}", a.backbone, a.head);
     let r = report(&device, a, subject, a.batch, stored);
     Ok(BenchReport {
         of_memory: Some(held[held.len() / 2] / r.seconds_median),
         ..r
     })
+}
+
+/// The device, where it computes in the precision that is asked for.
+fn device(c: &Context, a: &BenchArgs) -> Result<Device> {
+    let device = c.device()?;
+    if device.is_cpu() && a.precision != BenchPrecision::F32 {
+        return Err(BadInput::new(
+            "--precision",
+            "f32 on the CPU",
+            format!("{:?}", a.precision).to_lowercase(),
+            "Leave it out, or name a GPU with --device.",
+        )
+        .into());
+    }
+    Ok(device)
 }
 
 fn optimiser(m: &Classifier) -> Result<AdamW> {
@@ -229,16 +253,7 @@ fn optimiser(m: &Classifier) -> Result<AdamW> {
 
 /// A model of the published size with random weights on random images.
 fn model(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
-    let device = c.device()?;
-    if device.is_cpu() && a.precision != BenchPrecision::F32 {
-        return Err(BadInput::new(
-            "--precision",
-            "f32 on the CPU",
-            format!("{:?}", a.precision).to_lowercase(),
-            "Leave it out, or name a GPU with --device.",
-        )
-        .into());
-    }
+    let device = device(c, a)?;
     let mut protocol = Protocol::faithful();
     protocol.crop = a.size as u32;
     protocol.checkpointing = a.checkpointing;
@@ -297,10 +312,7 @@ fn model(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     }
     let head = if a.head == HeadKind::Mha { " + mha" } else { "" };
     let again = if a.checkpointing { ", checkpointing" } else { "" };
-    let precision = match a.precision {
-        BenchPrecision::F32 => String::new(),
-        p => format!(", {}", format!("{p:?}").to_lowercase()),
-    };
+    let precision = precision(a);
     let loaded = if fed.is_some() { ", images from files" } else { "" };
     let subject = format!("{}{head}, {s} px{again}{precision}{loaded}", a.backbone);
     cpu.sort_by(f64::total_cmp);

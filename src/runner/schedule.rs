@@ -108,8 +108,9 @@ pub fn fit_all(c: &Context, plan: &Plan) -> Result<Tally> {
     // Tiny models are for tests and the demo, which say nothing of a processor.
     let real = groups.iter().flatten().any(|t| t.entry.spec.scale == Scale::Full);
     for device in devices.iter().filter(|d| real || !d.device.is_cpu()) {
-        selfcheck::require(c, device)?;
+        // First, so that the check is of what will be used.
         products::take_up(c, device);
+        selfcheck::require(c, device)?;
     }
     fit_on(c, plan, devices, groups)
 }

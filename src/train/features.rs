@@ -67,7 +67,7 @@ impl FeatureTable {
             }
             Ok(())
         };
-        // The tokens of an image are a few hundred kilobytes, to be read and hashed; a feature alone is not worth a thread.
+        // The tokens of an image are hundreds of kilobytes or more, to be read and hashed; a feature alone is not worth a thread.
         out.par_chunks_mut(n)
             .zip(positions)
             .with_min_len((32 << 10) / size + 1)
@@ -77,7 +77,7 @@ impl FeatureTable {
         Ok(Tensor::from_vec(out, dims, device)?)
     }
 
-    /// Writes `rows`, each of shape `dims`, to a table in `cache` and opens it.
+    /// Writes `rows`, each of shape `dims`, to a table in `cache` and opens it. The cache's `inputs` alone tell it from others of its shape.
     ///
     /// # Errors
     /// For a table that cannot be written.

@@ -2,9 +2,10 @@
 //!
 //! By itself the library's own first choice, which follows from the shape: never from a measurement, so that a result can be had again.
 //! Where it is asked for ([`Choice::Time`]), the candidates of every product that comes are timed once, on the device, and what was
-//! fastest is recorded; from then on the record decides, not the clock, and with one record a device gives one result.
+//! fastest is recorded; from then on the record decides, not the clock. An entry holds for one version of the library, and as long as the
+//! library offers what it names.
 
-use candle_core::{Device, DeviceLocation};
+use candle_core::{Device, DeviceLocation, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,9 +14,11 @@ pub type Algorithm = [u64; 8];
 
 /// Candidates of a product that are timed, the library's first among them.
 pub const CANDIDATES: usize = 8;
-/// Runs of each that are timed, after one that is not.
-pub const RUNS: usize = 5;
-/// What another candidate must save of the first one's time to be taken: less is within what a clock says.
+/// Times that each is timed, in turn with the others, after a round that is not.
+pub const ROUNDS: usize = 5;
+/// Runs that are timed together.
+pub const RUNS: usize = 10;
+/// What another candidate must save of the first one's time to be taken.
 const WORTH: f64 = 0.02;
 
 /// The algorithm of one product, and why.
@@ -75,41 +78,57 @@ pub(crate) fn is_first(at: DeviceLocation) -> bool {
     of(at, |c| *c == Choice::First)
 }
 
-/// The algorithm that `product` is to be computed by, out of the library's candidates in its order; `time` gives the microseconds of the
-/// runs of one, or nothing where it does not run.
+/// The algorithm that `product` is to be computed by, out of the library's candidates in its order; `time` gives the microseconds of a
+/// run of one.
 ///
 /// A candidate of the record that the library does not offer any more is passed over. Nothing is chosen where there are no candidates.
+///
+/// # Errors
+/// The last of `time`, where no candidate runs.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub(crate) fn algorithm(
     at: DeviceLocation,
     product: &str,
     candidates: &[Algorithm],
-    mut time: impl FnMut(&Algorithm) -> Option<Vec<f64>>,
-) -> Option<Algorithm> {
-    let first = *candidates.first()?;
-    let known = |record: &Record| {
-        record
-            .get(product)
-            .map(|t| t.algorithm)
-            .filter(|a| candidates.contains(a))
+    mut time: impl FnMut(&Algorithm) -> Result<f64>,
+) -> Result<Option<Algorithm>> {
+    let Some(&first) = candidates.first() else {
+        return Ok(None);
     };
-    let unknown = of(at, |c| match c {
-        Choice::First => Err(first),
-        Choice::Recorded(record) => Err(known(record).unwrap_or(first)),
-        Choice::Time(record) => known(record).map_or(Ok(()), Err),
+    let known = |record: &Record| {
+        let offered = |t: &Timed| candidates.contains(&t.algorithm).then_some(t.algorithm);
+        record.get(product).map(|t| offered(t).unwrap_or(first))
+    };
+    let decided = of(at, |c| match c {
+        Choice::First => Some(first),
+        Choice::Recorded(record) => Some(known(record).unwrap_or(first)),
+        Choice::Time(record) => known(record),
     });
-    if let Err(decided) = unknown {
-        return Some(decided);
+    if decided.is_some() {
+        return Ok(decided);
     }
-    let times: Vec<Option<f64>> = candidates.iter().map(|c| time(c).and_then(median)).collect();
-    let timed = fastest(candidates, &times)?;
+    let (mut times, mut failed) = (vec![Vec::new(); candidates.len()], None);
+    // In turn, since a GPU's clock rises while it works; the first round warms it.
+    for round in 0..=ROUNDS {
+        for (candidate, times) in candidates.iter().zip(&mut times) {
+            match time(candidate) {
+                Ok(us) if round > 0 => times.push(us),
+                Ok(_) => {}
+                Err(e) => failed = Some(e),
+            }
+        }
+    }
+    let medians: Vec<Option<f64>> = times.into_iter().map(median).collect();
+    let Some(timed) = fastest(candidates, &medians) else {
+        return failed.map_or(Ok(None), Err);
+    };
     let algorithm = timed.algorithm;
     of(at, |c| {
         if let Choice::Time(record) = c {
             record.insert(product.to_owned(), timed);
         }
     });
-    Some(algorithm)
+    Ok(Some(algorithm))
 }
 
 fn median(mut times: Vec<f64>) -> Option<f64> {
@@ -139,12 +158,12 @@ mod tests {
 
     const OF: fn(u64) -> Algorithm = |n| [n; 8];
 
-    /// A clock by which candidate `n` takes `times[n]`, and how often it was asked.
+    /// What is taken by a clock by which candidate `n` takes `times(n)`, and how often it was asked.
     fn asked(
         at: DeviceLocation,
         product: &str,
         candidates: &[u64],
-        times: &dyn Fn(u64) -> Option<Vec<f64>>,
+        times: &dyn Fn(u64) -> Result<f64>,
     ) -> (Option<u64>, usize) {
         let mut n = 0;
         let all: Vec<Algorithm> = candidates.iter().map(|&c| OF(c)).collect();
@@ -152,13 +171,16 @@ mod tests {
             n += 1;
             times(a[0])
         });
-        (taken.map(|a| a[0]), n)
+        (taken.ok().flatten().map(|a| a[0]), n)
     }
 
     #[test]
     fn the_clock_is_asked_once_a_product_and_only_where_that_is_wanted() {
         let at = DeviceLocation::Cuda { gpu_id: 70 };
-        let speeds = |n: u64| (n != 9).then(|| vec![100.0, 50.0 - 10.0 * n as f64, 50.0 - 10.0 * n as f64, 1.0, 300.0]);
+        let speeds = |n: u64| match n {
+            9 => candle_core::bail!("not on this device"),
+            n => Ok(50.0 - 10.0 * n as f64),
+        };
         // Nobody asked for it.
         assert_eq!(asked(at, "p", &[0, 1, 2], &speeds), (Some(0), 0));
         let set = |c: Choice| {
@@ -167,10 +189,21 @@ mod tests {
             all.push((at, c));
         };
         set(Choice::Time(Record::new()));
-        assert_eq!(asked(at, "p", &[0, 1, 9, 2], &speeds), (Some(2), 4));
+        let asks = ROUNDS + 1;
+        assert_eq!(asked(at, "p", &[0, 1, 9, 2], &speeds), (Some(2), 4 * asks));
         assert_eq!(asked(at, "p", &[0, 1, 2], &speeds), (Some(2), 0), "it is recorded");
-        assert_eq!(asked(at, "q", &[9, 1], &speeds), (Some(1), 2), "the first does not run");
-        assert_eq!(asked(at, "r", &[9], &speeds).0, None);
+        assert_eq!(asked(at, "p", &[0, 1], &speeds), (Some(0), 0), "and stays so");
+        assert_eq!(
+            asked(at, "q", &[9, 1], &speeds),
+            (Some(1), 2 * asks),
+            "the first does not run"
+        );
+        assert!(
+            algorithm(at, "r", &[OF(9)], |_| speeds(9))
+                .unwrap_err()
+                .to_string()
+                .contains("not on this device")
+        );
         assert_eq!(asked(at, "s", &[], &speeds), (None, 0));
         let Choice::Time(record) = of(at, |c| c.clone()) else {
             panic!("another choice")

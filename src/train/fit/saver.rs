@@ -17,7 +17,7 @@ pub(super) struct Saver<'s, 'e> {
     scope: &'s Scope<'s, 'e>,
     /// The least time between two.
     every: Duration,
-    /// The latest was begun then; none before the run.
+    /// When the latest was begun; at first, when the run was.
     begun: Instant,
     budget: Budget,
     started: Instant,
@@ -62,7 +62,7 @@ fn of_the_threads(time: Duration) -> Duration {
 
 impl<'s, 'e> Saver<'s, 'e> {
     /// `every`: the least time between two checkpoints; at zero there is one after every step, each waited for by the next. `bytes`: the
-    /// size of one.
+    /// least size of one.
     pub(super) fn new(scope: &'s Scope<'s, 'e>, every: Duration, bytes: u64) -> Self {
         let now = Instant::now();
         Self {

@@ -3,7 +3,7 @@
 //! Determinism. NVIDIA promises the same bits at every run on GPUs of one architecture and number of SMs, with one version of
 //! the library, where a single stream is used or every stream has its own workspace (cuBLAS, "Results reproducibility"); a
 //! device here has one stream and one workspace. Which algorithm is taken follows from the shape, the types and how operands
-//! are aligned, or from a record that somebody had made. Long sums may be cut and their parts added up in a step of their own, in float32:
+//! are aligned, or from a record of timings that was asked for. Long sums may be cut and their parts added up in a step of their own, in float32:
 //! the in-place scheme, whose parts meet in the result, and parts rounded to the result's type are excluded.
 
 use super::driver::{address, elements};
@@ -170,7 +170,8 @@ struct Operands {
 
 impl Plan {
     /// # Safety
-    /// `on` holds matrices of the key's extents, types and alignment, C among them, which is not D where something is added to.
+    /// `on` holds matrices of the key's extents, types and alignment, C among them, which is not D where something is added to; what lies
+    /// at `bias` lives and is as long as the key asks for.
     unsafe fn new(device: &CudaDevice, key: &Key, bias: Option<u64>, on: &Operands) -> Result<Self> {
         let Product { a, b, d, batch } = &key.product;
         let operation = Operation::new(key)?;
@@ -187,10 +188,13 @@ impl Plan {
         };
         let candidates = plan.candidates(device, key, on.handle)?;
         let time = |a: &Algorithm| {
-            // SAFETY: the operands are the plan's; D is written once more by whichever is taken, and nothing else is written to.
-            unsafe { plan.time(&sys::cublasLtMatmulAlgo_t { data: *a }, on) }.ok()
+            // SAFETY: the caller's promise; D and the sums are written again by whichever is taken.
+            unsafe { plan.time(&sys::cublasLtMatmulAlgo_t { data: *a }, on) }
         };
-        match products::algorithm(device.location(), &format!("{key:?}"), &candidates, time) {
+        // Another version of the library may compute otherwise by the same algorithm.
+        // SAFETY: it asks for nothing.
+        let product = format!("{key:?}, cuBLASLt {}", unsafe { sys::cublasLtGetVersion() });
+        match products::algorithm(device.location(), &product, &candidates, time)? {
             Some(data) => plan.algorithm = sys::cublasLtMatmulAlgo_t { data },
             None => bail!("{} for {key:?}", NO_ALGORITHM),
         }
@@ -236,25 +240,22 @@ impl Plan {
             .collect())
     }
 
-    /// Microseconds of a few runs by this algorithm.
+    /// Microseconds of a run by this algorithm, as a part of several that follow each other: the start of the first is hidden by none.
     ///
     /// # Safety
     /// As [`Plan::run`].
-    unsafe fn time(&self, algorithm: &sys::cublasLtMatmulAlgo_t, on: &Operands) -> Result<Vec<f64>> {
+    unsafe fn time(&self, algorithm: &sys::cublasLtMatmulAlgo_t, on: &Operands) -> Result<f64> {
         let event = || {
             let timed = CUevent_flags::CU_EVENT_DEFAULT;
             on.stream.record_event(Some(timed)).map_err(Error::wrap)
         };
-        // SAFETY: the caller's promise.
-        let run = || unsafe { self.run(algorithm, on) };
-        run()?;
-        let one = || {
-            let start = event()?;
-            run()?;
-            let ms = start.elapsed_ms(&event()?).map_err(Error::wrap)?;
-            Ok(f64::from(ms) * 1e3)
-        };
-        (0..products::RUNS).map(|_| one()).collect()
+        let start = event()?;
+        for _ in 0..products::RUNS {
+            // SAFETY: the caller's promise.
+            unsafe { self.run(algorithm, on)? };
+        }
+        let ms = start.elapsed_ms(&event()?).map_err(Error::wrap)?;
+        Ok(f64::from(ms) * 1e3 / products::RUNS as f64)
     }
 
     /// # Safety
@@ -388,6 +389,7 @@ pub(crate) fn multiply(
         DType::F64 => [(&raw const ONE.1).cast(), (&raw const ZERO.1).cast()],
         _ => [(&raw const ONE.0).cast(), (&raw const ZERO.0).cast()],
     };
+    let scratch = workspace.device_ptr(&stream).0;
     let on = Operands {
         handle: *handle,
         a: pa,
@@ -395,7 +397,7 @@ pub(crate) fn multiply(
         c: pc,
         d: pd,
         factors: [one, if places.onto.is_some() { one } else { zero }],
-        scratch: workspace.device_ptr(&stream).0,
+        scratch,
         stream,
     };
     let plan = match plans.entry(key) {
