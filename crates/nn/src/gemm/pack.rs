@@ -163,6 +163,7 @@ pub(crate) fn pack<T: Real, R: Rows<T>, const W: usize>(
     }
     let panels = lanes.len().div_ceil(W);
     let out = &mut out[..panels * W * k];
+    let line = 64 / size_of::<T>();
     if along_depth {
         const { assert!(W * TURN <= SEGMENT) };
         let zeros = [T::default(); TURN];
@@ -172,6 +173,14 @@ pub(crate) fn pack<T: Real, R: Rows<T>, const W: usize>(
                 let mut rows: [&[T]; W] = [&zeros; W];
                 for ((i, row), buf) in rows.iter_mut().enumerate().zip(buf.chunks_exact_mut(TURN)) {
                     let lane = lanes.start + p * W + i;
+                    // What comes next: the row goes on, or the panel's row below begins.
+                    let next = match cols.end < depth.end {
+                        true => source.source(lane, cols.end),
+                        false => source.source(lane + W, depth.start),
+                    };
+                    for i in (0..TURN).step_by(line) {
+                        prefetch(next.wrapping_add(i));
+                    }
                     if lane < lanes.end {
                         *row = source.segment(lane, cols.clone(), buf);
                     }
@@ -182,7 +191,6 @@ pub(crate) fn pack<T: Real, R: Rows<T>, const W: usize>(
         return;
     }
     let whole = lanes.len() / W;
-    let line = 64 / size_of::<T>();
     for (l, at) in depth.enumerate() {
         for col in lanes.clone().step_by(line) {
             prefetch(source.source(at + AHEAD, col));
