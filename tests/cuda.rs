@@ -22,9 +22,9 @@ mod compute {
     use candle_core::Device;
 
     /// Whether bf16 is checked too.
-    pub const SIXTEEN_BITS: bool = true;
+    pub(crate) const SIXTEEN_BITS: bool = true;
     /// nvcc contracts multiplications and additions.
-    pub const CONTRACTED: bool = true;
+    pub(crate) const CONTRACTED: bool = true;
 
     thread_local! {
         // A stream of its own for every test's thread.
@@ -32,7 +32,7 @@ mod compute {
     }
 
     /// Whether the device is there.
-    pub fn ready() -> bool {
+    pub(crate) fn ready() -> bool {
         let there = DEVICE.with(Option::is_some);
         if !there {
             crate::skip::skip("no CUDA device");
@@ -40,12 +40,12 @@ mod compute {
         there
     }
 
-    pub fn device() -> Device {
+    pub(crate) fn device() -> Device {
         DEVICE.with(|d| d.clone().expect("a test asks whether the device is ready first"))
     }
 
     /// Calls `f` with the device.
-    pub fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
+    pub(crate) fn kernels<R>(f: impl FnOnce(&Device) -> R) -> Option<R> {
         ready().then(|| f(&device()))
     }
 }
