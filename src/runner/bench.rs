@@ -3,20 +3,17 @@
 use super::Context;
 use super::estimate::{self, Machine, Measurement};
 use super::usage::{cpu_seconds, peak_rss};
-use super::{bench_files, bench_peak, products};
-use crate::cache::Cache;
+use super::{bench_files, bench_head, bench_peak, products};
 use crate::cli::{BenchArgs, BenchPrecision, BenchWhat};
 use crate::data::{Labels, Task};
 use crate::error::BadInput;
 use crate::model::Classifier;
 use crate::rng::{Purpose, Stream};
 use crate::study::{Freeze, HeadKind, Protocol, RunSpec, Scale};
-use crate::train::FeatureCache;
-use crate::train::features::FeatureTable;
 use crate::train::loss::Target;
 use crate::train::optim::{AdamW, AdamWConfig};
 use anyhow::{Context as _, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use medft_nn::backward;
 use medft_nn::precision::scope;
 use serde::Serialize;
@@ -155,74 +152,18 @@ fn timed_products(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     report.context("no step was made")
 }
 
-/// Steps of a head that trains on a frozen backbone's features, in turn: on rows that are read from a table and brought to the device, and on
-/// the same ones that are there already. The table was just written, so that the system has it in memory, as that of a small set.
+/// Steps of a head on features from a table.
 fn head(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     let device = device(c, a)?;
-    let mut protocol = Protocol::faithful();
-    (protocol.crop, protocol.feature_dtype) = (a.size as u32, a.feature_dtype);
-    let spec = RunSpec {
-        dataset: "bench".into(),
-        backbone: a.backbone.clone(),
-        scale: Scale::Full,
-        freeze: Freeze::Frozen,
-        head: a.head,
-        seed: 0,
-        protocol,
-    };
-    let m = Classifier::random(&spec, 3, 5, &device)?;
-    let one = m.features(&Tensor::zeros((1, 3, a.size, a.size), DType::F32, &device)?)?;
-    let dims = one.dims()[1..].to_vec();
-    let n: usize = dims.iter().product();
-    // Two batches, so that each step reads other rows than the one before.
-    let rows = 2 * a.batch;
-    let row = |i: usize| {
-        let mut r = Stream::new(0, Purpose::Test, 0, i as u32);
-        // What bfloat16 holds too: the table is to hold what memory does.
-        (0..n)
-            .map(|_| f32::from_bits((r.uniform_in(-1.0, 1.0) as f32).to_bits() & 0xffff_0000))
-            .collect::<Vec<f32>>()
-    };
-    let place = tempfile::tempdir()?;
-    let cache = FeatureCache {
-        cache: Cache::below(place.path(), None),
-        inputs: String::new(),
-    };
-    let table = FeatureTable::write(&cache, a.feature_dtype, dims.clone(), (0..rows).map(row))?;
-    let memory: Vec<f32> = (0..rows).flat_map(row).collect();
-    let labels = Labels::Classes((0..a.batch).map(|i| i as u32 % 5).collect());
-    let target = Target::new(Task::MultiClass(5), &labels, &device)?;
-    let mut optim = optimiser(&m)?;
-    let mut step = |x: &dyn Fn() -> Result<Tensor>| -> Result<f64> {
-        let start = Instant::now();
-        scope(a.precision.compute(), || -> Result<()> {
-            optim.step(&backward(&target.loss(&m.classify(&x()?)?)?)?, 1e-4)?;
-            Ok(device.synchronize()?)
-        })?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let (mut stored, mut held) = (Vec::new(), Vec::new());
-    for i in 0..=a.steps {
-        let from = i % 2 * a.batch;
-        let at: Vec<u32> = (from..from + a.batch).map(|i| i as u32).collect();
-        let x = Tensor::from_slice(
-            &memory[from * n..(from + a.batch) * n],
-            [&[a.batch], &*dims].concat(),
-            &device,
-        )?;
-        let of_table = step(&|| table.batch(&at, &device))?;
-        let of_memory = step(&|| Ok(x.clone()))?;
-        if i > 0 {
-            stored.push(of_table);
-            held.push(of_memory);
-        }
-    }
-    held.sort_by(f64::total_cmp);
-    let (table, precision) = (a.feature_dtype, precision(a));
+    let model = Classifier::random(&spec(a, Freeze::Frozen), 3, 5, &device)?;
+    let of = (&model, &target(a, &device)?, &mut optimiser(&model)?);
+    let mut m = bench_head::measure(a, &device, of)?;
+    m.device.sort_by(f64::total_cmp);
+    let (dims, table, precision) = (m.dims, a.feature_dtype, precision(a));
     let subject = format!("{}, {}, rows of {dims:?} in {table}{precision}", a.backbone, a.head);
-    let r = report(&device, a, subject, a.batch, stored);
+    let r = report(&device, a, subject, a.batch, m.table);
     Ok(BenchReport {
-        of_memory: Some(held[held.len() / 2] / r.seconds_median),
+        of_memory: Some(m.device[m.device.len() / 2] / r.seconds_median),
         ..r
     })
 }
@@ -242,6 +183,29 @@ fn device(c: &Context, a: &BenchArgs) -> Result<Device> {
     Ok(device)
 }
 
+/// A run of the published size on five classes.
+fn spec(a: &BenchArgs, freeze: Freeze) -> RunSpec {
+    let mut protocol = Protocol::faithful();
+    protocol.crop = a.size as u32;
+    protocol.checkpointing = a.checkpointing;
+    protocol.feature_dtype = a.feature_dtype;
+    RunSpec {
+        dataset: "bench".into(),
+        backbone: a.backbone.clone(),
+        scale: Scale::Full,
+        freeze,
+        head: a.head,
+        seed: 0,
+        protocol,
+    }
+}
+
+/// The truth of a batch.
+fn target(a: &BenchArgs, device: &Device) -> Result<Target> {
+    let labels = Labels::Classes((0..a.batch).map(|i| i as u32 % 5).collect());
+    Target::new(Task::MultiClass(5), &labels, device)
+}
+
 fn optimiser(m: &Classifier) -> Result<AdamW> {
     let config = AdamWConfig {
         weight_decay: 1e-5,
@@ -254,30 +218,16 @@ fn optimiser(m: &Classifier) -> Result<AdamW> {
 /// A model of the published size with random weights on random images.
 fn model(c: &Context, a: &BenchArgs) -> Result<BenchReport> {
     let device = device(c, a)?;
-    let mut protocol = Protocol::faithful();
-    protocol.crop = a.size as u32;
-    protocol.checkpointing = a.checkpointing;
-    let spec = RunSpec {
-        dataset: "bench".into(),
-        backbone: a.backbone.clone(),
-        scale: Scale::Full,
-        freeze: if a.what == BenchWhat::Train {
-            Freeze::Unfrozen
-        } else {
-            Freeze::Frozen
-        },
-        head: a.head,
-        seed: 0,
-        protocol,
+    let spec = match a.what {
+        BenchWhat::Train => spec(a, Freeze::Unfrozen),
+        _ => spec(a, Freeze::Frozen),
     };
     let m = Classifier::random(&spec, 3, 5, &device)?;
     let (b, s) = (a.batch, a.size);
     let mut r = Stream::new(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..b * 3 * s * s).map(|_| r.uniform_in(-1.0, 1.0) as f32).collect();
     let x = Tensor::from_vec(x, (b, 3, s, s), &device)?;
-    let labels = Labels::Classes((0..b).map(|i| i as u32 % 5).collect());
-    let target = Target::new(Task::MultiClass(5), &labels, &device)?;
-    let mut optim = optimiser(&m)?;
+    let (target, mut optim) = (target(a, &device)?, optimiser(&m)?);
     let mut fed = match (&a.images, a.what) {
         (Some(_), BenchWhat::Train) => Some(bench_files::batches(a, &spec.protocol, c.workers(), &device)?),
         _ => None,

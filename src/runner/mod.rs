@@ -5,6 +5,7 @@ pub mod add_data;
 pub mod audit;
 pub mod bench;
 pub mod bench_files;
+mod bench_head;
 pub mod bench_peak;
 pub mod best;
 pub mod budget;
