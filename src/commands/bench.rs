@@ -19,14 +19,14 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
         print::json(&r)?;
     } else {
         outln!(
-            "{} {}: {:.2} images/s (median of {}; {:.3} s a step, {:.3} to {:.3})",
+            "{} {}: {:.2} images/s (median of {}; {} a step, {} to {})",
             r.what,
             r.subject,
             r.images_per_s,
             r.steps,
-            r.seconds_median,
-            r.seconds_min,
-            r.seconds_max
+            short(r.seconds_median),
+            short(r.seconds_min),
+            short(r.seconds_max)
         )?;
         if let Some(share) = r.flop_share {
             outln!("{:.0} % of what multiply-adds alone reach here", 100.0 * share)?;
@@ -48,6 +48,14 @@ pub(super) fn run(c: &Context, a: &BenchArgs) -> Result<u8> {
         }
     }
     Ok(OK)
+}
+
+/// Seconds, or milliseconds where there are few.
+fn short(seconds: f64) -> String {
+    match seconds < 0.1 {
+        true => format!("{:.3} ms", seconds * 1e3),
+        false => format!("{seconds:.3} s"),
+    }
 }
 
 /// The limits of this machine.

@@ -171,7 +171,7 @@ fn every_verb_says_what_its_schema_describes() {
             picture.save(p.path(&format!("toys/{class}/{i}.png"))).unwrap();
         }
     }
-    let lines: [(&str, &str, &[i32]); 49] = [
+    let lines: [(&str, &str, &[i32]); 50] = [
         ("data list", "", &[0]),
         ("data add", "toy --images toys", &[0]),
         ("data add", "toy2 --images toys --grey --target none --dry-run", &[2]),
@@ -219,6 +219,7 @@ fn every_verb_says_what_its_schema_describes() {
         ("bench", "decode --steps 1 --batch 2", &[0]),
         ("bench", "peak", &[0]),
         ("bench", "forward --steps 1 --batch 1 --size 56", &[0]),
+        ("bench", "head --steps 1 --batch 2 --size 56", &[0]),
         ("doctor", "", &[0]),
         ("completions", "bash", &[0]),
         ("man", "pages", &[0]),
